@@ -1,0 +1,16 @@
+"""Train diffusion models and sample from them.
+
+>>> from diffusion_framework import DDIM, GaussianDiffusion, Trainer, UNet
+"""
+
+from .config import Configurable
+from .denoiser import Denoiser
+from .diffusion import GaussianDiffusion
+from .level import Level, Prediction
+from .losses import MinSNR
+from .models import UNet
+from .objectives import X0, Eps, Objective, V
+from .samplers import DDIM, DDPM, Sampler, Snapshot, trajectory
+from .schedules import Cosine, Linear, NoiseSchedule, Sigmoid
+
+__version__ = "0.1.0"

@@ -1,0 +1,158 @@
+"""Checkpoints on disk: a folder written aside, sealed by a manifest and renamed, so that it is whole or not there.
+
+    results/checkpoints/step-00001000/
+        model.safetensors  ema.safetensors  optimizer.safetensors    tensors
+        config.yaml                                                  everything the run was built from
+        state.json                                                   what resuming needs beside the tensors
+        manifest.json                                                written last: version, sizes, checksums
+
+Reading one runs no code and unpickles nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+FORMAT_VERSION = 1
+_FOLDER = "checkpoints"
+_PREFIX = "step-"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One complete checkpoint folder, its files verified against the manifest when opened."""
+
+    path: Path
+    step: int
+
+    @classmethod
+    def find(cls, path: str | os.PathLike[str]) -> Checkpoint:
+        """The checkpoint at `path`, or the newest below it if that is a results folder.
+
+        Raises:
+            ValueError: there is none, or it is damaged or of a newer format.
+        """
+        path = Path(path)
+        if (path / "manifest.json").is_file():
+            return cls.open(path)
+        found = list_checkpoints(path)
+        if not found:
+            raise ValueError(f"no checkpoint at {path}; give a results folder of a training run or one of its checkpoints")
+        return cls.open(found[-1])
+
+    @classmethod
+    def open(cls, path: Path) -> Checkpoint:
+        """The checkpoint in exactly this folder. Raises ValueError as `find` does."""
+        try:
+            manifest = json.loads((path / "manifest.json").read_text())
+            version, step, files = manifest["format_version"], manifest["step"], manifest["files"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"checkpoint {path} is damaged: its manifest cannot be read ({error})") from error
+        if version > FORMAT_VERSION:
+            raise ValueError(
+                f"checkpoint {path} has format {version}, this version reads up to {FORMAT_VERSION}: "
+                "upgrade diffusion_framework"
+            )
+        for name, expected in files.items():
+            if not (path / name).is_file() or _sha256(path / name) != expected["sha256"]:
+                raise ValueError(f"checkpoint {path} is damaged: {name} is not what was written; use an older checkpoint")
+        return cls(path, step)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What the run was built from, as plain data."""
+        return yaml.safe_load((self.path / "config.yaml").read_text())
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What resuming needs beside the tensors, as plain data."""
+        return json.loads((self.path / "state.json").read_text())
+
+    def tensors(self, name: str, device: torch.device | str = "cpu") -> dict[str, Tensor]:
+        """The tensors of `name`.safetensors."""
+        path = self.path / f"{name}.safetensors"
+        if not path.is_file():
+            there = sorted(file.stem for file in self.path.glob("*.safetensors"))
+            raise ValueError(f"checkpoint {self.path} holds no {name!r}; it holds {', '.join(there)}")
+        return load_file(path, device=str(device))
+
+    def load_weights(self, module: nn.Module, name: str) -> None:
+        """Load `name`.safetensors into the module. Raises ValueError if it does not fit."""
+        try:
+            module.load_state_dict(self.tensors(name))
+        except RuntimeError as error:
+            raise ValueError(
+                f"the weights of {self.path} do not fit this model: {' '.join(str(error).split())[:300]}"
+            ) from error
+
+
+def list_checkpoints(results_folder: str | os.PathLike[str]) -> list[Path]:
+    """The sealed checkpoints of a run, oldest first."""
+    folders = (Path(results_folder) / _FOLDER).glob(f"{_PREFIX}*")
+    return sorted(folder for folder in folders if (folder / "manifest.json").is_file())
+
+
+def write_checkpoint(
+    results_folder: str | os.PathLike[str],
+    step: int,
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    config: Mapping[str, Any],
+    state: Mapping[str, Any],
+    keep: int,
+) -> Path:
+    """Write a checkpoint, then prune all but the `keep` newest. Returns its folder."""
+    parent = Path(results_folder) / _FOLDER
+    parent.mkdir(parents=True, exist_ok=True)
+    for leftover in parent.glob(".tmp-*"):
+        shutil.rmtree(leftover)
+    aside, final = parent / f".tmp-{step:08d}", parent / f"{_PREFIX}{step:08d}"
+    aside.mkdir()
+    try:
+        for name, group in tensors.items():
+            save_file({k: v.detach().cpu().contiguous() for k, v in group.items()}, aside / f"{name}.safetensors")
+        (aside / "config.yaml").write_text(yaml.safe_dump(dict(config), sort_keys=False))
+        (aside / "state.json").write_text(json.dumps(state, indent=1))
+        files = {
+            file.name: {"size": file.stat().st_size, "sha256": _sha256(file)} for file in sorted(aside.iterdir())
+        }
+        manifest = {"format_version": FORMAT_VERSION, "step": step, "torch": str(torch.__version__), "files": files}
+        (aside / "manifest.json").write_text(json.dumps(manifest, indent=1))
+        for file in aside.iterdir():
+            _sync(file)
+        if final.exists():  # only a resumed run that started from an older checkpoint comes by here again
+            shutil.rmtree(final)
+        aside.rename(final)
+        _sync(parent)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    for old in list_checkpoints(results_folder)[:-keep]:
+        shutil.rmtree(old)
+    return final
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

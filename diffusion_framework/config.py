@@ -1,0 +1,80 @@
+"""Objects to and from plain data: `{class_path: ..., init_args: {...}}`, the form of the YAML configs and checkpoints."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class Configurable:
+    """Remembers the arguments it was built with, so that a checkpoint can tell how to build it again.
+
+    Put it first among the bases of a network of your own. Dataclasses need it not: their fields say the same.
+    """
+
+    _init_args: dict[str, Any]
+
+    def __new__(cls, *args: Any, **kwargs: Any):  # noqa: ANN204
+        self = super().__new__(cls)
+        bound = inspect.signature(cls.__init__).bind_partial(None, *args, **kwargs)
+        bound.apply_defaults()
+        object.__setattr__(self, "_init_args", dict(list(bound.arguments.items())[1:]))
+        return self
+
+
+def to_config(value: Any) -> Any:
+    """Plain data (numbers, strings, lists, dictionaries) from which `from_config` builds an equal object.
+
+    Raises:
+        ValueError: an object that is neither a `Configurable` nor a dataclass.
+    """
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, Mapping):
+        return {key: to_config(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_config(item) for item in value]
+    if isinstance(value, Configurable):
+        arguments: Mapping[str, Any] = value._init_args
+    elif dataclasses.is_dataclass(value):
+        arguments = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    else:
+        raise ValueError(
+            f"{type(value).__qualname__} cannot be written to a config; derive it from "
+            "diffusion_framework.Configurable, or make it a dataclass"
+        )
+    return {"class_path": class_path(type(value)), "init_args": to_config(arguments)}
+
+
+def class_path(cls: type) -> str:
+    """The import path of a class, the short public one if the package exports it."""
+    package = __package__ or ""
+    if getattr(sys.modules[package], cls.__name__, None) is cls:
+        return f"{package}.{cls.__name__}"
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def from_config(config: Mapping[str, Any], kind: type[T]) -> T:
+    """The object that `to_config` described.
+
+    Only classes derived from `kind`, and from the types that their signatures ask for, are built; nothing is unpickled.
+
+    Raises:
+        ValueError: a config that does not fit the signatures it names, in one line.
+    """
+    from jsonargparse import ArgumentParser  # takes longer to import than the rest of the package
+
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--object", type=kind)
+    try:
+        return parser.instantiate_classes(parser.parse_object({"object": dict(config)})).object
+    except Exception as error:
+        raise ValueError(f"cannot build a {kind.__name__} from this config: {' '.join(str(error).split())}") from error

@@ -1,0 +1,106 @@
+"""From a network to a `Denoiser`, which is all that samplers and guidance see."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from .level import Level, Prediction
+from .objectives import Objective
+from .schedules import NoiseSchedule
+
+
+class Denoiser(Protocol):
+    """`denoise(x, at) -> Prediction` for x [batch, ...] at one level, of floats or of one tensor entry a sample."""
+
+    schedule: NoiseSchedule
+
+    def __call__(self, x: Tensor, at: Level) -> Prediction: ...
+
+
+class Clipped:
+    """A denoiser whose clean data stays in [-1, 1]; the noise is read off again so that both still make up x."""
+
+    def __init__(self, denoise: Denoiser) -> None:
+        self.denoise = denoise
+        self.schedule = denoise.schedule
+
+    def __call__(self, x: Tensor, at: Level) -> Prediction:
+        prediction = self.denoise(x, at)
+        at = at.like(x)
+        x0 = prediction.x0.clamp(-1, 1)
+        return replace(prediction, x0=x0, eps=(x - at.alpha * x0) / at.sigma)
+
+
+class NetworkDenoiser:
+    """A network, its conditions bound, as a denoiser that feeds its last estimates back to it.
+
+    Self-conditioning (Chen et al. 2023, "Analog bits") gives the network its own last estimate of the clean data,
+    clipped to [-1, 1]; latent self-conditioning (Jabri et al. 2022) gives it its last latents. Both are remembered
+    here, without gradient: use a fresh one for each trajectory.
+
+    Args:
+        network: `network(x, time, self_cond=..., latents=..., return_latents=True, **condition)`, where those three
+            are passed only to a network that takes them (see `feeds_back`). time is t in [0, 1], float32 [batch].
+        schedule: Gives the meaning of levels.
+        objective: Gives the meaning of the network's output.
+        condition: Further keyword arguments of every call.
+        unit_input: Whether x is divided by its standard deviation, sample by sample, before the network sees it;
+            the objective still reads the output against x itself.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        schedule: NoiseSchedule,
+        objective: Objective,
+        condition: Mapping[str, Any],
+        unit_input: bool = False,
+    ) -> None:
+        self.network, self.schedule, self.objective = network, schedule, objective
+        self.condition, self.unit_input = condition, unit_input
+        self.feeds_back_x0, self.feeds_back_latents = feeds_back(network)
+        self.last_x0: Tensor | None = None
+        self.last_latents: Tensor | None = None
+
+    def __call__(self, x: Tensor, at: Level) -> Prediction:
+        output, variance = self.output(x, at)
+        prediction = replace(self.objective.prediction(output, x, at), variance=variance)
+        if self.feeds_back_x0:
+            self.last_x0 = prediction.x0.detach().clamp(-1, 1)
+        return prediction
+
+    def output(self, x: Tensor, at: Level) -> tuple[Tensor, Tensor | None]:
+        """The network's output before the objective gives it a meaning, and the variance if that is learned."""
+        time = torch.as_tensor(at.t, dtype=torch.float32, device=x.device).expand(len(x))
+        fed_back: dict[str, Any] = {}
+        if self.feeds_back_x0:
+            fed_back["self_cond"] = self.last_x0
+        if self.feeds_back_latents:
+            fed_back.update(latents=self.last_latents, return_latents=True)
+        seen = x / x.flatten(1).std(dim=1).reshape(-1, *(1,) * (x.ndim - 1)) if self.unit_input else x
+        output = self.network(seen, time, **fed_back, **self.condition)
+        if self.feeds_back_latents:
+            output, latents = output
+            self.last_latents = latents.detach()
+        output = output.to(x.dtype)
+        if output.shape[1] == 2 * x.shape[1]:
+            output, raw = output.chunk(2, dim=1)
+            return output, (raw + 1) / 2
+        return output, None
+
+
+def feeds_back(network: nn.Module) -> tuple[bool, bool]:
+    """Whether a network takes its own last estimate of the clean data, and its own last latents.
+
+    It takes the first if `forward` names `self_cond`, unless its attribute `self_condition` is False; the second if
+    `forward` names both `latents` and `return_latents`.
+    """
+    names = inspect.signature(network.forward).parameters
+    takes_x0 = "self_cond" in names and getattr(network, "self_condition", True)
+    return takes_x0, "latents" in names and "return_latents" in names

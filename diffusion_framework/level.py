@@ -1,0 +1,95 @@
+"""The two values everything else passes around: a noise `Level` and a `Prediction`, and the `move` between levels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+Scalar = float | Tensor
+"""A Python float while sampling, a tensor [batch] while training."""
+
+Noise = Callable[[Tensor], Tensor]
+"""Standard normal noise with the shape, dtype and device of its argument: randomness is passed in, never global."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """A point of the forward process `x = alpha x0 + sigma eps`.
+
+    Attributes:
+        t: Time in [0, 1]: 0 is clean, 1 is the noisiest.
+        alpha: Factor of the clean data.
+        sigma: Standard deviation of the noise.
+        log_snr: `ln(alpha² / sigma²)` in nats; +inf where sigma = 0.
+    """
+
+    t: Scalar
+    alpha: Scalar
+    sigma: Scalar
+    log_snr: Scalar
+
+    @property
+    def is_end(self) -> bool:
+        """Whether no noise is left. For a level of floats only."""
+        return self.sigma == 0
+
+    def like(self, x: Tensor) -> Level:
+        """This level ready to multiply `x` [batch, ...]: tensors become [batch, 1, ...] of x's dtype; floats stay."""
+        if not isinstance(self.sigma, Tensor):
+            return self
+        shape = (-1,) + (1,) * (x.ndim - 1)
+        t, alpha, sigma, log_snr = (
+            torch.as_tensor(value).to(x).reshape(shape) for value in (self.t, self.alpha, self.sigma, self.log_snr)
+        )
+        return Level(t, alpha, sigma, log_snr)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a denoiser says of `x`: the clean data, the noise in it, and (if learned) where the variance lies.
+
+    Attributes:
+        x0: Estimate of the clean data, shaped like x.
+        eps: Estimate of the noise, shaped like x; `x = alpha x0 + sigma eps`.
+        variance: Learned interpolation in [0, 1] between the smallest and largest log-variance of a reverse step
+            (Nichol & Dhariwal 2021, eq. 15), or None.
+    """
+
+    x0: Tensor
+    eps: Tensor
+    variance: Tensor | None = None
+
+
+def move(prediction: Prediction, to: Level, tau: float = 0.0, z: Tensor | None = None) -> Tensor:
+    """The one move every sampler ends in: `alpha' x0 + sqrt(sigma'² - tau²) eps + tau z` (Song et al. 2021, eq. 12).
+
+    Args:
+        prediction: Clean data and noise, from the level left behind.
+        to: The level to go to.
+        tau: Standard deviation of the fresh part of the noise, in [0, to.sigma].
+        z: Standard normal noise shaped like x. None leaves the fresh part out, which gives the mean of the move.
+    """
+    kept = math.sqrt(max(to.sigma**2 - tau**2, 0.0))
+    x = torch.mul(prediction.x0, to.alpha)
+    if kept:
+        x.add_(prediction.eps, alpha=kept)
+    if tau and z is not None:
+        x.add_(z, alpha=tau)
+    return x
+
+
+def ancestral_std(now: Level, to: Level) -> float:
+    """Standard deviation of the exact reverse step `q(x_to | x_now, x0)` (Ho et al. 2020, eq. 7).
+
+    `sigma' sqrt(1 - snr / snr')`, for levels of floats that fall in noise from `now` to `to`.
+    """
+    return to.sigma * math.sqrt(-math.expm1(min(now.log_snr - to.log_snr, 0.0)))
+
+
+def forward_std(now: Level, to: Level) -> float:
+    """Standard deviation of the forward step `q(x_now | x_to)`: sqrt(beta) of Ho et al. 2020, for any schedule."""
+    return now.sigma * math.sqrt(-math.expm1(min(now.log_snr - to.log_snr, 0.0)))

@@ -1,0 +1,159 @@
+"""The UNet of improved DDPM and its followers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ..config import Configurable
+from .layers import Attention, Downsample, ResBlock, TimeEmbedding, Upsample, zero_init
+
+
+class UNet(Configurable, nn.Module):
+    """A convolutional UNet with residual blocks, attention at chosen levels, and time by scale and shift.
+
+    Args:
+        dim: Channels at full resolution, even.
+        dim_mults: Channels of each level, in units of dim; each level but the last halves height and width.
+        channels: Channels of the images.
+        image_size: Height and width in pixels, as one number or two; each divisible by 2^(number of levels - 1).
+        blocks: Residual blocks a level on the way down, and one more on the way up.
+        attention_levels: Levels with attention, counted from 0 at full resolution, or from the end if negative; the
+            middle always has it.
+        heads: Attention heads.
+        dim_head: Channels of a head.
+        groups: Groups of the group norms (fewer where they do not divide the channels).
+        dropout: Share of activations dropped in each residual block, in [0, 1).
+        self_condition: Whether the network also sees its own last estimate of the clean image.
+        num_classes: Number of class labels, or None for none.
+        learned_variance: Whether the output has twice the channels, the second half telling the variance.
+        gradient_checkpointing: Whether blocks are computed again in the backward pass, to save memory.
+
+    Raises:
+        ValueError: sizes that do not fit together.
+    """
+
+    def __init__(
+        self,
+        dim: int = 64,
+        dim_mults: Sequence[int] = (1, 2, 4, 8),
+        channels: int = 3,
+        image_size: int | tuple[int, int] = 64,
+        *,
+        blocks: int = 2,
+        attention_levels: Sequence[int] = (-1,),
+        heads: int = 4,
+        dim_head: int = 32,
+        groups: int = 8,
+        dropout: float = 0.0,
+        self_condition: bool = True,
+        num_classes: int | None = None,
+        learned_variance: bool = False,
+        gradient_checkpointing: bool = False,
+    ) -> None:
+        super().__init__()
+        levels = len(dim_mults)
+        self.image_size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+        self._check_sizes(dim, dim_mults, attention_levels)
+        self.channels, self.self_condition, self.num_classes = channels, self_condition, num_classes
+        self.learned_variance, self.gradient_checkpointing = learned_variance, gradient_checkpointing
+
+        dims = [dim * mult for mult in dim_mults]
+        dim_embedding = 4 * dim
+        with_attention = {level % levels for level in attention_levels}
+
+        def resblock(dim_in: int, dim_out: int) -> ResBlock:
+            return ResBlock(dim_in, dim_out, dim_embedding, groups, dropout)
+
+        def attention(level: int) -> nn.Module:
+            return Attention(dims[level], heads, dim_head, groups) if level in with_attention else nn.Identity()
+
+        self.embed_time = TimeEmbedding(dim, dim_embedding)
+        self.embed_label = nn.Embedding(num_classes + 1, dim_embedding) if num_classes is not None else None
+        self.conv_in = nn.Conv2d(channels * (2 if self_condition else 1), dim, 3, padding=1)
+
+        skips = [dim]  # channels of each activation that the way up will meet again
+        self.down = nn.ModuleList()
+        for level, dim_out in enumerate(dims):
+            for _ in range(blocks):
+                self.down.append(nn.ModuleList([resblock(skips[-1], dim_out), attention(level)]))
+                skips.append(dim_out)
+            if level < levels - 1:
+                self.down.append(Downsample(dim_out))
+                skips.append(dim_out)
+
+        self.middle = nn.ModuleList([resblock(dims[-1], dims[-1]), Attention(dims[-1], heads, dim_head, groups)])
+        self.middle_out = resblock(dims[-1], dims[-1])
+
+        self.up = nn.ModuleList()
+        dim_now = dims[-1]
+        for level, dim_out in reversed(list(enumerate(dims))):
+            for _ in range(blocks + 1):
+                self.up.append(nn.ModuleList([resblock(dim_now + skips.pop(), dim_out), attention(level)]))
+                dim_now = dim_out
+            if level > 0:
+                self.up.append(Upsample(dim_out))
+
+        self.norm_out = nn.GroupNorm(min(groups, dim), dim)
+        self.conv_out = zero_init(nn.Conv2d(dim, channels * (2 if learned_variance else 1), 3, padding=1))
+
+    def _check_sizes(self, dim: int, dim_mults: Sequence[int], attention_levels: Sequence[int]) -> None:
+        levels = len(dim_mults)
+        if dim < 2 or dim % 2 or levels == 0 or min(dim_mults) < 1:
+            raise ValueError(f"UNet needs an even dim and at least one positive dim_mult; got {dim=}, {dim_mults=}")
+        stride = 2 ** (levels - 1)
+        if any(size < stride or size % stride for size in self.image_size):
+            raise ValueError(
+                f"image_size must be divisible by {stride}, as {levels} levels halve it {levels - 1} times; got "
+                f"{self.image_size}: change image_size or give fewer dim_mults"
+            )
+        if any(not -levels <= level < levels for level in attention_levels):
+            raise ValueError(f"attention_levels must lie in [{-levels}, {levels - 1}]; got {list(attention_levels)}")
+
+    def forward(
+        self, x: Tensor, time: Tensor, self_cond: Tensor | None = None, labels: Tensor | None = None
+    ) -> Tensor:
+        """The output for noisy images.
+
+        Args:
+            x: [batch, channels, height, width].
+            time: [batch], in [0, 1].
+            self_cond: Last estimate of the clean images in [-1, 1], shaped like x; None (no estimate yet) is zeros.
+            labels: [batch] integers in [0, num_classes); None is the network's own "no label".
+
+        Returns:
+            [batch, channels, height, width], or twice the channels with learned_variance.
+        """
+        if self.self_condition:
+            x = torch.cat([x, torch.zeros_like(x) if self_cond is None else self_cond], dim=1)
+        embedding = self.embed_time(time)
+        if self.embed_label is not None:
+            if labels is None:
+                labels = torch.full((len(x),), self.num_classes, device=x.device)
+            embedding = embedding + self.embed_label(labels)
+
+        x = self.conv_in(x)
+        skips = [x]
+        for stage in self.down:
+            x = stage(x) if isinstance(stage, Downsample) else self._block(stage, x, embedding)
+            skips.append(x)
+        x = self.middle_out(self._block(self.middle, x, embedding), embedding)
+        for stage in self.up:
+            if isinstance(stage, Upsample):
+                x = stage(x)
+            else:
+                x = self._block(stage, torch.cat([x, skips.pop()], dim=1), embedding)
+        return self.conv_out(nn.functional.silu(self.norm_out(x)))
+
+    def _block(self, block: nn.ModuleList, x: Tensor, embedding: Tensor) -> Tensor:
+        residual, attention = block
+
+        def run(x: Tensor, embedding: Tensor) -> Tensor:
+            return attention(residual(x, embedding))
+
+        if self.gradient_checkpointing and self.training:
+            return checkpoint(run, x, embedding, use_reentrant=False)
+        return run(x, embedding)

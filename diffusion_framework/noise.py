@@ -1,0 +1,53 @@
+"""Where randomness comes from: generators keyed by what they serve, never a global one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .level import Noise
+
+_MASK = (1 << 64) - 1
+
+
+def mix(*keys: int) -> int:
+    """One 63-bit seed from any number of integers: different keys give unrelated seeds (splitmix64, Steele 2014)."""
+    state = 0
+    for key in keys:
+        state = (state + 0x9E3779B97F4A7C15 + (key & _MASK)) & _MASK
+        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _MASK
+        state ^= state >> 31
+    return state >> 1
+
+
+def keyed_generator(device: torch.device | str, *keys: int) -> torch.Generator:
+    """A fresh generator on `device`, seeded by `mix(*keys)`."""
+    return torch.Generator(device).manual_seed(mix(*keys))
+
+
+def generator_noise(generator: torch.Generator | None = None) -> Noise:
+    """Noise of a whole batch from one generator (None: torch's default one for the device)."""
+    return lambda x: torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+
+
+def per_sample_noise(seeds: Sequence[int], device: torch.device | str) -> Noise:
+    """Noise in which sample i depends on `seeds[i]` alone, not on the size of the batch or on its place in it.
+
+    Each call draws the next noise of every sample, so one source serves one trajectory.
+
+    Args:
+        seeds: One integer for each sample of the batch.
+        device: Where the noise is drawn; the numbers differ between kinds of device.
+    """
+    generators = [keyed_generator(device, seed) for seed in seeds]
+
+    def noise(x: Tensor) -> Tensor:
+        if len(x) != len(generators):
+            raise ValueError(f"one seed a sample is needed; got {len(generators)} seeds for {len(x)} samples")
+        draws = [torch.randn(x.shape[1:], generator=g, device=x.device, dtype=x.dtype) for g in generators]
+        return torch.stack(draws)
+
+    return noise

@@ -1,0 +1,82 @@
+"""What the network's output means: one row (a, b), the output being `a x0 + b eps`.
+
+Together with `x = alpha x0 + sigma eps` that row is a 2x2 system, and its solution is the prediction: no objective
+needs a branch of its own anywhere else.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .level import Level, Prediction, Scalar
+
+
+class Objective(ABC):
+    """A frozen dataclass with one method, `row`. Levels may be of floats or of tensors (see `Level.like`)."""
+
+    @abstractmethod
+    def row(self, at: Level) -> tuple[Scalar, Scalar]:
+        """(a, b) such that the network's output means `a x0 + b eps`, with a <= 0 <= b or b = 0."""
+
+    def target(self, x0: Tensor, eps: Tensor, at: Level) -> Tensor:
+        """What the network should put out for clean data x0 and noise eps, both [batch, ...]."""
+        a, b = self.row(at.like(x0))
+        return a * x0 + b * eps
+
+    def prediction(self, output: Tensor, x: Tensor, at: Level) -> Prediction:
+        """Clean data and noise from the network's output for x, both [batch, ...]; needs at.sigma > 0."""
+        at = at.like(x)
+        a, b = self.row(at)
+        determinant = b * at.alpha - a * at.sigma
+        x0 = _combine(x, b / determinant, output, -at.sigma / determinant)
+        eps = _combine(output, at.alpha / determinant, x, -a / determinant)
+        return Prediction(x0, eps)
+
+    def gain(self, at: Level) -> Scalar:
+        """|d x0 / d output|: how far an error of the output moves x0. Its square turns weights on one into the other."""
+        a, b = self.row(at)
+        return at.sigma / (b * at.alpha - a * at.sigma)
+
+
+@dataclass(frozen=True)
+class Eps(Objective):
+    """The network predicts the noise (Ho et al. 2020)."""
+
+    def row(self, at: Level) -> tuple[Scalar, Scalar]:
+        return 0.0, 1.0
+
+
+@dataclass(frozen=True)
+class X0(Objective):
+    """The network predicts the clean data."""
+
+    def row(self, at: Level) -> tuple[Scalar, Scalar]:
+        return 1.0, 0.0
+
+    def gain(self, at: Level) -> Scalar:
+        return at.sigma * 0.0 + 1.0  # the general form is 0 / 0 where sigma = 0
+
+
+@dataclass(frozen=True)
+class V(Objective):
+    """The network predicts the velocity `alpha eps - sigma x0` (Salimans & Ho 2022)."""
+
+    def row(self, at: Level) -> tuple[Scalar, Scalar]:
+        return -at.sigma, at.alpha
+
+
+by_name: dict[str, type[Objective]] = {"v": V, "x0": X0, "eps": Eps}
+"""The names that `GaussianDiffusion(objective=...)` knows."""
+
+
+def _combine(x: Tensor, a: Scalar, y: Tensor, b: Scalar) -> Tensor:
+    """a x + b y, in no more passes over memory than factors of floats need."""
+    if isinstance(a, Tensor) or isinstance(b, Tensor):
+        return a * x + b * y
+    if b == 0:
+        return x if a == 1 else x * a
+    return torch.add(x * a, y, alpha=b)

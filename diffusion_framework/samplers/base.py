@@ -1,0 +1,85 @@
+"""The sampler protocol and the only sampling loop. Neither knows any sampler by name."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from torch import Tensor
+
+from ..denoiser import Denoiser
+from ..level import Level, Noise, Prediction
+
+State = TypeVar("State")
+
+
+class Sampler(ABC, Generic[State]):
+    """A frozen dataclass whose fields are its options; whatever it remembers between steps is the state it returns.
+
+    So one object serves any number of runs and threads, and a run can be stopped after any step and taken up again.
+    """
+
+    def init(self) -> State | None:
+        """The state before the first step; None for a sampler that remembers nothing."""
+        return None
+
+    @abstractmethod
+    def step(
+        self, denoise: Denoiser, x: Tensor, now: Level, to: Level, state: State | None, noise: Noise
+    ) -> tuple[Tensor, State | None]:
+        """x [batch, ...] at level `now` -> x at level `to`, and the next state.
+
+        Args:
+            denoise: `denoise(x, level) -> Prediction`.
+            x: Samples at level `now`. Not changed.
+            now: A level of floats with sigma > 0.
+            to: A level of floats with less noise.
+            state: From `init` or from the step before.
+            noise: `noise(x)` gives standard normal noise like x.
+        """
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A sample in progress, after one step.
+
+    Attributes:
+        index: Number of the step, from 0.
+        now: The level the step started from.
+        to: The level it reached.
+        x: The samples at level `to`, [batch, ...].
+        x0: The clean data as predicted last in the step, [batch, ...].
+    """
+
+    index: int
+    now: Level
+    to: Level
+    x: Tensor
+    x0: Tensor
+
+
+def trajectory(
+    sampler: Sampler, denoise: Denoiser, x: Tensor, grid: Sequence[tuple[Level, Level]], noise: Noise
+) -> Iterator[Snapshot]:
+    """Walk the grid with the sampler, from x at the first level; yields after each step."""
+    watched = _Watched(denoise)
+    state = sampler.init()
+    for index, (now, to) in enumerate(grid):
+        x, state = sampler.step(watched, x, now, to, state, noise)
+        yield Snapshot(index, now, to, x, watched.last.x0)
+
+
+class _Watched:
+    """A denoiser that keeps its last prediction, so that snapshots can show it and samplers need not hand it out."""
+
+    last: Prediction
+
+    def __init__(self, denoise: Denoiser) -> None:
+        self.denoise = denoise
+        self.schedule = denoise.schedule
+
+    def __call__(self, x: Tensor, at: Level) -> Prediction:
+        self.last = self.denoise(x, at)
+        return self.last

@@ -1,0 +1,92 @@
+"""A noise schedule is one falling curve `log_snr(t)` and the way alpha and sigma are split from it."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..level import Level, Scalar
+
+
+class NoiseSchedule(ABC):
+    """How much noise there is at time t in [0, 1], from clean (0) to noisiest (1).
+
+    A schedule is a frozen dataclass that defines `log_snr` and its inverse `time`, both on float64 tensors. The
+    split below is *preserving* (alpha² + sigma² = 1); a schedule that splits differently overrides `split`.
+    """
+
+    @abstractmethod
+    def log_snr(self, t: Tensor) -> Tensor:
+        """`ln(alpha² / sigma²)` in nats at times t in [0, 1], falling in t; +inf where sigma = 0."""
+
+    @abstractmethod
+    def time(self, log_snr: Tensor) -> Tensor:
+        """The time in [0, 1] at which the curve passes `log_snr`: the closed-form inverse."""
+
+    def split(self, log_snr: Tensor) -> tuple[Tensor, Tensor]:
+        """alpha and sigma at `log_snr`, each to full relative precision at both ends."""
+        return torch.exp(0.5 * F.logsigmoid(log_snr)), torch.exp(0.5 * F.logsigmoid(-log_snr))
+
+    def at(self, t: Scalar) -> Level:
+        """The level at time t.
+
+        Args:
+            t: A float, which gives a level of floats, or a tensor [batch], which gives one of tensors.
+
+        Raises:
+            ValueError: a float t lies outside [0, 1].
+        """
+        if not isinstance(t, Tensor) and not 0 <= t <= 1:
+            raise ValueError(f"a time must lie in [0, 1], from clean to noisiest; got {t}")
+        times = _as_float64(t)
+        return self._level(times, self.log_snr(times), isinstance(t, Tensor))
+
+    def at_log_snr(self, log_snr: Scalar) -> Level:
+        """The level with this log-SNR: a float or a tensor [batch], as for `at`."""
+        values = _as_float64(log_snr)
+        return self._level(self.time(values), values, isinstance(log_snr, Tensor))
+
+    def _level(self, t: Tensor, log_snr: Tensor, as_tensors: bool) -> Level:
+        values = (t, *self.split(log_snr), log_snr)
+        return Level(*values) if as_tensors else Level(*(value.item() for value in values))
+
+
+@dataclass(frozen=True)
+class Scaled(NoiseSchedule):
+    """A schedule whose data is scaled down: alpha is multiplied by `scale` (Chen 2023, sec. 2.2).
+
+    Less signal at the same sigma shifts log-SNR by `2 ln(scale)`: large images, whose neighbouring pixels
+    say the same thing, need more noise.
+
+    Args:
+        schedule: The schedule to scale.
+        scale: Factor of the clean data, above 0.
+    """
+
+    schedule: NoiseSchedule
+    scale: float
+
+    def __post_init__(self) -> None:
+        if not (0 < self.scale < math.inf):
+            raise ValueError(f"scale must be above 0; got {self.scale}")
+
+    def log_snr(self, t: Tensor) -> Tensor:
+        return self.schedule.log_snr(t) + 2 * math.log(self.scale)
+
+    def time(self, log_snr: Tensor) -> Tensor:
+        return self.schedule.time(log_snr - 2 * math.log(self.scale))
+
+    def split(self, log_snr: Tensor) -> tuple[Tensor, Tensor]:
+        alpha, sigma = self.schedule.split(log_snr - 2 * math.log(self.scale))
+        return self.scale * alpha, sigma
+
+
+def _as_float64(value: Scalar) -> Tensor:
+    if isinstance(value, Tensor) and value.device.type == "mps":
+        return value.float()  # MPS has no float64
+    return torch.as_tensor(value, dtype=torch.float64)
