@@ -4,6 +4,7 @@
 """
 
 from .config import Configurable
+from .data import Digits, ImageDataset, ImageFolder
 from .denoiser import Denoiser
 from .diffusion import GaussianDiffusion
 from .level import Level, Prediction
@@ -12,5 +13,6 @@ from .models import UNet
 from .objectives import X0, Eps, Objective, V
 from .samplers import DDIM, DDPM, Sampler, Snapshot, trajectory
 from .schedules import Cosine, Linear, NoiseSchedule, Sigmoid
+from .training import Trainer
 
 __version__ = "0.1.0"

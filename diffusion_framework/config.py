@@ -31,8 +31,7 @@ class Configurable:
 def to_config(value: Any) -> Any:
     """Plain data (numbers, strings, lists, dictionaries) from which `from_config` builds an equal object.
 
-    Raises:
-        ValueError: an object that is neither a `Configurable` nor a dataclass.
+    An object that is neither a `Configurable` nor a dataclass keeps its class but no arguments (`init_args` is None).
     """
     if value is None or isinstance(value, bool | int | float | str):
         return value
@@ -42,15 +41,11 @@ def to_config(value: Any) -> Any:
         return {key: to_config(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [to_config(item) for item in value]
+    arguments: Mapping[str, Any] | None = None
     if isinstance(value, Configurable):
-        arguments: Mapping[str, Any] = value._init_args
+        arguments = value._init_args
     elif dataclasses.is_dataclass(value):
         arguments = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    else:
-        raise ValueError(
-            f"{type(value).__qualname__} cannot be written to a config; derive it from "
-            "diffusion_framework.Configurable, or make it a dataclass"
-        )
     return {"class_path": class_path(type(value)), "init_args": to_config(arguments)}
 
 

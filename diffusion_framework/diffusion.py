@@ -107,6 +107,12 @@ class GaussianDiffusion(Configurable, nn.Module):
         """
         checkpoint = Checkpoint.find(path)
         config = checkpoint.config["diffusion"]
+        network = config["init_args"]["model"]
+        if model is None and network["init_args"] is None:
+            raise ValueError(
+                f"{network['class_path']} does not record its arguments; pass from_checkpoint(..., model=...), "
+                "or derive the network from diffusion_framework.Configurable"
+            )
         if model is not None:
             diffusion = cls(model, **{k: v for k, v in config["init_args"].items() if k != "model"})
         else:

@@ -1,0 +1,175 @@
+"""The parsers behind scripts/: the signatures of the classes are the flags and the config keys."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from io import StringIO
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from jsonargparse import ArgumentParser
+from tqdm.auto import tqdm
+
+from .data import ImageDataset
+from .diffusion import GaussianDiffusion, image_seeds
+from .pictures import save_grid, save_picture
+from .samplers import Sampler
+from .training import Trainer
+
+
+class OneLineParser(ArgumentParser):
+    """A parser whose errors are one line, without the usage text; exit code 2."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        _fail(message)
+
+
+def train(argv: Sequence[str], default_config: Path) -> None:
+    """scripts/train.py.
+
+    Args:
+        argv: The command line, without the program.
+        default_config: What to train where the command line names neither a config nor data.
+    """
+    names_data = any(word.split("=")[0].split(".")[0] in ("--config", "--data") for word in argv)
+    for word in argv:  # the linked values would silently win
+        if re.match(r"--data\.(init_args\.)?(image_size|channels)\b", word):
+            _fail(f"{word} does not set the size of the images; it is the network's: set --diffusion.model.image_size")
+    parser = train_parser()
+    # --print_config without comments would be of little use to start from
+    words = ["--print_config=comments" if word == "--print_config" else word for word in argv]
+    if not names_data:
+        words = [f"--config={default_config}", *words]
+    with _short_lists_of_classes():
+        args = parser.parse_args(words)
+    with _one_line_errors():
+        torch.manual_seed(args.trainer.seed)  # the network's first weights
+        built = parser.instantiate_classes(args)
+        trainer = Trainer(built.diffusion, built.data, **vars(built.trainer))
+        trainer.check(args.resume)
+    with _one_line_errors(FloatingPointError, OSError):
+        trainer.train(resume=args.resume)
+    if trainer.accelerator.is_main_process:
+        print(f"done: {trainer.results_folder}; sample with: python scripts/sample.py {trainer.results_folder}")
+
+
+def train_parser() -> OneLineParser:
+    """The parser of scripts/train.py."""
+    parser = OneLineParser(
+        prog="train.py",
+        description="Train a diffusion model on a folder of images, or without any options on handwritten digits.",
+    )
+    parser.add_argument("--config", action="config", help="A YAML config; flags after it override it.")
+    parser.add_argument("--resume", action="store_true", help="Go on from the newest checkpoint of the results folder.")
+    network = {"class_path": "diffusion_framework.UNet"}
+    parser.add_subclass_arguments(ImageDataset, "data", default={"class_path": "diffusion_framework.ImageFolder"})
+    parser.add_subclass_arguments(
+        GaussianDiffusion,
+        "diffusion",
+        default={"class_path": "diffusion_framework.GaussianDiffusion", "init_args": {"model": network}},
+    )
+    parser.add_class_arguments(Trainer, "trainer", skip={"diffusion", "folder", "convert_image_to"}, instantiate=False)
+    for key, part in (("image_size", slice(1, None)), ("channels", 0)):  # the data comes as the network asks
+        parser.link_arguments(
+            "diffusion", f"data.init_args.{key}", compute_fn=lambda d, part=part: d.sample_shape[part], apply_on="instantiate"
+        )
+    return parser
+
+
+def sample(argv: Sequence[str]) -> None:
+    """scripts/sample.py; argv is the command line, without the program."""
+    parser = sample_parser()
+    args = parser.parse_args(argv)
+    with _one_line_errors(OSError):
+        sampler = parser.instantiate_classes(args).sampler
+        for name in ("num_samples", "batch_size"):
+            if args[name] < 1:
+                raise ValueError(f"{name} must be at least 1; got {args[name]}")
+        output = Path(args.output)
+        if not args.overwrite and any(output.glob("*.png")):
+            raise ValueError(f"{output} already holds images; choose another --output, or add --overwrite")
+        device = args.device if args.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+        diffusion = GaussianDiffusion.from_checkpoint(args.checkpoint, weights=args.weights, device=device)
+        labels = _labels(args.labels, diffusion, args.num_samples)
+        diffusion.grid(args.steps)  # raises where that is no number of steps
+    with _one_line_errors(OSError, FloatingPointError):
+        images = []
+        for first in tqdm(range(0, args.num_samples, args.batch_size), desc="batches", disable=not args.progress):
+            indices = range(first, min(first + args.batch_size, args.num_samples))
+            images.append(
+                diffusion.sample(
+                    len(indices),
+                    sampler=sampler,
+                    steps=args.steps,
+                    seed=image_seeds(args.seed, indices),
+                    progress=args.progress,
+                    **{key: value[indices.start : indices.stop] for key, value in labels.items()},
+                ).cpu()
+            )
+            for index, image in zip(indices, images[-1], strict=True):
+                save_picture(image, output / f"{index:05d}.png")
+        save_grid(torch.cat(images), output / "grid.png")
+    print(f"done: {args.num_samples} images and grid.png in {output}")
+
+
+def sample_parser() -> OneLineParser:
+    """The parser of scripts/sample.py."""
+    parser = OneLineParser(prog="sample.py", description="Sample images from a checkpoint.")
+    parser.add_argument("checkpoint", type=str, help="A results folder, or one checkpoint in it.")
+    parser.add_argument("--num_samples", type=int, default=25, help="Images to make.")
+    parser.add_argument("--batch_size", type=int, default=64, help="Images at a time; changes no image.")
+    parser.add_argument("--steps", type=int | None, default=None, help="Steps of the sampler; null: as trained.")
+    parser.add_argument("--seed", type=int, default=0, help="Image i is the same for the same seed.")
+    parser.add_argument("--labels", type=list[int] | None, default=None, help="Classes to take in turn: '[3,5]'.")
+    parser.add_argument("--weights", choices=["ema", "model"], default="ema", help="Averaged weights, or the last.")
+    parser.add_argument("--output", type=str, default="samples", help="Folder of the images and their grid.")
+    parser.add_argument("--overwrite", action="store_true", help="Allow an output folder that holds images.")
+    parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:1, mps, ...")
+    parser.add_argument("--progress", type=bool, default=True, help="Show progress bars.")
+    parser.add_subclass_arguments(Sampler, "sampler", default=None, required=False)
+    return parser
+
+
+def _labels(asked: list[int] | None, diffusion: GaussianDiffusion, num_samples: int) -> dict[str, torch.Tensor]:
+    """The labels of all samples, if the network has classes: those asked for in turn, or else every class."""
+    classes = getattr(diffusion.model, "num_classes", None)
+    if classes is None:
+        if asked is not None:
+            raise ValueError("--labels needs a network with classes; this one was trained without labels")
+        return {}
+    turn = list(range(classes)) if asked is None else asked
+    if not turn or min(turn) < 0 or max(turn) >= classes:
+        raise ValueError(f"--labels must lie in [0, {classes - 1}]; got {turn}")
+    return {"labels": torch.tensor([turn[i % len(turn)] for i in range(num_samples)], device=diffusion.device)}
+
+
+@contextmanager
+def _one_line_errors(*also: type[Exception]) -> Iterator[None]:
+    """What users can cause ends the script with one line and exit code 2."""
+    try:
+        yield
+    except (ValueError, *also) as error:
+        if os.environ.get("DIFFUSION_FRAMEWORK_TRACEBACK"):
+            raise
+        _fail(str(error))
+
+
+@contextmanager
+def _short_lists_of_classes() -> Iterator[None]:
+    """Drop the lists of every nn.Module in memory that help and printed configs would offer as networks."""
+    text = StringIO()
+    try:
+        with redirect_stdout(text):
+            yield
+    finally:
+        sys.stdout.write(re.sub(r", known subclasses: torch\.nn[^)]*", ", any network", text.getvalue()))
+
+
+def _fail(message: Any) -> NoReturn:
+    print(f"error: {' '.join(str(message).split())}", file=sys.stderr)
+    sys.exit(2)
