@@ -138,10 +138,15 @@ class Cosine(_Gamma):
         first, last = self._angles
         cos_first, cos_last = self._cosines
         power = 2 * self.tau
-        share = 1 - (cos_last / cos_first) ** power
-        log_fall = torch.log1p(-torch.sigmoid(-log_snr) * share) / power  # ln(cos(angle) / cos(first))
-        half_sine = torch.sqrt(math.sin(first / 2) ** 2 - cos_first * torch.expm1(log_fall) / 2)
-        return (2 * torch.asin(half_sine) - first) / (last - first)
+        floor = (cos_last / cos_first) ** power
+        kept = floor + (1 - floor) * torch.sigmoid(log_snr)  # (cos(angle) / cos(first))^power; two forms of its logarithm
+        near_clean = torch.log1p(-(1 - floor) * torch.sigmoid(-log_snr))
+        log_fall = torch.where(log_snr > 0, near_clean, torch.log(kept)) / power
+        fall = -cos_first * torch.expm1(log_fall) / 2  # (cos(first) - cos(angle)) / 2
+        angle = 2 * torch.asin(torch.sqrt(math.sin(first / 2) ** 2 + fall))
+        # fall = sin((angle + first) / 2) sin((angle - first) / 2): solved for the difference, which does not cancel
+        difference = 2 * torch.asin(fall / torch.sin((angle + first) / 2))
+        return torch.where(fall > 0, difference / (last - first), torch.zeros_like(fall))
 
 
 def _log_cosh(x: float) -> float:

@@ -1,0 +1,52 @@
+"""Small networks and data for tests."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from diffusion_framework import Configurable, GaussianDiffusion, UNet
+
+
+def tiny_unet(**options) -> UNet:
+    defaults = {"dim": 8, "dim_mults": (1, 2), "channels": 1, "image_size": 8, "blocks": 1, "heads": 1, "dim_head": 8}
+    return UNet(**{**defaults, **options})
+
+
+def tiny_diffusion(**options) -> GaussianDiffusion:
+    return GaussianDiffusion(tiny_unet(), **{"timesteps": 4, **options})
+
+
+class Plain(Configurable, nn.Module):
+    """A network that takes x and time, and nothing else."""
+
+    def __init__(self, channels: int = 1, image_size: int = 4) -> None:
+        super().__init__()
+        self.channels, self.image_size = channels, image_size
+        self.conv = nn.Conv2d(channels, channels, 1)
+        self.seen: list[tuple[Tensor, Tensor]] = []
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        self.seen.append((x, time))
+        return self.conv(x)
+
+
+class SelfConditioned(Plain):
+    """A network that takes its own last estimate, and writes down what it was given."""
+
+    def forward(self, x: Tensor, time: Tensor, self_cond: Tensor | None = None) -> Tensor:
+        self.seen.append((x, self_cond))
+        return self.conv(x) + (0 if self_cond is None else 0.1 * self_cond)
+
+
+class Latent(Plain):
+    """A network that carries latents, counting calls in them."""
+
+    def forward(
+        self, x: Tensor, time: Tensor, self_cond: Tensor | None = None, latents: Tensor | None = None, return_latents=False
+    ):
+        self.seen.append((self_cond, latents))
+        count = torch.zeros(len(x), 3) if latents is None else latents
+        count = count + self.conv.weight.mean() * 0 + 1  # has a gradient, which must not reach the next call
+        out = self.conv(x)
+        return (out, count) if return_latents else out
