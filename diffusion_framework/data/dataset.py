@@ -1,0 +1,58 @@
+"""What every data set of images promises."""
+
+from abc import ABC, abstractmethod
+
+from jaxtyping import UInt8
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from diffusion_framework.config import Configurable
+
+Picture = UInt8[Tensor, "channels height width"]
+
+
+class ImageDataset(Configurable, Dataset[Picture | tuple[Picture, int]], ABC):
+    """Images as contiguous uint8 tensors [channels, height, width]; with labels, pairs (image, label).
+
+    Attributes:
+        image_size: (height, width) of every image.
+        channels: 1 (grey), 3 (RGB) or 4 (RGBA) of every image.
+        class_names: what label 0, 1, ... stands for; empty without labels.
+    """
+
+    image_size: tuple[int, int]
+    channels: int
+    class_names: list[str]
+
+    def __init__(self, image_size: int | tuple[int, int], channels: int):
+        """Raises ValueError for a size below 1 and for channels other than 1, 3 or 4."""
+        self.image_size = (image_size, image_size) if isinstance(image_size, int) else image_size
+        self.channels = channels
+        self.class_names = []
+        if min(self.image_size) < 1:
+            raise ValueError(f"image_size must be at least 1; got {image_size}")
+        if channels not in (1, 3, 4):
+            raise ValueError(f"channels must be 1 (grey), 3 (RGB) or 4 (RGBA); got {channels}")
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def draw(self, index: int, epoch: int) -> Picture | tuple[Picture, int]:
+        """Image `index` as the `epoch`-th pass sees it: whatever is random in it is a function of
+        (seed, index, epoch), never of a global generator, so a resumed run repeats it exactly.
+
+        Raises IndexError unless 0 <= index < len(self).
+        """
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """A hash of which images stand where: if it changed, image `index` may be another image."""
+
+    def __getitem__(self, index: int) -> Picture | tuple[Picture, int]:
+        return self.draw(index, 0)
+
+    def check_index(self, index: int) -> None:
+        """Raises IndexError unless 0 <= index < len(self)."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"image {index} of {len(self)}")

@@ -1,0 +1,286 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from diffusion_framework import DDIM, DDPM, Cosine, Eps, GaussianDiffusion, Linear, MinSNR, Sigmoid, V
+from diffusion_framework.config import from_config, to_config
+from diffusion_framework.diffusion import image_seeds
+from diffusion_framework.losses import draw_uniform_times, output_weight
+from diffusion_framework.noise import generator_noise
+from oracles import GaussianOracle
+from toys import Latent, Plain, SelfConditioned, tiny_diffusion, tiny_unet
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("objective", ["v", "x0", "eps"])
+@pytest.mark.parametrize("weighted", [True, False])
+def test_loss_equals_its_definition(objective, weighted):
+    network = Plain()
+    diffusion = GaussianDiffusion(network, objective=objective, min_snr_loss_weight=weighted, min_snr_gamma=3.0)
+    images = torch.rand(6, 1, 4, 4)
+    loss = diffusion(images, generator=generator())
+
+    source = generator()
+    times = draw_uniform_times(6, images.device, source)
+    eps = generator_noise(source)(images)
+    losses = []
+    for image, t, noise in zip(images, times.tolist(), eps, strict=True):
+        gamma = 1 / (1 + math.exp(-Sigmoid().at(t).log_snr))
+        alpha, sigma, snr = math.sqrt(gamma), math.sqrt(1 - gamma), gamma / (1 - gamma)
+        x0 = 2 * image - 1
+        out = network.conv((alpha * x0 + sigma * noise)[None])[0]
+        target, unit = {"v": (alpha * noise - sigma * x0, snr + 1), "x0": (x0, 1.0), "eps": (noise, snr)}[objective]
+        losses.append(F.mse_loss(out, target) * (min(snr, 3.0) / unit if weighted else 1.0))
+    torch.testing.assert_close(loss, torch.stack(losses).mean())
+
+
+def test_the_network_sees_time_in_float32_between_0_and_1():
+    network = Plain()
+    GaussianDiffusion(network)(torch.rand(500, 1, 4, 4))
+    ((_, time),) = network.seen
+    assert time.shape == (500,) and time.dtype == torch.float32
+    assert 0 < time.min() < 0.05 and 0.95 < time.max() <= 1
+
+
+def test_self_conditioning_sees_the_estimate_from_the_noised_image():
+    network = SelfConditioned()
+    diffusion = GaussianDiffusion(network, scale=0.5)  # below 1: what the network sees is not what was noised
+    images = torch.rand(3, 1, 4, 4)
+    diffusion(images, generator=generator(), self_condition=True)
+    (seen_first, first), (seen_second, second) = network.seen
+    assert first is None
+    assert torch.equal(seen_first, seen_second)
+
+    source = generator()
+    at = diffusion.schedule.at(draw_uniform_times(3, images.device, source))
+    level = at.like(images)
+    x = level.alpha * (2 * images - 1) + level.sigma * generator_noise(source)(images)
+    torch.testing.assert_close(seen_first, x / x.flatten(1).std(dim=1)[:, None, None, None])
+    estimate = diffusion.objective.prediction(network.conv(seen_first), x, at).x0.clamp(-1, 1)
+    torch.testing.assert_close(second, estimate)
+    assert not second.requires_grad
+
+
+def test_scale_one_leaves_the_input_alone():
+    network = Plain()
+    GaussianDiffusion(network)(torch.ones(4, 1, 4, 4), generator=generator())
+    source = generator()
+    at = Sigmoid().at(draw_uniform_times(4, torch.device("cpu"), source)).like(torch.ones(4, 1, 4, 4))
+    torch.testing.assert_close(network.seen[0][0], at.alpha + at.sigma * generator_noise(source)(torch.ones(4, 1, 4, 4)))
+
+
+@pytest.mark.parametrize(("probability", "share"), [(0.0, 0.0), (1.0, 1.0), (0.3, 0.3)])
+def test_self_conditioning_happens_with_its_probability(probability, share):
+    network = SelfConditioned()
+    diffusion = GaussianDiffusion(network, train_prob_self_cond=probability)
+    runs = 300
+    for _ in range(runs):
+        diffusion(torch.rand(1, 1, 4, 4))
+    extra = len(network.seen) - runs
+    assert abs(extra / runs - share) < 5 * math.sqrt(max(share * (1 - share), 0) / runs) + 1e-9
+
+
+def test_networks_without_feedback_are_called_once_and_with_what_they_take():
+    network = Plain()
+    GaussianDiffusion(network)(torch.rand(2, 1, 4, 4), self_condition=True)
+    assert len(network.seen) == 1
+    off = tiny_unet(self_condition=False)
+    assert GaussianDiffusion(off).self_conditions is False
+    assert GaussianDiffusion(tiny_unet()).self_conditions is True
+
+
+def test_latents_are_carried_while_training_without_their_gradient():
+    network = Latent()
+    loss = GaussianDiffusion(network)(torch.rand(2, 1, 4, 4), self_condition=True)
+    (_, none), (_, latents) = network.seen
+    assert none is None
+    assert torch.equal(latents, torch.ones(2, 3)) and not latents.requires_grad
+    loss.backward()
+    assert network.conv.weight.grad is not None
+
+
+@pytest.mark.parametrize("sampler", [DDIM(), DDPM()], ids=repr)
+def test_estimates_and_latents_are_carried_while_sampling(sampler):
+    network = Latent()
+    diffusion = GaussianDiffusion(network)
+    snapshots = list(diffusion.snapshots(2, sampler=sampler, steps=4, seed=0, progress=False))
+    assert [None if latents is None else latents[0, 0].item() for _, latents in network.seen] == [None, 1, 2, 3]
+    for (self_cond, _), snapshot in zip(network.seen[1:], snapshots[:-1], strict=True):
+        torch.testing.assert_close(self_cond, snapshot.x0)
+    diffusion.sample(2, steps=1, progress=False)
+    assert network.seen[-1] == (None, None), "a second run must not start from the first one's estimate"
+
+
+def test_samples_are_images():
+    images = tiny_diffusion().sample(3, seed=0, progress=False)
+    assert images.shape == (3, 1, 8, 8)
+    assert images.min() >= 0 and images.max() <= 1
+    assert not images.requires_grad
+
+
+def test_defaults_of_sampling():
+    assert tiny_diffusion().sampler == DDIM(eta=0.0)
+    assert tiny_diffusion(use_ddim=False).sampler == DDPM()
+    assert len(tiny_diffusion(timesteps=7).grid()) == 7
+    assert len(list(tiny_diffusion(timesteps=7).snapshots(1, progress=False))) == 7
+    assert len(list(tiny_diffusion(timesteps=7).snapshots(1, steps=3, progress=False))) == 3
+
+
+@pytest.mark.parametrize("sampler", [DDIM(), DDPM()], ids=repr)
+def test_image_i_is_the_same_for_every_batch_size(sampler):
+    diffusion = tiny_diffusion()
+    nn.init.normal_(diffusion.model.conv_out.weight, std=0.1)
+    five = diffusion.sample(5, sampler=sampler, seed=3, progress=False)
+    two = diffusion.sample(2, sampler=sampler, seed=3, progress=False)
+    torch.testing.assert_close(five[:2], two, rtol=0, atol=1e-5)
+    own = diffusion.sample(2, sampler=sampler, seed=image_seeds(3, [4, 1]), progress=False)
+    torch.testing.assert_close(five[[4, 1]], own, rtol=0, atol=1e-5)
+    assert not torch.allclose(five, diffusion.sample(5, sampler=sampler, seed=4, progress=False))
+
+
+def test_sampling_does_not_touch_the_global_generator_or_the_mode():
+    diffusion = tiny_diffusion().train()
+    before = torch.get_rng_state()
+    diffusion.sample(2, sampler=DDPM(), seed=0, progress=False)
+    assert torch.equal(before, torch.get_rng_state())
+    assert diffusion.training
+    walk = diffusion.snapshots(2, progress=False)
+    next(walk)
+    assert not diffusion.model.training
+    walk.close()
+    assert diffusion.model.training
+
+
+def test_snapshots_end_at_the_sample():
+    diffusion = tiny_diffusion(use_ddim=False)
+    *_, last = diffusion.snapshots(2, seed=1, progress=False)
+    assert torch.equal(diffusion.to_images(last.x), diffusion.sample(2, seed=1, progress=False))
+    assert last.to.is_end and last.index == 3
+
+
+def test_sampling_from_an_exact_network_gives_the_data():
+    """The whole path: a network that answers v exactly for data N(mean, std²) must give that data back."""
+
+    class Exact(nn.Module):
+        channels, image_size = 1, 32
+
+        def forward(self, x, time):
+            oracle = GaussianOracle(mean=0.2, std=0.15)
+            at = Sigmoid().at(time[0].item())
+            prediction = oracle(x, at)
+            return at.alpha * prediction.eps - at.sigma * prediction.x0
+
+    class Wrapped(Exact):
+        def __init__(self):
+            super().__init__()
+            self.anchor = nn.Parameter(torch.zeros(1))
+
+    for options in ({"use_ddim": True}, {"use_ddim": False}):
+        images = GaussianDiffusion(Wrapped(), timesteps=1000, **options).sample(16, seed=0, progress=False)
+        pixels = images.flatten() * 2 - 1
+        assert pixels.mean().item() == pytest.approx(0.2, abs=0.01)
+        assert pixels.std().item() == pytest.approx(0.15, rel=0.04)
+
+
+def test_clipping_keeps_estimates_in_range():
+    diffusion = tiny_diffusion()
+    nn.init.normal_(diffusion.model.conv_out.weight, std=3)
+    clipped = list(diffusion.snapshots(2, seed=0, progress=False))
+    assert max(s.x0.abs().max() for s in clipped) <= 1
+    free = list(diffusion.snapshots(2, seed=0, clip_denoised=False, progress=False))
+    assert max(s.x0.abs().max() for s in free) > 1
+
+
+def test_names_and_objects_serve_alike():
+    by_name = tiny_diffusion(noise_schedule="cosine", schedule_kwargs={"tau": 2.0}, objective="eps")
+    assert by_name.schedule == Cosine(tau=2.0) and by_name.objective == Eps()
+    by_object = tiny_diffusion(noise_schedule=Linear(), objective=V())
+    assert by_object.schedule == Linear() and by_object.objective == V()
+
+
+def test_defaults_are_those_of_the_original_api():
+    diffusion = GaussianDiffusion(tiny_unet())
+    assert (diffusion.timesteps, diffusion.schedule, diffusion.objective) == (1000, Sigmoid(), V())
+    assert diffusion.loss_weight == MinSNR(5) and diffusion.train_prob_self_cond == 0.9
+    assert (diffusion.time_difference, diffusion.scale) == (0.0, 1.0)
+
+
+def test_time_difference_reaches_the_grid():
+    now, to = tiny_diffusion(timesteps=10, time_difference=0.04).grid()[2]
+    assert (now.t, to.t) == (pytest.approx(0.8), pytest.approx(0.66))
+
+
+def test_config_round_trip():
+    diffusion = tiny_diffusion(noise_schedule=Cosine(tau=1.5), objective="eps", min_snr_gamma=3.0)
+    again = from_config(to_config(diffusion), GaussianDiffusion)
+    assert to_config(again) == to_config(diffusion)
+    assert again.schedule == diffusion.schedule and again.objective == diffusion.objective
+    with pytest.raises(ValueError, match="cannot build a GaussianDiffusion") as error:
+        from_config({"class_path": "os.system", "init_args": {"command": "true"}}, GaussianDiffusion)
+    assert "\n" not in str(error.value)
+
+
+def test_learned_variance_comes_out_of_the_denoiser():
+    diffusion = GaussianDiffusion(tiny_unet(learned_variance=True))
+    x = torch.randn(2, 1, 8, 8)
+    prediction = diffusion.denoiser()(x, diffusion.schedule.at(0.5))
+    assert prediction.x0.shape == x.shape
+    torch.testing.assert_close(prediction.variance, torch.full_like(x, 0.5))  # an output of 0 is half way
+    assert torch.isfinite(diffusion(torch.rand(2, 1, 8, 8)))
+
+
+def test_labels_reach_the_network():
+    diffusion = GaussianDiffusion(tiny_unet(num_classes=3), timesteps=2)
+    for parameter in diffusion.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    one, two = (diffusion.sample(1, seed=0, labels=torch.tensor([c]), progress=False) for c in (0, 1))
+    assert not torch.allclose(one, two)
+    losses = [diffusion(torch.ones(2, 1, 8, 8), generator=generator(), labels=torch.tensor(c)) for c in ([0, 0], [1, 1])]
+    assert losses[0] != losses[1]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: tiny_diffusion(noise_schedule="cosin"), "one of sigmoid, cosine, linear, or an object; got 'cosin'"),
+        (lambda: tiny_diffusion(objective="noise"), "one of v, x0, eps, or an object; got 'noise'"),
+        (lambda: tiny_diffusion(noise_schedule=Linear(), schedule_kwargs={"tau": 1.0}), "schedule given by name"),
+        (lambda: tiny_diffusion(timesteps=0), "at least 1 step; got 0"),
+        (lambda: tiny_diffusion(scale=0.0), r"\(0, 1\]; got 0"),
+        (lambda: tiny_diffusion(train_prob_self_cond=1.1), r"\[0, 1\]; got 1.1"),
+        (lambda: tiny_diffusion(time_difference=-0.1), "got -0.1"),
+        (lambda: tiny_diffusion(min_snr_gamma=-1.0), "gamma > 0; got -1"),
+        (lambda: GaussianDiffusion(nn.Linear(2, 2)), "Linear lacks them"),
+        (lambda: tiny_diffusion()(torch.rand(2, 3, 8, 8)), r"must be \[batch, 1, 8, 8\]; got \[2, 3, 8, 8\]"),
+        (lambda: tiny_diffusion().sample(0, progress=False), "batch_size of at least 1; got 0"),
+        (lambda: tiny_diffusion().sample(2, steps=0, progress=False), "at least 1 step; got 0"),
+        (lambda: tiny_diffusion().sample(3, seed=[1, 2], progress=False), "got 2 seeds for 3 samples"),
+    ],
+)
+def test_bad_input(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_nan_from_the_network_is_an_error():
+    diffusion = tiny_diffusion()
+    nn.init.constant_(diffusion.model.conv_out.bias, float("nan"))
+    with pytest.raises(FloatingPointError, match="NaN"):
+        diffusion.sample(1, progress=False)
+
+
+def test_wrong_types_are_refused_at_the_door():
+    with pytest.raises(Exception, match="images"):
+        tiny_diffusion()(torch.zeros(2, 1, 8, 8, dtype=torch.uint8))
+
+
+def test_weight_is_used_per_sample():
+    at = Sigmoid().at(torch.tensor([0.1, 0.9], dtype=torch.float64))
+    weight = output_weight(MinSNR(), V(), at)
+    assert weight.shape == (2,) and weight[0] != weight[1]
