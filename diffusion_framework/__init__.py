@@ -15,4 +15,30 @@ from .samplers import DDIM, DDPM, Sampler, Snapshot, trajectory
 from .schedules import Cosine, Linear, NoiseSchedule, Sigmoid
 from .training import Trainer
 
+__all__ = [
+    "DDIM",
+    "DDPM",
+    "X0",
+    "Configurable",
+    "Cosine",
+    "Denoiser",
+    "Digits",
+    "Eps",
+    "GaussianDiffusion",
+    "ImageDataset",
+    "ImageFolder",
+    "Level",
+    "Linear",
+    "MinSNR",
+    "NoiseSchedule",
+    "Objective",
+    "Prediction",
+    "Sampler",
+    "Sigmoid",
+    "Snapshot",
+    "Trainer",
+    "UNet",
+    "V",
+    "trajectory",
+]
 __version__ = "0.1.0"

@@ -49,7 +49,9 @@ class Checkpoint:
             return cls.open(path)
         found = list_checkpoints(path)
         if not found:
-            raise ValueError(f"no checkpoint at {path}; give a results folder of a training run or one of its checkpoints")
+            raise ValueError(
+                f"no checkpoint at {path}; give a results folder of a training run or one of its checkpoints"
+            )
         return cls.open(found[-1])
 
     @classmethod
@@ -67,7 +69,9 @@ class Checkpoint:
             )
         for name, expected in files.items():
             if not (path / name).is_file() or _sha256(path / name) != expected["sha256"]:
-                raise ValueError(f"checkpoint {path} is damaged: {name} is not what was written; use an older checkpoint")
+                raise ValueError(
+                    f"checkpoint {path} is damaged: {name} is not what was written; use an older checkpoint"
+                )
         return cls(path, step)
 
     @property
@@ -100,8 +104,9 @@ class Checkpoint:
 
 def list_checkpoints(results_folder: str | os.PathLike[str]) -> list[Path]:
     """The sealed checkpoints of a run, oldest first."""
-    folders = (Path(results_folder) / _FOLDER).glob(f"{_PREFIX}*")
-    return sorted(folder for folder in folders if (folder / "manifest.json").is_file())
+    folders = (Path(results_folder) / _FOLDER).glob(f"{_PREFIX}[0-9]*")
+    sealed = [folder for folder in folders if (folder / "manifest.json").is_file()]
+    return sorted(sealed, key=lambda folder: int(folder.name.removeprefix(_PREFIX)))
 
 
 def write_checkpoint(
@@ -124,10 +129,13 @@ def write_checkpoint(
             save_file({k: v.detach().cpu().contiguous() for k, v in group.items()}, aside / f"{name}.safetensors")
         (aside / "config.yaml").write_text(yaml.safe_dump(dict(config), sort_keys=False))
         (aside / "state.json").write_text(json.dumps(state, indent=1))
-        files = {
-            file.name: {"size": file.stat().st_size, "sha256": _sha256(file)} for file in sorted(aside.iterdir())
+        files = {file.name: {"size": file.stat().st_size, "sha256": _sha256(file)} for file in sorted(aside.iterdir())}
+        manifest = {
+            "format_version": FORMAT_VERSION,
+            "step": step,
+            "torch": str(torch.__version__),
+            "files": files,
         }
-        manifest = {"format_version": FORMAT_VERSION, "step": step, "torch": str(torch.__version__), "files": files}
         (aside / "manifest.json").write_text(json.dumps(manifest, indent=1))
         for file in aside.iterdir():
             _sync(file)

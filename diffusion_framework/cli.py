@@ -36,7 +36,9 @@ def train(argv: Sequence[str], default_config: Path) -> None:
         argv: The command line, without the program.
         default_config: What to train where the command line names neither a config nor data.
     """
-    names_data = any(word.split("=")[0].split(".")[0] in ("--config", "--data") for word in argv)
+    names_data = any(
+        word.split("=")[0] in ("--config", "--data", "--data.folder", "--data.class_path") for word in argv
+    )
     for word in argv:  # the linked values would silently win
         if re.match(r"--data\.(init_args\.)?(image_size|channels)\b", word):
             _fail(f"{word} does not set the size of the images; it is the network's: set --diffusion.model.image_size")
@@ -47,7 +49,7 @@ def train(argv: Sequence[str], default_config: Path) -> None:
         words = [f"--config={default_config}", *words]
     with _short_lists_of_classes():
         args = parser.parse_args(words)
-    with _one_line_errors():
+    with _one_line_errors(OSError):
         torch.manual_seed(args.trainer.seed)  # the network's first weights
         built = parser.instantiate_classes(args)
         trainer = Trainer(built.diffusion, built.data, **vars(built.trainer))
@@ -76,7 +78,10 @@ def train_parser() -> OneLineParser:
     parser.add_class_arguments(Trainer, "trainer", skip={"diffusion", "folder", "convert_image_to"}, instantiate=False)
     for key, part in (("image_size", slice(1, None)), ("channels", 0)):  # the data comes as the network asks
         parser.link_arguments(
-            "diffusion", f"data.init_args.{key}", compute_fn=lambda d, part=part: d.sample_shape[part], apply_on="instantiate"
+            "diffusion",
+            f"data.init_args.{key}",
+            compute_fn=lambda d, part=part: d.sample_shape[part],
+            apply_on="instantiate",
         )
     return parser
 
@@ -86,14 +91,15 @@ def sample(argv: Sequence[str]) -> None:
     parser = sample_parser()
     args = parser.parse_args(argv)
     with _one_line_errors(OSError):
-        sampler = parser.instantiate_classes(args).sampler
+        asked = any(word.startswith("--sampler") for word in argv)
+        sampler = parser.instantiate_classes(args).sampler if asked else None
         for name in ("num_samples", "batch_size"):
             if args[name] < 1:
                 raise ValueError(f"{name} must be at least 1; got {args[name]}")
         output = Path(args.output)
         if not args.overwrite and any(output.glob("*.png")):
             raise ValueError(f"{output} already holds images; choose another --output, or add --overwrite")
-        device = args.device if args.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+        device = _device(args.device)
         diffusion = GaussianDiffusion.from_checkpoint(args.checkpoint, weights=args.weights, device=device)
         labels = _labels(args.labels, diffusion, args.num_samples)
         diffusion.grid(args.steps)  # raises where that is no number of steps
@@ -131,11 +137,22 @@ def sample_parser() -> OneLineParser:
     parser.add_argument("--overwrite", action="store_true", help="Allow an output folder that holds images.")
     parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:1, mps, ...")
     parser.add_argument("--progress", type=bool, default=True, help="Show progress bars.")
-    parser.add_subclass_arguments(Sampler, "sampler", default=None, required=False)
+    # the default only says whose options --sampler.eta are: without any --sampler the run's own is taken
+    parser.add_subclass_arguments(Sampler, "sampler", default={"class_path": "diffusion_framework.DDIM"})
     return parser
 
 
-def _labels(asked: list[int] | None, diffusion: GaussianDiffusion, num_samples: int) -> dict[str, torch.Tensor]:
+def _device(name: str) -> torch.device:
+    """The device of this name, tried; auto is the first GPU, if there is one."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device {name!r} cannot be used here ({str(error).splitlines()[0]}); try cpu") from error
+
+
+def _labels(asked: list[int] | None, diffusion: GaussianDiffusion, num_samples: int) -> dict[str, Any]:
     """The labels of all samples, if the network has classes: those asked for in turn, or else every class."""
     classes = getattr(diffusion.model, "num_classes", None)
     if classes is None:
@@ -149,11 +166,12 @@ def _labels(asked: list[int] | None, diffusion: GaussianDiffusion, num_samples: 
 
 
 @contextmanager
-def _one_line_errors(*also: type[Exception]) -> Iterator[None]:
+def _one_line_errors(*also: type[BaseException]) -> Iterator[None]:
     """What users can cause ends the script with one line and exit code 2."""
+    expected: tuple[type[BaseException], ...] = (ValueError, *also)
     try:
         yield
-    except (ValueError, *also) as error:
+    except expected as error:
         if os.environ.get("DIFFUSION_FRAMEWORK_TRACEBACK"):
             raise
         _fail(str(error))
@@ -170,6 +188,19 @@ def _short_lists_of_classes() -> Iterator[None]:
         sys.stdout.write(re.sub(r", known subclasses: torch\.nn[^)]*", ", any network", text.getvalue()))
 
 
-def _fail(message: Any) -> NoReturn:
-    print(f"error: {' '.join(str(message).split())}", file=sys.stderr)
+def _fail(message: object) -> NoReturn:
+    print(f"error: {_one_line(str(message))}", file=sys.stderr)
     sys.exit(2)
+
+
+def _one_line(message: str) -> str:
+    """The part of a library's message that helps, on one line."""
+    if "Original Traceback" in message:  # from a data worker: its last line is the error itself
+        message = message.strip().splitlines()[-1].partition(": ")[2]
+    message = " ".join(message.split())
+    if "Union subtypes" in message:  # one complaint for each type that an option may have: those of type are no news
+        complaints = message.partition(" Errors: - ")[2].partition(" Given value type: ")[0].split(" - ")
+        message = "; ".join(c for c in complaints if not c.startswith("Expected a <class")) or message
+    if name := re.search(r"Expected a dot import path string: (\S+)", message):
+        message = f"there is no class {name[1]!r}; give one of this package, or an import path as package.module.Class"
+    return message

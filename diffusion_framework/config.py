@@ -1,4 +1,4 @@
-"""Objects to and from plain data: `{class_path: ..., init_args: {...}}`, the form of the YAML configs and checkpoints."""
+"""Objects to and from plain data: `{class_path: ..., init_args: {...}}`, the form of configs and checkpoints."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Configurable:
 
     _init_args: dict[str, Any]
 
-    def __new__(cls, *args: Any, **kwargs: Any):  # noqa: ANN204
+    def __new__(cls, *args: Any, **kwargs: Any):
         self = super().__new__(cls)
         bound = inspect.signature(cls.__init__).bind_partial(None, *args, **kwargs)
         bound.apply_defaults()

@@ -1,7 +1,5 @@
 """`GaussianDiffusion`: a network, a schedule, an objective and a loss as one module to train and to sample from."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -43,7 +41,7 @@ class GaussianDiffusion(Configurable, nn.Module):
         min_snr_loss_weight: Weigh the loss by min(snr, min_snr_gamma) (Hang et al. 2023); else the plain error of the
             network's output.
         min_snr_gamma: See min_snr_loss_weight.
-        train_prob_self_cond: Share of training steps in which a network that can sees its own first estimate, in [0, 1].
+        train_prob_self_cond: Share of training steps, in [0, 1], that condition a network on its own first estimate.
         scale: Factor of the images in the noised input, in (0, 1]; below 1 that input is divided by its standard
             deviation, sample by sample, before the network sees it (Chen 2023, sec. 2.3).
 
@@ -93,7 +91,7 @@ class GaussianDiffusion(Configurable, nn.Module):
         weights: str = "ema",
         model: nn.Module | None = None,
         device: torch.device | str = "cpu",
-    ) -> GaussianDiffusion:
+    ) -> "GaussianDiffusion":
         """The diffusion model that a training run saved, in evaluation mode.
 
         Args:
@@ -123,8 +121,9 @@ class GaussianDiffusion(Configurable, nn.Module):
     @property
     def sample_shape(self) -> tuple[int, ...]:
         """Shape of one sample: (channels, height, width)."""
-        size = self.model.image_size
-        return (self.model.channels, *((size, size) if isinstance(size, int) else size))
+        size: Any = self.model.image_size
+        channels: Any = self.model.channels
+        return (channels, *((size, size) if isinstance(size, int) else size))
 
     @property
     def device(self) -> torch.device:
@@ -183,6 +182,7 @@ class GaussianDiffusion(Configurable, nn.Module):
             error = error * output_weight(self.loss_weight, self.objective, at).to(error.dtype)
         return error.mean()
 
+    @jaxtyped(typechecker=beartype)
     def sample(
         self,
         batch_size: int = 16,
@@ -193,7 +193,7 @@ class GaussianDiffusion(Configurable, nn.Module):
         clip_denoised: bool = True,
         progress: bool = True,
         **condition: Any,
-    ) -> Tensor:
+    ) -> Float[Tensor, "batch *shape"]:
         """New images.
 
         Args:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 from .level import Level
@@ -40,9 +41,7 @@ def grid_of_times(schedule: NoiseSchedule, times: Sequence[float], time_differen
         raise ValueError(f"a grid needs at least two times; got {list(times)}")
     if time_difference < 0:
         raise ValueError(f"time_difference must not be negative; got {time_difference}")
-    for now, to in zip(times, times[1:], strict=False):
+    for now, to in itertools.pairwise(times):
         if not now > to:
             raise ValueError(f"times must fall, from noisy to clean; got {now} then {to}: reverse or sort them")
-    return [
-        (schedule.at(now), schedule.at(max(to - time_difference, 0.0))) for now, to in zip(times, times[1:], strict=False)
-    ]
+    return [(schedule.at(now), schedule.at(max(to - time_difference, 0.0))) for now, to in itertools.pairwise(times)]

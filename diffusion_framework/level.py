@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-Scalar = float | Tensor
-"""A Python float while sampling, a tensor [batch] while training."""
+Scalar = Any
+"""A Python float while sampling, a tensor [batch] while training: the same arithmetic serves both."""
 
 Noise = Callable[[Tensor], Tensor]
 """Standard normal noise with the shape, dtype and device of its argument: randomness is passed in, never global."""
@@ -35,7 +36,7 @@ class Level:
     @property
     def is_end(self) -> bool:
         """Whether no noise is left. For a level of floats only."""
-        return self.sigma == 0
+        return bool(self.sigma == 0)
 
     def like(self, x: Tensor) -> Level:
         """This level ready to multiply `x` [batch, ...]: tensors become [batch, 1, ...] of x's dtype; floats stay."""

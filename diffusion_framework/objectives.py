@@ -37,7 +37,7 @@ class Objective(ABC):
         return Prediction(x0, eps)
 
     def gain(self, at: Level) -> Scalar:
-        """|d x0 / d output|: how far an error of the output moves x0. Its square turns weights on one into the other."""
+        """|d x0 / d output|: how far an error of the output moves x0."""
         a, b = self.row(at)
         return at.sigma / (b * at.alpha - a * at.sigma)
 

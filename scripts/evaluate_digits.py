@@ -102,16 +102,22 @@ def main() -> None:
     accuracy = (classifier(held_out).argmax(1) == labels).float().mean().item()
     shares = torch.bincount(classifier(generated).argmax(1), minlength=10) / len(generated)
     print(f"classifier accuracy on {len(held_out)} held-out real digits: {accuracy:.3f}")
-    print(f"confidence above 0.9: generated {confident(generated):.3f}, held-out real {confident(held_out):.3f}, ", end="")
+    print(
+        f"confidence above 0.9: generated {confident(generated):.3f}, held-out real {confident(held_out):.3f}, ",
+        end="",
+    )
     print(f"ratio {confident(generated) / confident(held_out):.3f}")
-    print("share of each class:", " ".join(f"{digit}:{share:.3f}" for digit, share in enumerate(shares.tolist())))
+    print(
+        "share of each class:",
+        " ".join(f"{digit}:{share:.3f}" for digit, share in enumerate(shares.tolist())),
+    )
     features = classifier.features(real)
     to_real = frechet_distance(classifier.features(generated), classifier.features(held_out))
     halves = halves_distance(features, len(real) // 2, len(real) // 2)
     matched = halves_distance(features, len(generated), len(held_out))
     print(f"Fréchet distance: generated to held-out real {to_real:.3f}")
     print(f"  two halves of all real: {halves:.3f}, ratio {to_real / halves:.2f}")
-    print(f"  real in the same numbers ({len(generated)} to {len(held_out)}): {matched:.3f}, ratio {to_real / matched:.2f}")
+    print(f"  as many real ({len(generated)} to {len(held_out)}): {matched:.3f}, ratio {to_real / matched:.2f}")
     nearest = torch.cdist(generated.flatten(1), real.flatten(1)).amin(1).median().item()
     real_pairs = torch.cdist(real.flatten(1), real.flatten(1)) + 1e9 * torch.eye(len(real))
     print(f"median distance to the nearest real digit: generated {nearest:.3f}, ", end="")

@@ -3,15 +3,15 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from oracles import GaussianOracle
 from torch import nn
+from toys import Latent, Plain, SelfConditioned, tiny_diffusion, tiny_unet
 
 from diffusion_framework import DDIM, DDPM, Cosine, Eps, GaussianDiffusion, Linear, MinSNR, Sigmoid, V
 from diffusion_framework.config import from_config, to_config
 from diffusion_framework.diffusion import image_seeds
 from diffusion_framework.losses import draw_uniform_times, output_weight
 from diffusion_framework.noise import generator_noise
-from oracles import GaussianOracle
-from toys import Latent, Plain, SelfConditioned, tiny_diffusion, tiny_unet
 
 
 def generator(seed=0):
@@ -72,7 +72,9 @@ def test_scale_one_leaves_the_input_alone():
     GaussianDiffusion(network)(torch.ones(4, 1, 4, 4), generator=generator())
     source = generator()
     at = Sigmoid().at(draw_uniform_times(4, torch.device("cpu"), source)).like(torch.ones(4, 1, 4, 4))
-    torch.testing.assert_close(network.seen[0][0], at.alpha + at.sigma * generator_noise(source)(torch.ones(4, 1, 4, 4)))
+    torch.testing.assert_close(
+        network.seen[0][0], at.alpha + at.sigma * generator_noise(source)(torch.ones(4, 1, 4, 4))
+    )
 
 
 @pytest.mark.parametrize(("probability", "share"), [(0.0, 0.0), (1.0, 1.0), (0.3, 0.3)])
@@ -110,7 +112,12 @@ def test_estimates_and_latents_are_carried_while_sampling(sampler):
     network = Latent()
     diffusion = GaussianDiffusion(network)
     snapshots = list(diffusion.snapshots(2, sampler=sampler, steps=4, seed=0, progress=False))
-    assert [None if latents is None else latents[0, 0].item() for _, latents in network.seen] == [None, 1, 2, 3]
+    assert [None if latents is None else latents[0, 0].item() for _, latents in network.seen] == [
+        None,
+        1,
+        2,
+        3,
+    ]
     for (self_cond, _), snapshot in zip(network.seen[1:], snapshots[:-1], strict=True):
         torch.testing.assert_close(self_cond, snapshot.x0)
     diffusion.sample(2, steps=1, progress=False)
@@ -241,16 +248,24 @@ def test_labels_reach_the_network():
         nn.init.normal_(parameter, std=0.2)
     one, two = (diffusion.sample(1, seed=0, labels=torch.tensor([c]), progress=False) for c in (0, 1))
     assert not torch.allclose(one, two)
-    losses = [diffusion(torch.ones(2, 1, 8, 8), generator=generator(), labels=torch.tensor(c)) for c in ([0, 0], [1, 1])]
+    losses = [
+        diffusion(torch.ones(2, 1, 8, 8), generator=generator(), labels=torch.tensor(c)) for c in ([0, 0], [1, 1])
+    ]
     assert losses[0] != losses[1]
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: tiny_diffusion(noise_schedule="cosin"), "one of sigmoid, cosine, linear, or an object; got 'cosin'"),
+        (
+            lambda: tiny_diffusion(noise_schedule="cosin"),
+            "one of sigmoid, cosine, linear, or an object; got 'cosin'",
+        ),
         (lambda: tiny_diffusion(objective="noise"), "one of v, x0, eps, or an object; got 'noise'"),
-        (lambda: tiny_diffusion(noise_schedule=Linear(), schedule_kwargs={"tau": 1.0}), "schedule given by name"),
+        (
+            lambda: tiny_diffusion(noise_schedule=Linear(), schedule_kwargs={"tau": 1.0}),
+            "schedule given by name",
+        ),
         (lambda: tiny_diffusion(timesteps=0), "at least 1 step; got 0"),
         (lambda: tiny_diffusion(scale=0.0), r"\(0, 1\]; got 0"),
         (lambda: tiny_diffusion(train_prob_self_cond=1.1), r"\[0, 1\]; got 1.1"),

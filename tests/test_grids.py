@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 
 from diffusion_framework import Cosine
@@ -10,7 +12,7 @@ def test_uniform_times_make_the_steps_asked_for(steps, strength):
     times = uniform_times(steps, strength)
     assert len(times) == steps + 1
     assert (times[0], times[-1]) == (strength, 0.0)
-    gaps = [a - b for a, b in zip(times, times[1:], strict=False)]
+    gaps = [a - b for a, b in itertools.pairwise(times)]
     assert gaps == pytest.approx([strength / steps] * steps)
 
 

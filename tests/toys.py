@@ -9,7 +9,15 @@ from diffusion_framework import Configurable, GaussianDiffusion, UNet
 
 
 def tiny_unet(**options) -> UNet:
-    defaults = {"dim": 8, "dim_mults": (1, 2), "channels": 1, "image_size": 8, "blocks": 1, "heads": 1, "dim_head": 8}
+    defaults = {
+        "dim": 8,
+        "dim_mults": (1, 2),
+        "channels": 1,
+        "image_size": 8,
+        "blocks": 1,
+        "heads": 1,
+        "dim_head": 8,
+    }
     return UNet(**{**defaults, **options})
 
 
@@ -43,7 +51,12 @@ class Latent(Plain):
     """A network that carries latents, counting calls in them."""
 
     def forward(
-        self, x: Tensor, time: Tensor, self_cond: Tensor | None = None, latents: Tensor | None = None, return_latents=False
+        self,
+        x: Tensor,
+        time: Tensor,
+        self_cond: Tensor | None = None,
+        latents: Tensor | None = None,
+        return_latents=False,
     ):
         self.seen.append((self_cond, latents))
         count = torch.zeros(len(x), 3) if latents is None else latents

@@ -188,9 +188,7 @@ def to_channels(
     return image
 
 
-def crop_and_resize(
-    image: Image.Image, size: tuple[int, int], place: tuple[float, float] = (0.5, 0.5)
-) -> Image.Image:
+def crop_and_resize(image: Image.Image, size: tuple[int, int], place: tuple[float, float] = (0.5, 0.5)) -> Image.Image:
     """The largest box of the proportions of `size` (height, width), resized to it.
 
     The box touches two opposite sides; `place` (down, right) in 0..1 says where it lies between the others.

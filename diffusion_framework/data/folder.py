@@ -74,12 +74,17 @@ class ImageFolder(ImageDataset):
         self.convert_image_to = convert_image_to
         if extensions is None:
             extensions = [ending for endings in picture_formats().values() for ending in endings]
-        scan = scan_folder(folder, tuple("." + ending.lower().removeprefix(".") for ending in extensions))
+        self.extensions = ["." + ending.lower().removeprefix(".") for ending in extensions]
+        scan = scan_folder(folder, tuple(self.extensions))
         self.folder, self.paths, self.dangling_links = scan.folder, scan.paths, scan.dangling_links
         self.labels: list[int] | None = None
         if labels:
             self.class_names, self.labels = classes_of(scan)
         self._skipped: set[int] = set()
+
+    def __repr__(self) -> str:
+        shown = self.extensions[:6] + ([f"{len(self.extensions) - 6} more"] if len(self.extensions) > 6 else [])
+        return f"ImageFolder({self.folder!r}, endings {' '.join(shown)})"
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -24,17 +24,18 @@ class TimeEmbedding(nn.Module):
     Args:
         dim: Number of sines and cosines; even.
         dim_out: Width of the result.
-        scale: Times in [0, 1] are stretched by this, so that the usual frequencies (Vaswani et al. 2017) tell them apart.
+        scale: Times in [0, 1] are stretched by this, so that the usual frequencies (Vaswani et al.
+            2017) tell them apart.
     """
 
     def __init__(self, dim: int, dim_out: int, scale: float = 1000.0) -> None:
         super().__init__()
-        self.half, self.scale = dim // 2, scale
-        self.layers = nn.Sequential(nn.Linear(2 * self.half, dim_out), nn.SiLU(), nn.Linear(dim_out, dim_out))
+        self.pairs, self.scale = dim // 2, scale
+        self.layers = nn.Sequential(nn.Linear(2 * self.pairs, dim_out), nn.SiLU(), nn.Linear(dim_out, dim_out))
 
     def forward(self, time: Tensor) -> Tensor:
-        steps = torch.arange(self.half, device=time.device, dtype=torch.float32)
-        frequencies = torch.exp(steps * (-math.log(10_000) / self.half))
+        steps = torch.arange(self.pairs, device=time.device, dtype=torch.float32)
+        frequencies = torch.exp(steps * (-math.log(10_000) / self.pairs))
         angles = self.scale * time.float()[:, None] * frequencies
         return self.layers(torch.cat([angles.sin(), angles.cos()], dim=1))
 

@@ -113,9 +113,7 @@ class UNet(Configurable, nn.Module):
         if any(not -levels <= level < levels for level in attention_levels):
             raise ValueError(f"attention_levels must lie in [{-levels}, {levels - 1}]; got {list(attention_levels)}")
 
-    def forward(
-        self, x: Tensor, time: Tensor, self_cond: Tensor | None = None, labels: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, time: Tensor, self_cond: Tensor | None = None, labels: Tensor | None = None) -> Tensor:
         """The output for noisy images.
 
         Args:
@@ -132,7 +130,7 @@ class UNet(Configurable, nn.Module):
         embedding = self.embed_time(time)
         if self.embed_label is not None:
             if labels is None:
-                labels = torch.full((len(x),), self.num_classes, device=x.device)
+                labels = torch.full((len(x),), self.embed_label.num_embeddings - 1, device=x.device)
             embedding = embedding + self.embed_label(labels)
 
         x = self.conv_in(x)
@@ -148,8 +146,8 @@ class UNet(Configurable, nn.Module):
                 x = self._block(stage, torch.cat([x, skips.pop()], dim=1), embedding)
         return self.conv_out(nn.functional.silu(self.norm_out(x)))
 
-    def _block(self, block: nn.ModuleList, x: Tensor, embedding: Tensor) -> Tensor:
-        residual, attention = block
+    def _block(self, block: nn.Module, x: Tensor, embedding: Tensor) -> Tensor:
+        residual, attention = block.children()
 
         def run(x: Tensor, embedding: Tensor) -> Tensor:
             return attention(residual(x, embedding))

@@ -1,4 +1,4 @@
-"""Schedules given as gamma(t) = alpha²: linear, cosine and sigmoid (Chen 2023, "On the importance of noise scheduling").
+"""Schedules given as gamma(t) = alpha²: linear, cosine and sigmoid (Chen 2023, "On the importance ...").
 
 The formulas are written in differences that do not cancel, so log-SNR is exact to float64 rounding right up to both
 ends. `log(gamma / (1 - gamma))`, as usually written, loses the clean end, and clamps both.
@@ -139,7 +139,9 @@ class Cosine(_Gamma):
         cos_first, cos_last = self._cosines
         power = 2 * self.tau
         floor = (cos_last / cos_first) ** power
-        kept = floor + (1 - floor) * torch.sigmoid(log_snr)  # (cos(angle) / cos(first))^power; two forms of its logarithm
+        kept = floor + (1 - floor) * torch.sigmoid(
+            log_snr
+        )  # (cos(angle) / cos(first))^power; two forms of its logarithm
         near_clean = torch.log1p(-(1 - floor) * torch.sigmoid(-log_snr))
         log_fall = torch.where(log_snr > 0, near_clean, torch.log(kept)) / power
         fall = -cos_first * torch.expm1(log_fall) / 2  # (cos(first) - cos(angle)) / 2

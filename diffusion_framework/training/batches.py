@@ -70,7 +70,7 @@ def to_device(batch: Any, device: torch.device, flip: torch.Generator | None) ->
     """A batch of the loader as images in [0, 1] on the device, and the conditions that came with them.
 
     Args:
-        batch: Images [batch, channels, height, width], uint8 or floats in [0, 1], or a pair of those and labels [batch].
+        batch: Images [batch, channels, height, width], uint8 or floats in [0, 1], or those and labels [batch].
         device: Where to put them.
         flip: A generator on the device that decides which images are mirrored left to right; None mirrors none.
     """

@@ -27,7 +27,13 @@ class TrainingLog:
     """
 
     def __init__(
-        self, folder: Path, accelerator: Accelerator, start: int, stop: int, images_per_step: int, progress: bool
+        self,
+        folder: Path,
+        accelerator: Accelerator,
+        start: int,
+        stop: int,
+        images_per_step: int,
+        progress: bool,
     ) -> None:
         self.path, self.accelerator, self.images_per_step = folder / "log.csv", accelerator, images_per_step
         self.losses: list[Tensor] = []
@@ -64,9 +70,7 @@ class TrainingLog:
         loss, norm = self.accelerator.reduce(mean, reduction="mean").tolist()
         rate = steps * self.images_per_step / (time.perf_counter() - self.since)
         self.losses, self.norms, self.since = [], [], time.perf_counter()
-        self.accelerator.log(
-            {"loss": loss, "grad_norm": norm, "lr": lr, "images_per_second": rate}, step=step
-        )
+        self.accelerator.log({"loss": loss, "grad_norm": norm, "lr": lr, "images_per_second": rate}, step=step)
         self.bar.set_postfix(loss=f"{loss:.4f}", images_per_s=f"{rate:.0f}")
         if self.accelerator.is_main_process:
             with open(self.path, "a", newline="") as file:

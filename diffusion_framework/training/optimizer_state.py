@@ -11,7 +11,8 @@ from torch import Tensor
 def flatten_optimizer(optimizer: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """(tensors named "parameter.slot", everything else as plain data)."""
     saved = optimizer.state_dict()
-    tensors, numbers = {}, {}
+    tensors: dict[str, Tensor] = {}
+    numbers: dict[str, Any] = {}
     for parameter, slots in saved["state"].items():
         for slot, value in slots.items():
             (tensors if isinstance(value, Tensor) else numbers)[f"{parameter}.{slot}"] = value

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from ema_pytorch import EMA
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -39,8 +40,8 @@ class Trainer(Configurable):
 
     Args:
         diffusion: The model to train.
-        folder: A folder of images, or any dataset of images [channels, height, width] (uint8, or floats in [0, 1]) or of
-            (image, label) pairs.
+        folder: A folder of images, or any dataset of images [channels, height, width] (uint8, or floats in [0, 1]), or
+            of (image, label) pairs.
         train_batch_size: Images of a batch: over all processes with split_batches, else of each process.
         gradient_accumulate_every: Batches of one optimizer step.
         augment_horizontal_flip: Mirror every other image, at random.
@@ -118,13 +119,14 @@ class Trainer(Configurable):
                 raise ValueError(f"{name} must be at least 1; got {value}")
         if warmup_steps < 0 or num_workers < 0:
             raise ValueError(f"warmup_steps and num_workers must not be negative; got {warmup_steps}, {num_workers}")
-        if not (0 < train_lr < math.inf and 0 < max_grad_norm):
+        if not (0 < train_lr < math.inf and max_grad_norm > 0):
             raise ValueError(f"train_lr and max_grad_norm must be above 0; got {train_lr}, {max_grad_norm}")
         if not 0 <= ema_decay <= 1:
             raise ValueError(f"ema_decay must lie in [0, 1]; got {ema_decay}")
         if amp and mixed_precision_type == "fp16" and not torch.cuda.is_available():
             raise ValueError("fp16 needs a GPU and none is here; set mixed_precision_type to bf16, or amp to false")
 
+        AcceleratorState._reset_state()  # else a second trainer of one process could not have another precision
         self.accelerator = Accelerator(
             mixed_precision=mixed_precision_type if amp else "no",
             gradient_accumulation_steps=gradient_accumulate_every,
@@ -140,11 +142,14 @@ class Trainer(Configurable):
             )
         self.dataset: Any = folder
         if isinstance(folder, str | os.PathLike):
-            channels, *size = diffusion.sample_shape
-            self.dataset = ImageFolder(folder, tuple(size), channels, convert_image_to=convert_image_to)
+            channels, height, width = diffusion.sample_shape
+            self.dataset = ImageFolder(folder, (height, width), channels, convert_image_to=convert_image_to)
         elif convert_image_to is not None:
             raise ValueError("convert_image_to goes with a folder given by its path; set it on the dataset instead")
-        labels, classes = len(getattr(self.dataset, "class_names", ())), getattr(diffusion.model, "num_classes", None)
+        labels, classes = (
+            len(getattr(self.dataset, "class_names", ())),
+            getattr(diffusion.model, "num_classes", None),
+        )
         if labels and labels != classes:
             raise ValueError(f"the data has {labels} classes, the network {classes}: set its num_classes to {labels}")
         if len(self.dataset) < self.batch_size:
@@ -176,7 +181,7 @@ class Trainer(Configurable):
         if compile:
             self.diffusion.model.compile()
         fused = self.device.type in ("cpu", "cuda")
-        optimizer = torch.optim.Adam(self.diffusion.parameters(), lr=train_lr, betas=tuple(betas), fused=fused)
+        optimizer = torch.optim.Adam(self.diffusion.parameters(), lr=train_lr, betas=(betas[0], betas[1]), fused=fused)
         self.model, self.optimizer = self.accelerator.prepare(self.diffusion, optimizer)
 
     def train(self, resume: bool = False) -> None:
@@ -259,7 +264,12 @@ class Trainer(Configurable):
     def _batches(self) -> Iterator[Any]:
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         order = ShuffledBatches(
-            len(self.dataset), self.batch_size, mix(self.seed, _ORDER), self.step * self.accumulate, rank, world
+            len(self.dataset),
+            self.batch_size,
+            mix(self.seed, _ORDER),
+            self.step * self.accumulate,
+            rank,
+            world,
         )
         return iter(batch_loader(self.dataset, order, self.num_workers, pin_memory=self.device.type == "cuda"))
 

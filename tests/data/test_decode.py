@@ -40,9 +40,7 @@ def photo() -> np.ndarray:
     return np.rint(127.5 + 100 * np.stack(waves, -1)).astype(np.uint8)
 
 
-@pytest.mark.parametrize(
-    "name", ["a.png", "a.bmp", "a.tif", "a.gif", "a.ppm", "a.tga", "a.webp", "a.jp2", "a.PNG"]
-)
+@pytest.mark.parametrize("name", ["a.png", "a.bmp", "a.tif", "a.gif", "a.ppm", "a.tga", "a.webp", "a.jp2", "a.PNG"])
 def test_lossless_formats_keep_every_pixel(tmp_path, name):
     made = np.zeros((5, 7, 3), np.uint8)
     made[..., 0] = np.arange(7) * 36
@@ -188,10 +186,7 @@ def test_real_orientations_match_the_upright_photo(kind):
     if not EXIF.is_dir():
         pytest.skip(f"needs the photos of {EXIF.name}")
     size = (48, 64) if kind == "Landscape" else (64, 48)
-    views = [
-        pixels(crop_and_resize(decode_image(EXIF / f"{kind}_{i}.jpg", at_least=size), size))
-        for i in range(1, 9)
-    ]
+    views = [pixels(crop_and_resize(decode_image(EXIF / f"{kind}_{i}.jpg", at_least=size), size)) for i in range(1, 9)]
     for view in views[1:]:
         assert np.abs(view - views[0]).mean() < 4
         assert np.abs(view[::-1] - views[0]).mean() > 20  # the photo is not its own mirror image

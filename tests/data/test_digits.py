@@ -69,9 +69,7 @@ def test_index_out_of_range(index):
         Digits()[index]
 
 
-@pytest.mark.parametrize(
-    ("options", "named"), [({"channels": 2}, "channels"), ({"image_size": 0}, "image_size")]
-)
+@pytest.mark.parametrize(("options", "named"), [({"channels": 2}, "channels"), ({"image_size": 0}, "image_size")])
 def test_bad_options_are_named(options, named):
     with pytest.raises(ValueError, match=named):
         Digits(**options)

@@ -66,9 +66,7 @@ def test_endings_in_any_case_and_hidden_files(tmp_path):
     assert ImageFolder(tmp_path, extensions=["png", ".TXT"]).paths == ["a.PNG", "e.txt"]
 
 
-@pytest.mark.parametrize(
-    "name", ["ü ñ 图", "a\nb", "space and 'quote'", "percent%20", os.fsdecode(b"\xff\xfe")]
-)
+@pytest.mark.parametrize("name", ["ü ñ 图", "a\nb", "space and 'quote'", "percent%20", os.fsdecode(b"\xff\xfe")])
 def test_any_name_works(tmp_path, name):
     try:
         save(tmp_path / name / f"{name}.png", 77)
@@ -185,9 +183,7 @@ def test_random_crop_is_a_function_of_seed_index_and_epoch(wide):
     assert len(set(lefts)) > 10
     assert all(0 <= left <= 180 for left in lefts)
     other = ImageFolder(wide, 20, 1, crop="random", seed=6)
-    assert not torch.equal(
-        torch.stack(seen), torch.stack([other.draw(i, e) for i in range(4) for e in range(4)])
-    )
+    assert not torch.equal(torch.stack(seen), torch.stack([other.draw(i, e) for i in range(4) for e in range(4)]))
 
 
 def test_random_crops_cover_the_whole_image(wide):

@@ -1,9 +1,9 @@
 import pytest
 import torch
 from torch import nn
+from toys import tiny_unet
 
 from diffusion_framework import UNet
-from toys import tiny_unet
 
 
 def randomised(unet: UNet) -> UNet:

@@ -1,13 +1,14 @@
+import itertools
 import math
 
 import pytest
 import torch
+from oracles import GaussianOracle, MixtureOracle
 
 from diffusion_framework import DDIM, DDPM, Cosine, Sigmoid, trajectory
 from diffusion_framework.grids import grid_of_times, uniform_times
 from diffusion_framework.noise import generator_noise
 from diffusion_framework.schedules import Scaled
-from oracles import GaussianOracle, MixtureOracle
 
 
 def run(sampler, oracle, x, steps, seed=1, time_difference=0.0):
@@ -27,7 +28,7 @@ def test_ddim_converges_to_the_probability_flow_at_first_order(schedule):
     x = start(oracle, 64)
     exact = oracle.flow(x, schedule.at(1.0), schedule.at(0.0))
     errors = [(run(DDIM(), oracle, x, n)[-1].x - exact).abs().mean().item() for n in (50, 100, 200, 400)]
-    slopes = [math.log2(a / b) for a, b in zip(errors, errors[1:], strict=False)]
+    slopes = [math.log2(a / b) for a, b in itertools.pairwise(errors)]
     assert all(0.8 < slope < 1.3 for slope in slopes), slopes
 
 

@@ -1,0 +1,281 @@
+import os
+import pickle
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from diffusion_framework import GaussianDiffusion, cli
+from diffusion_framework.checkpoint import Checkpoint, list_checkpoints
+
+ROOT = Path(__file__).resolve().parents[1]
+SMALL = [
+    "--diffusion.model.dim=8",
+    "--diffusion.model.dim_mults=[1,2]",
+    "--diffusion.model.blocks=1",
+    "--diffusion.timesteps=4",
+    "--trainer.train_num_steps=2",
+    "--trainer.train_batch_size=4",
+    "--trainer.save_and_sample_every=1",
+    "--trainer.num_samples=4",
+    "--trainer.sampling_steps=2",
+    "--trainer.num_workers=0",
+    "--trainer.progress=false",
+]
+
+
+def train(*words):
+    cli.train([*SMALL, *map(str, words)], ROOT / "configs" / "digits.yaml")
+
+
+def sample(*words):
+    cli.sample([str(word) for word in (*words, "--progress=false")])
+
+
+def script(name, *words, check=True):
+    command = [sys.executable, str(ROOT / "scripts" / name), *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT.parent, check=False, timeout=120)
+    assert not check or done.returncode == 0, done.stderr[-2000:]
+    return done
+
+
+@pytest.fixture(scope="module")
+def digits_run(tmp_path_factory):
+    results = tmp_path_factory.mktemp("run") / "digits"
+    train(f"--trainer.results_folder={results}")
+    return results
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    folder = tmp_path / "pictures öß \n here"
+    folder.mkdir()
+    for i in range(6):
+        pixels = np.random.default_rng(i).integers(0, 255, (20, 17, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i}.JPG")
+    return folder
+
+
+def test_without_options_the_digits_are_trained(digits_run):
+    config = Checkpoint.find(digits_run).config
+    assert config["data"]["class_path"] == "diffusion_framework.Digits"
+    assert config["diffusion"]["init_args"]["model"]["init_args"]["image_size"] == 8
+    assert config["trainer"]["train_num_steps"] == 2
+
+
+def test_the_scripts_work_from_anywhere(pictures, tmp_path):
+    results = tmp_path / "results"
+    small = [word for word in SMALL if "results_folder" not in word]
+    flags = ["--diffusion.model.image_size=16", "--trainer.results_folder", results]
+    done = script("train.py", "--data.folder", pictures, *small, *flags)
+    assert "scripts/sample.py" in done.stdout
+    config = Checkpoint.find(results).config
+    assert config["data"]["init_args"]["image_size"] == [16, 16]
+    assert config["diffusion"]["init_args"]["noise_schedule"] == "sigmoid"
+
+    output = tmp_path / "out"
+    options = ["--sampler", "DDIM", "--sampler.eta", "0.5", "--steps", "3", "--seed", "1", "--output", output]
+    script("sample.py", results, "--num_samples", "5", *options)
+    images = [Image.open(output / f"{i:05d}.png") for i in range(5)]
+    assert all(image.size == (16, 16) and image.mode == "RGB" for image in images)
+    assert (output / "grid.png").is_file()
+    assert len(list(output.iterdir())) == 6
+
+
+def test_resume_is_a_plain_flag(tmp_path):
+    results = tmp_path / "run"
+    train(f"--trainer.results_folder={results}")
+    train(f"--trainer.results_folder={results}", "--resume", "--trainer.train_num_steps=3")
+    assert [path.name for path in list_checkpoints(results)] == ["step-00000001", "step-00000002", "step-00000003"]
+
+
+def test_the_config_in_a_checkpoint_trains_the_same_model_again(digits_run, tmp_path):
+    config = Checkpoint.find(digits_run).path / "config.yaml"
+    cli.train([f"--config={config}", f"--trainer.results_folder={tmp_path / 'again'}"], ROOT / "unused.yaml")
+    first, again = (Checkpoint.find(run).tensors("ema") for run in (digits_run, tmp_path / "again"))
+    for key, value in first.items():
+        assert torch.equal(value, again[key])
+
+
+def test_printed_config_is_complete_commented_and_reads_back(pictures, tmp_path, capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.train(["--data.folder", str(pictures), "--trainer.train_lr=3e-4", "--print_config"], ROOT / "unused.yaml")
+    assert end.value.code == 0
+    text = capsys.readouterr().out
+    assert "# Learning rate of Adam" in text and "# Channels at full resolution" in text
+    assert "torch.nn.Linear" not in text
+    config = yaml.safe_load(text)
+    assert config["trainer"]["train_lr"] == 3e-4
+    assert config["diffusion"]["init_args"]["model"]["init_args"]["dim_mults"] == [1, 2, 4, 8]
+    (tmp_path / "mine.yaml").write_text(text)
+    cli.train(
+        [
+            f"--config={tmp_path / 'mine.yaml'}",
+            *SMALL,
+            "--diffusion.model.image_size=8",
+            f"--trainer.results_folder={tmp_path / 'run'}",
+        ],
+        ROOT / "unused.yaml",
+    )
+    assert Checkpoint.find(tmp_path / "run").config["trainer"]["train_lr"] == 3e-4
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name)
+def test_every_config_builds_its_model(path):
+    words = [f"--config={path}"]
+    if "ImageFolder" in path.read_text():
+        words += ["--data.folder=/not/looked/at"]
+    args = cli.train_parser().parse_args(words)
+    assert args.diffusion.class_path == "diffusion_framework.GaussianDiffusion"
+    assert args.trainer.results_folder != "./results", "each config has a folder of its own"
+
+
+def test_help_names_the_options_and_not_every_module(capsys):
+    for run in (train, sample):
+        with pytest.raises(SystemExit) as end:
+            run("--help")
+        assert end.value.code == 0
+    text = capsys.readouterr().out
+    assert "--trainer.train_lr" in text and "--num_samples" in text
+    assert "torch.nn.Linear" not in text
+
+
+def test_sampling_does_not_depend_on_the_batch_size(digits_run, tmp_path):
+    for name, batch_size in (("a", 64), ("b", 2)):
+        sample(digits_run, "--num_samples=5", f"--batch_size={batch_size}", "--steps=3", f"--output={tmp_path / name}")
+    for i in range(5):
+        a, b = (np.asarray(Image.open(tmp_path / name / f"{i:05d}.png")).astype(int) for name in "ab")
+        assert abs(a - b).max() <= 1
+
+
+def test_sampling_uses_the_runs_own_sampler_unless_told(digits_run, tmp_path, monkeypatch):
+    seen = []
+    original = GaussianDiffusion.sample
+    monkeypatch.setattr(GaussianDiffusion, "sample", lambda self, *a, **k: seen.append(k) or original(self, *a, **k))
+    sample(digits_run, "--num_samples=1", f"--output={tmp_path / 'a'}")
+    sample(digits_run, "--num_samples=1", "--sampler=DDPM", "--sampler.variance=large", f"--output={tmp_path / 'b'}")
+    assert [repr(k["sampler"]) for k in seen] == ["None", "DDPM(variance='large')"]
+
+
+def test_images_are_not_overwritten_unless_told(digits_run, tmp_path):
+    sample(digits_run, "--num_samples=2", "--steps=1", f"--output={tmp_path}")
+    before = (tmp_path / "00000.png").stat().st_mtime_ns
+    with pytest.raises(SystemExit):
+        sample(digits_run, "--num_samples=2", "--steps=1", "--seed=5", f"--output={tmp_path}")
+    assert (tmp_path / "00000.png").stat().st_mtime_ns == before
+    sample(digits_run, "--num_samples=2", "--steps=1", "--seed=5", f"--output={tmp_path}", "--overwrite")
+    assert (tmp_path / "00000.png").stat().st_mtime_ns != before
+
+
+BAD_TRAINING = [
+    (["--data.folder=/no/such/folder"], "'/no/such/folder' does not exist"),
+    (["--data.folder={empty}"], "found 0 images"),
+    (["--data.folder={one}"], "has 1 images, fewer than a batch of 4: add images or lower train_batch_size"),
+    (["--trainer.train_lr=abc"], "train_lr.*Got value: abc"),
+    (["--trainer.train_lr=.nan"], "train_lr.*got nan"),
+    (["--trainer.train_lr=-1"], "train_lr.*got -1"),
+    (["--trainer.train_num_steps=0"], "train_num_steps must be at least 1; got 0"),
+    (["--trainer.train_num_steps=1.5"], "train_num_steps.*Got value: 1.5"),
+    (["--trainer.train_num_steps=true"], "train_num_steps.*Got value: True"),
+    (["--trainer.nonsense=3"], "unrecognized arguments: --trainer.nonsense=3"),
+    (["--config=no/such.yaml"], "does not exist: .*no/such.yaml"),
+    (["--config={broken}"], "config"),
+    (["--config={unknown}"], "nonsense"),
+    (["--diffusion.noise_schedule=foo"], "one of sigmoid, cosine, linear, or an object; got 'foo'"),
+    (["--diffusion.noise_schedule=Cosine", "--diffusion.noise_schedule.end=2"], "^error: cosine needs.*end=2"),
+    (["--diffusion.objective=foo"], "one of v, x0, eps, or an object; got 'foo'"),
+    (["--diffusion.model=NoSuchNet"], "there is no class 'NoSuchNet'; give one of this package, or an import path"),
+    (["--diffusion.model.image_size=9"], r"divisible by 2.*got \(9, 9\)"),
+    (["--data.image_size=9"], "set --diffusion.model.image_size"),
+    (["--data.labels=true"], "the data has 10 classes, the network None"),
+    (["--trainer.results_folder={run}"], "already holds a run; resume it, or choose another"),
+    (["--trainer.results_folder={run}", "--resume", "--diffusion.objective=eps"], "objective: v, not eps"),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), BAD_TRAINING, ids=[" ".join(words) for words, _ in BAD_TRAINING])
+def test_bad_training_input_is_one_line_and_creates_nothing(words, message, digits_run, tmp_path, capsys, monkeypatch):
+    inputs = tmp_path / "inputs"
+    (inputs / "empty").mkdir(parents=True)
+    (inputs / "one").mkdir()
+    Image.new("RGB", (9, 9)).save(inputs / "one" / "one.png")
+    (inputs / "broken.yaml").write_text("trainer: [unclosed")
+    (inputs / "unknown.yaml").write_text("data: {class_path: Digits}\ntrainer: {nonsense: 1}")
+    places = {name: inputs / name for name in ("empty", "one")}
+    places |= {"broken": inputs / "broken.yaml", "unknown": inputs / "unknown.yaml", "run": digits_run}
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    before = sorted((path, path.stat().st_mtime_ns) for path in digits_run.rglob("*"))
+    with pytest.raises(SystemExit) as end:
+        train(*(word.format(**places) for word in words))
+    assert_one_line(capsys.readouterr().err, message)
+    assert end.value.code == 2
+    assert not list(work.iterdir())
+    assert before == sorted((path, path.stat().st_mtime_ns) for path in digits_run.rglob("*"))
+
+
+BAD_SAMPLING = [
+    (["/no/such/run"], "no checkpoint at /no/such/run; give a results folder"),
+    ([], "required: checkpoint"),
+    (["{run}", "--sampler=Foo"], "there is no class 'Foo'"),
+    (["{run}", "--sampler=DDIM", "--sampler.eta=2"], r"^error: eta must lie in \[0, 1\].*got 2"),
+    (["{run}", "--sampler.variance=large"], "variance"),
+    (["{run}", "--steps=0"], "at least 1 step; got 0"),
+    (["{run}", "--num_samples=0"], "num_samples must be at least 1; got 0"),
+    (["{run}", "--num_samples=many"], "num_samples.*many"),
+    (["{run}", "--labels=[3]"], "trained without labels"),
+    (["{run}", "--device=cuda:99"], "device 'cuda:99' cannot be used here"),
+    (["{run}", "--nonsense=1"], "unrecognized"),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), BAD_SAMPLING, ids=[" ".join(words) for words, _ in BAD_SAMPLING])
+def test_bad_sampling_input_is_one_line_and_creates_nothing(words, message, digits_run, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        sample(*(word.format(run=digits_run) for word in words))
+    assert end.value.code == 2
+    assert_one_line(capsys.readouterr().err, message)
+    assert not list(tmp_path.iterdir())
+
+
+def assert_one_line(text, message):
+    lines = [line for line in text.splitlines() if line.strip()]
+    assert len(lines) == 1, text
+    assert len(lines[0]) < 400, text
+    assert re.search(message, lines[0]), text
+
+
+def test_a_broken_image_ends_training_with_one_line(pictures, tmp_path):
+    (pictures / "7.jpg").write_bytes((pictures / "0.JPG").read_bytes()[:300])
+    words = [*SMALL[:-2], "--trainer.num_workers=1", "--trainer.progress=false", "--diffusion.model.image_size=16"]
+    words += ["--trainer.train_num_steps=20", "--trainer.results_folder", tmp_path / "run", "--data.folder", pictures]
+    done = script("train.py", *words, check=False)
+    assert done.returncode == 2
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error")]
+    assert "7.jpg" in line and "broken: skip" in line
+    done = script("train.py", *words, "--data.broken=skip", "--trainer.results_folder", tmp_path / "skipping")
+    assert "7.jpg" in done.stderr, "a skipped image is named"
+
+
+def test_a_pickle_in_place_of_weights_is_refused_unread(digits_run, tmp_path, capsys):
+    class Evil:
+        def __reduce__(self):
+            return os.system, (f"touch {tmp_path / 'executed'}",)
+
+    run = tmp_path / "run"
+    shutil.copytree(digits_run, run)
+    (list_checkpoints(run)[-1] / "ema.safetensors").write_bytes(pickle.dumps(Evil()))
+    with pytest.raises(SystemExit) as end:
+        sample(run, f"--output={tmp_path / 'out'}")
+    assert end.value.code == 2
+    assert_one_line(capsys.readouterr().err, "damaged")
+    assert not (tmp_path / "executed").exists() and not (tmp_path / "out").exists()

@@ -1,0 +1,461 @@
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from torch.utils.data import TensorDataset
+from toys import tiny_diffusion, tiny_unet
+
+from diffusion_framework import Digits, GaussianDiffusion, ImageFolder, Trainer
+from diffusion_framework.checkpoint import Checkpoint, list_checkpoints
+from diffusion_framework.training.batches import ShuffledBatches, to_device
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def ten_images(tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(10):
+        Image.fromarray(rng.integers(0, 255, (12, 9), dtype=np.uint8)).save(folder / f"{i}.PNG")
+    return folder
+
+
+def trainer(folder, results, **options):
+    defaults = {
+        "train_batch_size": 4,
+        "train_num_steps": 6,
+        "save_and_sample_every": 3,
+        "num_samples": 5,
+        "sampling_steps": 2,
+        "ema_update_every": 1,
+        "log_every": 2,
+        "num_workers": 0,
+        "progress": False,
+    }
+    torch.manual_seed(0)
+    return Trainer(tiny_diffusion(), folder, results_folder=results, **{**defaults, **options})
+
+
+def weights(results, name="model"):
+    return Checkpoint.find(results).tensors(name)
+
+
+def assert_same_run(a, b):
+    for name in ("model", "ema", "optimizer"):
+        first, second = weights(a, name), weights(b, name)
+        assert first.keys() == second.keys()
+        for key in first:
+            assert torch.equal(first[key], second[key]), (name, key)
+    rows = [[row[:4] for row in csv.reader((folder / "log.csv").open())] for folder in (a, b)]  # all but the speed
+    assert rows[0] == rows[1]
+
+
+def test_a_run_on_ten_images_leaves_everything_behind(ten_images, tmp_path):
+    results = tmp_path / "a run"
+    trainer(ten_images, results).train()
+    assert [path.name for path in list_checkpoints(results)] == ["step-00000003", "step-00000006"]
+    for step in (3, 6):
+        grid = Image.open(results / "samples" / f"step-{step:08d}.png")
+        grid.load()
+        assert grid.mode in ("L", "RGB") and grid.size[0] > 3 * 8
+    rows = list(csv.DictReader((results / "log.csv").open()))
+    assert [int(row["step"]) for row in rows] == [2, 3, 4, 6]
+    for row in rows:
+        assert all(np.isfinite(float(value)) and float(value) > 0 for value in row.values())
+    assert list((results / "tensorboard").glob("events*"))
+    config = yaml.safe_load((list_checkpoints(results)[-1] / "config.yaml").read_text())
+    assert config["data"]["init_args"]["folder"] == str(ten_images)
+    assert config["trainer"]["train_batch_size"] == 4
+    assert config["diffusion"]["init_args"]["model"]["init_args"]["dim"] == 8
+
+
+def test_weights_move_and_the_average_follows(ten_images, tmp_path):
+    before = {k: v.clone() for k, v in trainer(ten_images, tmp_path / "unused").diffusion.state_dict().items()}
+    trainer(ten_images, tmp_path / "run", train_num_steps=120, save_and_sample_every=120, ema_decay=0.9).train()
+    model, ema = weights(tmp_path / "run"), weights(tmp_path / "run", "ema")
+    assert model.keys() == before.keys() == ema.keys()
+    moved = sum((model[k] - before[k]).norm() for k in model)
+    apart = sum((model[k] - ema[k]).norm() for k in model)
+    assert moved > 0
+    assert 0 < apart < moved
+
+
+def test_the_loss_falls(tmp_path):
+    run = trainer(
+        Digits(),
+        tmp_path,
+        train_num_steps=150,
+        save_and_sample_every=150,
+        log_every=30,
+        train_lr=3e-3,
+        train_batch_size=32,
+    )
+    run.train()
+    losses = [float(row["loss"]) for row in csv.DictReader((tmp_path / "log.csv").open())]
+    assert losses[-1] < 0.7 * losses[0]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"gradient_accumulate_every": 2}, {"num_workers": 1, "lr_schedule": "cosine", "warmup_steps": 2}],
+    ids=["plain", "accumulating", "workers and a schedule"],
+)
+def test_resuming_equals_never_having_stopped(ten_images, tmp_path, options):
+    trainer(ten_images, tmp_path / "whole", **options).train()
+    cut = trainer(ten_images, tmp_path / "cut", **options)
+    cut.num_steps, planned = 3, cut.num_steps  # stop half way, with the schedule of the whole run
+    cut._lr_factor = lambda step: type(cut)._lr_factor(whole_schedule, step)
+    whole_schedule = trainer(ten_images, tmp_path / "unused", **options)
+    assert whole_schedule.num_steps == planned
+    cut.train()
+    again = trainer(ten_images, tmp_path / "cut", **options)
+    again.train(resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_the_seed_decides_everything(ten_images, tmp_path):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        trainer(ten_images, tmp_path / name, seed=seed).train()
+    assert_same_run(tmp_path / "a", tmp_path / "b")
+    assert any(not torch.equal(v, weights(tmp_path / "c")[k]) for k, v in weights(tmp_path / "a").items())
+
+
+def test_accumulating_equals_one_large_batch(ten_images, tmp_path):
+    """Two batches of 4 with one step must give the mean of both gradients; checked through the logged norm's inputs."""
+    run = trainer(ten_images, tmp_path, gradient_accumulate_every=2, train_lr=1e-30, max_grad_norm=1e9)
+    run.accelerator.gradient_accumulation_steps = 2
+    grads = []
+    real_step = run.optimizer.step
+
+    def step(*args, **kwargs):
+        if run.accelerator.sync_gradients:
+            grads.append([p.grad.clone() for p in run.model.parameters()])
+        return real_step(*args, **kwargs)
+
+    run.optimizer.step = step
+    calls = []
+    forward = run.diffusion.forward
+
+    def recording(images, **kwargs):
+        generator = kwargs["generator"]
+        calls.append((images.clone(), generator.get_state(), kwargs["self_condition"]))
+        return forward(images, **kwargs)
+
+    run.diffusion.forward = recording
+    run._train_step(run._batches())
+    assert len(calls) == 2 and len(grads) == 1
+    run.diffusion.zero_grad()
+    for images, state, coin in calls:
+        generator = torch.Generator()
+        generator.set_state(state)
+        (forward(images, generator=generator, self_condition=coin) / 2).backward()
+    for expected, got in zip(run.diffusion.parameters(), grads[0], strict=True):
+        torch.testing.assert_close(got, expected.grad)
+
+
+def test_a_second_run_in_the_same_folder_is_refused(ten_images, tmp_path):
+    trainer(ten_images, tmp_path / "run").train()
+    before = sorted((p, p.stat().st_mtime_ns) for p in (tmp_path / "run").rglob("*"))
+    with pytest.raises(ValueError, match="already holds a run; resume it"):
+        trainer(ten_images, tmp_path / "run").train()
+    assert before == sorted((p, p.stat().st_mtime_ns) for p in (tmp_path / "run").rglob("*"))
+
+
+def test_resuming_another_model_names_what_differs(ten_images, tmp_path):
+    trainer(ten_images, tmp_path).train()
+    other = Trainer(
+        GaussianDiffusion(tiny_unet(dim=16), timesteps=4),
+        ten_images,
+        results_folder=tmp_path,
+        train_batch_size=4,
+    )
+    with pytest.raises(ValueError, match=r"model\.dim: 8, not 16"):
+        other.train(resume=True)
+
+
+def test_resume_extends_a_run_and_does_nothing_at_its_end(ten_images, tmp_path):
+    trainer(ten_images, tmp_path).train()
+    trainer(ten_images, tmp_path, train_num_steps=8).train(resume=True)
+    assert Checkpoint.find(tmp_path).step == 8
+    trainer(ten_images, tmp_path, train_num_steps=8).train(resume=True)
+    assert Checkpoint.find(tmp_path).step == 8
+
+
+def test_old_checkpoints_are_pruned(ten_images, tmp_path):
+    trainer(ten_images, tmp_path, save_and_sample_every=1, keep_checkpoints=2).train()
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["step-00000005", "step-00000006"]
+
+
+def test_from_checkpoint_gives_the_averaged_model_back(ten_images, tmp_path):
+    run = trainer(ten_images, tmp_path)
+    run.train()
+    diffusion = GaussianDiffusion.from_checkpoint(tmp_path)
+    for a, b in zip(diffusion.parameters(), run.ema.ema_model.parameters(), strict=True):
+        assert torch.equal(a, b)
+    last = GaussianDiffusion.from_checkpoint(list_checkpoints(tmp_path)[-1], weights="model")
+    for a, b in zip(last.parameters(), run.diffusion.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert diffusion.sample(2, steps=2, progress=False).shape == (2, 1, 8, 8)
+    with pytest.raises(ValueError, match="holds no 'best'; it holds ema, model, optimizer"):
+        GaussianDiffusion.from_checkpoint(tmp_path, weights="best")
+
+
+def test_a_network_that_does_not_record_its_arguments_is_asked_for(ten_images, tmp_path):
+    class Unrecorded(torch.nn.Module):
+        channels, image_size = 1, 8
+
+        def __init__(self):
+            super().__init__()
+            self.conv = torch.nn.Conv2d(1, 1, 1)
+
+        def forward(self, x, time):
+            return self.conv(x)
+
+    Trainer(
+        GaussianDiffusion(Unrecorded(), timesteps=2),
+        ten_images,
+        results_folder=tmp_path,
+        train_batch_size=4,
+        train_num_steps=1,
+        num_workers=0,
+        sampling_steps=1,
+        progress=False,
+    ).train()
+    with pytest.raises(ValueError, match="Unrecorded does not record its arguments; pass"):
+        GaussianDiffusion.from_checkpoint(tmp_path)
+    assert GaussianDiffusion.from_checkpoint(tmp_path, model=Unrecorded()).timesteps == 2
+
+
+def test_nan_stops_the_run_and_poisons_no_checkpoint(ten_images, tmp_path):
+    run = trainer(ten_images, tmp_path, train_num_steps=9)
+    original = run._train_step
+
+    def poisoned(batches):
+        if run.step == 4:
+            with torch.no_grad():
+                next(run.diffusion.parameters()).fill_(float("nan"))
+        return original(batches)
+
+    run._train_step = poisoned
+    with pytest.raises(FloatingPointError, match="loss nan.*by step 6"):
+        run.train()
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["step-00000003"]
+    assert all(torch.isfinite(v).all() for v in weights(tmp_path).values())
+
+
+def test_class_labels_go_from_folders_to_the_grid(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("cats", "dogs"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for i in range(4):
+            Image.fromarray(rng.integers(0, 255, (8, 8), dtype=np.uint8)).save(tmp_path / "data" / name / f"{i}.png")
+    data = ImageFolder(tmp_path / "data", 8, 1, labels=True)
+    options = {
+        "train_batch_size": 4,
+        "train_num_steps": 1,
+        "num_workers": 0,
+        "sampling_steps": 1,
+        "progress": False,
+    }
+    diffusion = GaussianDiffusion(tiny_unet(num_classes=2), timesteps=2)
+    Trainer(diffusion, data, results_folder=tmp_path / "run", **options).train()
+    assert diffusion.model.embed_label.weight.grad is None  # set to None after the step that used it
+    moved = weights(tmp_path / "run")["model.embed_label.weight"]
+    assert moved.shape == (3, 32)
+    with pytest.raises(ValueError, match="the data has 2 classes, the network 3"):
+        Trainer(GaussianDiffusion(tiny_unet(num_classes=3)), data, **options)
+    with pytest.raises(ValueError, match="the data has 2 classes, the network None"):
+        Trainer(tiny_diffusion(), data, **options)
+
+
+def test_any_dataset_of_float_images_serves(tmp_path):
+    class Floats(TensorDataset):
+        def __getitem__(self, index):
+            return super().__getitem__(index)[0]
+
+    trainer(Floats(torch.rand(6, 1, 8, 8)), tmp_path, train_num_steps=2).train()
+    assert Checkpoint.find(tmp_path).step == 2
+
+
+def test_mixed_precision_trains_float32_weights(ten_images, tmp_path):
+    trainer(ten_images, tmp_path / "plain").train()
+    run = trainer(ten_images, tmp_path / "bf16", amp=True, mixed_precision_type="bf16")
+    seen = []
+    run.diffusion.model.conv_in.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    run.train()
+    assert set(seen) == {torch.bfloat16}
+    plain, mixed = weights(tmp_path / "plain"), weights(tmp_path / "bf16")
+    assert all(v.dtype == torch.float32 for v in mixed.values())
+    assert any(not torch.equal(v, plain[k]) for k, v in mixed.items())
+
+
+def test_compiling_changes_no_result(ten_images, tmp_path):
+    class OneLayer(torch.nn.Module):  # small, as compiling takes its time
+        channels, image_size = 1, 8
+
+        def __init__(self):
+            super().__init__()
+            self.conv = torch.nn.Conv2d(1, 1, 3, padding=1)
+
+        def forward(self, x, time):
+            return self.conv(x) + time[:, None, None, None]
+
+    after = []
+    for name in ("plain", "compiled"):
+        torch.manual_seed(0)
+        diffusion = GaussianDiffusion(OneLayer(), timesteps=2)
+        options = {
+            "train_batch_size": 4,
+            "train_num_steps": 2,
+            "num_workers": 0,
+            "sampling_steps": 1,
+            "progress": False,
+        }
+        run = Trainer(
+            diffusion, ten_images, results_folder=tmp_path / name, compile=name == "compiled", progress=False, **options
+        )
+        run.train()
+        after.append(weights(tmp_path / name))
+    assert run.diffusion.model._compiled_call_impl is not None
+    torch.testing.assert_close(*after)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"train_batch_size": 0}, "train_batch_size must be at least 1; got 0"),
+        (
+            {"train_batch_size": 11},
+            "10 images, fewer than a batch of 11: add images or lower train_batch_size",
+        ),
+        ({"train_lr": float("nan")}, "train_lr.*above 0; got nan"),
+        ({"train_lr": -1.0}, "train_lr.*above 0; got -1.0"),
+        ({"warmup_steps": -1}, "not be negative; got -1"),
+        ({"ema_decay": 1.5}, r"\[0, 1\]; got 1.5"),
+        ({"amp": True}, "fp16 needs a GPU"),
+        ({"keep_checkpoints": 0}, "keep_checkpoints must be at least 1"),
+        ({"convert_image_to": "no such mode"}, "Pillow mode"),
+    ],
+)
+def test_bad_options_create_nothing(ten_images, tmp_path, options, message):
+    if options.get("amp") and torch.cuda.is_available():
+        pytest.skip("fp16 works on a GPU")
+    with pytest.raises(ValueError, match=message):
+        trainer(ten_images, tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_learning_rate_schedules():
+    for schedule, half_way in (("constant", 1.0), ("linear", 0.5), ("cosine", 0.5)):
+        run = trainer(Digits(), "unused", train_num_steps=1010, warmup_steps=10, lr_schedule=schedule)
+        assert [run._lr_factor(step) for step in (0, 4, 9, 10)] == pytest.approx([0.1, 0.5, 1.0, 1.0])
+        assert run._lr_factor(510) == pytest.approx(half_way)
+        assert run._lr_factor(1010) == pytest.approx(1.0 if schedule == "constant" else 0.0)
+
+
+def test_batches_cover_every_epoch_once_and_start_anywhere():
+    def take(count, **options):
+        return [keys for _, keys in zip(range(count), ShuffledBatches(10, 4, seed=3, **options), strict=False)]
+
+    batches = take(10)
+    draws = [key for batch in batches for key in batch]
+    for epoch in range(4):
+        assert sorted(index for index, e in draws if e == epoch) == list(range(10))
+    orders = [[index for index, e in draws if e == epoch] for epoch in range(4)]
+    assert len({tuple(order) for order in orders}) == 4
+    assert take(4, start=6) == batches[6:]
+    halves = zip(take(10, rank=0, world=2), take(10, rank=1, world=2), strict=True)
+    assert [a + b for a, b in halves] == batches
+
+
+def test_flips_mirror_about_half_and_scale_to_floats():
+    images = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16).repeat(1000, 1, 1, 1)
+    out, condition = to_device(images, torch.device("cpu"), torch.Generator().manual_seed(0))
+    plain = images[:1].float() / 255
+    mirrored = (out == plain.flip(-1)).flatten(1).all(1)
+    assert ((out == plain).flatten(1).all(1) | mirrored).all()
+    assert abs(mirrored.float().mean() - 0.5) < 5 * 0.5 / 1000**0.5
+    assert condition == {}
+    assert torch.equal(to_device(images, torch.device("cpu"), None)[0][0], plain[0])
+
+
+SCRIPT = """
+import sys, torch
+sys.path[:0] = [{root!r}, {tests!r}]
+from diffusion_framework import Digits, Trainer
+from toys import tiny_diffusion
+torch.manual_seed(0)
+run = Trainer(tiny_diffusion(), Digits(), results_folder=sys.argv[1], train_batch_size=8, train_num_steps=4,
+    gradient_accumulate_every=2, save_and_sample_every=2, num_samples=5, sampling_steps=2, num_workers=0,
+    progress=False)
+assert run.accelerator.num_processes == 2
+run.train()
+flat = torch.cat([p.detach().flatten() for p in run.diffusion.parameters()])
+print("RANK", run.accelerator.process_index, flat.double().sum().item(), flat.norm().item())
+"""
+
+
+def test_two_processes_train_one_model(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT.format(root=str(ROOT), tests=str(ROOT / "tests")))
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node=2",
+        "--master_port=0",
+        "--standalone",
+    ]
+    env = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*launch, str(script), str(tmp_path / "run")],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    ranks = sorted(line.split()[1:] for line in done.stdout.splitlines() if line.startswith("RANK"))
+    assert [rank[0] for rank in ranks] == ["0", "1"]
+    assert ranks[0][1:] == ranks[1][1:], "the processes hold different weights"
+    assert [path.name for path in list_checkpoints(tmp_path / "run")] == ["step-00000002", "step-00000004"]
+    assert (tmp_path / "run" / "samples" / "step-00000004.png").is_file()
+    # one process goes on where two stopped
+    torch.manual_seed(0)
+    options = {"train_batch_size": 8, "gradient_accumulate_every": 2, "num_samples": 5, "sampling_steps": 2}
+    Trainer(
+        tiny_diffusion(),
+        Digits(),
+        results_folder=tmp_path / "run",
+        train_num_steps=5,
+        num_workers=0,
+        progress=False,
+        **options,
+    ).train(resume=True)
+    assert Checkpoint.find(tmp_path / "run").step == 5
+
+
+def test_checkpoint_state_is_plain(ten_images, tmp_path):
+    trainer(ten_images, tmp_path).train()
+    folder = list_checkpoints(tmp_path)[-1]
+    assert {file.name for file in folder.iterdir()} == {
+        "model.safetensors",
+        "ema.safetensors",
+        "optimizer.safetensors",
+        "config.yaml",
+        "state.json",
+        "manifest.json",
+    }
+    assert json.loads((folder / "manifest.json").read_text())["step"] == 6
+    assert json.loads((folder / "state.json").read_text())["ema_step"] == 6
