@@ -314,16 +314,9 @@ def test_compiling_changes_no_result(ten_images, tmp_path):
     for name in ("plain", "compiled"):
         torch.manual_seed(0)
         diffusion = GaussianDiffusion(OneLayer(), timesteps=2)
-        options = {
-            "train_batch_size": 4,
-            "train_num_steps": 2,
-            "num_workers": 0,
-            "sampling_steps": 1,
-            "progress": False,
-        }
-        run = Trainer(
-            diffusion, ten_images, results_folder=tmp_path / name, compile=name == "compiled", progress=False, **options
-        )
+        options = {"train_batch_size": 4, "train_num_steps": 2, "num_workers": 0, "sampling_steps": 1}
+        options |= {"results_folder": tmp_path / name, "compile": name == "compiled", "progress": False}
+        run = Trainer(diffusion, ten_images, **options)
         run.train()
         after.append(weights(tmp_path / name))
     assert run.diffusion.model._compiled_call_impl is not None
