@@ -32,10 +32,11 @@ _PREFIX = "step-"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One complete checkpoint folder, its files verified against the manifest when opened."""
+    """One complete checkpoint folder. Sizes of its files are checked when it is opened, every bit when read."""
 
     path: Path
     step: int
+    files: Mapping[str, Mapping[str, Any]]
 
     @classmethod
     def find(cls, path: str | os.PathLike[str]) -> Checkpoint:
@@ -61,36 +62,39 @@ class Checkpoint:
             manifest = json.loads((path / "manifest.json").read_text())
             version, step, files = manifest["format_version"], manifest["step"], manifest["files"]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"checkpoint {path} is damaged: its manifest cannot be read ({error})") from error
+            raise _damaged(path, f"its manifest cannot be read ({error})") from error
         if version > FORMAT_VERSION:
             raise ValueError(
                 f"checkpoint {path} has format {version}, this version reads up to {FORMAT_VERSION}: "
                 "upgrade diffusion_framework"
             )
         for name, expected in files.items():
-            if not (path / name).is_file() or _sha256(path / name) != expected["sha256"]:
-                raise ValueError(
-                    f"checkpoint {path} is damaged: {name} is not what was written; use an older checkpoint"
-                )
-        return cls(path, step)
+            if not (path / name).is_file() or (path / name).stat().st_size != expected["size"]:
+                raise _damaged(path, f"{name} is missing or cut off")
+        return cls(path, step, files)
 
     @property
     def config(self) -> dict[str, Any]:
         """What the run was built from, as plain data."""
-        return yaml.safe_load((self.path / "config.yaml").read_text())
+        return yaml.safe_load(self._verified("config.yaml").read_text())
 
     @property
     def state(self) -> dict[str, Any]:
         """What resuming needs beside the tensors, as plain data."""
-        return json.loads((self.path / "state.json").read_text())
+        return json.loads(self._verified("state.json").read_text())
 
-    def tensors(self, name: str, device: torch.device | str = "cpu") -> dict[str, Tensor]:
-        """The tensors of `name`.safetensors."""
-        path = self.path / f"{name}.safetensors"
-        if not path.is_file():
-            there = sorted(file.stem for file in self.path.glob("*.safetensors"))
+    def tensors(self, name: str) -> dict[str, Tensor]:
+        """The tensors of `name`.safetensors, on the CPU. Raises ValueError if it is not there, or damaged."""
+        if f"{name}.safetensors" not in self.files:
+            there = sorted(file.removesuffix(".safetensors") for file in self.files if file.endswith(".safetensors"))
             raise ValueError(f"checkpoint {self.path} holds no {name!r}; it holds {', '.join(there)}")
-        return load_file(path, device=str(device))
+        return load_file(self._verified(f"{name}.safetensors"))
+
+    def _verified(self, name: str) -> Path:
+        path = self.path / name
+        if _sha256(path) != self.files[name]["sha256"]:
+            raise _damaged(self.path, f"{name} is not what was written")
+        return path
 
     def load_weights(self, module: nn.Module, name: str) -> None:
         """Load `name`.safetensors into the module. Raises ValueError if it does not fit."""
@@ -148,6 +152,10 @@ def write_checkpoint(
     for old in list_checkpoints(results_folder)[:-keep]:
         shutil.rmtree(old)
     return final
+
+
+def _damaged(path: Path, how: str) -> ValueError:
+    return ValueError(f"checkpoint {path} is damaged: {how}; use an older checkpoint")
 
 
 def _sync(path: Path) -> None:

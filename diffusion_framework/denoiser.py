@@ -77,7 +77,10 @@ class NetworkDenoiser:
 
     def output(self, x: Tensor, at: Level) -> tuple[Tensor, Tensor | None]:
         """The network's output before the objective gives it a meaning, and the variance if that is learned."""
-        time = torch.as_tensor(at.t, dtype=torch.float32, device=x.device).expand(len(x))
+        if isinstance(at.t, Tensor):
+            time = at.t.float().expand(len(x))
+        else:  # filled on the device: a copy from the host would wait for it
+            time = torch.full((len(x),), at.t, device=x.device)
         fed_back: dict[str, Any] = {}
         if self.feeds_back_x0:
             fed_back["self_cond"] = self.last_x0

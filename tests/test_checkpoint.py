@@ -30,7 +30,7 @@ def test_the_newest_is_found_and_older_ones_pruned(tmp_path):
 def test_a_truncated_file_is_refused(tmp_path, size):
     file = write(tmp_path, 1) / "model.safetensors"
     file.write_bytes(file.read_bytes()[:size])
-    with pytest.raises(ValueError, match=r"damaged: model\.safetensors"):
+    with pytest.raises(ValueError, match=r"damaged: model\.safetensors is missing or cut off"):
         Checkpoint.find(tmp_path)
 
 
@@ -40,7 +40,15 @@ def test_a_flipped_bit_is_refused(tmp_path):
     data[-2] ^= 1
     file.write_bytes(data)
     with pytest.raises(ValueError, match="damaged"):
-        Checkpoint.find(tmp_path)
+        Checkpoint.find(tmp_path).tensors("model")
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "state.json"])
+def test_a_changed_text_is_refused(tmp_path, name):
+    file = write(tmp_path, 1) / name
+    file.write_text(file.read_text().replace("1", "3"))
+    with pytest.raises(ValueError, match="damaged: .*is not what was written"):
+        getattr(Checkpoint.find(tmp_path), name.split(".")[0])
 
 
 def test_a_newer_format_asks_for_an_upgrade(tmp_path):

@@ -6,7 +6,7 @@ import math
 import os
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -103,29 +103,7 @@ class Trainer(Configurable):
         keep_checkpoints: int = 3,
         progress: bool = True,
     ) -> None:
-        at_least_one = {
-            "train_batch_size": train_batch_size,
-            "gradient_accumulate_every": gradient_accumulate_every,
-            "train_num_steps": train_num_steps,
-            "ema_update_every": ema_update_every,
-            "save_and_sample_every": save_and_sample_every,
-            "num_samples": num_samples,
-            "sampling_steps": sampling_steps,
-            "log_every": log_every,
-            "keep_checkpoints": keep_checkpoints,
-        }
-        for name, value in at_least_one.items():
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1; got {value}")
-        if warmup_steps < 0 or num_workers < 0:
-            raise ValueError(f"warmup_steps and num_workers must not be negative; got {warmup_steps}, {num_workers}")
-        if not (0 < train_lr < math.inf and max_grad_norm > 0):
-            raise ValueError(f"train_lr and max_grad_norm must be above 0; got {train_lr}, {max_grad_norm}")
-        if not 0 <= ema_decay <= 1:
-            raise ValueError(f"ema_decay must lie in [0, 1]; got {ema_decay}")
-        if amp and mixed_precision_type == "fp16" and not torch.cuda.is_available():
-            raise ValueError("fp16 needs a GPU and none is here; set mixed_precision_type to bf16, or amp to false")
-
+        _check_options(self._init_args)
         AcceleratorState._reset_state()  # else a second trainer of one process could not have another precision
         self.accelerator = Accelerator(
             mixed_precision=mixed_precision_type if amp else "no",
@@ -146,17 +124,7 @@ class Trainer(Configurable):
             self.dataset = ImageFolder(folder, (height, width), channels, convert_image_to=convert_image_to)
         elif convert_image_to is not None:
             raise ValueError("convert_image_to goes with a folder given by its path; set it on the dataset instead")
-        labels, classes = (
-            len(getattr(self.dataset, "class_names", ())),
-            getattr(diffusion.model, "num_classes", None),
-        )
-        if labels and labels != classes:
-            raise ValueError(f"the data has {labels} classes, the network {classes}: set its num_classes to {labels}")
-        if len(self.dataset) < self.batch_size:
-            raise ValueError(
-                f"{self.dataset} has {len(self.dataset)} images, fewer than a batch of {self.batch_size}: "
-                "add images or lower train_batch_size"
-            )
+        self._check_data(diffusion)
 
         self.results_folder = Path(results_folder)
         self.accumulate, self.flip = gradient_accumulate_every, augment_horizontal_flip
@@ -184,6 +152,17 @@ class Trainer(Configurable):
         optimizer = torch.optim.Adam(self.diffusion.parameters(), lr=train_lr, betas=(betas[0], betas[1]), fused=fused)
         self.model, self.optimizer = self.accelerator.prepare(self.diffusion, optimizer)
 
+    def _check_data(self, diffusion: GaussianDiffusion) -> None:
+        labels = len(getattr(self.dataset, "class_names", ()))
+        classes = getattr(diffusion.model, "num_classes", None)
+        if labels and labels != classes:
+            raise ValueError(f"the data has {labels} classes, the network {classes}: set its num_classes to {labels}")
+        if len(self.dataset) < self.batch_size:
+            raise ValueError(
+                f"{self.dataset} has {len(self.dataset)} images, fewer than a batch of {self.batch_size}: "
+                "add images or lower train_batch_size"
+            )
+
     def train(self, resume: bool = False) -> None:
         """Train to train_num_steps.
 
@@ -194,9 +173,8 @@ class Trainer(Configurable):
             ValueError: the results folder holds a run and resume is not set, or holds one of another model.
             FloatingPointError: the loss or the gradient is no longer finite. Nothing of that step is saved.
         """
-        self.check(resume)
-        if list_checkpoints(self.results_folder):
-            self._load(Checkpoint.find(self.results_folder))
+        if checkpoint := self.check(resume):
+            self._load(checkpoint)
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
             self.results_folder.mkdir(parents=True, exist_ok=True)
@@ -220,10 +198,10 @@ class Trainer(Configurable):
         log.close()
         self.accelerator.end_training()
 
-    def check(self, resume: bool = False) -> None:
-        """Raise what `train` would raise before its first step, without writing anything."""
+    def check(self, resume: bool = False) -> Checkpoint | None:
+        """Raise what `train` would raise before its first step, writing nothing. Returns what it would resume from."""
         if not list_checkpoints(self.results_folder):
-            return
+            return None
         if not resume:
             raise ValueError(f"{self.results_folder} already holds a run; resume it, or choose another results_folder")
         checkpoint = Checkpoint.find(self.results_folder)
@@ -233,6 +211,7 @@ class Trainer(Configurable):
                 f"{checkpoint.path} is of another model ({'; '.join(_differences(theirs, ours))}); resume it with its "
                 "own settings, or choose another results_folder"
             )
+        return checkpoint
 
     def _train_step(self, batches: Iterator[Any]) -> tuple[Tensor, Tensor]:
         """One optimizer step; returns its loss and gradient norm, on the device. Waits for nothing there."""
@@ -342,6 +321,25 @@ class Trainer(Configurable):
         images = self.accelerator.gather(images)[: self.num_samples]
         if self.accelerator.is_main_process:
             save_grid(images, self.results_folder / "samples" / f"step-{self.step:08d}.png")
+
+
+def _check_options(options: Mapping[str, Any]) -> None:
+    """Raise ValueError for options of the Trainer that are out of range."""
+    at_least_one = (
+        "train_batch_size gradient_accumulate_every train_num_steps ema_update_every save_and_sample_every "
+        "num_samples sampling_steps log_every keep_checkpoints"
+    )
+    for names, fits, wanted in (
+        (at_least_one, lambda value: value >= 1, "be at least 1"),
+        ("warmup_steps num_workers", lambda value: value >= 0, "not be negative"),
+        ("train_lr max_grad_norm", lambda value: 0 < value < math.inf, "be above 0"),
+        ("ema_decay", lambda value: 0 <= value <= 1, "lie in [0, 1]"),
+    ):
+        for name in names.split():
+            if not fits(options[name]):
+                raise ValueError(f"{name} must {wanted}; got {options[name]}")
+    if options["amp"] and options["mixed_precision_type"] == "fp16" and not torch.cuda.is_available():
+        raise ValueError("fp16 needs a GPU and none is here; set mixed_precision_type to bf16, or amp to false")
 
 
 def _run_config(trainer: Trainer, dataset: Any, diffusion: GaussianDiffusion) -> dict[str, Any]:
