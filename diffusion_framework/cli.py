@@ -57,7 +57,9 @@ def train(argv: Sequence[str], default_config: Path) -> None:
     with _one_line_errors(FloatingPointError, OSError):
         trainer.train(resume=args.resume)
     if trainer.accelerator.is_main_process:
-        print(f"done: {trainer.results_folder}; sample with: python scripts/sample.py {trainer.results_folder}")
+        print(
+            f"done: {trainer.results_folder}; sample with: python scripts/sample.py {trainer.results_folder} --steps 50"
+        )
 
 
 def train_parser() -> OneLineParser:
@@ -65,6 +67,8 @@ def train_parser() -> OneLineParser:
     parser = OneLineParser(
         prog="train.py",
         description="Train a diffusion model on a folder of images, or without any options on handwritten digits.",
+        epilog="Most used: --data.folder PATH --diffusion.model.image_size 64 --trainer.results_folder PATH. All "
+        "options of a class: --data.help ImageFolder, --diffusion.help GaussianDiffusion, --diffusion.model.help UNet.",
     )
     parser.add_argument("--config", action="config", help="A YAML config; flags after it override it.")
     parser.add_argument("--resume", action="store_true", help="Go on from the newest checkpoint of the results folder.")

@@ -16,8 +16,10 @@ State = TypeVar("State")
 
 
 class Sampler(ABC, Generic[State]):
-    """A frozen dataclass whose fields are its options; whatever it remembers between steps is the state it returns.
+    """How to go from one noise level to the next.
 
+    A sampler is a frozen dataclass whose fields are its options; what it remembers between steps is the state
+    it returns.
     So one object serves any number of runs and threads, and a run can be stopped after any step and taken up again.
     """
 
