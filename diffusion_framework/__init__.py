@@ -11,20 +11,25 @@ from .level import Level, Prediction
 from .losses import MinSNR
 from .models import UNet
 from .objectives import X0, Eps, Objective, V
-from .samplers import DDIM, DDPM, Sampler, Snapshot, trajectory
+from .samplers import DDIM, DDPM, DPM2, LMS, DPMSolver, Euler, Heun, Sampler, Snapshot, trajectory
 from .schedules import Cosine, Linear, NoiseSchedule, Sigmoid
 from .training import Trainer
 
 __all__ = [
     "DDIM",
     "DDPM",
+    "DPM2",
+    "LMS",
     "X0",
     "Configurable",
     "Cosine",
+    "DPMSolver",
     "Denoiser",
     "Digits",
     "Eps",
+    "Euler",
     "GaussianDiffusion",
+    "Heun",
     "ImageDataset",
     "ImageFolder",
     "Level",

@@ -32,9 +32,7 @@ class Clipped:
 
     def __call__(self, x: Tensor, at: Level) -> Prediction:
         prediction = self.denoise(x, at)
-        at = at.like(x)
-        x0 = prediction.x0.clamp(-1, 1)
-        return replace(prediction, x0=x0, eps=(x - at.alpha * x0) / at.sigma)
+        return replace(Prediction.from_x0(prediction.x0.clamp(-1, 1), x, at), variance=prediction.variance)
 
 
 class NetworkDenoiser:

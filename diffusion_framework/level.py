@@ -64,6 +64,18 @@ class Prediction:
     eps: Tensor
     variance: Tensor | None = None
 
+    @staticmethod
+    def from_x0(x0: Tensor, x: Tensor, at: Level) -> Prediction:
+        """The prediction with this clean data, its noise read off x; needs at.sigma > 0."""
+        at = at.like(x)
+        return Prediction(x0, (x - at.alpha * x0) / at.sigma)
+
+    @staticmethod
+    def from_eps(eps: Tensor, x: Tensor, at: Level) -> Prediction:
+        """The prediction with this noise, its clean data read off x; needs at.alpha > 0."""
+        at = at.like(x)
+        return Prediction((x - at.sigma * eps) / at.alpha, eps)
+
 
 def move(prediction: Prediction, to: Level, tau: float = 0.0, z: Tensor | None = None) -> Tensor:
     """The one move every sampler ends in: `alpha' x0 + sqrt(sigma'² - tau²) eps + tau z` (Song et al. 2021, eq. 12).

@@ -3,5 +3,10 @@
 from .base import Sampler, Snapshot, trajectory
 from .ddim import DDIM
 from .ddpm import DDPM
+from .dpm2 import DPM2
+from .dpm_solver import DPMSolver
+from .euler import Euler
+from .heun import Heun
+from .lms import LMS
 
-__all__ = ["DDIM", "DDPM", "Sampler", "Snapshot", "trajectory"]
+__all__ = ["DDIM", "DDPM", "DPM2", "LMS", "DPMSolver", "Euler", "Heun", "Sampler", "Snapshot", "trajectory"]

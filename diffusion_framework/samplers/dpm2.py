@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ..denoiser import Denoiser
+from ..level import Level, Noise, Prediction, move
+from .base import Sampler
+
+
+@dataclass(frozen=True)
+class DPM2(Sampler[None]):
+    """The midpoint method in sigma / alpha, by way of the geometric midpoint (Karras et al. 2022, DPM-Solver-2).
+
+    Second order, two network calls a step. The last step, to sigma = 0, takes one call.
+    """
+
+    def step(
+        self, denoise: Denoiser, x: Tensor, now: Level, to: Level, state: None, noise: Noise
+    ) -> tuple[Tensor, None]:
+        here = denoise(x, now)
+        if to.is_end:
+            return move(here, to), None
+        middle = denoise.schedule.at_log_snr((now.log_snr + to.log_snr) / 2)
+        eps = denoise(move(here, middle), middle).eps
+        return move(Prediction.from_eps(eps, x, now), to), None

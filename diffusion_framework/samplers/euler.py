@@ -1,0 +1,19 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ..denoiser import Denoiser
+from ..level import Level, Noise, move
+from .base import Sampler
+
+
+@dataclass(frozen=True)
+class Euler(Sampler[None]):
+    """Euler's method in sigma / alpha (Karras et al. 2022, Alg. 1 without its correction): DDIM by another name."""
+
+    def step(
+        self, denoise: Denoiser, x: Tensor, now: Level, to: Level, state: None, noise: Noise
+    ) -> tuple[Tensor, None]:
+        return move(denoise(x, now), to), None

@@ -1,0 +1,130 @@
+"""Each sampler's order of convergence, measured on exact denoisers, between two levels with noise left."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from oracles import GaussianOracle, MixtureOracle
+from scipy.integrate import solve_ivp
+
+from diffusion_framework import DDIM, DDPM, DPM2, LMS, Cosine, DPMSolver, Euler, Heun, Sigmoid, trajectory
+from diffusion_framework.noise import generator_noise
+
+ORDERS = [
+    (DDIM(), 1),
+    (Euler(), 1),
+    (Heun(), 2),
+    (DPM2(), 2),
+    (LMS(1), 1),
+    (LMS(2), 2),
+    (LMS(3), 3),
+    (LMS(4), 4),
+    *[(DPMSolver(order, predict), order) for order in (1, 2, 3) for predict in ("x0", "eps")],
+    (DPMSolver(2, weights="midpoint"), 2),
+    (DPMSolver(2, "eps", weights="midpoint"), 2),
+]
+
+
+def even_grid(schedule, first, last, steps, graded=0):
+    """Even steps in log-SNR; `graded` halvings make the first steps small, as they have lower order."""
+    first_step = (last - first) / steps
+    starts = [first + first_step * 2.0**-k for k in range(graded, 0, -1)]
+    points = [first, *starts, *(first + first_step * i for i in range(1, steps + 1))]
+    return list(itertools.pairwise(schedule.at_log_snr(point) for point in points))
+
+
+def exact_flow(oracle, x, now, to):
+    """The probability-flow ODE, d(x / alpha) / d(sigma / alpha) = eps, solved to 1e-12 by another library."""
+
+    def slope(s, scaled):
+        at = oracle.schedule.at_log_snr(-2 * math.log(s))
+        return oracle(torch.from_numpy(scaled) * at.alpha, at).eps.numpy()
+
+    span = (now.sigma / now.alpha, to.sigma / to.alpha)
+    solution = solve_ivp(slope, span, (x / now.alpha).numpy(), method="DOP853", rtol=1e-12, atol=1e-12)
+    return torch.from_numpy(solution.y[:, -1]) * to.alpha
+
+
+def end(sampler, oracle, x, grid, seed=1):
+    noise = generator_noise(torch.Generator().manual_seed(seed))
+    return list(trajectory(sampler, oracle, x, grid, noise))[-1].x
+
+
+@pytest.mark.parametrize(("sampler", "order"), ORDERS, ids=lambda v: repr(v))
+@pytest.mark.parametrize("schedule", [Sigmoid(), Cosine()], ids=repr)
+def test_measured_order_is_the_stated_one(sampler, order, schedule):
+    oracle = MixtureOracle(means=(-0.7, 0.6), stds=(0.4, 0.3), schedule=schedule)
+    x = torch.randn(40, dtype=torch.float64)
+    grids = [even_grid(schedule, -3.0, 4.0, n, graded=14) for n in (40, 80, 160)]
+    exact = exact_flow(oracle, x, grids[0][0][0], grids[0][-1][1])
+    errors = [(end(sampler, oracle, x, grid) - exact).abs().mean().item() for grid in grids]
+    slopes = [math.log2(a / b) for a, b in itertools.pairwise(errors)]
+    assert order - 0.3 < slopes[-1] < order + 0.6, slopes
+
+
+@pytest.mark.parametrize(("sampler", "order"), ORDERS, ids=lambda v: repr(v))
+def test_all_reach_the_exact_end_of_gaussian_data(sampler, order):
+    oracle = GaussianOracle(mean=0.3, std=0.5)
+    first, last = -6.0, 8.0
+    grid = even_grid(oracle.schedule, first, last, 200)
+    grid.append((grid[-1][1], oracle.schedule.at(0.0)))
+    now = grid[0][0]
+    mean, std = oracle.marginal(now)
+    x = mean + std * torch.randn(100, dtype=torch.float64)
+    error = (end(sampler, oracle, x, grid) - oracle.flow(x, now, oracle.schedule.at(0.0))).abs().max().item()
+    assert error < (0.05 if order == 1 else 0.01)
+
+
+@pytest.mark.parametrize("order", [1, 2, 3])
+def test_the_stochastic_solver_keeps_mean_and_variance(order):
+    oracle = GaussianOracle(mean=0.4, std=0.3)
+    grid = even_grid(oracle.schedule, -8.0, 10.0, 150)
+    mean, std = oracle.marginal(grid[0][0])
+    count = 100_000
+    x = end(DPMSolver(order, eta=1.0), oracle, mean + std * torch.randn(count, dtype=torch.float64), grid)
+    mean, std = oracle.marginal(grid[-1][1])
+    bias = 0.04 if order == 1 else 0.004  # of the method, beside five standard errors
+    assert x.mean().item() == pytest.approx(mean, abs=5 * std / math.sqrt(count) + bias * std)
+    assert x.std().item() == pytest.approx(std, rel=5 / math.sqrt(2 * count) + bias)
+
+
+@pytest.mark.parametrize("sampler", [DDIM(0.5), DDPM(), LMS(4), DPMSolver(3), DPMSolver(2, eta=0.5), Heun()], ids=repr)
+def test_a_run_can_be_stopped_after_any_step_and_taken_up_again(sampler):
+    oracle = MixtureOracle()
+    x = torch.randn(9, dtype=torch.float64)
+    grid = even_grid(oracle.schedule, -5.0, 5.0, 8)
+    expected = end(sampler, oracle, x, grid)
+    noise = generator_noise(torch.Generator().manual_seed(1))
+    state = sampler.init()
+    for now, to in grid:
+        x, state = sampler.step(oracle, x, now, to, state, noise)
+        list(trajectory(sampler, oracle, torch.randn(9, dtype=torch.float64), grid, generator_noise()))  # another run
+    assert torch.equal(x, expected)
+
+
+@pytest.mark.parametrize("sampler", [LMS(4), DPMSolver(3), DPMSolver(3, "eps"), DPMSolver(2, eta=1.0)], ids=repr)
+def test_multistep_methods_step_exactly_to_the_end(sampler):
+    """At sigma = 0 the polynomial has nowhere to go: the last step must land on finite data near the prediction."""
+    oracle = MixtureOracle()
+    grid = even_grid(oracle.schedule, -5.0, 6.0, 20)
+    grid.append((grid[-1][1], oracle.schedule.at(0.0)))
+    x = end(sampler, oracle, torch.randn(50, dtype=torch.float64), grid)
+    assert torch.isfinite(x).all()
+    assert x.abs().max() < 2
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: LMS(0),
+        lambda: LMS(5),
+        lambda: DPMSolver(4),
+        lambda: DPMSolver(3, weights="midpoint"),
+        lambda: DPMSolver(eta=2.0),
+        lambda: DPMSolver(predict="eps", eta=0.5),
+    ],
+)
+def test_bad_options(make):
+    with pytest.raises(ValueError, match="got"):
+        make()
