@@ -23,14 +23,14 @@ class Sampler(ABC, Generic[State]):
     So one object serves any number of runs and threads, and a run can be stopped after any step and taken up again.
     """
 
-    def init(self) -> State | None:
+    def init(self) -> State:
         """The state before the first step; None for a sampler that remembers nothing."""
-        return None
+        return None  # type: ignore[return-value] # the type of a Sampler[None]
 
     @abstractmethod
     def step(
-        self, denoise: Denoiser, x: Tensor, now: Level, to: Level, state: State | None, noise: Noise
-    ) -> tuple[Tensor, State | None]:
+        self, denoise: Denoiser, x: Tensor, now: Level, to: Level, state: State, noise: Noise
+    ) -> tuple[Tensor, State]:
         """x [batch, ...] at level `now` -> x at level `to`, and the next state.
 
         Args:

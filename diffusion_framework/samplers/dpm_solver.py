@@ -20,7 +20,7 @@ class DPMSolver(Sampler[History]):
 
     The prediction is averaged over the step as the polynomial in log-SNR through the last ones, under the density that
     the exact solution of the linear part gives. So every order is true: the third order usually published drops a
-    factor of 2 on its second difference, and is of second order. The first steps, with fewer predictions, have lower order.
+    factor of 2 on its second difference, and is of second order. The first steps have lower order.
 
     Args:
         order: Number of predictions, 1 (DDIM) to 3; the step to sigma = 0 takes one.
