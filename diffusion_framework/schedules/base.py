@@ -17,7 +17,7 @@ class NoiseSchedule(ABC):
     """How much noise there is at time t in [0, 1], from clean (0) to noisiest (1).
 
     A schedule is a frozen dataclass that defines `log_snr` and its inverse `time`, both on float64 tensors. The
-    split below is *preserving* (alpha² + sigma² = 1); a schedule that splits differently overrides `split`.
+    split below is *preserving* (alpha² + sigma² = 1); derive from `Exploding` or `Interpolating` for the others.
     """
 
     @abstractmethod
@@ -26,7 +26,7 @@ class NoiseSchedule(ABC):
 
     @abstractmethod
     def time(self, log_snr: Tensor) -> Tensor:
-        """The time in [0, 1] at which the curve passes `log_snr`: the closed-form inverse."""
+        """The time in [0, 1] at which the curve passes `log_snr`: the closed-form inverse; 0 at +inf."""
 
     def split(self, log_snr: Tensor) -> tuple[Tensor, Tensor]:
         """alpha and sigma at `log_snr`, each to full relative precision at both ends."""
@@ -51,9 +51,28 @@ class NoiseSchedule(ABC):
         values = _as_float64(log_snr)
         return self._level(self.time(values), values, isinstance(log_snr, Tensor))
 
+    @property
+    def clean(self) -> Level:
+        """The level of floats without noise: t = 0, log-SNR +inf, even where the curve stops short of it."""
+        return self.at_log_snr(math.inf)
+
     def _level(self, t: Tensor, log_snr: Tensor, as_tensors: bool) -> Level:
         values = (t, *self.split(log_snr), log_snr)
         return Level(*values) if as_tensors else Level(*(value.item() for value in values))
+
+
+class Exploding(NoiseSchedule):
+    """A schedule with alpha = 1: noise is added, the data stays."""
+
+    def split(self, log_snr: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.ones_like(log_snr), torch.exp(-0.5 * log_snr)
+
+
+class Interpolating(NoiseSchedule):
+    """A schedule with alpha + sigma = 1."""
+
+    def split(self, log_snr: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.sigmoid(0.5 * log_snr), torch.sigmoid(-0.5 * log_snr)
 
 
 @dataclass(frozen=True)

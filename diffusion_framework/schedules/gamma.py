@@ -128,7 +128,9 @@ class Cosine(_Gamma):
         fallen = 2 * torch.sin(first + t * span / 2) * torch.sin(t * span / 2)
         left = 2 * torch.sin(last - (1 - t) * span / 2) * torch.sin((1 - t) * span / 2)
         power = 2 * self.tau
-        log_noise = power * math.log(cos_first) + torch.log(-torch.expm1(power * torch.log1p(-fallen / cos_first)))
+        log_noise = power * math.log(cos_first) + torch.log(
+            -torch.expm1(power * torch.log1p(-(fallen / cos_first).clamp(max=1)))
+        )
         if cos_last == 0:
             return power * torch.log(left) - log_noise
         log_signal = power * math.log(cos_last) + torch.log(torch.expm1(power * torch.log1p(left / cos_last)))

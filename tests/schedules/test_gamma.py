@@ -83,6 +83,16 @@ def test_log_snr_falls_and_the_split_preserves_variance(schedule, gamma):
     assert torch.allclose(levels.alpha**2 + levels.sigma**2, torch.ones(1001, dtype=torch.float64), atol=1e-15)
 
 
+@pytest.mark.parametrize("tau", [0.5, 1.0, 2.0])
+def test_cosine_reaches_its_noisy_end_from_every_start(tau):
+    """Rounding must not push the fall of the cosine past its end."""
+    for i in range(100):
+        schedule = Cosine(start=i / 100, tau=tau)
+        assert schedule.at(1.0).log_snr == pytest.approx(math.log(1e-9), rel=1e-6)
+        near = schedule.at(torch.tensor([1 - 1e-7, 1.0], dtype=torch.float32))
+        assert torch.isfinite(near.log_snr).all()
+
+
 def test_floats_and_tensors_agree():
     times = torch.rand(50, dtype=torch.float64)
     levels = Sigmoid().at(times)

@@ -1,0 +1,32 @@
+"""Grids: the sequence of (now, to) levels that a sampler walks, computed once, in float64, as Python floats.
+
+A function here lists times, log-SNRs or sigmas, from noisy to clean; a `grid_of_...` turns such a list, or one of your
+own, into a grid for a schedule:
+
+>>> grid_of_times(schedule, spaced_times(50, "trailing"))
+>>> grid_of_sigmas(schedule, karras_sigmas(18, sigma_max=14.6))
+>>> grid_of_log_snrs(schedule, optimal_log_snrs(schedule, 10))
+
+sigma here is sigma / alpha, the noise level of Karras et al. 2022: where alpha = 1, sigma itself.
+"""
+
+from .levels import Grid, grid_of_log_snrs, grid_of_sigmas, grid_of_times, partial_grid
+from .optimal import optimal_log_snrs
+from .sigmas import exponential_sigmas, karras_sigmas, uniform_log_snrs
+from .times import respaced_times, spaced_times, times_of_steps, uniform_times
+
+__all__ = [
+    "Grid",
+    "exponential_sigmas",
+    "grid_of_log_snrs",
+    "grid_of_sigmas",
+    "grid_of_times",
+    "karras_sigmas",
+    "optimal_log_snrs",
+    "partial_grid",
+    "respaced_times",
+    "spaced_times",
+    "times_of_steps",
+    "uniform_log_snrs",
+    "uniform_times",
+]
