@@ -1,12 +1,33 @@
 """Samplers. Add one: a frozen dataclass in a file here, and a line below."""
 
 from .base import Sampler, Snapshot, trajectory
+from .churn import Churn, KarrasVE
 from .ddim import DDIM
 from .ddpm import DDPM
 from .dpm2 import DPM2
 from .dpm_solver import DPMSolver
 from .euler import Euler
 from .heun import Heun
+from .langevin import Langevin, ReverseDiffusion
+from .lcm import LCM
 from .lms import LMS
+from .unipc import UniPC
 
-__all__ = ["DDIM", "DDPM", "DPM2", "LMS", "DPMSolver", "Euler", "Heun", "Sampler", "Snapshot", "trajectory"]
+__all__ = [
+    "DDIM",
+    "DDPM",
+    "DPM2",
+    "LCM",
+    "LMS",
+    "Churn",
+    "DPMSolver",
+    "Euler",
+    "Heun",
+    "KarrasVE",
+    "Langevin",
+    "ReverseDiffusion",
+    "Sampler",
+    "Snapshot",
+    "UniPC",
+    "trajectory",
+]

@@ -23,8 +23,8 @@ class Sampler(ABC, Generic[State]):
     So one object serves any number of runs and threads, and a run can be stopped after any step and taken up again.
     """
 
-    def init(self) -> State:
-        """The state before the first step; None for a sampler that remembers nothing."""
+    def init(self, steps: int) -> State:
+        """The state before the first of so many steps; None for a sampler that remembers nothing."""
         return None  # type: ignore[return-value] # the type of a Sampler[None]
 
     @abstractmethod
@@ -67,7 +67,7 @@ def trajectory(
 ) -> Iterator[Snapshot]:
     """Walk the grid with the sampler, from x at the first level; yields after each step."""
     watched = _Watched(denoise)
-    state = sampler.init()
+    state = sampler.init(len(grid))
     for index, (now, to) in enumerate(grid):
         x, state = sampler.step(watched, x, now, to, state, noise)
         yield Snapshot(index, now, to, x, watched.last.x0)

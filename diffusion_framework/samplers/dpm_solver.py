@@ -19,8 +19,8 @@ class DPMSolver(Sampler[History]):
     """Multistep DPM-Solver++ and DPM-Solver, ODE and SDE (Lu et al. 2022a, b). One network call a step.
 
     The prediction is averaged over the step as the polynomial in log-SNR through the last ones, under the density that
-    the exact solution of the linear part gives. So every order is true: the third order usually published drops a
-    factor of 2 on its second difference, and is of second order. The first steps have lower order.
+    the exact solution of the linear part gives, so every order is true: the third order as usually published drops a
+    factor of 2 and is of second order. The first steps have lower order.
 
     Args:
         order: Number of predictions, 1 (DDIM) to 3; the step to sigma = 0 takes one.
@@ -35,12 +35,13 @@ class DPMSolver(Sampler[History]):
     weights: Literal["exact", "midpoint"] = "exact"
 
     def __post_init__(self) -> None:
-        if self.order not in (1, 2, 3) or (self.order == 3 and self.weights == "midpoint"):
-            raise ValueError(f"DPMSolver has orders 1 to 3, and to 2 with midpoint weights; got {self}")
+        known = self.predict in ("x0", "eps") and self.weights in ("exact", "midpoint")
+        if not known or self.order not in (1, 2, 3) or (self.order == 3 and self.weights == "midpoint"):
+            raise ValueError(f"needs order 1 to 3 (2 with midpoint weights), predict x0 or eps; got {self}")
         if not 0 <= self.eta <= 1 or (self.eta and self.predict == "eps"):
             raise ValueError(f"eta must lie in [0, 1], above 0 with predict='x0' only; got {self}")
 
-    def init(self) -> History:
+    def init(self, steps: int) -> History:
         return ()
 
     def step(

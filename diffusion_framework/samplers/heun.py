@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -13,7 +14,8 @@ from .base import Sampler
 class Heun(Sampler[None]):
     """Heun's method in sigma / alpha: second order, two network calls a step (Karras et al. 2022, Alg. 1).
 
-    The last step, to sigma = 0, takes one call. Starts from alpha > 0 only: sigma / alpha must be finite.
+    A step to sigma = 0 takes one call, and so does one over more than a factor of 10 in sigma / alpha, such as the
+    first from t = 1: the mean of its two ends says nothing of what lies between, and would magnify their difference.
     """
 
     def step(
@@ -21,7 +23,7 @@ class Heun(Sampler[None]):
     ) -> tuple[Tensor, None]:
         here = denoise(x, now)
         there = move(here, to)
-        if to.is_end:
+        if to.log_snr - now.log_snr > 2 * math.log(10):
             return there, None
         mean = (here.eps + denoise(there, to).eps) / 2
         return move(Prediction.from_eps(mean, x, now), to), None

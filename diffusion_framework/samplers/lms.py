@@ -29,7 +29,7 @@ class LMS(Sampler[History]):
         if not 1 <= self.order <= 4:
             raise ValueError(f"LMS has orders 1 to 4; got {self.order}")
 
-    def init(self) -> History:
+    def init(self, steps: int) -> History:
         return ()
 
     def step(

@@ -94,7 +94,7 @@ def test_steps_leave_their_input_alone_and_can_be_driven_by_hand():
         whole = run(sampler, oracle, x, 6, seed=3)
         assert torch.equal(x, before)
         noise = generator_noise(torch.Generator().manual_seed(3))
-        state, by_hand = sampler.init(), x
+        state, by_hand = sampler.init(len(grid)), x
         for now, to in grid:
             by_hand, state = sampler.step(oracle, by_hand, now, to, state, noise)
         assert torch.equal(by_hand, whole[-1].x)

@@ -8,7 +8,23 @@ import torch
 from oracles import GaussianOracle, MixtureOracle
 from scipy.integrate import solve_ivp
 
-from diffusion_framework import DDIM, DDPM, DPM2, LMS, Cosine, DPMSolver, Euler, Heun, Sigmoid, trajectory
+from diffusion_framework import (
+    DDIM,
+    DDPM,
+    DPM2,
+    LCM,
+    LMS,
+    Churn,
+    Cosine,
+    DPMSolver,
+    Euler,
+    Heun,
+    KarrasVE,
+    Langevin,
+    Sigmoid,
+    UniPC,
+    trajectory,
+)
 from diffusion_framework.noise import generator_noise
 
 ORDERS = [
@@ -23,6 +39,9 @@ ORDERS = [
     *[(DPMSolver(order, predict), order) for order in (1, 2, 3) for predict in ("x0", "eps")],
     (DPMSolver(2, weights="midpoint"), 2),
     (DPMSolver(2, "eps", weights="midpoint"), 2),
+    *[(UniPC(order, variant), order + 1) for order in (1, 2, 3) for variant in ("bh1", "bh2")],
+    *[(UniPC(order, variant, corrector=False), order) for order in (2, 3) for variant in ("bh1", "bh2")],
+    (Churn(LMS(3), s_churn=0.0), 3),
 ]
 
 
@@ -89,21 +108,26 @@ def test_the_stochastic_solver_keeps_mean_and_variance(order):
     assert x.std().item() == pytest.approx(std, rel=5 / math.sqrt(2 * count) + bias)
 
 
-@pytest.mark.parametrize("sampler", [DDIM(0.5), DDPM(), LMS(4), DPMSolver(3), DPMSolver(2, eta=0.5), Heun()], ids=repr)
+STATEFUL = [DDIM(0.5), DDPM(), LMS(4), DPMSolver(3), DPMSolver(2, eta=0.5), Heun(), UniPC(3), KarrasVE(), Langevin()]
+
+
+@pytest.mark.parametrize("sampler", STATEFUL, ids=repr)
 def test_a_run_can_be_stopped_after_any_step_and_taken_up_again(sampler):
     oracle = MixtureOracle()
     x = torch.randn(9, dtype=torch.float64)
     grid = even_grid(oracle.schedule, -5.0, 5.0, 8)
     expected = end(sampler, oracle, x, grid)
     noise = generator_noise(torch.Generator().manual_seed(1))
-    state = sampler.init()
+    state = sampler.init(len(grid))
     for now, to in grid:
         x, state = sampler.step(oracle, x, now, to, state, noise)
         list(trajectory(sampler, oracle, torch.randn(9, dtype=torch.float64), grid, generator_noise()))  # another run
     assert torch.equal(x, expected)
 
 
-@pytest.mark.parametrize("sampler", [LMS(4), DPMSolver(3), DPMSolver(3, "eps"), DPMSolver(2, eta=1.0)], ids=repr)
+@pytest.mark.parametrize(
+    "sampler", [LMS(4), DPMSolver(3), DPMSolver(3, "eps"), DPMSolver(2, eta=1.0), UniPC(3)], ids=repr
+)
 def test_multistep_methods_step_exactly_to_the_end(sampler):
     """At sigma = 0 the polynomial has nowhere to go: the last step must land on finite data near the prediction."""
     oracle = MixtureOracle()
@@ -123,6 +147,11 @@ def test_multistep_methods_step_exactly_to_the_end(sampler):
         lambda: DPMSolver(3, weights="midpoint"),
         lambda: DPMSolver(eta=2.0),
         lambda: DPMSolver(predict="eps", eta=0.5),
+        lambda: UniPC(4),
+        lambda: UniPC(variant="bh3"),
+        lambda: Churn(s_churn=-1.0),
+        lambda: Langevin(snr=0.0),
+        lambda: LCM(sigma_data=0.0),
     ],
 )
 def test_bad_options(make):

@@ -1,0 +1,117 @@
+"""Stochastic samplers on data whose every marginal is known."""
+
+import math
+
+import pytest
+import torch
+from oracles import GaussianOracle, MixtureOracle
+from test_orders import end, even_grid
+
+from diffusion_framework import (
+    DDIM,
+    LCM,
+    Churn,
+    DPMSolver,
+    Heun,
+    KarrasVE,
+    Langevin,
+    ReverseDiffusion,
+    Sigmoid,
+    trajectory,
+)
+from diffusion_framework.noise import generator_noise
+
+COUNT = 50_000
+
+
+def start(oracle, level, count=COUNT):
+    mean, std = oracle.marginal(level)
+    return mean + std * torch.randn(count, dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "bias"),
+    [
+        (KarrasVE(), 0.01),
+        (Churn(DPMSolver(2), s_churn=30.0), 0.03),
+        (Churn(DDIM(), s_churn=10.0, s_min=0.0, s_max=1e9), 0.04),
+        (ReverseDiffusion(), 0.03),
+        (ReverseDiffusion("euler_maruyama"), 0.03),
+        (Langevin(snr=0.02), 0.04),
+        (Langevin(ReverseDiffusion(), snr=0.02, correct_steps=2), 0.04),
+    ],
+    ids=repr,
+)
+def test_mean_and_variance_are_those_of_the_data(sampler, bias):
+    oracle = GaussianOracle(mean=0.4, std=0.5)
+    grid = even_grid(oracle.schedule, -7.0, 7.0, 200)
+    x = start(oracle, grid[0][0], 64_000).reshape(1000, 64)
+    x = end(sampler, oracle, x, grid)
+    mean, std = oracle.marginal(grid[-1][1])
+    assert x.mean().item() == pytest.approx(mean, abs=5 * std / math.sqrt(x.numel()) + bias * std)
+    assert x.std().item() == pytest.approx(std, rel=5 / math.sqrt(2 * x.numel()) + bias)
+
+
+def test_churn_raises_the_level_and_keeps_the_marginal_there():
+    oracle = GaussianOracle(mean=0.4, std=0.5)
+    grid = even_grid(oracle.schedule, -2.0, 2.0, 4)
+    seen = []
+
+    class Watching(Heun):
+        def step(self, denoise, x, now, to, state, noise):
+            seen.append((x, now))
+            return super().step(denoise, x, now, to, state, noise)
+
+    sampler = Churn(Watching(), s_churn=1.0, s_min=0.0, s_max=1e9)
+    noise = generator_noise(torch.Generator().manual_seed(1))
+    sampler.step(oracle, start(oracle, grid[0][0]), *grid[0], sampler.init(4), noise)
+    ((x, level),) = seen
+    before = grid[0][0]
+    assert level.sigma / level.alpha == pytest.approx(1.25 * before.sigma / before.alpha)
+    mean, std = oracle.marginal(level)
+    assert x.mean().item() == pytest.approx(mean, abs=5 * std / math.sqrt(COUNT))
+    assert x.std().item() == pytest.approx(std, rel=5 / math.sqrt(2 * COUNT))
+
+
+def test_churn_outside_its_range_does_nothing():
+    oracle = MixtureOracle()
+    grid = even_grid(oracle.schedule, -4.0, 4.0, 10)
+    x = torch.randn(20, dtype=torch.float64)
+    ratio = grid[-1][1].sigma / grid[-1][1].alpha
+    quiet = Churn(Heun(), s_churn=40.0, s_min=0.0, s_max=ratio)
+    assert torch.equal(end(quiet, oracle, x, grid), end(Heun(), oracle, x, grid))
+    assert not torch.equal(end(Churn(Heun(), s_churn=40.0), oracle, x, grid), end(Heun(), oracle, x, grid))
+
+
+def test_langevin_does_not_depend_on_batch_mates():
+    oracle = MixtureOracle()
+    grid = even_grid(oracle.schedule, -4.0, 4.0, 5)
+    x = torch.randn(3, 8, dtype=torch.float64)
+    noise = torch.randn(100, 3, 8, dtype=torch.float64)
+
+    def run(rows):
+        draws = iter(noise[:, rows])
+        return list(trajectory(Langevin(), oracle, x[rows], grid, lambda _: next(draws)))[-1].x
+
+    assert torch.allclose(run([0, 1, 2])[1], run([1])[0], rtol=1e-12)
+
+
+def test_consistency_sampling_has_exact_marginals_for_a_point():
+    """The consistency function of a single point is that point: each level must have its exact marginal."""
+    oracle = GaussianOracle(mean=0.6, std=0.0)
+    grid = even_grid(Sigmoid(), -6.0, 4.0, 4)
+    noise = generator_noise(torch.Generator().manual_seed(1))
+    sampler = LCM(timestep_scaling=1e9)  # c_skip = 0: no boundary condition
+    for snapshot in trajectory(sampler, oracle, start(oracle, grid[0][0]), grid, noise):
+        mean, std = oracle.marginal(snapshot.to)
+        assert snapshot.x.mean().item() == pytest.approx(mean, abs=5 * std / math.sqrt(COUNT))
+        assert snapshot.x.std().item() == pytest.approx(std, rel=5 / math.sqrt(2 * COUNT))
+
+
+def test_consistency_sampling_meets_its_boundary_condition():
+    """At training step 0 the consistency function is the identity, whatever the network says."""
+    level, clean = Sigmoid().at(1 / 1000), Sigmoid().at(0.0)
+    x = torch.randn(5, dtype=torch.float64)
+    sampler = LCM()
+    out, _ = sampler.step(MixtureOracle(), x, level, clean, sampler.init(1), generator_noise())
+    torch.testing.assert_close(out, x)
