@@ -6,7 +6,7 @@
         state.json                                                   what resuming needs beside the tensors
         manifest.json                                                written last: version, sizes, checksums
 
-Reading one runs no code and unpickles nothing.
+Reading one unpickles nothing. Building a model from its config imports only classes of the kinds that are asked for.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from typing import Any
 
 import torch
 import yaml
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 from torch import Tensor, nn
 
 FORMAT_VERSION = 1
@@ -76,25 +77,30 @@ class Checkpoint:
     @property
     def config(self) -> dict[str, Any]:
         """What the run was built from, as plain data."""
-        return yaml.safe_load(self._verified("config.yaml").read_text())
+        return yaml.safe_load(self._read("config.yaml"))
 
     @property
     def state(self) -> dict[str, Any]:
         """What resuming needs beside the tensors, as plain data."""
-        return json.loads(self._verified("state.json").read_text())
+        return json.loads(self._read("state.json"))
 
     def tensors(self, name: str) -> dict[str, Tensor]:
         """The tensors of `name`.safetensors, on the CPU. Raises ValueError if it is not there, or damaged."""
         if f"{name}.safetensors" not in self.files:
             there = sorted(file.removesuffix(".safetensors") for file in self.files if file.endswith(".safetensors"))
             raise ValueError(f"checkpoint {self.path} holds no {name!r}; it holds {', '.join(there)}")
-        return load_file(self._verified(f"{name}.safetensors"))
+        return load(self._read(f"{name}.safetensors"))
 
-    def _verified(self, name: str) -> Path:
-        path = self.path / name
-        if _sha256(path) != self.files[name]["sha256"]:
+    def verify(self) -> None:
+        """Raise ValueError unless every bit of every file is what was written."""
+        for name in self.files:
+            self._read(name)
+
+    def _read(self, name: str) -> bytes:
+        data = (self.path / name).read_bytes()
+        if hashlib.sha256(data).hexdigest() != self.files[name]["sha256"]:
             raise _damaged(self.path, f"{name} is not what was written")
-        return path
+        return data
 
     def load_weights(self, module: nn.Module, name: str) -> None:
         """Load `name`.safetensors into the module. Raises ValueError if it does not fit."""
@@ -108,9 +114,29 @@ class Checkpoint:
 
 def list_checkpoints(results_folder: str | os.PathLike[str]) -> list[Path]:
     """The sealed checkpoints of a run, oldest first."""
-    folders = (Path(results_folder) / _FOLDER).glob(f"{_PREFIX}[0-9]*")
-    sealed = [folder for folder in folders if (folder / "manifest.json").is_file()]
-    return sorted(sealed, key=lambda folder: int(folder.name.removeprefix(_PREFIX)))
+    steps = {}
+    for folder in (Path(results_folder) / _FOLDER).glob(f"{_PREFIX}*"):
+        number = folder.name.removeprefix(_PREFIX)
+        if number.isdecimal() and (folder / "manifest.json").is_file():
+            steps[int(number)] = folder
+    return [steps[step] for step in sorted(steps)]
+
+
+def newest_whole_checkpoint(results_folder: str | os.PathLike[str]) -> Checkpoint:
+    """The newest checkpoint of a run that is not damaged, with a warning for each newer one that is.
+
+    Raises:
+        ValueError: there is none.
+    """
+    for path in reversed(list_checkpoints(results_folder)):
+        try:
+            checkpoint = Checkpoint.open(path)
+            checkpoint.verify()
+        except ValueError as error:
+            warnings.warn(f"{error}: going back to the one before", stacklevel=2)
+        else:
+            return checkpoint
+    raise ValueError(f"no undamaged checkpoint in {results_folder}; train anew in another results_folder")
 
 
 def write_checkpoint(
@@ -130,7 +156,10 @@ def write_checkpoint(
     aside.mkdir()
     try:
         for name, group in tensors.items():
-            save_file({k: v.detach().cpu().contiguous() for k, v in group.items()}, aside / f"{name}.safetensors")
+            save_file(
+                {k: v.detach().to("cpu", copy=True).contiguous() for k, v in group.items()},
+                aside / f"{name}.safetensors",
+            )
         (aside / "config.yaml").write_text(yaml.safe_dump(dict(config), sort_keys=False))
         (aside / "state.json").write_text(json.dumps(state, indent=1))
         files = {file.name: {"size": file.stat().st_size, "sha256": _sha256(file)} for file in sorted(aside.iterdir())}
@@ -141,8 +170,8 @@ def write_checkpoint(
             "files": files,
         }
         (aside / "manifest.json").write_text(json.dumps(manifest, indent=1))
-        for file in aside.iterdir():
-            _sync(file)
+        for path in (*aside.iterdir(), aside):
+            _sync(path)
         if final.exists():  # only a resumed run that started from an older checkpoint comes by here again
             shutil.rmtree(final)
         aside.rename(final)
@@ -159,7 +188,10 @@ def _damaged(path: Path, how: str) -> ValueError:
 
 
 def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+    """Have a file, or the names in a folder, reach the disk."""
+    if os.name == "nt" and path.is_dir():  # Windows opens no folders
+        return
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         os.fsync(descriptor)
     finally:

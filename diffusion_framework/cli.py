@@ -108,22 +108,21 @@ def sample(argv: Sequence[str]) -> None:
         labels = _labels(args.labels, diffusion, args.num_samples)
         diffusion.grid(args.steps)  # raises where that is no number of steps
     with _one_line_errors(OSError, FloatingPointError):
-        images = []
+        shown: list[torch.Tensor] = []
         for first in tqdm(range(0, args.num_samples, args.batch_size), desc="batches", disable=not args.progress):
             indices = range(first, min(first + args.batch_size, args.num_samples))
-            images.append(
-                diffusion.sample(
-                    len(indices),
-                    sampler=sampler,
-                    steps=args.steps,
-                    seed=image_seeds(args.seed, indices),
-                    progress=args.progress,
-                    **{key: value[indices.start : indices.stop] for key, value in labels.items()},
-                ).cpu()
-            )
-            for index, image in zip(indices, images[-1], strict=True):
+            images = diffusion.sample(
+                len(indices),
+                sampler=sampler,
+                steps=args.steps,
+                seed=image_seeds(args.seed, indices),
+                progress=args.progress,
+                **{key: value[indices.start : indices.stop] for key, value in labels.items()},
+            ).cpu()
+            shown.extend(images[: 100 - len(shown)])
+            for index, image in zip(indices, images, strict=True):
                 save_picture(image, output / f"{index:05d}.png")
-        save_grid(torch.cat(images), output / "grid.png")
+        save_grid(torch.stack(shown), output / "grid.png")
     print(f"done: {args.num_samples} images and grid.png in {output}")
 
 
@@ -196,7 +195,8 @@ def _short_lists_of_classes() -> Iterator[None]:
 
 
 def _fail(message: object) -> NoReturn:
-    print(f"error: {_one_line(str(message))}", file=sys.stderr)
+    if os.environ.get("RANK", "0") == "0":  # of several processes, one is enough to say it
+        print(f"error: {_one_line(str(message))}", file=sys.stderr)
     sys.exit(2)
 
 

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+import numpy as np
+
 T = TypeVar("T")
 
 
@@ -22,19 +24,27 @@ class Configurable:
 
     def __new__(cls, *args: Any, **kwargs: Any):
         self = super().__new__(cls)
-        bound = inspect.signature(cls.__init__).bind_partial(None, *args, **kwargs)
+        signature = inspect.signature(cls.__init__)
+        bound = signature.bind_partial(None, *args, **kwargs)
         bound.apply_defaults()
-        object.__setattr__(self, "_init_args", dict(list(bound.arguments.items())[1:]))
+        arguments = dict(list(bound.arguments.items())[1:])
+        for name, parameter in signature.parameters.items():
+            if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+                arguments.update(arguments.pop(name, {}))
+        object.__setattr__(self, "_init_args", arguments)
         return self
 
 
 def to_config(value: Any) -> Any:
     """Plain data (numbers, strings, lists, dictionaries) from which `from_config` builds an equal object.
 
-    An object that is neither a `Configurable` nor a dataclass keeps its class but no arguments (`init_args` is None).
+    An object that is neither a `Configurable` nor a dataclass, or has an argument that is no data (say, a class),
+    keeps its class but no arguments: `init_args` is None.
     """
     if value is None or isinstance(value, bool | int | float | str):
         return value
+    if isinstance(value, np.generic):
+        return value.item()
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if isinstance(value, Mapping):
@@ -46,6 +56,10 @@ def to_config(value: Any) -> Any:
         arguments = value._init_args
     elif dataclasses.is_dataclass(value):
         arguments = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if arguments is not None and any(map(inspect.isroutine, arguments.values())):
+        arguments = None
+    if arguments is not None and any(map(inspect.isclass, arguments.values())):
+        arguments = None
     return {"class_path": class_path(type(value)), "init_args": to_config(arguments)}
 
 

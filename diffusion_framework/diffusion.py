@@ -34,7 +34,7 @@ class GaussianDiffusion(Configurable, nn.Module):
             `image_size`, and need not take the keywords it has no use for.
         timesteps: Sampling steps unless `sample` is told otherwise.
         use_ddim: Sample with DDIM by default, else with DDPM.
-        noise_schedule: 'sigmoid', 'cosine' or 'linear', or a `NoiseSchedule`.
+        noise_schedule: A name ('sigmoid', 'cosine', 'linear'; all in `schedules.by_name`), or a `NoiseSchedule`.
         objective: What the network predicts: 'v', 'x0' or 'eps', or an `Objective`.
         schedule_kwargs: Options of a schedule given by name (start, end, tau, clip_min).
         time_difference: Each sampling step goes this much further, in units of time (Chen et al. 2023, "Analog bits").
@@ -127,7 +127,7 @@ class GaussianDiffusion(Configurable, nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return next(self.model.parameters()).device
+        return next((p.device for p in self.model.parameters()), torch.device("cpu"))
 
     @property
     def self_conditions(self) -> bool:
@@ -172,7 +172,8 @@ class GaussianDiffusion(Configurable, nn.Module):
 
         denoise = self.denoiser(**condition)
         if self_condition is None:
-            self_condition = bool(torch.rand(()) < self.train_prob_self_cond)
+            coin = torch.rand((), generator=generator, device=generator.device if generator else None)
+            self_condition = bool(coin < self.train_prob_self_cond)
         if self_condition and self.self_conditions:
             with torch.no_grad():
                 denoise(x, at)
@@ -189,6 +190,7 @@ class GaussianDiffusion(Configurable, nn.Module):
         *,
         sampler: Sampler | None = None,
         steps: int | None = None,
+        grid: Grid | None = None,
         seed: int | Sequence[int] | None = None,
         clip_denoised: bool = True,
         progress: bool = True,
@@ -199,7 +201,8 @@ class GaussianDiffusion(Configurable, nn.Module):
         Args:
             batch_size: Number of images.
             sampler: The sampler; None is DDIM(), or DDPM() with use_ddim=False.
-            steps: Steps of the sampler; None is `timesteps`.
+            steps: Steps of the sampler, evenly spaced in time; None is `timesteps`.
+            grid: Other levels to walk, in place of steps (see `diffusion_framework.grids`).
             seed: Of the noise. With a number, image i is the same for every batch_size (up to rounding in the
                 network); a sequence gives each image a seed of its own; None draws from torch's default generator.
             clip_denoised: Keep each estimate of the clean images in range.
@@ -217,6 +220,7 @@ class GaussianDiffusion(Configurable, nn.Module):
             batch_size,
             sampler=sampler,
             steps=steps,
+            grid=grid,
             seed=seed,
             clip_denoised=clip_denoised,
             progress=progress,
@@ -235,6 +239,7 @@ class GaussianDiffusion(Configurable, nn.Module):
         *,
         sampler: Sampler | None = None,
         steps: int | None = None,
+        grid: Grid | None = None,
         seed: int | Sequence[int] | None = None,
         clip_denoised: bool = True,
         progress: bool = True,
@@ -247,7 +252,14 @@ class GaussianDiffusion(Configurable, nn.Module):
         """
         if batch_size < 1:
             raise ValueError(f"sampling needs a batch_size of at least 1; got {batch_size}")
-        grid = self.grid(steps)
+        if grid is None:
+            grid = self.grid(steps)
+        elif steps is not None:
+            raise ValueError(f"give steps or a grid, not both; got steps={steps} and a grid of {len(grid)}")
+        if self.time_difference and (sampler or self.sampler).init(len(grid)) is not None:
+            raise ValueError(
+                f"time_difference goes with samplers that remember nothing, as DDIM and DDPM; got {sampler}"
+            )
         if seed is None:
             noise = generator_noise()
         else:
@@ -257,13 +269,14 @@ class GaussianDiffusion(Configurable, nn.Module):
         if clip_denoised:
             denoise = Clipped(denoise)
         x = noise(torch.empty(batch_size, *self.sample_shape, device=self.device)) * grid[0][0].sigma
-        was_training = self.training
+        training = [module for module in self.modules() if module.training]
         self.eval()
         try:
             walk = trajectory(sampler or self.sampler, denoise, x, grid, noise)
             yield from tqdm(walk, total=len(grid), desc="sampling", disable=not progress)
         finally:
-            self.train(was_training)
+            for module in training:
+                module.training = True
 
     def grid(self, steps: int | None = None) -> Grid:
         """The levels that `sample` walks: evenly spaced times from 1 to 0."""

@@ -24,7 +24,7 @@ def mix(*keys: int) -> int:
 
 
 def keyed_generator(device: torch.device | str, *keys: int) -> torch.Generator:
-    """A fresh generator on `device`, seeded by `mix(*keys)`."""
+    """A fresh generator on `device`, seeded by `mix(*keys)`; of that seed torch's CPU generator uses 32 bits."""
     return torch.Generator(device).manual_seed(mix(*keys))
 
 

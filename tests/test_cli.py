@@ -164,6 +164,16 @@ def test_sampling_uses_the_runs_own_sampler_unless_told(digits_run, tmp_path, mo
     assert [repr(k["sampler"]) for k in seen] == ["None", "DDPM(variance='large')"]
 
 
+def test_a_copied_checkpoint_does_no_harm(digits_run, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(digits_run, run)
+    newest = list_checkpoints(run)[-1]
+    shutil.copytree(newest, newest.with_name(newest.name + "-good"))
+    sample(run, "--num_samples=1", "--steps=1", f"--output={tmp_path / 'out'}")
+    sample(newest.with_name(newest.name + "-good"), "--num_samples=1", "--steps=1", f"--output={tmp_path / 'out2'}")
+    assert Checkpoint.find(run).path == newest
+
+
 def test_images_are_not_overwritten_unless_told(digits_run, tmp_path):
     sample(digits_run, "--num_samples=2", "--steps=1", f"--output={tmp_path}")
     before = (tmp_path / "00000.png").stat().st_mtime_ns
@@ -188,13 +198,14 @@ BAD_TRAINING = [
     (["--config=no/such.yaml"], "does not exist: .*no/such.yaml"),
     (["--config={broken}"], "config"),
     (["--config={unknown}"], "nonsense"),
-    (["--diffusion.noise_schedule=foo"], "one of sigmoid, cosine, linear, or an object; got 'foo'"),
+    (["--diffusion.noise_schedule=foo"], "one of sigmoid, cosine, linear.*or an object; got 'foo'"),
     (["--diffusion.noise_schedule=Cosine", "--diffusion.noise_schedule.end=2"], "^error: cosine needs.*end=2"),
     (["--diffusion.objective=foo"], "one of v, x0, eps, or an object; got 'foo'"),
     (["--diffusion.model=NoSuchNet"], "there is no class 'NoSuchNet'; give one of this package, or an import path"),
     (["--diffusion.model.image_size=9"], r"divisible by 2.*got \(9, 9\)"),
     (["--data.image_size=9"], "set --diffusion.model.image_size"),
     (["--data.labels=true"], "the data has 10 classes, the network None"),
+    (["--diffusion.model.num_classes=10"], "the data has 0 classes, the network 10"),
     (["--trainer.results_folder={run}"], "already holds a run; resume it, or choose another"),
     (["--trainer.results_folder={run}", "--resume", "--diffusion.objective=eps"], "objective: v, not eps"),
 ]

@@ -3,11 +3,29 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from oracles import GaussianOracle
+from oracles import GaussianOracle, MixtureOracle
 from torch import nn
 from toys import Latent, Plain, SelfConditioned, tiny_diffusion, tiny_unet
 
-from diffusion_framework import DDIM, DDPM, Cosine, Eps, GaussianDiffusion, Linear, MinSNR, Sigmoid, V
+from diffusion_framework import (
+    DDIM,
+    DDPM,
+    DPM2,
+    LMS,
+    Cosine,
+    DPMSolver,
+    Eps,
+    Euler,
+    GaussianDiffusion,
+    Heun,
+    KarrasVE,
+    Linear,
+    MinSNR,
+    Sigmoid,
+    UniPC,
+    V,
+    trajectory,
+)
 from diffusion_framework.config import from_config, to_config
 from diffusion_framework.diffusion import image_seeds
 from diffusion_framework.losses import draw_uniform_times, output_weight
@@ -127,8 +145,27 @@ def test_estimates_and_latents_are_carried_while_sampling(sampler):
 def test_samples_are_images():
     images = tiny_diffusion().sample(3, seed=0, progress=False)
     assert images.shape == (3, 1, 8, 8)
-    assert images.min() >= 0 and images.max() <= 1
     assert not images.requires_grad
+    assert torch.equal(GaussianDiffusion.from_images(torch.tensor([0.0, 0.25, 1.0])), torch.tensor([-1.0, -0.5, 1.0]))
+    assert torch.equal(
+        GaussianDiffusion.to_images(torch.tensor([-2.0, -1, -0.5, 1, 2])), torch.tensor([0, 0, 0.25, 1, 1])
+    )
+
+
+@pytest.mark.parametrize("schedule", ["sigmoid", "cosine", "linear"])
+@pytest.mark.parametrize("sampler", [Heun(), DPM2(), Euler(), DPMSolver(), UniPC(), KarrasVE()], ids=repr)
+def test_every_sampler_is_as_good_as_ddim_on_the_default_grid(sampler, schedule):
+    """From pure noise at t = 1, where the first step is the longest: no method may blow up there."""
+    diffusion = GaussianDiffusion(Plain(), noise_schedule=schedule)
+    oracle = MixtureOracle(schedule=diffusion.schedule)
+    x = torch.randn(4000, dtype=torch.float64)
+
+    def distance(sampler):
+        noise = generator_noise(generator(1))
+        end = list(trajectory(sampler, oracle, x, diffusion.grid(20), noise))[-1].x.sort().values
+        return (oracle.cdf(end) - torch.arange(1, 4001) / 4000).abs().max().item()
+
+    assert distance(sampler) < 1.2 * distance(DDIM()) + 0.02
 
 
 def test_defaults_of_sampling():
@@ -218,6 +255,15 @@ def test_defaults_are_those_of_the_original_api():
     assert (diffusion.time_difference, diffusion.scale) == (0.0, 1.0)
 
 
+def test_a_grid_of_ones_own_is_walked():
+    diffusion = tiny_diffusion()
+    own = diffusion.grid(5)
+    ends = [diffusion.sample(2, seed=0, progress=False, **where) for where in ({"grid": own}, {"steps": 5})]
+    assert torch.equal(*ends)
+    with pytest.raises(ValueError, match="steps or a grid, not both; got steps=5"):
+        diffusion.sample(2, steps=5, grid=own, progress=False)
+
+
 def test_time_difference_reaches_the_grid():
     now, to = tiny_diffusion(timesteps=10, time_difference=0.04).grid()[2]
     assert (now.t, to.t) == (pytest.approx(0.8), pytest.approx(0.66))
@@ -242,6 +288,21 @@ def test_learned_variance_comes_out_of_the_denoiser():
     assert torch.isfinite(diffusion(torch.rand(2, 1, 8, 8)))
 
 
+def test_the_coin_of_self_conditioning_follows_the_generator():
+    network = SelfConditioned()
+    diffusion = GaussianDiffusion(network, train_prob_self_cond=0.5)
+    images = torch.rand(2, 1, 4, 4)
+    assert len({diffusion(images, generator=generator(3)).item() for _ in range(10)}) == 1
+
+
+def test_modules_frozen_in_evaluation_mode_stay_so():
+    diffusion = tiny_diffusion().train()
+    diffusion.model.middle_out.eval()
+    diffusion.sample(1, steps=1, progress=False)
+    assert diffusion.training and diffusion.model.conv_in.training
+    assert not diffusion.model.middle_out.training
+
+
 def test_labels_reach_the_network():
     diffusion = GaussianDiffusion(tiny_unet(num_classes=3), timesteps=2)
     for parameter in diffusion.parameters():
@@ -259,7 +320,7 @@ def test_labels_reach_the_network():
     [
         (
             lambda: tiny_diffusion(noise_schedule="cosin"),
-            "one of sigmoid, cosine, linear, or an object; got 'cosin'",
+            "one of sigmoid, cosine, linear.*or an object; got 'cosin'",
         ),
         (lambda: tiny_diffusion(objective="noise"), "one of v, x0, eps, or an object; got 'noise'"),
         (
@@ -276,6 +337,7 @@ def test_labels_reach_the_network():
         (lambda: tiny_diffusion().sample(0, progress=False), "batch_size of at least 1; got 0"),
         (lambda: tiny_diffusion().sample(2, steps=0, progress=False), "at least 1 step; got 0"),
         (lambda: tiny_diffusion().sample(3, seed=[1, 2], progress=False), "got 2 seeds for 3 samples"),
+        (lambda: tiny_diffusion(time_difference=0.1).sample(1, sampler=LMS(), progress=False), "remember nothing"),
     ],
 )
 def test_bad_input(make, message):
@@ -299,3 +361,11 @@ def test_weight_is_used_per_sample():
     at = Sigmoid().at(torch.tensor([0.1, 0.9], dtype=torch.float64))
     weight = output_weight(MinSNR(), V(), at)
     assert weight.shape == (2,) and weight[0] != weight[1]
+
+
+@pytest.mark.parametrize("sampler", [LMS(2), DPMSolver(2), UniPC(2)], ids=repr)
+@pytest.mark.parametrize("schedule", [Cosine(tau=2.0), Sigmoid(clip_min=1e-2)], ids=repr)
+def test_samplers_walk_schedules_that_stand_still_at_their_end(sampler, schedule):
+    diffusion = tiny_diffusion(noise_schedule=schedule, timesteps=300)
+    assert len(diffusion.grid()) < 300
+    assert torch.isfinite(diffusion.sample(1, sampler=sampler, seed=0, progress=False)).all()

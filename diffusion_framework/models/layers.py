@@ -75,7 +75,8 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         height = x.shape[-2]
-        q, k, v = rearrange(self.to_qkv(self.norm(x)), "b (three h d) y x -> three b h (y x) d", three=3, h=self.heads)
+        qkv = rearrange(self.to_qkv(self.norm(x)), "b (three h d) y x -> three b h (y x) d", three=3, h=self.heads)
+        q, k, v = qkv.contiguous()  # fused kernels want the channels of a head side by side
         out = F.scaled_dot_product_attention(q, k, v)
         return x + self.to_out(rearrange(out, "b h (y x) d -> b (h d) y x", y=height))
 

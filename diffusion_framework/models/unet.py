@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -72,7 +73,7 @@ class UNet(Configurable, nn.Module):
             return Attention(dims[level], heads, dim_head, groups) if level in with_attention else nn.Identity()
 
         self.embed_time = TimeEmbedding(dim, dim_embedding)
-        self.embed_label = nn.Embedding(num_classes + 1, dim_embedding) if num_classes is not None else None
+        self.embed_label = nn.Embedding(num_classes, dim_embedding) if num_classes is not None else None
         self.conv_in = nn.Conv2d(channels * (2 if self_condition else 1), dim, 3, padding=1)
 
         skips = [dim]  # channels of each activation that the way up will meet again
@@ -97,7 +98,7 @@ class UNet(Configurable, nn.Module):
             if level > 0:
                 self.up.append(Upsample(dim_out))
 
-        self.norm_out = nn.GroupNorm(min(groups, dim), dim)
+        self.norm_out = nn.GroupNorm(math.gcd(groups, dim), dim)
         self.conv_out = zero_init(nn.Conv2d(dim, channels * (2 if learned_variance else 1), 3, padding=1))
 
     def _check_sizes(self, dim: int, dim_mults: Sequence[int], attention_levels: Sequence[int]) -> None:
@@ -120,7 +121,7 @@ class UNet(Configurable, nn.Module):
             x: [batch, channels, height, width].
             time: [batch], in [0, 1].
             self_cond: Last estimate of the clean images in [-1, 1], shaped like x; None (no estimate yet) is zeros.
-            labels: [batch] integers in [0, num_classes); None is the network's own "no label".
+            labels: [batch] integers in [0, num_classes), for a network with classes.
 
         Returns:
             [batch, channels, height, width], or twice the channels with learned_variance.
@@ -128,9 +129,9 @@ class UNet(Configurable, nn.Module):
         if self.self_condition:
             x = torch.cat([x, torch.zeros_like(x) if self_cond is None else self_cond], dim=1)
         embedding = self.embed_time(time)
+        if (labels is None) != (self.embed_label is None):
+            raise ValueError(f"a UNet with num_classes={self.num_classes} got labels {labels}; give both or neither")
         if self.embed_label is not None:
-            if labels is None:
-                labels = torch.full((len(x),), self.embed_label.num_embeddings - 1, device=x.device)
             embedding = embedding + self.embed_label(labels)
 
         x = self.conv_in(x)

@@ -74,14 +74,12 @@ def to_device(batch: Any, device: torch.device, flip: torch.Generator | None) ->
         device: Where to put them.
         flip: A generator on the device that decides which images are mirrored left to right; None mirrors none.
     """
-    images, condition = batch, {}
-    if isinstance(batch, list | tuple):
-        images, labels = batch
-        condition["labels"] = labels.to(device, non_blocking=True)
+    images, *labels = batch if isinstance(batch, list | tuple) else (batch,)
+    condition = {"labels": labels[0].to(device, non_blocking=True)} if labels else {}
     images = images.to(device, non_blocking=True)
     if flip is not None:
         mirrored = torch.rand(len(images), 1, 1, 1, device=device, generator=flip) < 0.5
         images = torch.where(mirrored, images.flip(-1), images)
-    if not images.is_floating_point():
+    if images.dtype == torch.uint8:
         images = images.float() / 255
     return images, condition

@@ -9,20 +9,20 @@ from torch import Tensor
 
 
 def flatten_optimizer(optimizer: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """(tensors named "parameter.slot", everything else as plain data)."""
+    """(tensors, numbers) by "parameter.slot"."""
     saved = optimizer.state_dict()
     tensors: dict[str, Tensor] = {}
     numbers: dict[str, Any] = {}
     for parameter, slots in saved["state"].items():
         for slot, value in slots.items():
             (tensors if isinstance(value, Tensor) else numbers)[f"{parameter}.{slot}"] = value
-    return tensors, {"param_groups": saved["param_groups"], "numbers": numbers}
+    return tensors, numbers
 
 
-def restore_optimizer(optimizer: Any, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
+def restore_optimizer(optimizer: Any, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
     """Undo `flatten_optimizer`. The options of the parameter groups are the optimizer's own, not the stored ones."""
     state: dict[int, dict[str, Any]] = {}
-    for name, value in {**tensors, **plain["numbers"]}.items():
+    for name, value in {**tensors, **numbers}.items():
         parameter, slot = name.split(".", 1)
         state.setdefault(int(parameter), {})[slot] = value
     with torch.no_grad():

@@ -6,7 +6,9 @@ import math
 import os
 import random
 import time
+import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +19,7 @@ from ema_pytorch import EMA
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..checkpoint import Checkpoint, list_checkpoints, write_checkpoint
+from ..checkpoint import Checkpoint, list_checkpoints, newest_whole_checkpoint, write_checkpoint
 from ..config import Configurable, to_config
 from ..data import ImageFolder
 from ..diffusion import GaussianDiffusion, image_seeds
@@ -27,7 +29,7 @@ from .batches import ShuffledBatches, batch_loader, to_device
 from .log import TrainingLog
 from .optimizer_state import flatten_optimizer, restore_optimizer
 
-_ORDER, _FLIP, _COIN, _NOISE, _SAMPLE = range(5)  # what a key of the run's seed is for
+_ORDER, _FLIP, _COIN, _NOISE, _SAMPLE, _DROPOUT = range(6)  # what a key of the run's seed is for
 
 
 class Trainer(Configurable):
@@ -103,11 +105,10 @@ class Trainer(Configurable):
         keep_checkpoints: int = 3,
         progress: bool = True,
     ) -> None:
-        _check_options(self._init_args)
+        _check_options(locals())
         AcceleratorState._reset_state()  # else a second trainer of one process could not have another precision
         self.accelerator = Accelerator(
-            mixed_precision=mixed_precision_type if amp else "no",
-            gradient_accumulation_steps=gradient_accumulate_every,
+            mixed_precision=mixed_precision_type if amp else None,  # None: as accelerate was launched
             log_with="tensorboard",
             project_dir=os.fspath(results_folder),
         )
@@ -124,9 +125,9 @@ class Trainer(Configurable):
             self.dataset = ImageFolder(folder, (height, width), channels, convert_image_to=convert_image_to)
         elif convert_image_to is not None:
             raise ValueError("convert_image_to goes with a folder given by its path; set it on the dataset instead")
+        self.results_folder = Path(results_folder)
         self._check_data(diffusion)
 
-        self.results_folder = Path(results_folder)
         self.accumulate, self.flip = gradient_accumulate_every, augment_horizontal_flip
         self.lr, self.lr_schedule, self.warmup_steps = train_lr, lr_schedule, warmup_steps
         self.num_steps, self.max_grad_norm, self.seed = train_num_steps, max_grad_norm, seed
@@ -137,6 +138,7 @@ class Trainer(Configurable):
         self.step = 0
         self.config = _run_config(self, self.dataset, diffusion)
         self.device = self.accelerator.device
+        self.precision = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(self.accelerator.mixed_precision)
         self.diffusion = diffusion.to(self.device)
         # Made on the device rather than moved there: its step counter then stays on the CPU, where reading it is free.
         self.ema = EMA(
@@ -153,10 +155,19 @@ class Trainer(Configurable):
         self.model, self.optimizer = self.accelerator.prepare(self.diffusion, optimizer)
 
     def _check_data(self, diffusion: GaussianDiffusion) -> None:
-        labels = len(getattr(self.dataset, "class_names", ()))
+        names = getattr(self.dataset, "class_names", None)
         classes = getattr(diffusion.model, "num_classes", None)
-        if labels and labels != classes:
-            raise ValueError(f"the data has {labels} classes, the network {classes}: set its num_classes to {labels}")
+        if names is not None and len(names) != (classes or 0):
+            raise ValueError(
+                f"the data has {len(names)} classes, the network {classes}: set its num_classes to match "
+                "(and labels of the data to true, for classes)"
+            )
+        folder = getattr(self.dataset, "folder", None)
+        if folder is not None and self.results_folder.resolve().is_relative_to(Path(folder).resolve()):
+            raise ValueError(
+                f"results_folder {self.results_folder} lies inside the data folder {folder}, and its pictures would be "
+                "trained on; choose another"
+            )
         if len(self.dataset) < self.batch_size:
             raise ValueError(
                 f"{self.dataset} has {len(self.dataset)} images, fewer than a batch of {self.batch_size}: "
@@ -184,19 +195,21 @@ class Trainer(Configurable):
             self.results_folder, self.accelerator, self.step, self.num_steps, images_per_step, self.progress
         )
         batches = self._batches()
-        while self.step < self.num_steps:
-            log.add(*self._train_step(batches))
-            self.step += 1
-            saves = self.step % self.save_every == 0 or self.step == self.num_steps
-            if saves or self.step % self.log_every == 0:
-                self._check_finite(*log.write(self.step, self.optimizer.param_groups[0]["lr"]))
-            if saves:
-                began = time.perf_counter()
-                self._save()
-                self._sample_grid()
-                log.pause(time.perf_counter() - began)
-        log.close()
-        self.accelerator.end_training()
+        try:
+            while self.step < self.num_steps:
+                log.add(*self._train_step(batches))
+                self.step += 1
+                saves = self.step % self.save_every == 0 or self.step == self.num_steps
+                if saves or self.step % self.log_every == 0:
+                    self._check_finite(*log.write(self.step, self.optimizer.param_groups[0]["lr"]))
+                if saves:
+                    began = time.perf_counter()
+                    self._save()
+                    self._sample_grid()
+                    log.pause(time.perf_counter() - began)
+        finally:
+            log.close()
+            self.accelerator.end_training()
 
     def check(self, resume: bool = False) -> Checkpoint | None:
         """Raise what `train` would raise before its first step, writing nothing. Returns what it would resume from."""
@@ -204,14 +217,21 @@ class Trainer(Configurable):
             return None
         if not resume:
             raise ValueError(f"{self.results_folder} already holds a run; resume it, or choose another results_folder")
-        checkpoint = Checkpoint.find(self.results_folder)
-        theirs, ours = checkpoint.config["diffusion"], self.config["diffusion"]
-        if theirs != ours:
+        checkpoint = newest_whole_checkpoint(self.results_folder)
+        if different := list(_differences(checkpoint.config["diffusion"], self.config["diffusion"])):
             raise ValueError(
-                f"{checkpoint.path} is of another model ({'; '.join(_differences(theirs, ours))}); resume it with its "
-                "own settings, or choose another results_folder"
+                f"{checkpoint.path} is of another model ({'; '.join(different)}); resume it with its own settings, or "
+                "choose another results_folder"
             )
+        if different := list(_differences(checkpoint.state["order"], self._order())):
+            warnings.warn(f"not the same run as before: {'; '.join(different)}", stacklevel=2)
         return checkpoint
+
+    def _order(self) -> dict[str, Any]:
+        """What decides which images a step sees, and with what noise."""
+        fingerprint = getattr(self.dataset, "fingerprint", lambda: len(self.dataset))
+        images_per_step = self.batch_size * self.accumulate
+        return {"seed": self.seed, "images per step": images_per_step, "images": fingerprint()}
 
     def _train_step(self, batches: Iterator[Any]) -> tuple[Tensor, Tensor]:
         """One optimizer step; returns its loss and gradient norm, on the device. Waits for nothing there."""
@@ -222,18 +242,19 @@ class Trainer(Configurable):
             key = (self.step, micro)
             # One coin for all processes, so that none waits for another's extra pass.
             coin = random.Random(mix(self.seed, _COIN, *key)).random() < self.diffusion.train_prob_self_cond
-            generator = self._generator(_NOISE, *key)
-            torch.manual_seed(generator.initial_seed())  # dropout draws from torch's own generator
+            # dropout can only draw from torch's own generator
+            torch.manual_seed(mix(self.seed, _DROPOUT, *key, self.accelerator.process_index))
             flip = self._generator(_FLIP, *key) if self.flip else None
             images, condition = to_device(next(batches), self.device, flip)
-            with self.accelerator.accumulate(self.model):
-                loss = self.model(images, generator=generator, self_condition=coin, **condition)
+            last = micro == self.accumulate - 1
+            with nullcontext() if last else self.accelerator.no_sync(self.model):  # the processes meet once a step
+                generator = self._generator(_NOISE, *key)
+                loss = self.model(images, generator=generator, self_condition=coin, **condition) / self.accumulate
                 self.accelerator.backward(loss)
-                total += loss.detach() / self.accumulate
-                if self.accelerator.sync_gradients:
-                    norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
-                self.optimizer.step()
-                self.optimizer.zero_grad()
+            total += loss.detach()
+        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
         self.ema.update()
         return total, norm
 
@@ -262,7 +283,7 @@ class Trainer(Configurable):
 
     def _check_finite(self, loss: float, norm: float) -> None:
         # fp16 overflows now and then, and its gradient scaler then skips the step by itself
-        if math.isfinite(loss) and (math.isfinite(norm) or self.accelerator.mixed_precision == "fp16"):
+        if math.isfinite(loss) and (math.isfinite(norm) or self.precision is torch.float16):
             return
         raise FloatingPointError(
             f"loss {loss} and gradient norm {norm} by step {self.step}; lower train_lr or use bf16 instead of fp16, "
@@ -271,7 +292,7 @@ class Trainer(Configurable):
 
     def _save(self) -> None:
         if self.accelerator.is_main_process:
-            tensors, plain = flatten_optimizer(self.optimizer)
+            tensors, numbers = flatten_optimizer(self.optimizer)
             scaler = self.accelerator.scaler
             write_checkpoint(
                 self.results_folder,
@@ -283,7 +304,8 @@ class Trainer(Configurable):
                 },
                 config=self.config,
                 state={
-                    "optimizer": plain,
+                    "optimizer": numbers,
+                    "order": self._order(),
                     "ema_step": int(self.ema.step),
                     "scaler": scaler.state_dict() if scaler is not None else None,
                 },
@@ -301,6 +323,9 @@ class Trainer(Configurable):
         if state["scaler"] is not None and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         self.step = checkpoint.step
+        steps = self.accelerator.gather(torch.tensor([self.step], device=self.device)).tolist()
+        if len(set(steps)) > 1:
+            raise ValueError(f"the processes would resume from steps {steps}; give all of them the same results_folder")
 
     def _sample_grid(self) -> None:
         """Sample on all processes, from the averaged weights; image i has the same noise in every grid."""
@@ -310,7 +335,7 @@ class Trainer(Configurable):
         condition = {}
         if classes := getattr(self.diffusion.model, "num_classes", None):
             condition["labels"] = torch.tensor([i % classes for i in indices], device=self.device)
-        with self.accelerator.autocast():
+        with torch.autocast(self.device.type, self.precision, enabled=self.precision is not None):
             images = self.ema.ema_model.sample(
                 share,
                 steps=self.sampling_steps,
@@ -338,6 +363,8 @@ def _check_options(options: Mapping[str, Any]) -> None:
         for name in names.split():
             if not fits(options[name]):
                 raise ValueError(f"{name} must {wanted}; got {options[name]}")
+    if options["lr_schedule"] not in ("constant", "linear", "cosine"):
+        raise ValueError(f"lr_schedule must be constant, linear or cosine; got {options['lr_schedule']!r}")
     if options["amp"] and options["mixed_precision_type"] == "fp16" and not torch.cuda.is_available():
         raise ValueError("fp16 needs a GPU and none is here; set mixed_precision_type to bf16, or amp to false")
 
@@ -352,7 +379,7 @@ def _differences(theirs: Any, ours: Any, at: str = "") -> Iterator[str]:
     """What differs between two configs, as "key: theirs, not ours"."""
     if isinstance(theirs, dict) and isinstance(ours, dict):
         for key in dict.fromkeys((*theirs, *ours)):
-            name = at if key in ("init_args",) else f"{at}.{key}".lstrip(".")
+            name = at if key == "init_args" else f"{at}.{key}".lstrip(".")
             yield from _differences(theirs.get(key), ours.get(key), name)
     elif theirs != ours:
         yield f"{at}: {theirs}, not {ours}"

@@ -43,7 +43,6 @@ def test_every_input_and_every_parameter_matters():
     assert not torch.allclose(out, unet(x, time / 2, x, labels))
     assert not torch.allclose(out, unet(x, time, None, labels))
     assert not torch.allclose(out, unet(x, time, x, labels.flip(0)))
-    assert not torch.allclose(out, unet(x, time, x))
     out.square().sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in unet.parameters())
 
@@ -69,7 +68,24 @@ def test_compiles_without_graph_breaks():
     unet = randomised(tiny_unet(attention_levels=(0, 1), num_classes=2))
     x, time = inputs(unet)
     compiled = torch.compile(unet, fullgraph=True, backend="aot_eager")  # raises at a graph break
-    torch.testing.assert_close(compiled(x, time, x), unet(x, time, x))
+    labels = torch.tensor([0, 1])
+    torch.testing.assert_close(compiled(x, time, x, labels), unet(x, time, x, labels))
+
+
+@pytest.mark.parametrize(("num_classes", "labels"), [(None, torch.tensor([0, 1])), (3, None)])
+def test_labels_and_classes_go_together(num_classes, labels):
+    unet = tiny_unet(num_classes=num_classes)
+    with pytest.raises(ValueError, match="give both or neither"):
+        unet(*inputs(unet), labels=labels)
+
+
+def test_attention_gives_fused_kernels_what_they_need(monkeypatch):
+    seen = []
+    attend = nn.functional.scaled_dot_product_attention
+    monkeypatch.setattr(nn.functional, "scaled_dot_product_attention", lambda *qkv: seen.extend(qkv) or attend(*qkv))
+    unet = tiny_unet().to(memory_format=torch.channels_last)
+    unet(*inputs(unet))
+    assert seen and all(tensor.stride(-1) == 1 for tensor in seen)
 
 
 def test_channels_last_changes_nothing():

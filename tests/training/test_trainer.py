@@ -13,8 +13,9 @@ from PIL import Image
 from torch.utils.data import TensorDataset
 from toys import tiny_diffusion, tiny_unet
 
-from diffusion_framework import Digits, GaussianDiffusion, ImageFolder, Trainer
+from diffusion_framework import Digits, GaussianDiffusion, ImageFolder, Trainer, UNet
 from diffusion_framework.checkpoint import Checkpoint, list_checkpoints
+from diffusion_framework.config import to_config
 from diffusion_framework.training.batches import ShuffledBatches, to_device
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -131,15 +132,12 @@ def test_the_seed_decides_everything(ten_images, tmp_path):
 
 
 def test_accumulating_equals_one_large_batch(ten_images, tmp_path):
-    """Two batches of 4 with one step must give the mean of both gradients; checked through the logged norm's inputs."""
     run = trainer(ten_images, tmp_path, gradient_accumulate_every=2, train_lr=1e-30, max_grad_norm=1e9)
-    run.accelerator.gradient_accumulation_steps = 2
     grads = []
     real_step = run.optimizer.step
 
     def step(*args, **kwargs):
-        if run.accelerator.sync_gradients:
-            grads.append([p.grad.clone() for p in run.model.parameters()])
+        grads.append([p.grad.clone() for p in run.model.parameters()])
         return real_step(*args, **kwargs)
 
     run.optimizer.step = step
@@ -268,14 +266,20 @@ def test_class_labels_go_from_folders_to_the_grid(tmp_path):
         "progress": False,
     }
     diffusion = GaussianDiffusion(tiny_unet(num_classes=2), timesteps=2)
+    torch.nn.init.normal_(diffusion.model.conv_out.weight)  # at zero nothing before it would have a gradient
+    for layer in diffusion.modules():
+        if hasattr(layer, "scale_shift"):
+            torch.nn.init.normal_(layer.conv_out.weight)
+    before = diffusion.model.embed_label.weight.detach().clone()
     Trainer(diffusion, data, results_folder=tmp_path / "run", **options).train()
-    assert diffusion.model.embed_label.weight.grad is None  # set to None after the step that used it
-    moved = weights(tmp_path / "run")["model.embed_label.weight"]
-    assert moved.shape == (3, 32)
+    moved = weights(tmp_path / "run")["model.embed_label.weight"] != before
+    assert moved.any(dim=1).all(), "both classes were in the batches: both rows must have moved"
     with pytest.raises(ValueError, match="the data has 2 classes, the network 3"):
         Trainer(GaussianDiffusion(tiny_unet(num_classes=3)), data, **options)
     with pytest.raises(ValueError, match="the data has 2 classes, the network None"):
         Trainer(tiny_diffusion(), data, **options)
+    with pytest.raises(ValueError, match="the data has 0 classes, the network 2"):
+        Trainer(diffusion, ImageFolder(tmp_path / "data", 8, 1), **options)
 
 
 def test_any_dataset_of_float_images_serves(tmp_path):
@@ -285,6 +289,74 @@ def test_any_dataset_of_float_images_serves(tmp_path):
 
     trainer(Floats(torch.rand(6, 1, 8, 8)), tmp_path, train_num_steps=2).train()
     assert Checkpoint.find(tmp_path).step == 2
+
+
+def test_dropout_is_a_function_of_the_seed_and_the_step(ten_images, tmp_path):
+    def run(name, steps, resume=False):
+        torch.manual_seed(0)
+        diffusion = GaussianDiffusion(tiny_unet(dropout=0.5), timesteps=2)
+        options = {"train_batch_size": 4, "save_and_sample_every": 2, "num_workers": 0, "sampling_steps": 1}
+        options |= {"results_folder": tmp_path / name, "progress": False, "train_num_steps": steps}
+        if resume:
+            torch.rand(123)  # whatever state the generator is in
+        Trainer(diffusion, ten_images, **options).train(resume)
+
+    run("whole", 4)
+    run("cut", 2)
+    run("cut", 4, resume=True)
+    whole, cut = weights(tmp_path / "whole"), weights(tmp_path / "cut")
+    assert all(torch.equal(value, cut[key]) for key, value in whole.items())
+
+
+def test_two_trainers_of_one_process_keep_apart(ten_images, tmp_path):
+    trainer(ten_images, tmp_path / "alone", gradient_accumulate_every=2).train()
+    first = trainer(ten_images, tmp_path / "first", gradient_accumulate_every=2)
+    trainer(ten_images, tmp_path / "second", amp=True, mixed_precision_type="bf16")
+    first.train()
+    assert_same_run(tmp_path / "alone", tmp_path / "first")
+
+
+def test_a_damaged_newest_checkpoint_is_passed_over(ten_images, tmp_path):
+    trainer(ten_images, tmp_path / "whole").train()
+    trainer(ten_images, tmp_path / "hurt").train()
+    file = list_checkpoints(tmp_path / "hurt")[-1] / "ema.safetensors"
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    with pytest.warns(UserWarning, match="step-00000006 is damaged: ema.safetensors.*the one before"):
+        trainer(ten_images, tmp_path / "hurt").train(resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "hurt")
+
+
+def test_resuming_with_other_images_is_said(ten_images, tmp_path):
+    trainer(ten_images, tmp_path / "run").train()
+    Image.new("L", (9, 9)).save(ten_images / "new.png")
+    with pytest.warns(UserWarning, match="not the same run as before: images: "):
+        trainer(ten_images, tmp_path / "run", train_num_steps=7).train(resume=True)
+
+
+def test_results_inside_the_data_are_refused(ten_images):
+    with pytest.raises(ValueError, match="lies inside the data folder"):
+        trainer(ten_images, ten_images / "results")
+    assert not (ten_images / "results").exists()
+
+
+@pytest.mark.parametrize("channels", [2, 5])
+def test_images_of_any_number_of_channels(tmp_path, channels):
+    diffusion = GaussianDiffusion(tiny_unet(channels=channels), timesteps=2)
+    options = {"train_batch_size": 4, "train_num_steps": 1, "num_workers": 0, "sampling_steps": 1, "progress": False}
+    Trainer(diffusion, TensorDataset(torch.rand(6, channels, 8, 8)), results_folder=tmp_path, **options).train()
+    assert (tmp_path / "samples" / "step-00000001.png").is_file()
+
+
+def test_a_subclass_network_and_odd_arguments_are_recorded(ten_images, tmp_path):
+    class Mine(UNet):
+        def __init__(self, extra=1, **kwargs):
+            super().__init__(**kwargs)
+
+    recorded = to_config(Mine(extra=np.int64(2), dim=8, dim_mults=(1, 2), image_size=8))["init_args"]
+    assert recorded["extra"] == 2 and recorded["dim"] == 8 and "kwargs" not in recorded
+    assert to_config(Mine(extra=torch.nn.SiLU, dim=8, dim_mults=(1,)))["init_args"] is None
 
 
 def test_mixed_precision_trains_float32_weights(ten_images, tmp_path):
