@@ -41,10 +41,10 @@ def to_config(value: Any) -> Any:
     An object that is neither a `Configurable` nor a dataclass, or has an argument that is no data (say, a class),
     keeps its class but no arguments: `init_args` is None.
     """
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
     if isinstance(value, np.generic):
         return value.item()
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if isinstance(value, Mapping):
@@ -56,9 +56,7 @@ def to_config(value: Any) -> Any:
         arguments = value._init_args
     elif dataclasses.is_dataclass(value):
         arguments = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    if arguments is not None and any(map(inspect.isroutine, arguments.values())):
-        arguments = None
-    if arguments is not None and any(map(inspect.isclass, arguments.values())):
+    if arguments is not None and any(inspect.isclass(v) or inspect.isroutine(v) for v in arguments.values()):
         arguments = None
     return {"class_path": class_path(type(value)), "init_args": to_config(arguments)}
 

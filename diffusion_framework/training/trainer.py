@@ -38,7 +38,7 @@ class Trainer(Configurable):
     Started by `accelerate launch` or `torchrun`, it trains on all their processes. Below the results folder it keeps
     `checkpoints/`, sample grids in `samples/`, the numbers in `log.csv` and `tensorboard/`.
 
-    Order, mirroring, times and noise are functions of (seed, step, process), so nothing of them needs to be saved.
+    Order, mirroring, times, noise and dropout are functions of (seed, step, process), so nothing of them needs to be saved.
 
     Args:
         diffusion: The model to train.
@@ -51,7 +51,8 @@ class Trainer(Configurable):
         train_num_steps: Optimizer steps of the whole run.
         max_grad_norm: Gradients are scaled down to this norm.
         ema_update_every: Steps between updates of the averaged weights.
-        ema_decay: Of the averaged weights, per update.
+        ema_decay: Of the averaged weights, per update, at its highest: they follow the weights for the first 100 steps,
+            and the decay then rises (as ema-pytorch does by default).
         betas: Of Adam.
         save_and_sample_every: Steps between checkpoints, each with a grid of samples.
         num_samples: Images of that grid.

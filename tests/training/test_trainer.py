@@ -355,6 +355,7 @@ def test_a_subclass_network_and_odd_arguments_are_recorded(ten_images, tmp_path)
             super().__init__(**kwargs)
 
     recorded = to_config(Mine(extra=np.int64(2), dim=8, dim_mults=(1, 2), image_size=8))["init_args"]
+    assert type(to_config(np.float64(0.1))) is float
     assert recorded["extra"] == 2 and recorded["dim"] == 8 and "kwargs" not in recorded
     assert to_config(Mine(extra=torch.nn.SiLU, dim=8, dim_mults=(1,)))["init_args"] is None
 
