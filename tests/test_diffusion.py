@@ -22,6 +22,7 @@ from diffusion_framework import (
     Linear,
     MinSNR,
     Sigmoid,
+    SinglestepDPM,
     UniPC,
     V,
     trajectory,
@@ -153,7 +154,9 @@ def test_samples_are_images():
 
 
 @pytest.mark.parametrize("schedule", ["sigmoid", "cosine", "linear"])
-@pytest.mark.parametrize("sampler", [Heun(), DPM2(), Euler(), DPMSolver(), UniPC(), KarrasVE()], ids=repr)
+@pytest.mark.parametrize(
+    "sampler", [Heun(), DPM2(), Euler(), DPMSolver(), UniPC(), KarrasVE(), SinglestepDPM()], ids=repr
+)
 def test_every_sampler_is_as_good_as_ddim_on_the_default_grid(sampler, schedule):
     """From pure noise at t = 1, where the first step is the longest: no method may blow up there."""
     diffusion = GaussianDiffusion(Plain(), noise_schedule=schedule)

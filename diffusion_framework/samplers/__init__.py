@@ -11,6 +11,7 @@ from .heun import Heun
 from .langevin import Langevin, ReverseDiffusion
 from .lcm import LCM
 from .lms import LMS
+from .singlestep import SinglestepDPM
 from .unipc import UniPC
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "Langevin",
     "ReverseDiffusion",
     "Sampler",
+    "SinglestepDPM",
     "Snapshot",
     "UniPC",
     "trajectory",

@@ -38,7 +38,7 @@ class Trainer(Configurable):
     Started by `accelerate launch` or `torchrun`, it trains on all their processes. Below the results folder it keeps
     `checkpoints/`, sample grids in `samples/`, the numbers in `log.csv` and `tensorboard/`.
 
-    Order, mirroring, times, noise and dropout are functions of (seed, step, process), so nothing of them needs to be saved.
+    Order, mirroring, times, noise and dropout are functions of (seed, step, process): none of them needs to be saved.
 
     Args:
         diffusion: The model to train.

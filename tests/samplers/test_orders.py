@@ -22,6 +22,7 @@ from diffusion_framework import (
     KarrasVE,
     Langevin,
     Sigmoid,
+    SinglestepDPM,
     UniPC,
     trajectory,
 )
@@ -42,6 +43,7 @@ ORDERS = [
     *[(UniPC(order, variant), order + 1) for order in (1, 2, 3) for variant in ("bh1", "bh2")],
     *[(UniPC(order, variant, corrector=False), order) for order in (2, 3) for variant in ("bh1", "bh2")],
     (Churn(LMS(3), s_churn=0.0), 3),
+    *[(SinglestepDPM(order, predict), order) for order in (1, 2, 3) for predict in ("x0", "eps")],
 ]
 
 
@@ -148,6 +150,7 @@ def test_multistep_methods_step_exactly_to_the_end(sampler):
         lambda: DPMSolver(eta=2.0),
         lambda: DPMSolver(predict="eps", eta=0.5),
         lambda: UniPC(4),
+        lambda: SinglestepDPM(4),
         lambda: UniPC(variant="bh3"),
         lambda: Churn(s_churn=-1.0),
         lambda: Langevin(snr=0.0),
