@@ -117,7 +117,7 @@ def _required(field) -> bool:
 def test_samplers_are_short():
     for path in (PACKAGE / "samplers").glob("*.py"):
         if path.name not in ("__init__.py", "base.py"):
-            assert len(path.read_text().splitlines()) <= 80, path
+            assert len(path.read_text().splitlines()) <= 90, path
 
 
 def test_everything_exported_is_documented():

@@ -1,5 +1,6 @@
 """Samplers. Add one: a frozen dataclass in a file here, and a line below."""
 
+from .adaptive import Adaptive
 from .base import Sampler, Snapshot, trajectory
 from .churn import Churn, KarrasVE
 from .ddim import DDIM
@@ -20,6 +21,7 @@ __all__ = [
     "DPM2",
     "LCM",
     "LMS",
+    "Adaptive",
     "Churn",
     "DPMSolver",
     "Euler",
