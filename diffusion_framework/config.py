@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
 import os
 import sys
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -85,3 +87,34 @@ def from_config(config: Mapping[str, Any], kind: type[T]) -> T:
         return parser.instantiate_classes(parser.parse_object({"object": dict(config)})).object
     except Exception as error:
         raise ValueError(f"cannot build a {kind.__name__} from this config: {' '.join(str(error).split())}") from error
+
+
+class Portable:
+    """A base of samplers, schedules and objectives: to and from plain data, and a small JSON file."""
+
+    config_name: ClassVar[str]
+
+    def to_config(self) -> dict[str, Any]:
+        """Plain data from which `from_config` builds an equal object."""
+        return to_config(self)
+
+    @classmethod
+    def from_config(cls: type[T], config: Mapping[str, Any]) -> T:
+        """The object that `to_config` described; ValueError if it is no `cls`."""
+        return from_config(config, cls)
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write the config as JSON into the folder, which is made if needed."""
+        path = Path(folder) / self.config_name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(self.to_config(), indent=2) + "\n")
+
+    @classmethod
+    def from_pretrained(cls: type[T], folder: str | os.PathLike[str]) -> T:
+        """The object that `save_pretrained` wrote; ValueError if there is none or it is no `cls`."""
+        path = Path(folder) / cls.config_name  # type: ignore[attr-defined]
+        try:
+            config = json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{path} cannot be read ({' '.join(str(error).split())}); save one there first") from error
+        return from_config(config, cls)

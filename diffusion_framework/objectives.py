@@ -12,11 +12,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .config import Portable
 from .level import Level, Prediction, Scalar
 
 
-class Objective(ABC):
+class Objective(Portable, ABC):
     """A frozen dataclass with one method, `row`. Levels may be of floats or of tensors (see `Level.like`)."""
+
+    config_name = "objective.json"
 
     @abstractmethod
     def row(self, at: Level) -> tuple[Scalar, Scalar]:

@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import inspect
+import json
 import pickle
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 import diffusion_framework as df
-from diffusion_framework.config import from_config, to_config
+from diffusion_framework.config import Portable, from_config, to_config
 from diffusion_framework.losses import LossWeight
 
 PACKAGE = Path(df.__file__).parent
@@ -97,13 +98,19 @@ PARTS = sorted(
 
 
 @pytest.mark.parametrize("cls", PARTS, ids=lambda c: c.__name__)
-def test_parts_are_frozen_values(cls):
+def test_parts_are_frozen_values(cls, tmp_path):
     """Safe to share, compare, print, pickle and write to a config; no device tensors inside."""
     needed = {f.name: df.Cosine() if f.name == "schedule" else 0.5 for f in dataclasses.fields(cls) if _required(f)}
     one, two = cls(**needed), cls(**needed)
     assert one == two and hash(one) == hash(two) and repr(one) == repr(two)
     assert pickle.loads(pickle.dumps(one)) == one
-    assert from_config(to_config(one), cls) == one
+    assert from_config(json.loads(json.dumps(to_config(one))), cls) == one
+    if issubclass(cls, Portable):
+        one.save_pretrained(tmp_path / "new")
+        assert cls.from_pretrained(tmp_path / "new") == one
+        (base,) = (base for base in (df.Sampler, df.NoiseSchedule, df.Objective) if issubclass(cls, base))
+        assert base.from_pretrained(tmp_path / "new") == one
+        assert base.from_config(one.to_config()) == one
     assert not any(isinstance(getattr(one, f.name), torch.Tensor) for f in dataclasses.fields(cls))
     if fields := dataclasses.fields(cls):
         with pytest.raises(dataclasses.FrozenInstanceError):

@@ -9,19 +9,22 @@ from typing import Generic, TypeVar
 
 from torch import Tensor
 
+from ..config import Portable
 from ..denoiser import Denoiser
 from ..level import Level, Noise, Prediction
 
 State = TypeVar("State")
 
 
-class Sampler(ABC, Generic[State]):
+class Sampler(Portable, ABC, Generic[State]):
     """How to go from one noise level to the next.
 
     A sampler is a frozen dataclass whose fields are its options; what it remembers between steps is the state
     it returns.
     So one object serves any number of runs and threads, and a run can be stopped after any step and taken up again.
     """
+
+    config_name = "sampler.json"
 
     def init(self, steps: int) -> State:
         """The state before the first of so many steps; None for a sampler that remembers nothing."""

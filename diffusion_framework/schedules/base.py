@@ -10,15 +10,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..config import Portable
 from ..level import Level, Scalar
 
 
-class NoiseSchedule(ABC):
+class NoiseSchedule(Portable, ABC):
     """How much noise there is at time t in [0, 1], from clean (0) to noisiest (1).
 
     A schedule is a frozen dataclass that defines `log_snr` and its inverse `time`, both on float64 tensors. The
     split below is *preserving* (alpha² + sigma² = 1); derive from `Exploding` or `Interpolating` for the others.
     """
+
+    config_name = "schedule.json"
 
     @abstractmethod
     def log_snr(self, t: Tensor) -> Tensor:

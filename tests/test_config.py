@@ -1,0 +1,25 @@
+import json
+
+import pytest
+
+from diffusion_framework import DDIM, Cosine, NoiseSchedule, Sampler, Sigmoid
+
+
+@pytest.mark.parametrize("text", [None, "", "{", '{"class_path": "os.system"}', json.dumps(Cosine().to_config())])
+def test_what_is_no_sampler_is_refused_in_one_line(tmp_path, text):
+    if text is not None:
+        (tmp_path / "sampler.json").write_text(text)
+    with pytest.raises(ValueError, match=r"cannot be read|cannot build a Sampler") as error:
+        Sampler.from_pretrained(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_options_survive(tmp_path):
+    DDIM(eta=0.25).save_pretrained(tmp_path)
+    Sigmoid(start=-2.0, tau=0.7).save_pretrained(tmp_path)
+    assert Sampler.from_pretrained(tmp_path) == DDIM(eta=0.25)
+    assert NoiseSchedule.from_pretrained(tmp_path) == Sigmoid(start=-2.0, tau=0.7)
+    with pytest.raises(ValueError, match="eta must lie"):
+        Sampler.from_config({"class_path": "diffusion_framework.DDIM", "init_args": {"eta": 3.0}})
+    with pytest.raises(ValueError, match="cannot build"):
+        Sampler.from_config({"class_path": "diffusion_framework.DDIM", "init_args": {"etta": 0.5}})
