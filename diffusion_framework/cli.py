@@ -106,7 +106,7 @@ def sample(argv: Sequence[str]) -> None:
         device = _device(args.device)
         diffusion = GaussianDiffusion.from_checkpoint(args.checkpoint, weights=args.weights, device=device)
         labels = _labels(args.labels, diffusion, args.num_samples)
-        diffusion.grid(args.steps)  # raises where that is no number of steps
+        grid = diffusion.grid(args.steps, args.spacing)
     with _one_line_errors(OSError, FloatingPointError):
         shown: list[torch.Tensor] = []
         for first in tqdm(range(0, args.num_samples, args.batch_size), desc="batches", disable=not args.progress):
@@ -114,7 +114,7 @@ def sample(argv: Sequence[str]) -> None:
             images = diffusion.sample(
                 len(indices),
                 sampler=sampler,
-                steps=args.steps,
+                grid=grid,
                 seed=image_seeds(args.seed, indices),
                 progress=args.progress,
                 **{key: value[indices.start : indices.stop] for key, value in labels.items()},
@@ -132,7 +132,15 @@ def sample_parser() -> OneLineParser:
     parser.add_argument("checkpoint", type=str, help="A results folder, or one checkpoint in it.")
     parser.add_argument("--num_samples", type=int, default=25, help="Images to make.")
     parser.add_argument("--batch_size", type=int, default=64, help="Images at a time; changes no image.")
-    parser.add_argument("--steps", type=int | None, default=None, help="Steps of the sampler; null: as trained.")
+    parser.add_argument(
+        "--steps",
+        type=int | str | None,
+        default=None,
+        help="Steps of the sampler, or 'ddim50' or '10,15,20'; null: as trained.",
+    )
+    parser.add_argument(
+        "--spacing", choices=["time", "log_snr", "optimal"], default="time", help="Where they are even."
+    )
     parser.add_argument("--seed", type=int, default=0, help="Image i is the same for the same seed.")
     parser.add_argument("--labels", type=list[int] | None, default=None, help="Classes to take in turn: '[3,5]'.")
     parser.add_argument("--weights", choices=["ema", "model"], default="ema", help="Averaged weights, or the last.")

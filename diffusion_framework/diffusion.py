@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,15 @@ from . import objectives, schedules
 from .checkpoint import Checkpoint
 from .config import Configurable, from_config
 from .denoiser import Clipped, Denoiser, NetworkDenoiser, feeds_back
-from .grids import Grid, grid_of_times, uniform_times
+from .grids import (
+    Grid,
+    grid_of_log_snrs,
+    grid_of_times,
+    optimal_log_snrs,
+    respaced_times,
+    uniform_log_snrs,
+    uniform_times,
+)
 from .losses import MinSNR, draw_uniform_times, output_weight
 from .noise import generator_noise, mix, per_sample_noise
 from .objectives import Objective
@@ -189,7 +197,7 @@ class GaussianDiffusion(Configurable, nn.Module):
         batch_size: int = 16,
         *,
         sampler: Sampler | None = None,
-        steps: int | None = None,
+        steps: int | str | None = None,
         grid: Grid | None = None,
         seed: int | Sequence[int] | None = None,
         clip_denoised: bool = True,
@@ -201,8 +209,8 @@ class GaussianDiffusion(Configurable, nn.Module):
         Args:
             batch_size: Number of images.
             sampler: The sampler; None is DDIM(), or DDPM() with use_ddim=False.
-            steps: Steps of the sampler, evenly spaced in time; None is `timesteps`.
-            grid: Other levels to walk, in place of steps (see `diffusion_framework.grids`).
+            steps: Steps of the sampler, evenly spaced in time; None is `timesteps`; or a text such as 'ddim50'.
+            grid: Other levels to walk, in place of steps (see `grid` and `diffusion_framework.grids`).
             seed: Of the noise. With a number, image i is the same for every batch_size (up to rounding in the
                 network); a sequence gives each image a seed of its own; None draws from torch's default generator.
             clip_denoised: Keep each estimate of the clean images in range.
@@ -238,7 +246,7 @@ class GaussianDiffusion(Configurable, nn.Module):
         batch_size: int = 16,
         *,
         sampler: Sampler | None = None,
-        steps: int | None = None,
+        steps: int | str | None = None,
         grid: Grid | None = None,
         seed: int | Sequence[int] | None = None,
         clip_denoised: bool = True,
@@ -278,10 +286,28 @@ class GaussianDiffusion(Configurable, nn.Module):
             for module in training:
                 module.training = True
 
-    def grid(self, steps: int | None = None) -> Grid:
-        """The levels that `sample` walks: evenly spaced times from 1 to 0."""
-        times = uniform_times(self.timesteps if steps is None else steps)
-        return grid_of_times(self.schedule, times, self.time_difference)
+    def grid(self, steps: int | str | None = None, spacing: Literal["time", "log_snr", "optimal"] = "time") -> Grid:
+        """The levels that `sample` walks, from t = 1 to the clean end.
+
+        Args:
+            steps: Number of steps; None is `timesteps`; a text such as 'ddim50' or '10,15,20' chooses among them
+                (Nichol & Dhariwal 2021).
+            spacing: Steps even in time, even in log-SNR, or placed so as to minimise a bound on a solver's error.
+
+        Raises:
+            ValueError: fewer than one step, or an unknown text or spacing.
+        """
+        if isinstance(steps, str):
+            return grid_of_times(self.schedule, respaced_times(steps, self.timesteps), self.time_difference)
+        steps = self.timesteps if steps is None else steps
+        if spacing == "time":
+            return grid_of_times(self.schedule, uniform_times(steps), self.time_difference)
+        if self.time_difference:
+            raise ValueError(f"time_difference goes with steps even in time; got spacing={spacing!r}")
+        if spacing not in ("log_snr", "optimal"):
+            raise ValueError(f"spacing must be time, log_snr or optimal; got {spacing!r}")
+        log_snrs = uniform_log_snrs if spacing == "log_snr" else optimal_log_snrs
+        return grid_of_log_snrs(self.schedule, log_snrs(self.schedule, steps))
 
     @staticmethod
     def from_images(images: Tensor) -> Tensor:

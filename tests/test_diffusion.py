@@ -267,6 +267,20 @@ def test_a_grid_of_ones_own_is_walked():
         diffusion.sample(2, steps=5, grid=own, progress=False)
 
 
+def test_spacings():
+    diffusion = tiny_diffusion(timesteps=100)
+    for spacing in ("time", "log_snr", "optimal"):
+        grid = diffusion.grid(9, spacing)
+        assert len(grid) == 9 and grid[0][0].t == pytest.approx(1.0) and grid[-1][1].is_end
+    gaps = [to.log_snr - now.log_snr for now, to in diffusion.grid(9, "log_snr")[:-1]]
+    assert gaps == pytest.approx([gaps[0]] * 8)
+    assert [now.t for now, _ in diffusion.grid("ddim50")] == pytest.approx([(i + 1) / 100 for i in range(98, -1, -2)])
+    with pytest.raises(ValueError, match="spacing must be time, log_snr or optimal; got 'even'"):
+        diffusion.grid(9, "even")
+    with pytest.raises(ValueError, match="'10,15,20' or 'ddim50'; got 'many'"):
+        diffusion.grid("many")
+
+
 def test_time_difference_reaches_the_grid():
     now, to = tiny_diffusion(timesteps=10, time_difference=0.04).grid()[2]
     assert (now.t, to.t) == (pytest.approx(0.8), pytest.approx(0.66))
