@@ -39,9 +39,9 @@ def sample(*words):
     cli.sample([str(word) for word in (*words, "--progress=false")])
 
 
-def script(name, *words, check=True):
+def script(name, *words, check=True, cwd=ROOT.parent):
     command = [sys.executable, str(ROOT / "scripts" / name), *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT.parent, check=False, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False, timeout=120)
     assert not check or done.returncode == 0, done.stderr[-2000:]
     return done
 
@@ -87,6 +87,26 @@ def test_the_scripts_work_from_anywhere(pictures, tmp_path):
     assert all(image.size == (16, 16) and image.mode == "RGB" for image in images)
     assert (output / "grid.png").is_file()
     assert len(list(output.iterdir())) == 6
+
+
+def test_a_network_of_ones_own_by_its_import_path(tmp_path):
+    (tmp_path / "mypackage.py").write_text(
+        "from torch import nn\n"
+        "from diffusion_framework import Configurable\n"
+        "class MyNetwork(Configurable, nn.Module):\n"
+        "    def __init__(self, width: int = 4, channels: int = 1, image_size: int = 8):\n"
+        "        super().__init__()\n"
+        "        self.channels, self.image_size = channels, image_size\n"
+        "        self.layers = nn.Sequential(nn.Conv2d(channels, width, 1), nn.Conv2d(width, channels, 1))\n"
+        "    def forward(self, x, time):\n"
+        "        return self.layers(x)\n"
+    )
+    own = ["--diffusion.model", "mypackage.MyNetwork", "--diffusion.model.width", "6"]
+    short = ["--trainer.train_num_steps=1", "--trainer.progress=false", "--trainer.sampling_steps=1"]
+    script("train.py", *own, *short, "--trainer.results_folder=run", cwd=tmp_path)
+    assert Checkpoint.find(tmp_path / "run").tensors("model")["model.layers.0.weight"].shape == (6, 1, 1, 1)
+    script("sample.py", "run", "--steps=1", "--num_samples=1", "--output=out", cwd=tmp_path)
+    assert (tmp_path / "out" / "00000.png").is_file()
 
 
 def test_resume_is_a_plain_flag(tmp_path):
