@@ -21,6 +21,7 @@ LAYERS = [
     {"schedules", "objectives", "checkpoint", "data"},
     {"grids", "denoiser", "models"},
     {"losses", "samplers"},
+    {"interop"},
     {"diffusion"},
     {"training"},
     {"cli"},

@@ -14,7 +14,7 @@ History = tuple[tuple[float, Tensor], ...]  # (sigma / alpha, noise), newest fir
 
 @dataclass(frozen=True)
 class LMS(Sampler[History]):
-    """Linear multistep method in sigma / alpha (Adams–Bashforth; Liu et al. 2022, PLMS; Zhang & Chen 2023, DEIS).
+    """Linear multistep method in sigma / alpha (Adams–Bashforth; Liu et al. 2022, PLMS).
 
     The noise is averaged over the step as the polynomial in sigma / alpha through the last predictions: exactly, not by
     numerical integration. One network call a step; the first steps have as many predictions as there are.

@@ -1,0 +1,8 @@
+"""Reading what other libraries wrote. See `read_scheduler_config`."""
+
+from .lower_order import LowerOrderFinal
+from .objectives import NegatedEps, Score
+from .plan import SamplingPlan
+from .scheduler_config import read_scheduler_config
+
+__all__ = ["LowerOrderFinal", "NegatedEps", "SamplingPlan", "Score", "read_scheduler_config"]

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..grids import Grid
+from ..level import Level
+from ..objectives import Objective
+from ..samplers import Sampler
+from ..schedules import NoiseSchedule
+from .spacing import Spacing
+
+
+@dataclass(frozen=True)
+class SamplingPlan:
+    """How a published network was trained and is to be sampled.
+
+    Attributes:
+        schedule: Step i of N of its training lies at time (i + 1) / N.
+        objective: What its output means.
+        sampler: Takes the steps of a grid.
+        spacing: Makes the grids.
+        trained_steps: N.
+        clip_denoised: Whether each estimate of the clean data is to be kept in [-1, 1].
+    """
+
+    schedule: NoiseSchedule
+    objective: Objective
+    sampler: Sampler
+    spacing: Spacing
+    trained_steps: int = 1000
+    clip_denoised: bool = False
+
+    def grid(self, steps: int) -> Grid:
+        """The levels of a trajectory of `steps` steps, fewer if one of them would lead to where it starts.
+
+        Raises:
+            ValueError: more steps than the network was trained for, or none.
+        """
+        return self.spacing.grid(self.schedule, self.trained_steps, steps)
+
+    def timestep(self, at: Level) -> float:
+        """The step of training at a level of floats, from 0, as published networks take it; between two, a fraction.
+
+        Networks of ScoreSdeVe and KarrasVe take `at.sigma` instead.
+        """
+        return at.t * self.trained_steps - 1

@@ -1,0 +1,287 @@
+"""One small function a scheduler of diffusers, from its options to a plan; add one with its line in `SCHEDULERS`."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from ..objectives import X0, Eps, Objective, V
+from ..samplers import (
+    DDIM,
+    DDPM,
+    DPM2,
+    LCM,
+    LMS,
+    Churn,
+    DPMSolver,
+    Euler,
+    Heun,
+    Langevin,
+    ReverseDiffusion,
+    Sampler,
+    UniPC,
+)
+from ..schedules import VE, Betas, LinearBeta, NoiseSchedule, ScaledLinearBeta, SquaredCosBeta
+from .lower_order import LowerOrderFinal
+from .objectives import NegatedEps, Score
+from .plan import SamplingPlan
+from .spacing import DistilledSpacing, GeometricSpacing, Spacing, StepSpacing
+
+Options = Mapping[str, Any]
+
+
+def _schedule(o: Options) -> NoiseSchedule:
+    kind, first, last, count = o["beta_schedule"], o["beta_start"], o["beta_end"], o["num_train_timesteps"]
+    rescale = bool(o.get("rescale_betas_zero_snr"))
+    if o["trained_betas"] is not None:
+        return Betas(tuple(o["trained_betas"]), rescale)
+    if kind == "linear":
+        return LinearBeta(first, last, count, rescale)
+    if kind == "scaled_linear":
+        return ScaledLinearBeta(first, last, count, rescale)
+    if kind == "squaredcos_cap_v2":
+        return SquaredCosBeta(count, zero_terminal_snr=rescale)
+    if kind == "sigmoid":
+        logits = [-6 + 12 * i / max(count - 1, 1) for i in range(count)]
+        return Betas(tuple(first + (last - first) / (1 + math.exp(-logit)) for logit in logits), rescale)
+    if kind == "exp":
+        return Betas((-math.expm1(-12 / count),) * count, rescale)
+    raise ValueError(
+        f"unknown beta_schedule; got {kind!r}, wanted linear, scaled_linear, squaredcos_cap_v2, sigmoid or exp: "
+        "give its values as trained_betas"
+    )
+
+
+def _objective(o: Options) -> Objective:
+    objectives = {"epsilon": Eps(), "sample": X0(), "original_sample": X0(), "v_prediction": V()}
+    kind = o["prediction_type"]
+    if kind not in objectives:
+        raise ValueError(
+            f"prediction_type has no counterpart here; got {kind!r}, wanted one of {', '.join(objectives)}"
+        )
+    return objectives[kind]
+
+
+def _plan(o: Options, sampler: Sampler, spacing: Spacing) -> SamplingPlan:
+    clips = bool(o.get("clip_sample"))
+    if clips and o["clip_sample_range"] != 1:
+        raise ValueError(f"clean data is clipped to 1; got clip_sample_range={o['clip_sample_range']}: scale the data")
+    steps, betas = o["num_train_timesteps"], o["trained_betas"]
+    if betas is not None and len(betas) != steps:
+        raise ValueError(f"each step has a beta; got {len(betas)} trained_betas, num_train_timesteps={steps}: mend one")
+    return SamplingPlan(_schedule(o), _objective(o), sampler, spacing, steps, clips)
+
+
+def _sigmas(o: Options) -> dict[str, Any]:
+    """The options of sigmas that replace the steps."""
+    on = [kind for kind in ("karras_sigmas", "exponential_sigmas", "lu_lambdas") if o.get(f"use_{kind}")]
+    if len(on) > 1:
+        raise ValueError(
+            f"only one kind of sigmas can be used; got {', '.join(f'use_{kind}' for kind in on)}: keep one"
+        )
+    kind = None if not on else "karras" if on == ["karras_sigmas"] else "exponential"
+    return {"sigmas": kind, "sigma_min": o.get("sigma_min"), "sigma_max": o.get("sigma_max")}
+
+
+def _ends_clean(o: Options) -> bool:
+    if o["final_sigmas_type"] not in ("zero", "sigma_min"):
+        raise ValueError(f"final_sigmas_type must be 'zero' or 'sigma_min'; got {o['final_sigmas_type']!r}")
+    return o["final_sigmas_type"] == "zero"
+
+
+def _ddpm(o: Options) -> SamplingPlan:
+    sizes = {"fixed_small": "small", "fixed_small_log": "small", "fixed_large": "large", "fixed_large_log": "large"}
+    kind = o["variance_type"]
+    if kind not in sizes:
+        raise ValueError(f"variance_type has no counterpart here; got {kind!r}, wanted one of {', '.join(sizes)}")
+    sampler = DDPM("small" if sizes[kind] == "small" else "large")
+    return _plan(o, sampler, StepSpacing(o["timestep_spacing"], o["steps_offset"]))
+
+
+def _ddim(o: Options) -> SamplingPlan:
+    return _plan(o, DDIM(), StepSpacing(o["timestep_spacing"], o["steps_offset"], bool(o["set_alpha_to_one"])))
+
+
+def _pndm(o: Options) -> SamplingPlan:
+    return _plan(o, LMS(), StepSpacing(o["timestep_spacing"], o["steps_offset"], bool(o["set_alpha_to_one"])))
+
+
+def _karras(sampler: Sampler) -> Callable[[Options], SamplingPlan]:
+    """A scheduler in sigma / alpha, whose steps of training may be fractions."""
+
+    def build(o: Options) -> SamplingPlan:
+        clean = _ends_clean({"final_sigmas_type": "zero", **o})
+        spacing = StepSpacing(o["timestep_spacing"], o["steps_offset"], clean, whole=False, **_sigmas(o))
+        return _plan(o, sampler, spacing)
+
+    return build
+
+
+def _multistep(o: Options, solver: DPMSolver | UniPC, clean: bool, falls_below: int = 15) -> SamplingPlan:
+    sigmas = _sigmas(o)
+    # With sigmas to the first step of training, their last step, of order 1, leads nowhere: here there is one less.
+    last = 2 if sigmas["sigmas"] and not clean else 1
+    plain = not o["lower_order_final"] or solver.order <= (2 if clean else last)  # the clean end is of order 1 anyway
+    sampler: Sampler = solver if plain else LowerOrderFinal(solver, falls_below + 1 - last, last)
+    lowest = float(o.get("lambda_min_clipped", -math.inf))
+    options = {"spare": True, "lowest": lowest, **sigmas}
+    return _plan(o, sampler, StepSpacing(o["timestep_spacing"], o["steps_offset"], clean, **options))
+
+
+def _dpm_solver(o: Options) -> SamplingPlan:
+    kind, order, clean = o["algorithm_type"], o["solver_order"], _ends_clean(o)
+    if kind not in ("dpmsolver", "dpmsolver++", "sde-dpmsolver++", "deis"):
+        raise ValueError(
+            f"algorithm_type has no counterpart here; got {kind!r}, wanted dpmsolver, dpmsolver++ or sde-dpmsolver++"
+        )
+    if o["variance_type"] is not None:
+        raise ValueError(
+            f"variance_type has no counterpart here; got {o['variance_type']!r}, wanted None: cut the network's output"
+        )
+    if o["euler_at_final"] and not clean and order > 1:
+        raise ValueError(
+            "euler_at_final has no counterpart here; got True with final_sigmas_type='sigma_min': end at 'zero'"
+        )
+    weights = "midpoint" if order == 2 and o["solver_type"] != "heun" else "exact"
+    predict = "eps" if kind == "dpmsolver" else "x0"
+    sampler = DPMSolver(order, predict, 1.0 if kind.startswith("sde") else 0.0, weights)  # type: ignore[arg-type]
+    return _multistep(o, sampler, clean)
+
+
+def _deis(o: Options) -> SamplingPlan:
+    return _multistep(o, DPMSolver(o["solver_order"], "eps"), clean=False)
+
+
+def _unipc(o: Options) -> SamplingPlan:
+    variant = "bh1" if o["solver_type"] == "bh1" else "bh2"
+    return _multistep(o, UniPC(o["solver_order"], variant), _ends_clean(o), sys.maxsize)  # type: ignore[arg-type]
+
+
+def _lcm(o: Options) -> SamplingPlan:
+    plan = _plan(o, DDIM(), DistilledSpacing(o["original_inference_steps"]))
+    return replace(plan, sampler=LCM(timestep_scaling=o["timestep_scaling"], timesteps=plan.trained_steps))
+
+
+def _score_sde_ve(o: Options) -> SamplingPlan:
+    sampler = Langevin(ReverseDiffusion(), o["snr"], o["correct_steps"])
+    schedule = VE(o["sigma_min"], o["sigma_max"])
+    return SamplingPlan(schedule, Score(), sampler, GeometricSpacing(), o["num_train_timesteps"])
+
+
+def _karras_ve(o: Options) -> SamplingPlan:
+    sampler = Churn(Heun(), o["s_churn"], o["s_min"], o["s_max"], o["s_noise"])
+    return SamplingPlan(VE(o["sigma_min"], o["sigma_max"]), NegatedEps(), sampler, GeometricSpacing())
+
+
+FIXED: Options = {
+    "thresholding": False,
+    "use_beta_sigmas": False,
+    "use_flow_sigmas": False,
+    "use_dynamic_shifting": False,
+    "shift_terminal": None,
+    "predict_x0": True,
+    "disable_corrector": [],
+    "solver_p": None,
+    "interpolation_type": "linear",
+    "timestep_type": "discrete",
+}
+"""Options with a counterpart here for one value only, where a scheduler has them."""
+
+INERT = {"dynamic_thresholding_ratio", "sample_max_value", "flow_shift", "time_shift_type"}
+INERT |= {"skip_prk_steps", "sampling_eps"}
+"""Options that mean something only beside one of the above, or nothing: `read_scheduler_config` says why."""
+
+_TRAINING: Options = {
+    "num_train_timesteps": 1000,
+    "beta_start": 0.0001,
+    "beta_end": 0.02,
+    "beta_schedule": "linear",
+    "trained_betas": None,
+    "prediction_type": "epsilon",
+    "timestep_spacing": "linspace",
+    "steps_offset": 0,
+}
+_LATENT: Options = {**_TRAINING, "beta_start": 0.00085, "beta_end": 0.012}
+_CLIP: Options = {"clip_sample": True, "clip_sample_range": 1.0, "timestep_spacing": "leading", "thresholding": False}
+_ZERO: Options = {"rescale_betas_zero_snr": False}
+_SIGMAS: Options = {"use_karras_sigmas": False, "use_exponential_sigmas": False, "use_beta_sigmas": False}
+_MULTISTEP: Options = {
+    **_TRAINING,
+    **_SIGMAS,
+    "solver_order": 2,
+    "lower_order_final": True,
+    "thresholding": False,
+    "use_flow_sigmas": False,
+    "use_dynamic_shifting": False,
+}
+_EULER: Options = {**_TRAINING, **_SIGMAS, **_ZERO, "final_sigmas_type": "zero", "sigma_min": None, "sigma_max": None}
+
+SCHEDULERS: dict[str, tuple[Callable[[Options], SamplingPlan], Options]] = {
+    "DDPMScheduler": (_ddpm, {**_TRAINING, **_CLIP, **_ZERO, "variance_type": "fixed_small"}),
+    "DDIMScheduler": (_ddim, {**_TRAINING, **_CLIP, **_ZERO, "set_alpha_to_one": True}),
+    "PNDMScheduler": (_pndm, {**_TRAINING, "timestep_spacing": "leading", "set_alpha_to_one": False}),
+    "LMSDiscreteScheduler": (_karras(LMS()), {**_TRAINING, **_SIGMAS}),
+    "EulerDiscreteScheduler": (
+        _karras(Euler()),
+        {**_EULER, "interpolation_type": "linear", "timestep_type": "discrete"},
+    ),
+    "EulerAncestralDiscreteScheduler": (_karras(DDIM(eta=1.0)), {**_TRAINING, **_ZERO}),
+    "HeunDiscreteScheduler": (
+        _karras(Heun()),
+        {**_LATENT, **_SIGMAS, "clip_sample": False, "clip_sample_range": 1.0},
+    ),
+    "KDPM2DiscreteScheduler": (_karras(DPM2()), {**_LATENT, **_SIGMAS}),
+    "DPMSolverMultistepScheduler": (
+        _dpm_solver,
+        {
+            **_MULTISTEP,
+            **_ZERO,
+            "algorithm_type": "dpmsolver++",
+            "solver_type": "midpoint",
+            "euler_at_final": False,
+            "use_lu_lambdas": False,
+            "final_sigmas_type": "zero",
+            "lambda_min_clipped": -math.inf,
+            "variance_type": None,
+        },
+    ),
+    "DEISMultistepScheduler": (_deis, _MULTISTEP),
+    "UniPCMultistepScheduler": (
+        _unipc,
+        {
+            **_MULTISTEP,
+            **_ZERO,
+            "solver_type": "bh2",
+            "predict_x0": True,
+            "disable_corrector": [],
+            "solver_p": None,
+            "final_sigmas_type": "zero",
+            "sigma_min": None,
+            "sigma_max": None,
+            "shift_terminal": None,
+        },
+    ),
+    "LCMScheduler": (
+        _lcm,
+        {
+            **_LATENT,
+            **_CLIP,
+            **_ZERO,
+            "beta_schedule": "scaled_linear",
+            "clip_sample": False,
+            "original_inference_steps": 50,
+            "timestep_scaling": 10.0,
+        },
+    ),
+    "ScoreSdeVeScheduler": (
+        _score_sde_ve,
+        {"num_train_timesteps": 2000, "snr": 0.15, "sigma_min": 0.01, "sigma_max": 1348.0, "correct_steps": 1},
+    ),
+    "KarrasVeScheduler": (
+        _karras_ve,
+        {"sigma_min": 0.02, "sigma_max": 100.0, "s_noise": 1.007, "s_churn": 80.0, "s_min": 0.05, "s_max": 50.0},
+    ),
+}
