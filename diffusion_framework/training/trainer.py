@@ -7,7 +7,7 @@ import os
 import random
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..checkpoint import Checkpoint, list_checkpoints, newest_whole_checkpoint, write_checkpoint
-from ..config import Configurable, to_config
+from ..config import Configurable
 from ..data import ImageFolder
 from ..diffusion import GaussianDiffusion, image_seeds
 from ..noise import keyed_generator, mix
@@ -28,6 +28,7 @@ from ..pictures import save_grid
 from .batches import ShuffledBatches, batch_loader, to_device
 from .log import TrainingLog
 from .optimizer_state import flatten_optimizer, restore_optimizer
+from .settings import check_options, differences, run_config
 
 _ORDER, _FLIP, _COIN, _NOISE, _SAMPLE, _DROPOUT = range(6)  # what a key of the run's seed is for
 
@@ -106,7 +107,7 @@ class Trainer(Configurable):
         keep_checkpoints: int = 3,
         progress: bool = True,
     ) -> None:
-        _check_options(locals())
+        check_options(locals())
         AcceleratorState._reset_state()  # else a second trainer of one process could not have another precision
         self.accelerator = Accelerator(
             mixed_precision=mixed_precision_type if amp else None,  # None: as accelerate was launched
@@ -137,7 +138,7 @@ class Trainer(Configurable):
         self.num_workers = num_workers
 
         self.step = 0
-        self.config = _run_config(self, self.dataset, diffusion)
+        self.config = run_config(self, self.dataset, diffusion)
         self.device = self.accelerator.device
         self.precision = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(self.accelerator.mixed_precision)
         self.diffusion = diffusion.to(self.device)
@@ -219,12 +220,12 @@ class Trainer(Configurable):
         if not resume:
             raise ValueError(f"{self.results_folder} already holds a run; resume it, or choose another results_folder")
         checkpoint = newest_whole_checkpoint(self.results_folder)
-        if different := list(_differences(checkpoint.config["diffusion"], self.config["diffusion"])):
+        if different := list(differences(checkpoint.config["diffusion"], self.config["diffusion"])):
             raise ValueError(
                 f"{checkpoint.path} is of another model ({'; '.join(different)}); resume it with its own settings, or "
                 "choose another results_folder"
             )
-        if different := list(_differences(checkpoint.state["order"], self._order())):
+        if different := list(differences(checkpoint.state["order"], self._order())):
             warnings.warn(f"not the same run as before: {'; '.join(different)}", stacklevel=2)
         return checkpoint
 
@@ -347,40 +348,3 @@ class Trainer(Configurable):
         images = self.accelerator.gather(images)[: self.num_samples]
         if self.accelerator.is_main_process:
             save_grid(images, self.results_folder / "samples" / f"step-{self.step:08d}.png")
-
-
-def _check_options(options: Mapping[str, Any]) -> None:
-    """Raise ValueError for options of the Trainer that are out of range."""
-    at_least_one = (
-        "train_batch_size gradient_accumulate_every train_num_steps ema_update_every save_and_sample_every "
-        "num_samples sampling_steps log_every keep_checkpoints"
-    )
-    for names, fits, wanted in (
-        (at_least_one, lambda value: value >= 1, "be at least 1"),
-        ("warmup_steps num_workers", lambda value: value >= 0, "not be negative"),
-        ("train_lr max_grad_norm", lambda value: 0 < value < math.inf, "be above 0"),
-        ("ema_decay", lambda value: 0 <= value <= 1, "lie in [0, 1]"),
-    ):
-        for name in names.split():
-            if not fits(options[name]):
-                raise ValueError(f"{name} must {wanted}; got {options[name]}")
-    if options["lr_schedule"] not in ("constant", "linear", "cosine"):
-        raise ValueError(f"lr_schedule must be constant, linear or cosine; got {options['lr_schedule']!r}")
-    if options["amp"] and options["mixed_precision_type"] == "fp16" and not torch.cuda.is_available():
-        raise ValueError("fp16 needs a GPU and none is here; set mixed_precision_type to bf16, or amp to false")
-
-
-def _run_config(trainer: Trainer, dataset: Any, diffusion: GaussianDiffusion) -> dict[str, Any]:
-    """Everything that built the run, in the form that scripts/train.py reads."""
-    options = {k: v for k, v in trainer._init_args.items() if k not in ("diffusion", "folder", "convert_image_to")}
-    return {"data": to_config(dataset), "diffusion": to_config(diffusion), "trainer": to_config(options)}
-
-
-def _differences(theirs: Any, ours: Any, at: str = "") -> Iterator[str]:
-    """What differs between two configs, as "key: theirs, not ours"."""
-    if isinstance(theirs, dict) and isinstance(ours, dict):
-        for key in dict.fromkeys((*theirs, *ours)):
-            name = at if key == "init_args" else f"{at}.{key}".lstrip(".")
-            yield from _differences(theirs.get(key), ours.get(key), name)
-    elif theirs != ours:
-        yield f"{at}: {theirs}, not {ours}"

@@ -1,0 +1,49 @@
+"""The settings of a run: checked, written down, and compared with those of a checkpoint."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+
+from ..config import Configurable, to_config
+from ..diffusion import GaussianDiffusion
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Raise ValueError for options of the Trainer that are out of range."""
+    at_least_one = (
+        "train_batch_size gradient_accumulate_every train_num_steps ema_update_every save_and_sample_every "
+        "num_samples sampling_steps log_every keep_checkpoints"
+    )
+    for names, fits, wanted in (
+        (at_least_one, lambda value: value >= 1, "be at least 1"),
+        ("warmup_steps num_workers", lambda value: value >= 0, "not be negative"),
+        ("train_lr max_grad_norm", lambda value: 0 < value < math.inf, "be above 0"),
+        ("ema_decay", lambda value: 0 <= value <= 1, "lie in [0, 1]"),
+    ):
+        for name in names.split():
+            if not fits(options[name]):
+                raise ValueError(f"{name} must {wanted}; got {options[name]}")
+    if options["lr_schedule"] not in ("constant", "linear", "cosine"):
+        raise ValueError(f"lr_schedule must be constant, linear or cosine; got {options['lr_schedule']!r}")
+    if options["amp"] and options["mixed_precision_type"] == "fp16" and not torch.cuda.is_available():
+        raise ValueError("fp16 needs a GPU and none is here; set mixed_precision_type to bf16, or amp to false")
+
+
+def run_config(trainer: Configurable, dataset: Any, diffusion: GaussianDiffusion) -> dict[str, Any]:
+    """Everything that built the run, in the form that scripts/train.py reads."""
+    options = {k: v for k, v in trainer._init_args.items() if k not in ("diffusion", "folder", "convert_image_to")}
+    return {"data": to_config(dataset), "diffusion": to_config(diffusion), "trainer": to_config(options)}
+
+
+def differences(theirs: Any, ours: Any, at: str = "") -> Iterator[str]:
+    """What differs between two configs, as "key: theirs, not ours"."""
+    if isinstance(theirs, dict) and isinstance(ours, dict):
+        for key in dict.fromkeys((*theirs, *ours)):
+            name = at if key == "init_args" else f"{at}.{key}".lstrip(".")
+            yield from differences(theirs.get(key), ours.get(key), name)
+    elif theirs != ours:
+        yield f"{at}: {theirs}, not {ours}"
