@@ -147,7 +147,10 @@ def write_checkpoint(
     state: Mapping[str, Any],
     keep: int,
 ) -> Path:
-    """Write a checkpoint, then prune all but the `keep` newest. Returns its folder."""
+    """Write a checkpoint, then prune all but the `keep` newest up to this one. Returns its folder.
+
+    Later ones are left alone and not counted: a run only comes to an earlier step where they are damaged.
+    """
     parent = Path(results_folder) / _FOLDER
     parent.mkdir(parents=True, exist_ok=True)
     for leftover in parent.glob(".tmp-*"):
@@ -178,7 +181,8 @@ def write_checkpoint(
         _sync(parent)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    for old in list_checkpoints(results_folder)[:-keep]:
+    checkpoints = list_checkpoints(results_folder)
+    for old in checkpoints[: checkpoints.index(final) + 1][:-keep]:
         shutil.rmtree(old)
     return final
 

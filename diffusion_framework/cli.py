@@ -53,7 +53,6 @@ def train(argv: Sequence[str], default_config: Path) -> None:
         torch.manual_seed(args.trainer.seed)  # the network's first weights
         built = parser.instantiate_classes(args)
         trainer = Trainer(built.diffusion, built.data, **vars(built.trainer))
-        trainer.check(args.resume)
     with _one_line_errors(FloatingPointError, OSError):
         trainer.train(resume=args.resume)
     if trainer.accelerator.is_main_process:

@@ -26,6 +26,14 @@ def test_the_newest_is_found_and_older_ones_pruned(tmp_path):
     assert Checkpoint.find(tmp_path / "checkpoints" / "step-99999999").step == 99_999_999
 
 
+def test_pruning_never_takes_the_one_just_written(tmp_path):
+    """A run that went back behind a damaged checkpoint writes an earlier step than that one's."""
+    write(tmp_path, 3)
+    write(tmp_path, 6)
+    write(tmp_path, 4, keep=1)
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["step-00000004", "step-00000006"]
+
+
 @pytest.mark.parametrize("size", [0, 10, -1])
 def test_a_truncated_file_is_refused(tmp_path, size):
     file = write(tmp_path, 1) / "model.safetensors"
