@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
@@ -32,7 +31,7 @@ class Clipped:
 
     def __call__(self, x: Tensor, at: Level) -> Prediction:
         prediction = self.denoise(x, at)
-        return replace(Prediction.from_x0(prediction.x0.clamp(-1, 1), x, at), variance=prediction.variance)
+        return Prediction.from_x0(prediction.x0.clamp(-1, 1), x, at, variance=prediction.variance)
 
 
 class NetworkDenoiser:
@@ -68,7 +67,7 @@ class NetworkDenoiser:
 
     def __call__(self, x: Tensor, at: Level) -> Prediction:
         output, variance = self.output(x, at)
-        prediction = replace(self.objective.prediction(output, x, at), variance=variance)
+        prediction = self.objective.prediction(output, x, at, variance)
         if self.feeds_back_x0:
             self.last_x0 = prediction.x0.detach().clamp(-1, 1)
         return prediction

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -49,32 +50,89 @@ class Level:
         return Level(t, alpha, sigma, log_snr)
 
 
-@dataclass(frozen=True)
 class Prediction:
     """What a denoiser says of `x`: the clean data, the noise in it, and (if learned) where the variance lies.
 
-    Attributes:
+    Both are weighted sums of the same few tensors, such as x and the network's output. They are added up when first
+    asked for; `move` goes straight from those tensors to the next x.
+
+    Args:
         x0: Estimate of the clean data, shaped like x.
         eps: Estimate of the noise, shaped like x; `x = alpha x0 + sigma eps`.
         variance: Learned interpolation in [0, 1] between the smallest and largest log-variance of a reverse step
             (Nichol & Dhariwal 2021, eq. 15), or None.
     """
 
-    x0: Tensor
-    eps: Tensor
-    variance: Tensor | None = None
+    def __init__(self, x0: Tensor, eps: Tensor, variance: Tensor | None = None) -> None:
+        self.tensors: tuple[Tensor, ...] = (x0, eps)
+        self.x0_weights: tuple[Scalar, ...] = (1.0, 0.0)
+        self.eps_weights: tuple[Scalar, ...] = (0.0, 1.0)
+        self.variance = variance
+
+    @cached_property
+    def x0(self) -> Tensor:
+        """Estimate of the clean data."""
+        return combine(self.tensors, self.x0_weights)
+
+    @cached_property
+    def eps(self) -> Tensor:
+        """Estimate of the noise."""
+        return combine(self.tensors, self.eps_weights)
 
     @staticmethod
-    def from_x0(x0: Tensor, x: Tensor, at: Level) -> Prediction:
-        """The prediction with this clean data, its noise read off x; needs at.sigma > 0."""
-        at = at.like(x)
-        return Prediction(x0, (x - at.alpha * x0) / at.sigma)
+    def of(
+        tensors: tuple[Tensor, ...],
+        x0_weights: tuple[Scalar, ...],
+        eps_weights: tuple[Scalar, ...],
+        variance: Tensor | None = None,
+    ) -> Prediction:
+        """The prediction whose clean data and noise are these sums of the tensors."""
+        prediction = Prediction(tensors[0], tensors[0], variance)
+        prediction.tensors, prediction.x0_weights, prediction.eps_weights = tensors, x0_weights, eps_weights
+        return prediction
 
     @staticmethod
-    def from_eps(eps: Tensor, x: Tensor, at: Level) -> Prediction:
-        """The prediction with this noise, its clean data read off x; needs at.alpha > 0."""
-        at = at.like(x)
-        return Prediction((x - at.sigma * eps) / at.alpha, eps)
+    def from_x0(
+        x0: Tensor | Sequence[Tensor],
+        x: Tensor,
+        at: Level,
+        weights: Sequence[float] = (1.0,),
+        variance: Tensor | None = None,
+    ) -> Prediction:
+        """With this clean data, a sum if there are several, and the noise read off x; needs at.sigma > 0."""
+        at, x0s = at.like(x), (x0,) if isinstance(x0, Tensor) else x0
+        left = (-at.alpha / at.sigma * w for w in weights)
+        return Prediction.of((x, *x0s), (0.0, *weights), (1 / at.sigma, *left), variance)
+
+    @staticmethod
+    def from_eps(
+        eps: Tensor | Sequence[Tensor],
+        x: Tensor,
+        at: Level,
+        weights: Sequence[float] = (1.0,),
+        variance: Tensor | None = None,
+    ) -> Prediction:
+        """With this noise, a sum if there are several, and the clean data read off x; needs at.alpha > 0."""
+        at, several = at.like(x), (eps,) if isinstance(eps, Tensor) else eps
+        left = (-at.sigma / at.alpha * w for w in weights)
+        return Prediction.of((x, *several), (1 / at.alpha, *left), (0.0, *weights), variance)
+
+
+def combine(tensors: Sequence[Tensor], weights: Sequence[Scalar]) -> Tensor:
+    """sum(w t), in as many passes over memory as there are weights that are not 0."""
+    kept = [(t, w) for t, w in zip(tensors, weights, strict=True) if isinstance(w, Tensor) or w != 0]
+    if not kept:
+        return torch.zeros_like(tensors[0])
+    (first, weight), *rest = kept
+    if not rest and not isinstance(weight, Tensor) and weight == 1:
+        return first
+    total = first * weight
+    for tensor, weight in rest:
+        if isinstance(weight, Tensor):
+            total.addcmul_(tensor, weight)
+        else:
+            total.add_(tensor, alpha=weight)
+    return total
 
 
 def move(prediction: Prediction, to: Level, tau: float = 0.0, z: Tensor | None = None) -> Tensor:
@@ -87,12 +145,10 @@ def move(prediction: Prediction, to: Level, tau: float = 0.0, z: Tensor | None =
         z: Standard normal noise shaped like x. None leaves the fresh part out, which gives the mean of the move.
     """
     kept = math.sqrt(max(to.sigma**2 - tau**2, 0.0))
-    x = torch.mul(prediction.x0, to.alpha)
-    if kept:
-        x.add_(prediction.eps, alpha=kept)
-    if tau and z is not None:
-        x.add_(z, alpha=tau)
-    return x
+    weights = [to.alpha * a + kept * b for a, b in zip(prediction.x0_weights, prediction.eps_weights, strict=True)]
+    if z is None:
+        return combine(prediction.tensors, weights)
+    return combine((*prediction.tensors, z), (*weights, tau))
 
 
 def ancestral_std(now: Level, to: Level) -> float:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from .config import Portable
@@ -30,14 +29,13 @@ class Objective(Portable, ABC):
         a, b = self.row(at.like(x0))
         return a * x0 + b * eps
 
-    def prediction(self, output: Tensor, x: Tensor, at: Level) -> Prediction:
+    def prediction(self, output: Tensor, x: Tensor, at: Level, variance: Tensor | None = None) -> Prediction:
         """Clean data and noise from the network's output for x, both [batch, ...]; needs at.sigma > 0."""
         at = at.like(x)
         a, b = self.row(at)
         determinant = b * at.alpha - a * at.sigma
-        x0 = _combine(x, b / determinant, output, -at.sigma / determinant)
-        eps = _combine(output, at.alpha / determinant, x, -a / determinant)
-        return Prediction(x0, eps)
+        x0_weights = (b / determinant, -at.sigma / determinant)
+        return Prediction.of((x, output), x0_weights, (-a / determinant, at.alpha / determinant), variance)
 
     def gain(self, at: Level) -> Scalar:
         """|d x0 / d output|: how far an error of the output moves x0."""
@@ -74,12 +72,3 @@ class V(Objective):
 
 by_name: dict[str, type[Objective]] = {"v": V, "x0": X0, "eps": Eps}
 """The names that `GaussianDiffusion(objective=...)` knows."""
-
-
-def _combine(x: Tensor, a: Scalar, y: Tensor, b: Scalar) -> Tensor:
-    """a x + b y, in no more passes over memory than factors of floats need."""
-    if isinstance(a, Tensor) or isinstance(b, Tensor):
-        return a * x + b * y
-    if b == 0:
-        return x if a == 1 else x * a
-    return torch.add(x * a, y, alpha=b)

@@ -9,7 +9,7 @@ from torch import Tensor
 from ..denoiser import Denoiser
 from ..level import Level, Noise, Prediction, move
 from .base import Sampler
-from .quadrature import combine, mean_weights
+from .quadrature import mean_weights
 
 History = tuple[tuple[float, Tensor], ...]  # (log-SNR, prediction), newest first
 
@@ -55,7 +55,7 @@ class DPMSolver(Sampler[History]):
         if len(history) > 1 and math.isfinite(h):
             z = 0.0 if self.weights == "midpoint" else (1 + self.eta) * h if self.predict == "x0" else -h
             weights = mean_weights(tuple((node - now.log_snr) / (2 * h) for node, _ in history), z)
-            mean = combine([past for _, past in history], weights)
-            prediction = (Prediction.from_x0 if self.predict == "x0" else Prediction.from_eps)(mean, x, now)
+            mean_of = Prediction.from_x0 if self.predict == "x0" else Prediction.from_eps
+            prediction = mean_of([past for _, past in history], x, now, weights)
         kept = history[: self.order - 1] if math.isfinite(now.log_snr) else ()  # no polynomial goes through infinity
         return move(prediction, to, tau, noise(x) if tau else None), kept

@@ -25,5 +25,5 @@ class Heun(Sampler[None]):
         there = move(here, to)
         if to.log_snr - now.log_snr > 2 * math.log(10):
             return there, None
-        mean = (here.eps + denoise(there, to).eps) / 2
-        return move(Prediction.from_eps(mean, x, now), to), None
+        mean = Prediction.from_eps((here.eps, denoise(there, to).eps), x, now, weights=(0.5, 0.5))
+        return move(mean, to), None

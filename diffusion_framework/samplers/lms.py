@@ -7,7 +7,7 @@ from torch import Tensor
 from ..denoiser import Denoiser
 from ..level import Level, Noise, Prediction, move
 from .base import Sampler
-from .quadrature import combine, mean_weights
+from .quadrature import mean_weights
 
 History = tuple[tuple[float, Tensor], ...]  # (sigma / alpha, noise), newest first
 
@@ -41,5 +41,5 @@ class LMS(Sampler[History]):
         start, end = now.sigma / now.alpha, to.sigma / to.alpha
         history = ((start, prediction.eps), *state)[: self.order]
         weights = mean_weights(tuple((node - start) / (end - start) for node, _ in history))
-        mean = combine([eps for _, eps in history], weights)
-        return move(Prediction.from_eps(mean, x, now), to), history[: self.order - 1]
+        mean = Prediction.from_eps([eps for _, eps in history], x, now, weights)
+        return move(mean, to), history[: self.order - 1]

@@ -7,7 +7,6 @@ function of a few floats, so the weights are cached and cost a step nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
@@ -44,11 +43,3 @@ def mean_weights(nodes: tuple[float, ...], z: float = 0.0) -> tuple[float, ...]:
         raise ValueError(f"predictions must lie at different levels; got {nodes}")
     powers = torch.tensor([[node**k for node in nodes] for k in range(len(nodes))], dtype=torch.float64)
     return tuple(torch.linalg.solve(powers, torch.tensor(moments(len(nodes), z), dtype=torch.float64)).tolist())
-
-
-def combine(tensors: Sequence[torch.Tensor], weights: Sequence[float]) -> torch.Tensor:
-    """sum(w t), in as few passes as there are tensors."""
-    total = tensors[0] * weights[0]
-    for tensor, weight in zip(tensors[1:], weights[1:], strict=True):
-        total.add_(tensor, alpha=weight)
-    return total

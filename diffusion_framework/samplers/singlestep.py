@@ -9,7 +9,7 @@ from torch import Tensor
 from ..denoiser import Denoiser
 from ..level import Level, Noise, Prediction, move
 from .base import Sampler
-from .quadrature import combine, mean_weights
+from .quadrature import mean_weights
 
 
 @dataclass(frozen=True)
@@ -51,5 +51,5 @@ class SinglestepDPM(Sampler[None]):
             return move(values[0][1], at)
         weights = mean_weights(tuple(node / part for node, _ in values), h if self.predict == "x0" else -h)
         if self.predict == "x0":
-            return move(Prediction.from_x0(combine([p.x0 for _, p in values], weights), x, now), at)
-        return move(Prediction.from_eps(combine([p.eps for _, p in values], weights), x, now), at)
+            return move(Prediction.from_x0([p.x0 for _, p in values], x, now, weights), at)
+        return move(Prediction.from_eps([p.eps for _, p in values], x, now, weights), at)

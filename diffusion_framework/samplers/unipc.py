@@ -9,7 +9,7 @@ from torch import Tensor
 from ..denoiser import Denoiser
 from ..level import Level, Noise, Prediction, move
 from .base import Sampler
-from .quadrature import combine, mean_weights
+from .quadrature import mean_weights
 
 History = tuple[tuple[float, Tensor], ...]  # (log-SNR, clean data), newest first
 State = tuple[History, tuple[Tensor, Level] | None]  # and where the last step started, if it is to be corrected
@@ -53,12 +53,12 @@ class UniPC(Sampler[State]):
     def _move(self, x: Tensor, now: Level, to: Level, values: History) -> Tensor:
         """One step with the polynomial through these predictions, the first of which is at `now`."""
         h = (to.log_snr - now.log_snr) / 2
-        mean = values[0][1]
+        weights: tuple[float, ...] = (1.0,)
         if len(values) > 1 and math.isfinite(h):
             nodes = tuple((log_snr - now.log_snr) / (2 * h) for log_snr, _ in values)
             weights = mean_weights(nodes, h)
             if len(values) == 2:
                 half = 0.5 * (1.0 if self.variant == "bh2" else -h / math.expm1(-h)) / nodes[1]
                 weights = (1 - half, half)
-            mean = combine([value for _, value in values], weights)
-        return move(Prediction.from_x0(mean, x, now), to)
+        x0s = [value for _, value in values[: len(weights)]]
+        return move(Prediction.from_x0(x0s, x, now, weights), to)
