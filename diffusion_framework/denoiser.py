@@ -31,7 +31,7 @@ class Clipped:
 
     def __call__(self, x: Tensor, at: Level) -> Prediction:
         prediction = self.denoise(x, at)
-        return Prediction.from_x0(prediction.x0.clamp(-1, 1), x, at, variance=prediction.variance)
+        return Prediction.from_x0(prediction.x0.clamp(-1, 1), x, at, prediction.variance)
 
 
 class NetworkDenoiser:

@@ -92,30 +92,16 @@ class Prediction:
         return prediction
 
     @staticmethod
-    def from_x0(
-        x0: Tensor | Sequence[Tensor],
-        x: Tensor,
-        at: Level,
-        weights: Sequence[float] = (1.0,),
-        variance: Tensor | None = None,
-    ) -> Prediction:
-        """With this clean data, a sum if there are several, and the noise read off x; needs at.sigma > 0."""
-        at, x0s = at.like(x), (x0,) if isinstance(x0, Tensor) else x0
-        left = (-at.alpha / at.sigma * w for w in weights)
-        return Prediction.of((x, *x0s), (0.0, *weights), (1 / at.sigma, *left), variance)
+    def from_x0(x0: Tensor, x: Tensor, at: Level, variance: Tensor | None = None) -> Prediction:
+        """The prediction with this clean data, its noise read off x; needs at.sigma > 0."""
+        at = at.like(x)
+        return Prediction.of((x, x0), (0.0, 1.0), (1 / at.sigma, -at.alpha / at.sigma), variance)
 
     @staticmethod
-    def from_eps(
-        eps: Tensor | Sequence[Tensor],
-        x: Tensor,
-        at: Level,
-        weights: Sequence[float] = (1.0,),
-        variance: Tensor | None = None,
-    ) -> Prediction:
-        """With this noise, a sum if there are several, and the clean data read off x; needs at.alpha > 0."""
-        at, several = at.like(x), (eps,) if isinstance(eps, Tensor) else eps
-        left = (-at.sigma / at.alpha * w for w in weights)
-        return Prediction.of((x, *several), (1 / at.alpha, *left), (0.0, *weights), variance)
+    def from_eps(eps: Tensor, x: Tensor, at: Level, variance: Tensor | None = None) -> Prediction:
+        """The prediction with this noise, its clean data read off x; needs at.alpha > 0."""
+        at = at.like(x)
+        return Prediction.of((x, eps), (1 / at.alpha, -at.sigma / at.alpha), (0.0, 1.0), variance)
 
 
 def combine(tensors: Sequence[Tensor], weights: Sequence[Scalar]) -> Tensor:

@@ -155,7 +155,9 @@ def test_samples_are_images():
 
 @pytest.mark.parametrize("schedule", ["sigmoid", "cosine", "linear"])
 @pytest.mark.parametrize(
-    "sampler", [Heun(), DPM2(), Euler(), DPMSolver(), UniPC(), KarrasVE(), SinglestepDPM()], ids=repr
+    "sampler",
+    [Heun(), DPM2(), Euler(), DPMSolver(), UniPC(), UniPC(3, predict="v"), KarrasVE(), SinglestepDPM()],
+    ids=repr,
 )
 def test_every_sampler_is_as_good_as_ddim_on_the_default_grid(sampler, schedule):
     """From pure noise at t = 1, where the first step is the longest: no method may blow up there."""

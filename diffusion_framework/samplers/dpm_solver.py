@@ -7,11 +7,11 @@ from typing import Literal
 from torch import Tensor
 
 from ..denoiser import Denoiser
-from ..level import Level, Noise, Prediction, move
+from ..level import Level, Noise, combine, move
 from .base import Sampler
-from .quadrature import mean_weights
+from .quadrature import eps_factors, x0_factors
 
-History = tuple[tuple[float, Tensor], ...]  # (log-SNR, prediction), newest first
+History = tuple[tuple[Level, Tensor], ...]  # predictions, newest first
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,12 @@ class DPMSolver(Sampler[History]):
     factor of 2 and is of second order. The first steps have lower order.
 
     Args:
-        order: Number of predictions, 1 (DDIM) to 3; the step to sigma = 0 takes one.
+        order: Number of predictions, 1 (DDIM) to 3.
         predict: Average the clean data ('x0', DPM-Solver++) or the noise ('eps', DPM-Solver).
-        eta: Share of fresh noise, 0 (the ODE) to 1 (the reverse SDE); above 0 with predict='x0' only.
-        weights: 'exact', or 'midpoint' as published for order 2: the polynomial's value in the middle of the step.
+        eta: Share of fresh noise, 0 (the ODE) to 1 (the reverse SDE). With predict='eps' long steps add far too much
+            of it (Lu et al. 2022b advise x0).
+        weights: 'exact', or 'midpoint' as published for order 2: the polynomial's value in the middle of the step, and
+            a step to sigma = 0 by the last prediction alone.
     """
 
     order: int = 2
@@ -38,8 +40,8 @@ class DPMSolver(Sampler[History]):
         known = self.predict in ("x0", "eps") and self.weights in ("exact", "midpoint")
         if not known or self.order not in (1, 2, 3) or (self.order == 3 and self.weights == "midpoint"):
             raise ValueError(f"needs order 1 to 3 (2 with midpoint weights), predict x0 or eps; got {self}")
-        if not 0 <= self.eta <= 1 or (self.eta and self.predict == "eps"):
-            raise ValueError(f"eta must lie in [0, 1], above 0 with predict='x0' only; got {self}")
+        if not 0 <= self.eta <= 1:
+            raise ValueError(f"eta must lie in [0, 1], from the ODE to the reverse SDE; got {self.eta}")
 
     def init(self, steps: int) -> History:
         return ()
@@ -48,14 +50,19 @@ class DPMSolver(Sampler[History]):
         self, denoise: Denoiser, x: Tensor, now: Level, to: Level, state: History, noise: Noise
     ) -> tuple[Tensor, History]:
         prediction = denoise(x, now)
+        if now.alpha == 0:  # log-SNR is infinite: no polynomial goes through there
+            tau = to.sigma * math.sqrt(self.eta)
+            return move(prediction, to, tau, noise(x) if tau else None), ()
         value = prediction.x0 if self.predict == "x0" else prediction.eps
-        history = ((now.log_snr, value), *state)[: self.order]
-        h = (to.log_snr - now.log_snr) / 2  # in ln(alpha / sigma)
-        tau = to.sigma * math.sqrt(-math.expm1(-2 * self.eta * h)) if self.eta else 0.0
-        if len(history) > 1 and math.isfinite(h):
-            z = 0.0 if self.weights == "midpoint" else (1 + self.eta) * h if self.predict == "x0" else -h
-            weights = mean_weights(tuple((node - now.log_snr) / (2 * h) for node, _ in history), z)
-            mean_of = Prediction.from_x0 if self.predict == "x0" else Prediction.from_eps
-            prediction = mean_of([past for _, past in history], x, now, weights)
-        kept = history[: self.order - 1] if math.isfinite(now.log_snr) else ()  # no polynomial goes through infinity
-        return move(prediction, to, tau, noise(x) if tau else None), kept
+        history = ((now, value), *state)[: self.order]
+        levels, values = zip(*history, strict=True)
+        eta = 0.0 if to.is_end else self.eta
+        factors = (x0_factors if self.predict == "x0" else eps_factors)(
+            levels, now, to, eta, self.weights == "midpoint"
+        )
+        x = combine((x, *values), factors)
+        if eta:
+            h = (to.log_snr - now.log_snr) / 2  # in ln(alpha / sigma)
+            growth = -math.expm1(-2 * eta * h) if self.predict == "x0" else eta * math.expm1(2 * h)
+            x.add_(noise(x), alpha=to.sigma * math.sqrt(growth))
+        return x, history[: self.order - 1]

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..denoiser import Denoiser
-from ..level import Level, Noise, Prediction, move
+from ..level import Level, Noise, combine, move
 from .base import Sampler
+from .quadrature import sigma_factors
 
 
 @dataclass(frozen=True)
@@ -25,5 +26,4 @@ class Heun(Sampler[None]):
         there = move(here, to)
         if to.log_snr - now.log_snr > 2 * math.log(10):
             return there, None
-        mean = Prediction.from_eps((here.eps, denoise(there, to).eps), x, now, weights=(0.5, 0.5))
-        return move(mean, to), None
+        return combine((x, here.eps, denoise(there, to).eps), sigma_factors((now, to), now, to)), None

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..denoiser import Denoiser
-from ..level import Level, Noise, Prediction, move
+from ..level import Level, Noise, combine, move
 from .base import Sampler
-from .quadrature import mean_weights
+from .quadrature import sigma_factors
 
-History = tuple[tuple[float, Tensor], ...]  # (sigma / alpha, noise), newest first
+History = tuple[tuple[Level, Tensor], ...]  # noise, newest first
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,6 @@ class LMS(Sampler[History]):
         prediction = denoise(x, now)
         if now.alpha == 0:  # sigma / alpha is infinite: no polynomial goes through there
             return move(prediction, to), ()
-        start, end = now.sigma / now.alpha, to.sigma / to.alpha
-        history = ((start, prediction.eps), *state)[: self.order]
-        weights = mean_weights(tuple((node - start) / (end - start) for node, _ in history))
-        mean = Prediction.from_eps([eps for _, eps in history], x, now, weights)
-        return move(mean, to), history[: self.order - 1]
+        history = ((now, prediction.eps), *state)[: self.order]
+        levels, eps = zip(*history, strict=True)
+        return combine((x, *eps), sigma_factors(levels, now, to)), history[: self.order - 1]

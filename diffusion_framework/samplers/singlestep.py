@@ -7,9 +7,9 @@ from typing import Literal
 from torch import Tensor
 
 from ..denoiser import Denoiser
-from ..level import Level, Noise, Prediction, move
+from ..level import Level, Noise, Prediction, combine, move
 from .base import Sampler
-from .quadrature import mean_weights
+from .quadrature import eps_factors, x0_factors
 
 
 @dataclass(frozen=True)
@@ -34,22 +34,21 @@ class SinglestepDPM(Sampler[None]):
     def step(
         self, denoise: Denoiser, x: Tensor, now: Level, to: Level, state: None, noise: Noise
     ) -> tuple[Tensor, None]:
-        first = denoise(x, now)
         span = to.log_snr - now.log_snr
-        values = [(0.0, first)]
-        for stage in range(1, self.order if math.isfinite(span) else 1):
-            part = stage / self.order
-            at = denoise.schedule.at_log_snr(now.log_snr + part * span)
-            values = [values[0], (part, denoise(self._reach(x, now, at, values, part * span / 2, part), at))]
-        return self._reach(x, now, to, values, span / 2, 1.0), None
+        first = denoise(x, now)
+        if not math.isfinite(span):
+            return move(first, to), None
+        history = [(now, self._value(first))]
+        for stage in range(1, self.order):
+            at = denoise.schedule.at_log_snr(now.log_snr + stage / self.order * span)
+            latest = denoise(self._advance(x, now, at, history), at)
+            history = [history[0], (at, self._value(latest))]
+        return self._advance(x, now, to, history), None
 
-    def _reach(
-        self, x: Tensor, now: Level, at: Level, values: list[tuple[float, Prediction]], h: float, part: float
-    ) -> Tensor:
-        """x at the level `part` of the step away, by the line through the predictions; h in ln(alpha / sigma)."""
-        if len(values) == 1:
-            return move(values[0][1], at)
-        weights = mean_weights(tuple(node / part for node, _ in values), h if self.predict == "x0" else -h)
-        if self.predict == "x0":
-            return move(Prediction.from_x0([p.x0 for _, p in values], x, now, weights), at)
-        return move(Prediction.from_eps([p.eps for _, p in values], x, now, weights), at)
+    def _value(self, prediction: Prediction) -> Tensor:
+        return prediction.x0 if self.predict == "x0" else prediction.eps
+
+    def _advance(self, x: Tensor, now: Level, to: Level, history: list[tuple[Level, Tensor]]) -> Tensor:
+        """x at a level further on, by the line through the predictions."""
+        levels, values = zip(*history, strict=True)
+        return combine((x, *values), (x0_factors if self.predict == "x0" else eps_factors)(levels, now, to))

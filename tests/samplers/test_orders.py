@@ -12,12 +12,14 @@ from diffusion_framework import (
     DDIM,
     DDPM,
     DPM2,
+    EDM,
     LCM,
     LMS,
     Churn,
     Cosine,
     DPMSolver,
     Euler,
+    Flow,
     Heun,
     KarrasVE,
     Langevin,
@@ -42,6 +44,8 @@ ORDERS = [
     (DPMSolver(2, "eps", weights="midpoint"), 2),
     *[(UniPC(order, variant), order + 1) for order in (1, 2, 3) for variant in ("bh1", "bh2")],
     *[(UniPC(order, variant, corrector=False), order) for order in (2, 3) for variant in ("bh1", "bh2")],
+    *[(UniPC(order, predict="v"), order + 1) for order in (1, 2, 3)],
+    *[(UniPC(order, corrector=False, predict="v", sigma_data=1.0), order) for order in (1, 2, 3)],
     (Churn(LMS(3), s_churn=0.0), 3),
     *[(SinglestepDPM(order, predict), order) for order in (1, 2, 3) for predict in ("x0", "eps")],
 ]
@@ -97,20 +101,43 @@ def test_all_reach_the_exact_end_of_gaussian_data(sampler, order):
     assert error < (0.05 if order == 1 else 0.01)
 
 
-@pytest.mark.parametrize("order", [1, 2, 3])
-def test_the_stochastic_solver_keeps_mean_and_variance(order):
+@pytest.mark.parametrize(("order", "predict"), [(1, "x0"), (2, "x0"), (3, "x0"), (2, "eps"), (3, "eps")])
+def test_the_stochastic_solver_keeps_mean_and_variance(order, predict):
     oracle = GaussianOracle(mean=0.4, std=0.3)
-    grid = even_grid(oracle.schedule, -8.0, 10.0, 150)
+    grid = even_grid(oracle.schedule, -8.0, 10.0, 150 if predict == "x0" else 600)
     mean, std = oracle.marginal(grid[0][0])
     count = 100_000
-    x = end(DPMSolver(order, eta=1.0), oracle, mean + std * torch.randn(count, dtype=torch.float64), grid)
+    x = end(DPMSolver(order, predict, eta=1.0), oracle, mean + std * torch.randn(count, dtype=torch.float64), grid)
     mean, std = oracle.marginal(grid[-1][1])
     bias = 0.04 if order == 1 else 0.004  # of the method, beside five standard errors
     assert x.mean().item() == pytest.approx(mean, abs=5 * std / math.sqrt(count) + bias * std)
     assert x.std().item() == pytest.approx(std, rel=5 / math.sqrt(2 * count) + bias)
 
 
-STATEFUL = [DDIM(0.5), DDPM(), LMS(4), DPMSolver(3), DPMSolver(2, eta=0.5), Heun(), UniPC(3), KarrasVE(), Langevin()]
+@pytest.mark.parametrize("schedule", [Sigmoid(), Flow(), EDM()], ids=repr)
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_the_velocity_solves_gaussian_data_of_the_stated_width_in_any_number_of_steps(schedule, steps):
+    """From pure noise (alpha = 0, where the schedule has it) to clean data, exactly."""
+    oracle = GaussianOracle(mean=0.0, std=0.3, schedule=schedule)
+    times = [1 - i / steps for i in range(steps + 1)]
+    grid = [(schedule.at(a), schedule.at(b) if b else schedule.clean) for a, b in itertools.pairwise(times)]
+    x = torch.randn(20, dtype=torch.float64) * oracle.marginal(grid[0][0])[1]
+    expected = oracle.flow(x, grid[0][0], grid[-1][1])
+    torch.testing.assert_close(end(UniPC(3, predict="v", sigma_data=0.3), oracle, x, grid), expected)
+
+
+STATEFUL = [
+    UniPC(3, predict="v"),
+    DDIM(0.5),
+    DDPM(),
+    LMS(4),
+    DPMSolver(3),
+    DPMSolver(2, eta=0.5),
+    Heun(),
+    UniPC(3),
+    KarrasVE(),
+    Langevin(),
+]
 
 
 @pytest.mark.parametrize("sampler", STATEFUL, ids=repr)
@@ -148,7 +175,8 @@ def test_multistep_methods_step_exactly_to_the_end(sampler):
         lambda: DPMSolver(4),
         lambda: DPMSolver(3, weights="midpoint"),
         lambda: DPMSolver(eta=2.0),
-        lambda: DPMSolver(predict="eps", eta=0.5),
+        lambda: UniPC(predict="eps"),
+        lambda: UniPC(sigma_data=0.0),
         lambda: UniPC(4),
         lambda: SinglestepDPM(4),
         lambda: UniPC(variant="bh3"),
