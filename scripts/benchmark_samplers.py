@@ -84,7 +84,7 @@ from diffusion_framework.noise import generator_noise
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-GRIDS = ("time", "log-SNR", "log-SNR to 1e-4", "Karras", "optimal", "optimal to 1e-4")
+GRIDS = ("time", "log-SNR", "log-SNR to 1e-4", "Karras", "optimal")
 LAST_TIME = 1e-3  # where the last step starts, unless the grid's name says 1e-4
 SCHEDULES: dict[str, tuple[NoiseSchedule, float]] = {  # and the time to start from, where there is some signal
     "LinearBeta": (LinearBeta(), 1.0),
@@ -102,6 +102,7 @@ OURS: list[tuple[str, Sampler, int, int]] = [  # name, sampler, network calls a 
     *((f"DPM-Solver++ {order}", DPMSolver(order), 1, order) for order in (2, 3)),
     *((f"DPM-Solver {order}", DPMSolver(order, "eps"), 1, order) for order in (2, 3)),
     *((f"UniPC {order}", UniPC(order), 1, order + 1) for order in (1, 2, 3)),
+    *((f"UniPC {order} of v", UniPC(order, predict="v"), 1, order + 1) for order in (1, 2, 3)),
     *((f"Singlestep++ {order}", SinglestepDPM(order), order, 0) for order in (2, 3)),
     *((f"Singlestep {order}", SinglestepDPM(order, "eps"), order, 0) for order in (2, 3)),
 ]

@@ -15,7 +15,7 @@ from .times import check_steps
 
 
 def optimal_log_snrs(
-    schedule: NoiseSchedule, steps: int, order: int = 2, strength: float = 1.0, last_time: float = 1e-3
+    schedule: NoiseSchedule, steps: int, order: int = 3, strength: float = 1.0, last_time: float = 1e-3
 ) -> list[float]:
     """`steps` log-SNRs that minimise `error_bound` for a solver, between two times of the schedule, and +inf.
 
@@ -24,7 +24,8 @@ def optimal_log_snrs(
     Args:
         schedule: Gives log-SNR at the two times.
         steps: Number of steps, at least 1; the last is the one to the clean end.
-        order: Of the multistep solver that predicts clean data, 1 (DDIM) to 4.
+        order: Of the multistep solver that predicts clean data, 1 (DDIM) to 4; a corrector counts as one more. Solvers
+            of other orders, and those that predict noise or velocity, do well with 3.
         strength: Time to start from, in (0, 1], where the schedule has some signal.
         last_time: Time at which the last step starts, below strength and where the schedule has some noise.
 
