@@ -12,10 +12,6 @@ from diffusion_framework import NoiseSchedule, Prediction, Sigmoid
 from diffusion_framework.level import Level
 
 
-def _prediction(x: Tensor, x0: Tensor, at: Level) -> Prediction:
-    return Prediction(x0, (x - at.alpha * x0) / at.sigma)
-
-
 @dataclass
 class GaussianOracle:
     """Data N(mean, std²) in every dimension; std = 0 is a single point."""
@@ -25,9 +21,10 @@ class GaussianOracle:
     schedule: NoiseSchedule = field(default_factory=Sigmoid)
 
     def __call__(self, x: Tensor, at: Level) -> Prediction:
+        at = at.like(x)
         variance = at.alpha**2 * self.std**2 + at.sigma**2
         x0 = self.mean + at.alpha * self.std**2 / variance * (x - at.alpha * self.mean)
-        return _prediction(x, x0, at)
+        return Prediction.from_x0(x0, x, at)
 
     def marginal(self, at: Level) -> tuple[float, float]:
         """Mean and standard deviation of x at this level."""
@@ -50,11 +47,12 @@ class MixtureOracle:
 
     def __call__(self, x: Tensor, at: Level) -> Prediction:
         means, stds, weights = (torch.tensor(v, dtype=x.dtype) for v in (self.means, self.stds, self.weights))
+        level, at = at, at.like(x[..., None])
         variances = at.alpha**2 * stds**2 + at.sigma**2
         off = x[..., None] - at.alpha * means
         share = torch.softmax(weights.log() - 0.5 * variances.log() - 0.5 * off**2 / variances, dim=-1)
         x0 = (share * (means + at.alpha * stds**2 / variances * off)).sum(-1)
-        return _prediction(x, x0, at)
+        return Prediction.from_x0(x0, x, level)
 
     def cdf(self, x: Tensor) -> Tensor:
         """Distribution function of the clean data."""

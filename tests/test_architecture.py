@@ -125,7 +125,7 @@ def _required(field) -> bool:
 
 def test_samplers_are_short():
     for path in (PACKAGE / "samplers").glob("*.py"):
-        if path.name not in ("__init__.py", "base.py"):
+        if path.name not in ("__init__.py", "base.py", "controlled.py"):  # what samplers derive from
             assert len(path.read_text().splitlines()) <= 90, path
 
 

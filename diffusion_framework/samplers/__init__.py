@@ -12,6 +12,7 @@ from .heun import Heun
 from .langevin import Langevin, ReverseDiffusion
 from .lcm import LCM
 from .lms import LMS
+from .rk45 import RK45
 from .singlestep import SinglestepDPM
 from .unipc import UniPC
 
@@ -21,6 +22,7 @@ __all__ = [
     "DPM2",
     "LCM",
     "LMS",
+    "RK45",
     "Adaptive",
     "Churn",
     "DPMSolver",

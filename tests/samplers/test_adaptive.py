@@ -1,38 +1,48 @@
+import math
+
 import pytest
 import torch
-from oracles import MixtureOracle
+from oracles import GaussianOracle, MixtureOracle
+from scipy.integrate import solve_ivp
 from test_orders import even_grid, exact_flow
 
-from diffusion_framework import Adaptive, Level, Prediction, Sigmoid, trajectory
+from diffusion_framework import EDM, RK45, Adaptive, Flow, Sigmoid, SquaredCosBeta, trajectory
 from diffusion_framework.noise import generator_noise
+
+KINDS = [Adaptive(order=2), Adaptive(order=3), RK45()]
+
+
+def with_tolerance(sampler, tolerance):
+    return type(sampler)(**{**vars(sampler), "rtol": tolerance, "atol": tolerance})
 
 
 class Counting:
+    """An oracle that counts its calls."""
+
     def __init__(self, oracle):
         self.oracle, self.schedule, self.calls = oracle, oracle.schedule, 0
 
     def __call__(self, x, at):
         self.calls += 1
-        if not isinstance(at.sigma, torch.Tensor):
-            return self.oracle(x, at)
-        levels = zip(at.t.tolist(), at.alpha.tolist(), at.sigma.tolist(), at.log_snr.tolist(), strict=True)
-        rows = [self.oracle(row, Level(*level)) for row, level in zip(x, levels, strict=True)]
-        return Prediction(torch.stack([row.x0 for row in rows]), torch.stack([row.eps for row in rows]))
+        return self.oracle(x, at)
 
 
-def run(sampler, x, first=-5.0, last=6.0):
-    oracle = Counting(MixtureOracle(stds=(0.4, 0.3)))
-    grid = even_grid(oracle.schedule, first, last, 1)
-    end = list(trajectory(sampler, oracle, x, grid, generator_noise()))[-1].x
-    return end, oracle.calls, exact_flow(oracle.oracle, x.flatten(), grid[0][0], grid[-1][1]).reshape(x.shape)
+ORACLE = MixtureOracle(stds=(0.4, 0.3))
+GRID = even_grid(ORACLE.schedule, -5.0, 6.0, 1)
 
 
-@pytest.mark.parametrize("order", [2, 3])
-def test_the_error_follows_the_tolerance(order):
+def run(sampler, x):
+    counting = Counting(ORACLE)
+    return list(trajectory(sampler, counting, x, GRID, generator_noise()))[-1].x, counting.calls
+
+
+@pytest.mark.parametrize("sampler", KINDS, ids=repr)
+def test_the_error_follows_the_tolerance(sampler):
     x = torch.randn(20, 1, dtype=torch.float64)
+    exact = exact_flow(ORACLE, x.flatten(), *GRID[0]).reshape(x.shape)
     errors, calls = [], []
     for tolerance in (1e-2, 1e-4, 1e-6):
-        end, count, exact = run(Adaptive(order, rtol=tolerance, atol=tolerance), x)
+        end, count = run(with_tolerance(sampler, tolerance), x)
         errors.append((end - exact).abs().max().item())
         calls.append(count)
         assert errors[-1] < 20 * tolerance
@@ -40,31 +50,70 @@ def test_the_error_follows_the_tolerance(order):
     assert calls[0] < calls[1] < calls[2]
 
 
-def test_the_higher_order_needs_fewer_calls_for_a_small_error():
+def test_a_higher_order_needs_fewer_calls_for_a_small_error():
     x = torch.randn(20, 1, dtype=torch.float64)
-    _, second, _ = run(Adaptive(2, rtol=1e-6, atol=1e-6), x)
-    _, third, _ = run(Adaptive(3, rtol=1e-6, atol=1e-6), x)
+    second, third, fifth = (run(with_tolerance(sampler, 1e-6), x)[1] for sampler in KINDS)
     assert third < second / 2
+    assert fifth < third / 2
 
 
-def test_a_sample_does_not_depend_on_its_batch_mates():
-    x = torch.randn(6, 4, dtype=torch.float64)
-    together, _, _ = run(Adaptive(), x)
-    alone = torch.cat([run(Adaptive(), row[None])[0] for row in x])
-    torch.testing.assert_close(together, alone, rtol=1e-12, atol=1e-12)
+def test_rk45_ends_where_another_library_does_for_as_many_calls():
+    """Sample by sample, in the variables of the paper: x / alpha over sigma / alpha."""
+    x = torch.randn(4, 16, dtype=torch.float64)
+    oracle = MixtureOracle()
+    now, to = Sigmoid().at(0.9), Sigmoid().at(0.01)
+    counting = Counting(oracle)
+    ends, _ = RK45(rtol=1e-9, atol=1e-9).step(counting, x, now, to, None, generator_noise())
+    exact = torch.stack([exact_flow(oracle, row, now, to) for row in x])
+    assert (ends - exact).abs().max() < 1e-7
+
+    def slope(s, scaled):
+        at = oracle.schedule.at_log_snr(-2 * math.log(s))
+        return oracle(torch.from_numpy(scaled) * at.alpha, at).eps.numpy()
+
+    span = (now.sigma / now.alpha, to.sigma / to.alpha)
+    theirs = [solve_ivp(slope, span, (row / now.alpha).numpy(), rtol=1e-9, atol=1e-9).nfev for row in x]
+    assert counting.calls < max(theirs)
 
 
-def test_it_steps_to_the_clean_end_and_gives_up_when_told():
+@pytest.mark.parametrize("sampler", [Adaptive(rtol=1e-4, atol=1e-5), RK45(rtol=1e-5, atol=1e-5)], ids=repr)
+@pytest.mark.parametrize("schedule", [Sigmoid(), EDM(), Flow(), SquaredCosBeta(zero_terminal_snr=True)], ids=repr)
+def test_one_step_of_a_grid_leads_from_one_end_of_every_schedule_to_the_other(sampler, schedule):
+    """From t = 1, where some have no signal at all, to the clean end, which some only have beyond t = 0."""
+    oracle = GaussianOracle(schedule=schedule)
+    grid = [(schedule.at(1.0), schedule.clean)]
+    mean, std = oracle.marginal(grid[0][0])
+    x = mean + std * torch.randn(3, 50, dtype=torch.float64)
+    end = list(trajectory(sampler, Counting(oracle), x, grid, generator_noise()))[-1].x
+    assert (end - oracle.flow(x, *grid[0])).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize("sampler", KINDS, ids=repr)
+def test_a_sample_does_not_depend_on_its_batch_mates(sampler):
+    x = torch.randn(11, 5, dtype=torch.float64)
+    together, _ = run(sampler, x)
+    assert torch.equal(together, torch.cat([run(sampler, row[None])[0] for row in x]))
+    assert torch.equal(together[3:7], run(sampler, x[3:7])[0])
+
+
+@pytest.mark.parametrize("sampler", KINDS, ids=repr)
+def test_it_gives_up_when_told_and_at_once_where_the_network_fails(sampler):
     oracle = Counting(MixtureOracle())
-    grid = [(Sigmoid().at(0.99), Sigmoid().at(0.001)), (Sigmoid().at(0.001), Sigmoid().at(0.0))]
-    x = torch.randn(50, 1, dtype=torch.float64)
-    end = list(trajectory(Adaptive(), oracle, x, grid, generator_noise()))[-1].x
-    assert end.abs().max() < 2
-    with pytest.raises(ValueError, match="no end after max_calls=6 network calls"):
-        list(trajectory(Adaptive(max_calls=6), oracle, x, grid, generator_noise()))
+    grid = [(Sigmoid().at(0.99), Sigmoid().at(0.001))]
+    x = torch.randn(5, 1, dtype=torch.float64)
+    steps = type(sampler)(**{**vars(sampler), "max_steps": 3})
+    with pytest.raises(ValueError, match="no end after max_steps=3"):
+        list(trajectory(steps, oracle, x, grid, generator_noise()))
+    calls = oracle.calls
+    x[2] = math.nan
+    with pytest.raises(FloatingPointError, match="NaN or infinity"):
+        list(trajectory(sampler, oracle, x, grid, generator_noise()))
+    assert oracle.calls - calls <= 7
 
 
-@pytest.mark.parametrize("make", [lambda: Adaptive(order=1), lambda: Adaptive(rtol=0.0), lambda: Adaptive(first=-1.0)])
+@pytest.mark.parametrize(
+    "make", [lambda: Adaptive(order=1), lambda: Adaptive(rtol=0.0), lambda: RK45(first=-1.0), lambda: RK45(end=0.0)]
+)
 def test_bad_options(make):
     with pytest.raises(ValueError, match="got"):
         make()
