@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import torch
 from jsonargparse import ArgumentParser
@@ -115,6 +115,7 @@ def sample(argv: Sequence[str]) -> None:
                 sampler=sampler,
                 grid=grid,
                 seed=image_seeds(args.seed, indices),
+                clip_denoised=args.clip_denoised,
                 progress=args.progress,
                 **{key: value[indices.start : indices.stop] for key, value in labels.items()},
             ).cpu()
@@ -141,6 +142,12 @@ def sample_parser() -> OneLineParser:
         "--spacing", choices=["time", "log_snr", "optimal"], default="time", help="Where they are even."
     )
     parser.add_argument("--seed", type=int, default=0, help="Image i is the same for the same seed.")
+    parser.add_argument(
+        "--clip_denoised",
+        type=bool | Literal["dynamic"],
+        default=True,
+        help="Keep estimates of the images in range: true, false, or dynamic (thresholding).",
+    )
     parser.add_argument("--labels", type=list[int] | None, default=None, help="Classes to take in turn: '[3,5]'.")
     parser.add_argument("--weights", choices=["ema", "model"], default="ema", help="Averaged weights, or the last.")
     parser.add_argument("--output", type=str, default="samples", help="Folder of the images and their grid.")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -22,16 +24,66 @@ class Denoiser(Protocol):
     def __call__(self, x: Tensor, at: Level) -> Prediction: ...
 
 
-class Clipped:
-    """A denoiser whose clean data stays in [-1, 1]; the noise is read off again so that both still make up x."""
+class Mapped:
+    """A denoiser whose clean data goes through a function; the noise is read off again so that both still make up x.
 
-    def __init__(self, denoise: Denoiser) -> None:
-        self.denoise = denoise
+    Args:
+        denoise: Any denoiser.
+        change: From clean data [batch, ...] to clean data, such as `Clip()` or `Threshold()`.
+    """
+
+    def __init__(self, denoise: Denoiser, change: Callable[[Tensor], Tensor]) -> None:
+        self.denoise, self.change = denoise, change
         self.schedule = denoise.schedule
 
     def __call__(self, x: Tensor, at: Level) -> Prediction:
         prediction = self.denoise(x, at)
-        return Prediction.from_x0(prediction.x0.clamp(-1, 1), x, at, prediction.variance)
+        return Prediction.from_x0(self.change(prediction.x0), x, at, prediction.variance)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Cuts clean data off at -limit and limit, which is above 0."""
+
+    limit: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.limit > 0:
+            raise ValueError(f"Clip needs a limit above 0; got {self.limit}")
+
+    def __call__(self, x0: Tensor) -> Tensor:
+        return x0.clamp(-self.limit, self.limit)
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """Dynamic thresholding: each sample is clipped at a percentile of its sizes, and divided by it, if that is above 1.
+
+    It keeps strongly guided samples from saturating (Saharia et al. 2022, sec. 2.3).
+
+    Args:
+        ratio: Share of the sizes below the percentile, in [0, 1].
+        maximum: The percentile is taken as this at most; at least 1.
+
+    Raises:
+        ValueError: an option out of range.
+    """
+
+    ratio: float = 0.995
+    maximum: float = math.inf
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.ratio <= 1 <= self.maximum):
+            raise ValueError(f"Threshold needs a ratio in [0, 1] and a maximum of at least 1; got {self}")
+
+    def __call__(self, x0: Tensor) -> Tensor:
+        sizes = x0.abs().flatten(1)
+        below, part = divmod(self.ratio * (sizes.shape[1] - 1), 1)
+        # much faster than torch.quantile, and without its limit
+        top = sizes.topk(sizes.shape[1] - int(below), dim=1).values
+        limit = torch.lerp(top[:, -1:], top[:, -2:-1], part) if part else top[:, -1:]
+        limit = limit.clamp(1.0, self.maximum).reshape(-1, *(1,) * (x0.ndim - 1))
+        return x0.clamp(-limit, limit) / limit
 
 
 class NetworkDenoiser:

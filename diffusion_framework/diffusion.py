@@ -1,7 +1,7 @@
 """`GaussianDiffusion`: a network, a schedule, an objective and a loss as one module to train and to sample from."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from . import objectives, schedules
 from .checkpoint import Checkpoint
 from .config import Configurable, from_config
-from .denoiser import Clipped, Denoiser, NetworkDenoiser, feeds_back
+from .denoiser import Clip, Denoiser, Mapped, NetworkDenoiser, Threshold, feeds_back
 from .grids import (
     Grid,
     grid_of_log_snrs,
@@ -29,6 +29,8 @@ from .noise import generator_noise, mix, per_sample_noise
 from .objectives import Objective
 from .samplers import DDIM, DDPM, Sampler, Snapshot, trajectory
 from .schedules import NoiseSchedule, Scaled
+
+KeepInRange = bool | Literal["dynamic"] | Callable[[Tensor], Tensor]
 
 
 class GaussianDiffusion(Configurable, nn.Module):
@@ -200,7 +202,7 @@ class GaussianDiffusion(Configurable, nn.Module):
         steps: int | str | None = None,
         grid: Grid | None = None,
         seed: int | Sequence[int] | None = None,
-        clip_denoised: bool = True,
+        clip_denoised: KeepInRange = True,
         progress: bool = True,
         **condition: Any,
     ) -> Float[Tensor, "batch *shape"]:
@@ -213,7 +215,8 @@ class GaussianDiffusion(Configurable, nn.Module):
             grid: Other levels to walk, in place of steps (see `grid` and `diffusion_framework.grids`).
             seed: Of the noise. With a number, image i is the same for every batch_size (up to rounding in the
                 network); a sequence gives each image a seed of its own; None draws from torch's default generator.
-            clip_denoised: Keep each estimate of the clean images in range.
+            clip_denoised: How each estimate of the clean images, in [-1, 1], is kept in range: cut off there (True), by
+                dynamic thresholding ('dynamic'), by a function of yours, or not at all (False).
             progress: Show a progress bar.
             condition: Passed on to the network (labels=...).
 
@@ -222,7 +225,7 @@ class GaussianDiffusion(Configurable, nn.Module):
 
         Raises:
             ValueError: fewer than one image or step, or seeds that are not one an image.
-            FloatingPointError: the network gave NaN or infinity.
+            FloatingPointError: the network gave NaN or infinity; names the step where it first did.
         """
         snapshots = self.snapshots(
             batch_size,
@@ -236,8 +239,6 @@ class GaussianDiffusion(Configurable, nn.Module):
         )
         for snapshot in snapshots:
             last = snapshot
-        if not torch.isfinite(last.x).all():
-            raise FloatingPointError("the network gave NaN or infinity while sampling; was its training stable?")
         return self.to_images(last.x)
 
     @torch.no_grad()
@@ -249,7 +250,7 @@ class GaussianDiffusion(Configurable, nn.Module):
         steps: int | str | None = None,
         grid: Grid | None = None,
         seed: int | Sequence[int] | None = None,
-        clip_denoised: bool = True,
+        clip_denoised: KeepInRange = True,
         progress: bool = True,
         **condition: Any,
     ) -> Iterator[Snapshot]:
@@ -273,15 +274,13 @@ class GaussianDiffusion(Configurable, nn.Module):
         else:
             seeds = image_seeds(seed, range(batch_size)) if isinstance(seed, int) else seed
             noise = per_sample_noise(seeds, self.device)
-        denoise: Denoiser = self.denoiser(**condition)
-        if clip_denoised:
-            denoise = Clipped(denoise)
+        denoise = _bounded(self.denoiser(**condition), clip_denoised)
         x = noise(torch.empty(batch_size, *self.sample_shape, device=self.device)) * grid[0][0].sigma
         training = [module for module in self.modules() if module.training]
         self.eval()
         try:
             walk = trajectory(sampler or self.sampler, denoise, x, grid, noise)
-            yield from tqdm(walk, total=len(grid), desc="sampling", disable=not progress)
+            yield from _checked(tqdm(walk, total=len(grid), desc="sampling", disable=not progress))
         finally:
             for module in training:
                 module.training = True
@@ -323,6 +322,35 @@ class GaussianDiffusion(Configurable, nn.Module):
 def image_seeds(seed: int, indices: Sequence[int]) -> list[int]:
     """The seeds of images number `indices` among those that `sample(seed=seed)` makes."""
     return [mix(seed, index) for index in indices]
+
+
+def _bounded(denoise: Denoiser, how: KeepInRange) -> Denoiser:
+    """The denoiser with its clean data kept in range; see `sample`."""
+    if how is False:
+        return denoise
+    change = {True: Clip(), "dynamic": Threshold()}.get(how, how) if isinstance(how, bool | str) else how
+    if not callable(change):
+        raise ValueError(f"clip_denoised must be True, False, 'dynamic' or a function of the clean data; got {how!r}")
+    return Mapped(denoise, change)
+
+
+def _checked(walk: Iterable[Snapshot]) -> Iterator[Snapshot]:
+    """The same snapshots, and FloatingPointError for one that is not finite: at the end, where asking would wait."""
+    times: list[float] = []
+    finite: list[Tensor] = []
+    for snapshot in walk:
+        times.append(snapshot.now.t)
+        finite.append(torch.isfinite(snapshot.x).all())
+        if snapshot.x.device.type == "cpu" and not finite[-1]:
+            break
+        yield snapshot
+    good = torch.stack(finite).tolist()
+    if not all(good):
+        first = good.index(False)
+        raise FloatingPointError(
+            f"the network gave NaN or infinity in step {first + 1} of sampling, at time {times[first]:.3g}; take an "
+            "earlier checkpoint if its training diverged, or sample in float32 if it overflowed"
+        )
 
 
 def _named(value: Any, by_name: Mapping[str, type], keyword: str, options: Mapping[str, Any]) -> Any:

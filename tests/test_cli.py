@@ -180,8 +180,10 @@ def test_sampling_uses_the_runs_own_sampler_unless_told(digits_run, tmp_path, mo
     original = GaussianDiffusion.sample
     monkeypatch.setattr(GaussianDiffusion, "sample", lambda self, *a, **k: seen.append(k) or original(self, *a, **k))
     sample(digits_run, "--num_samples=1", f"--output={tmp_path / 'a'}")
-    sample(digits_run, "--num_samples=1", "--sampler=DDPM", "--sampler.variance=large", f"--output={tmp_path / 'b'}")
+    words = ["--sampler=DDPM", "--sampler.variance=large", "--clip_denoised=dynamic"]
+    sample(digits_run, "--num_samples=1", *words, f"--output={tmp_path / 'b'}")
     assert [repr(k["sampler"]) for k in seen] == ["None", "DDPM(variance='large')"]
+    assert [k["clip_denoised"] for k in seen] == [True, "dynamic"]
 
 
 def test_a_copied_checkpoint_does_no_harm(digits_run, tmp_path):

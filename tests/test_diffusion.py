@@ -1,4 +1,5 @@
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +13,8 @@ from diffusion_framework import (
     DDPM,
     DPM2,
     LMS,
+    RK45,
+    Adaptive,
     Cosine,
     DPMSolver,
     Eps,
@@ -23,12 +26,14 @@ from diffusion_framework import (
     MinSNR,
     Sigmoid,
     SinglestepDPM,
+    Snapshot,
     UniPC,
     V,
     trajectory,
 )
 from diffusion_framework.config import from_config, to_config
-from diffusion_framework.diffusion import image_seeds
+from diffusion_framework.denoiser import Threshold
+from diffusion_framework.diffusion import _checked, image_seeds
 from diffusion_framework.losses import draw_uniform_times, output_weight
 from diffusion_framework.noise import generator_noise
 
@@ -246,6 +251,22 @@ def test_clipping_keeps_estimates_in_range():
     assert max(s.x0.abs().max() for s in free) > 1
 
 
+def test_clean_data_is_kept_in_range_as_told():
+    diffusion = tiny_diffusion()
+    nn.init.normal_(diffusion.model.conv_out.weight, std=3)
+
+    def end(how):
+        *_, last = diffusion.snapshots(2, seed=0, clip_denoised=how, progress=False)
+        return last.x0
+
+    assert torch.equal(end(True), end(lambda x0: x0.clamp(-1, 1)))
+    assert torch.equal(end("dynamic"), end(Threshold()))
+    assert end("dynamic").abs().max() <= 1 and not torch.equal(end("dynamic"), end(True))
+    assert end(lambda x0: x0.clamp(0.1, 0.2)).min() >= 0.1
+    with pytest.raises(ValueError, match="'dynamic' or a function of the clean data; got 'hard'"):
+        end("hard")
+
+
 def test_names_and_objects_serve_alike():
     by_name = tiny_diffusion(noise_schedule="cosine", schedule_kwargs={"tau": 2.0}, objective="eps")
     assert by_name.schedule == Cosine(tau=2.0) and by_name.objective == Eps()
@@ -364,11 +385,47 @@ def test_bad_input(make, message):
         make()
 
 
-def test_nan_from_the_network_is_an_error():
-    diffusion = tiny_diffusion()
-    nn.init.constant_(diffusion.model.conv_out.bias, float("nan"))
-    with pytest.raises(FloatingPointError, match="NaN"):
-        diffusion.sample(1, progress=False)
+class NanBelow(nn.Module):
+    """A network that fails at low noise, on a device of one's choice."""
+
+    channels, image_size = 1, 4
+
+    def __init__(self):
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, x, time):
+        self.calls += 1
+        return x * torch.where(time < 0.45, torch.nan, 0.1)[:, None, None, None]
+
+
+def test_nan_from_the_network_is_an_error_that_names_the_step():
+    network = NanBelow()
+    diffusion = GaussianDiffusion(network, timesteps=10)
+    with pytest.raises(
+        FloatingPointError, match=r"NaN or infinity in step 7 of sampling, at time 0.4; take an earlier"
+    ):
+        diffusion.sample(2, progress=False)
+    assert network.calls == 7  # and ends there
+    for sampler in (RK45(), Adaptive()):
+        with pytest.raises(FloatingPointError, match="NaN or infinity") as error:
+            diffusion.sample(2, sampler=sampler, steps=1, progress=False)
+        assert "\n" not in str(error.value)
+
+
+def test_nan_is_looked_for_once_where_asking_would_wait():
+    """On a device that answers late: all snapshots come, then the error, with the first step that was wrong."""
+    at = Sigmoid().at(0.5)
+    good, bad = torch.zeros(2, 3), torch.tensor([[1.0, torch.nan]])
+
+    class Late(torch.Tensor):
+        device = SimpleNamespace(type="late")
+
+    walk = [Snapshot(i, at, at, x.as_subclass(Late), x) for i, x in enumerate([good, bad, bad, good])]
+    seen = []
+    with pytest.raises(FloatingPointError, match="in step 2 of"):
+        seen.extend(_checked(walk))
+    assert len(seen) == 4
 
 
 def test_wrong_types_are_refused_at_the_door():

@@ -3,13 +3,14 @@
 import importlib
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from oracles import GaussianOracle, MixtureOracle
 
 from diffusion_framework import DDIM, trajectory
-from diffusion_framework.denoiser import Clipped
+from diffusion_framework.denoiser import Mapped
 from diffusion_framework.interop import SamplingPlan, Score, read_scheduler_config
 from diffusion_framework.level import Level
 
@@ -80,7 +81,7 @@ def theirs(scheduler, network, steps, monkeypatch, **kwargs):
 
 
 def ours(plan, network, x, steps, sampler=None, noise=None):
-    denoise = Clipped(network) if plan.clip_denoised else network
+    denoise = Mapped(network, plan.clip_denoised) if plan.clip_denoised else network
     grid = plan.grid(steps)
     *_, last = trajectory(sampler or plan.sampler, denoise, x, grid, noise or Draws())
     return last.x, grid
@@ -181,6 +182,26 @@ def test_ddim_with_noise(eta, monkeypatch):
 def test_ddim_reads_the_noise_off_clipped_data(monkeypatch):
     off, plan, *_ = compare("DDIMScheduler", {}, 20, monkeypatch, use_clipped_model_output=True)
     assert plan.clip_denoised and off < 1e-4
+
+
+WIDE = MixtureOracle(means=(-1.5, 1.8), stds=(0.3, 0.6))  # data of which some leaves [-1, 1]
+THRESHOLD = {"thresholding": True, "dynamic_thresholding_ratio": 0.8, "sample_max_value": 1.7}
+
+
+CLIP = {"clip_sample": True, "clip_sample_range": 1.6}
+BOUNDED = [(name, bound) for name in ("DDPMScheduler", "DDIMScheduler", LCM_) for bound in (THRESHOLD, CLIP)]
+BOUNDED += [(name, THRESHOLD) for name in (DPM, UNIPC, DEIS)]
+BOUNDED += [(DPM, {**THRESHOLD, **END, "algorithm_type": "dpmsolver"}), (DPM, {**THRESHOLD, **SDE})]
+
+
+@pytest.mark.parametrize(("name", "config"), BOUNDED, ids=label)
+def test_clean_data_is_kept_in_range(name, config, monkeypatch):
+    kwargs = {"use_clipped_model_output": True} if name == "DDIMScheduler" else {}
+    off, plan, *_ = compare(name, {**LATENT, **config}, 20, monkeypatch, oracle=WIDE, **kwargs)
+    assert off < 1e-4
+    network = OracleNetwork(plan, WIDE)
+    ends = [ours(one, network, start(), 20)[0] for one in (plan, replace(plan, clip_denoised=False))]
+    assert difference(*ends) > 0.01
 
 
 @pytest.mark.parametrize("spacing", SPACINGS, ids=str)
@@ -330,9 +351,8 @@ def test_lms_started_in_mid_schedule(monkeypatch):
 BAD = [
     ({"_class_name": "NoScheduler"}, "unknown scheduler; got _class_name='NoScheduler'"),
     ({}, "_class_name=None"),
-    ({"_class_name": "DDIMScheduler", "thresholding": True}, "thresholding=True, which has no counterpart"),
+    ({"_class_name": "DDIMScheduler", "thresholding": True, "sample_max_value": 0.5}, "at least 1"),
     ({"_class_name": "DDIMScheduler", "novelty": 1}, "novelty=1"),
-    ({"_class_name": "DDIMScheduler", "clip_sample_range": 2.0}, "clip_sample_range=2.0"),
     ({"_class_name": "DDIMScheduler", "beta_schedule": "laplace"}, "'laplace'"),
     ({"_class_name": "DDIMScheduler", "prediction_type": "flow_prediction"}, "'flow_prediction'"),
     ({"_class_name": "DDIMScheduler", "timestep_spacing": "random"}, "'random'"),

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
+from ..denoiser import Clip, Threshold
 from ..grids import Grid
 from ..level import Level
 from ..objectives import Objective
@@ -20,7 +22,8 @@ class SamplingPlan:
         sampler: Takes the steps of a grid.
         spacing: Makes the grids.
         trained_steps: N.
-        clip_denoised: Whether each estimate of the clean data is to be kept in [-1, 1].
+        clip_denoised: How each estimate of the clean data is kept in range, if it is (`Mapped(denoise, clip_denoised)`
+            does it, and `GaussianDiffusion.sample` takes it).
     """
 
     schedule: NoiseSchedule
@@ -28,7 +31,7 @@ class SamplingPlan:
     sampler: Sampler
     spacing: Spacing
     trained_steps: int = 1000
-    clip_denoised: bool = False
+    clip_denoised: Clip | Threshold | Literal[False] = False
 
     def grid(self, steps: int) -> Grid:
         """The levels of a trajectory of `steps` steps, fewer if one of them would lead to where it starts.

@@ -22,7 +22,8 @@ def read_scheduler_config(config: Mapping[str, Any] | str | os.PathLike[str]) ->
     - `trailing` makes as many steps as asked for (there, rounding makes one more for some numbers), and one step of
       `linspace` is the noisiest (there, the cleanest).
     - DDIM steps to the level where the next step starts (there, always N // steps below, whatever the spacing).
-      With `clip_sample` the noise is read off again, so that both still make up x (there, only the data is clipped).
+      With `clip_sample` or `thresholding` the noise is read off again, so that both still make up x (there, only the
+      data is changed).
     - DDPM adds no noise in its last step (there, it does with `fixed_large` unless that is step 0 of training), and
       `fixed_large_log` is the large variance (there, the root of a negative number).
     - DPM-Solver of order 3 is of order 3 (there, half of the second difference is lost, and the order is 2; where steps

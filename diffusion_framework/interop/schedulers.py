@@ -6,8 +6,9 @@ import math
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
+from ..denoiser import Clip, Threshold
 from ..objectives import X0, Eps, Objective, V
 from ..samplers import (
     DDIM,
@@ -65,14 +66,17 @@ def _objective(o: Options) -> Objective:
     return objectives[kind]
 
 
+def _clip_denoised(o: Options) -> Clip | Threshold | Literal[False]:
+    if o.get("thresholding"):
+        return Threshold(o["dynamic_thresholding_ratio"], o["sample_max_value"])
+    return Clip(o["clip_sample_range"]) if o.get("clip_sample") else False
+
+
 def _plan(o: Options, sampler: Sampler, spacing: Spacing) -> SamplingPlan:
-    clips = bool(o.get("clip_sample"))
-    if clips and o["clip_sample_range"] != 1:
-        raise ValueError(f"clean data is clipped to 1; got clip_sample_range={o['clip_sample_range']}: scale the data")
     steps, betas = o["num_train_timesteps"], o["trained_betas"]
     if betas is not None and len(betas) != steps:
         raise ValueError(f"each step has a beta; got {len(betas)} trained_betas, num_train_timesteps={steps}: mend one")
-    return SamplingPlan(_schedule(o), _objective(o), sampler, spacing, steps, clips)
+    return SamplingPlan(_schedule(o), _objective(o), sampler, spacing, steps, _clip_denoised(o))
 
 
 def _sigmas(o: Options) -> dict[str, Any]:
@@ -177,7 +181,6 @@ def _karras_ve(o: Options) -> SamplingPlan:
 
 
 FIXED: Options = {
-    "thresholding": False,
     "use_beta_sigmas": False,
     "use_flow_sigmas": False,
     "use_dynamic_shifting": False,
@@ -190,8 +193,7 @@ FIXED: Options = {
 }
 """Options with a counterpart here for one value only, where a scheduler has them."""
 
-INERT = {"dynamic_thresholding_ratio", "sample_max_value", "flow_shift", "time_shift_type"}
-INERT |= {"skip_prk_steps", "sampling_eps"}
+INERT = {"flow_shift", "time_shift_type", "skip_prk_steps", "sampling_eps"}
 """Options that mean something only beside one of the above, or nothing: `read_scheduler_config` says why."""
 
 _TRAINING: Options = {
@@ -205,15 +207,16 @@ _TRAINING: Options = {
     "steps_offset": 0,
 }
 _LATENT: Options = {**_TRAINING, "beta_start": 0.00085, "beta_end": 0.012}
-_CLIP: Options = {"clip_sample": True, "clip_sample_range": 1.0, "timestep_spacing": "leading", "thresholding": False}
+_THRESHOLD: Options = {"thresholding": False, "dynamic_thresholding_ratio": 0.995, "sample_max_value": 1.0}
+_CLIP: Options = {"clip_sample": True, "clip_sample_range": 1.0, "timestep_spacing": "leading", **_THRESHOLD}
 _ZERO: Options = {"rescale_betas_zero_snr": False}
 _SIGMAS: Options = {"use_karras_sigmas": False, "use_exponential_sigmas": False, "use_beta_sigmas": False}
 _MULTISTEP: Options = {
     **_TRAINING,
     **_SIGMAS,
     "solver_order": 2,
+    **_THRESHOLD,
     "lower_order_final": True,
-    "thresholding": False,
     "use_flow_sigmas": False,
     "use_dynamic_shifting": False,
 }

@@ -97,7 +97,10 @@ class Controlled(Sampler[None]):
             last_error = torch.where(good, error, last_error)
             steps += 1
         if not torch.isfinite(place).all():
-            raise FloatingPointError("the network gave NaN or infinity while sampling; was its training stable?")
+            raise FloatingPointError(
+                "the network gave NaN or infinity; take an earlier checkpoint if its training diverged, or sample in "
+                "float32 if it overflowed"
+            )
         return x
 
 
