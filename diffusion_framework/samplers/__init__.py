@@ -9,7 +9,7 @@ from .dpm2 import DPM2
 from .dpm_solver import DPMSolver
 from .euler import Euler
 from .heun import Heun
-from .langevin import Langevin, ReverseDiffusion
+from .langevin import Langevin, ReverseDiffusion, ScoreSDE
 from .lcm import LCM
 from .lms import LMS
 from .rk45 import RK45
@@ -32,6 +32,7 @@ __all__ = [
     "Langevin",
     "ReverseDiffusion",
     "Sampler",
+    "ScoreSDE",
     "SinglestepDPM",
     "Snapshot",
     "UniPC",

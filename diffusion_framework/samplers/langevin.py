@@ -35,7 +35,7 @@ class ReverseDiffusion(Sampler[None]):
         prediction = denoise(x, now)
         if to.is_end:
             return move(prediction, to), None
-        if self.discretisation == "steps":
+        if self.discretisation == "steps" or now.alpha == 0:  # where the drift is infinite
             kept, std = 2 - now.alpha / to.alpha, forward_std(now, to)
         else:
             kept, std = 1 - math.log(now.alpha / to.alpha), now.sigma * math.sqrt(to.log_snr - now.log_snr)
@@ -48,6 +48,7 @@ class Langevin(Sampler[Any]):
     """Corrects x by Langevin dynamics before each step of any sampler (Song et al. 2021, Alg. 4 and 5).
 
     The size of a correction is set for each sample by itself, so that it does not depend on the rest of the batch.
+    Corrections raise the variance, by snr² of it where there are many: they pay where the predictor errs by more.
 
     Args:
         sampler: What steps after the correction.
@@ -70,6 +71,17 @@ class Langevin(Sampler[Any]):
         for _ in range(self.correct_steps):
             score, z = -denoise(x, now).eps / now.sigma, noise(x)
             norms = [v.reshape(len(x), -1).norm(dim=1).reshape(-1, *(1,) * (x.ndim - 1)) for v in (z, score)]
-            size = 2 * (self.snr * norms[0] / norms[1]) ** 2
+            size = 2 * (now.alpha / to.alpha * self.snr * norms[0] / norms[1]) ** 2
             x = x + size * score + (2 * size).sqrt() * z
         return self.sampler.step(denoise, x, now, to, state, noise)
+
+
+@dataclass(frozen=True)
+class ScoreSDE(Langevin):
+    """The predictor-corrector sampler of Song et al. 2021b, on VE and VP schedules alike, by one name.
+
+    Corrections by Langevin dynamics, each step by reverse diffusion, the last to the denoised mean. Other predictors of
+    theirs: `ReverseDiffusion("euler_maruyama")`, and the ancestral `DDPM()` (VE) and `DDPM("large")` (VP).
+    """
+
+    sampler: Sampler = field(default_factory=ReverseDiffusion)

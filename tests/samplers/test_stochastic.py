@@ -9,16 +9,22 @@ from test_orders import end, even_grid
 
 from diffusion_framework import (
     DDIM,
+    DDPM,
     LCM,
+    VE,
     Churn,
     DPMSolver,
     Heun,
     KarrasVE,
     Langevin,
+    LinearBeta,
     ReverseDiffusion,
+    ScoreSDE,
     Sigmoid,
+    SquaredCosBeta,
     trajectory,
 )
+from diffusion_framework.grids import grid_of_times, uniform_times
 from diffusion_framework.noise import generator_noise
 
 COUNT = 50_000
@@ -94,6 +100,66 @@ def test_langevin_does_not_depend_on_batch_mates():
         return list(trajectory(Langevin(), oracle, x[rows], grid, lambda _: next(draws)))[-1].x
 
     assert torch.allclose(run([0, 1, 2])[1], run([1])[0], rtol=1e-12)
+
+
+def published_score_sde(oracle, x, grid, predictor, snr, corrections, noise):
+    """Song et al. 2021b, Alg. 2 and 4 (VE), 3 and 5 (VP), in their own variables: beta, sigma and the score."""
+    exploding = grid[0][0].alpha == 1
+    for now, to in grid:
+        beta = 1 - (now.alpha / to.alpha) ** 2
+        fall = now.sigma**2 - to.sigma**2  # VE
+        for _ in range(corrections):
+            score, z = -oracle(x, now).eps / now.sigma, noise(x)
+            size = 2 * (1 - beta) * (snr * z.norm(dim=1) / score.norm(dim=1)) ** 2
+            x = x + size[:, None] * score + (2 * size[:, None]).sqrt() * z
+        score = -oracle(x, now).eps / now.sigma
+        if to.is_end:
+            return (x + now.sigma**2 * score) / now.alpha  # Tweedie: the denoised mean
+        z = noise(x)
+        if exploding:
+            variance = fall * to.sigma**2 / now.sigma**2 if predictor == "ancestral" else fall
+            x = x + fall * score + math.sqrt(variance) * z
+        elif predictor == "ancestral":
+            x = (x + beta * score) / math.sqrt(1 - beta) + math.sqrt(beta) * z
+        else:
+            x = (2 - math.sqrt(1 - beta)) * x + beta * score + math.sqrt(beta) * z
+    raise AssertionError("the grid has no end")
+
+
+@pytest.mark.parametrize("corrections", [0, 2])
+@pytest.mark.parametrize("predictor", ["reverse diffusion", "ancestral"])
+@pytest.mark.parametrize("schedule", [VE(), LinearBeta()], ids=repr)
+def test_score_sde_is_the_published_sampler(schedule, predictor, corrections):
+    oracle = MixtureOracle(schedule=schedule)
+    grid = grid_of_times(schedule, uniform_times(12))
+    step = ReverseDiffusion() if predictor != "ancestral" else DDPM("small" if schedule == VE() else "large")
+    x = grid[0][0].sigma * torch.randn(6, 20, dtype=torch.float64)
+    mine = end(ScoreSDE(step, 0.16, corrections), oracle, x, grid)
+    noise = generator_noise(torch.Generator().manual_seed(1))
+    torch.testing.assert_close(mine, published_score_sde(oracle, x, grid, predictor, 0.16, corrections, noise))
+
+
+@pytest.mark.parametrize(
+    ("schedule", "step"),
+    [
+        (VE(), ReverseDiffusion()),
+        (VE(), DDPM()),
+        (Sigmoid(), ReverseDiffusion("euler_maruyama")),
+        (SquaredCosBeta(zero_terminal_snr=True), ReverseDiffusion()),
+        (SquaredCosBeta(zero_terminal_snr=True), ReverseDiffusion("euler_maruyama")),
+    ],
+    ids=repr,
+)
+def test_score_sde_reaches_the_data_from_pure_noise(schedule, step):
+    """Even from no signal at all. Many corrections settle at a variance larger by snr² of it."""
+    oracle = GaussianOracle(mean=0.4, std=0.5, schedule=schedule)
+    grid = grid_of_times(schedule, uniform_times(200))
+    x = start(oracle, grid[0][0], 40_000).reshape(40, 1000)
+    for snr, corrections in ((0.16, 0), (0.2, 1)):
+        last = end(ScoreSDE(step, snr, corrections), oracle, x, grid)
+        assert last.mean().item() == pytest.approx(0.4, abs=0.5 * (5 / math.sqrt(40_000) + 0.01))
+        expected = 0.25 * (1 + snr**2 * corrections)
+        assert last.var().item() == pytest.approx(expected, rel=5 * math.sqrt(2 / 40_000) + 0.03)
 
 
 def test_consistency_sampling_has_exact_marginals_for_a_point():
