@@ -11,6 +11,7 @@ from oracles import GaussianOracle, MixtureOracle
 
 from diffusion_framework import DDIM, trajectory
 from diffusion_framework.denoiser import Mapped
+from diffusion_framework.grids import distilled_times, grid_of_times, times_of_steps
 from diffusion_framework.interop import SamplingPlan, Score, read_scheduler_config
 from diffusion_framework.level import Level
 
@@ -171,6 +172,36 @@ def label(value):
 def test_ends_where_theirs_does(name, config, steps, monkeypatch):
     off, *_ = compare(name, config, steps, monkeypatch)
     assert off < 1e-4
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"num_inference_steps": 4, "strength": 0.6},
+        {"num_inference_steps": 8, "original_inference_steps": 20, "strength": 0.8},
+        {"timesteps": [999, 759, 499, 259]},
+    ],
+    ids=str,
+)
+def test_lcm_from_part_of_the_way_and_at_times_of_ones_own(options, monkeypatch):
+    """Options of their call, not of their config; the start is x, of any noise."""
+    monkeypatch.setattr("diffusers.schedulers.scheduling_lcm.randn_tensor", Draws())
+    config = {"timestep_scaling": 0.01}  # so that the boundary condition counts
+    scheduler = diffusers.LCMScheduler(**config)
+    plan = read_scheduler_config({**config, "_class_name": LCM_})
+    network = OracleNetwork(plan, MixtureOracle())
+    scheduler.set_timesteps(**options)
+    if "timesteps" in options:
+        times = times_of_steps(options["timesteps"])
+    else:
+        steps, original = options["num_inference_steps"], options.get("original_inference_steps", 50)
+        times = distilled_times(steps, original, strength=options["strength"])
+    grid = grid_of_times(plan.schedule, times)
+    x = start()
+    for t, (now, _) in zip(scheduler.timesteps, grid, strict=True):
+        x = scheduler.step(network.output(x, now), t, x).prev_sample
+    *_, last = trajectory(plan.sampler, network, start(), grid, Draws())
+    assert difference(last.x, x) < 1e-4
 
 
 @pytest.mark.parametrize("eta", [0.3, 1.0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable
 from typing import Literal
 
@@ -70,6 +71,33 @@ def spaced_times(
     else:
         raise ValueError(f"spacing must be 'leading', 'trailing' or 'linspace'; got {spacing!r}")
     return times_of_steps(numbers, trained)
+
+
+def distilled_times(steps: int, original: int = 50, trained: int = 1000, strength: float = 1.0) -> list[float]:
+    """The times of a consistency model: some of those it was distilled at, and 0 (Luo et al. 2023: LCM).
+
+    The distillation took every (trained // original)-th step of training; `steps` of these are taken, evenly, from the
+    noisiest.
+
+    Args:
+        steps: Number of steps; 1 to 8 are usual.
+        original: Steps of the distillation (`original_inference_steps`).
+        trained: Number of steps of training, at least original.
+        strength: Share of the distillation's steps to start from, in (0, 1]; below 1 an image is changed in part.
+
+    Raises:
+        ValueError: an option out of range, or more steps than there are.
+    """
+    if not 0 < strength <= 1:
+        raise ValueError(f"strength must lie in (0, 1]; got {strength}")
+    known = math.floor(original * strength + 1e-9)  # 0.58 of 50 is 29, though not in floats
+    if not 1 <= steps <= known <= trained:
+        raise ValueError(
+            f"needs 1 to {known} steps, those of the distillation (original_inference_steps, times strength), of "
+            f"{trained} in training; got {steps}"
+        )
+    chosen = [known - i * known // steps for i in range(steps)]
+    return times_of_steps([number * (trained // original) - 1 for number in chosen], trained)
 
 
 def respaced_times(respacing: str, trained: int = 1000) -> list[float]:

@@ -11,7 +11,7 @@ from typing import Literal
 
 import torch
 
-from ..grids import Grid, exponential_sigmas, grid_of_times, karras_sigmas, spaced_times
+from ..grids import Grid, distilled_times, exponential_sigmas, grid_of_times, karras_sigmas, spaced_times
 from ..grids.times import check_steps
 from ..level import Level
 from ..schedules import NoiseSchedule
@@ -110,11 +110,7 @@ class DistilledSpacing(Spacing):
     original: int = 50
 
     def grid(self, schedule: NoiseSchedule, trained: int, steps: int) -> Grid:
-        if not 1 <= steps <= self.original <= trained:
-            raise ValueError(f"needs 1 to {self.original} steps, original_inference_steps, of {trained}; got {steps}")
-        stride = trained // self.original
-        chosen = [self.original - math.floor(i * self.original / steps) for i in range(steps)]
-        return grid_of_times(schedule, [number * stride / trained for number in chosen])
+        return grid_of_times(schedule, distilled_times(steps, self.original, trained))
 
 
 @dataclass(frozen=True)

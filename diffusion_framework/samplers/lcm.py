@@ -15,6 +15,9 @@ from .base import Sampler
 class LCM(Sampler[None]):
     """Few-step sampling of a consistency model (Song et al. 2023, Alg. 1; Luo et al. 2023): denoise, then noise anew.
 
+    For a network distilled into a consistency model only. Its grid is `grid_of_times(schedule, distilled_times(4))`, of
+    1 to 8 steps, or that of times of your own.
+
     Args:
         sigma_data: Of the boundary condition: the result is `c_skip x + c_out x0`, which is x itself at time 0.
         timestep_scaling: The boundary condition is taken at this many times the training step.

@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 
-from diffusion_framework.grids import respaced_times, spaced_times, times_of_steps, uniform_times
+from diffusion_framework.grids import distilled_times, respaced_times, spaced_times, times_of_steps, uniform_times
 
 
 def steps_of(times, trained):
@@ -49,6 +49,22 @@ def test_spacings_are_the_published_ones():
     assert steps_of(spaced_times(n, "leading", offset=1), trained) == (leading + 1).tolist()
     assert steps_of(spaced_times(n, "trailing"), trained) == trailing.tolist()
     assert steps_of(spaced_times(n, "linspace"), trained) == linspace.tolist()
+
+
+@pytest.mark.parametrize(("original", "trained"), [(50, 1000), (20, 1000), (7, 100), (10, 10)])
+@pytest.mark.parametrize("strength", [1.0, 0.58, 0.3])
+def test_distilled_times_are_those_of_the_distillation(original, trained, strength):
+    stride, known = trained // original, math.floor(round(original * strength, 6))
+    of_distillation = [number * stride - 1 for number in range(1, known + 1)]
+    for steps in range(1, known + 1):
+        numbers = steps_of(distilled_times(steps, original, trained, strength), trained)
+        assert len(numbers) == steps and numbers[0] == of_distillation[-1]
+        places = [of_distillation.index(number) for number in numbers]
+        gaps = [a - b for a, b in itertools.pairwise([*places, -1])]
+        assert max(gaps) - min(gaps) <= 1
+    for options in ({"steps": known + 1}, {"steps": 0}, {"steps": 1, "original": 2000}, {"steps": 1, "strength": 1.1}):
+        with pytest.raises(ValueError, match="got"):
+            distilled_times(**{"original": original, "trained": trained, "strength": strength, **options})
 
 
 def test_trailing_makes_n_steps_where_floats_make_one_more():
