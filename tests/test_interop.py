@@ -126,9 +126,10 @@ CASES += [
     ("DDIMScheduler", {**PLAIN, **SPACINGS[2], **TYPES[2], "rescale_betas_zero_snr": True}, 20),
     ("DDPMScheduler", {**PLAIN, **SPACINGS[2], **TYPES[2], "rescale_betas_zero_snr": True}, 20),
 ]
+BETA = {"use_beta_sigmas": True}
 for name in ("EulerDiscreteScheduler", "LMSDiscreteScheduler", "HeunDiscreteScheduler"):
-    CASES += [(name, {**LATENT, **s}, 25) for s in [*SPACINGS, KARRAS, EXPONENTIAL, *TYPES]]
-CASES += [("KDPM2DiscreteScheduler", {**LATENT, **s}, 25) for s in [*SPACINGS, KARRAS, EXPONENTIAL, TYPES[2]]]
+    CASES += [(name, {**LATENT, **s}, 25) for s in [*SPACINGS, KARRAS, EXPONENTIAL, BETA, *TYPES]]
+CASES += [("KDPM2DiscreteScheduler", {**LATENT, **s}, 25) for s in [*SPACINGS, KARRAS, EXPONENTIAL, BETA, TYPES[2]]]
 ZERO = {**LATENT, **TYPES[2], **KARRAS, "rescale_betas_zero_snr": True}
 CASES += [("EulerDiscreteScheduler", ZERO, 25)]
 CASES += [("EulerAncestralDiscreteScheduler", {**LATENT, **s}, 25) for s in [*SPACINGS, TYPES[0], TYPES[2]]]
@@ -138,7 +139,7 @@ CASES += [("HeunDiscreteScheduler", {"clip_sample": True, **KARRAS}, 25)]
 CASES += [("HeunDiscreteScheduler", {"beta_schedule": "exp", **KARRAS}, 25)]
 LU = {"use_lu_lambdas": True}
 for name in ("DPMSolverMultistepScheduler", "UniPCMultistepScheduler"):
-    CASES += [(name, {**LATENT, **s}, 10) for s in [*SPACINGS, KARRAS, EXPONENTIAL, *TYPES, {"solver_order": 1}]]
+    CASES += [(name, {**LATENT, **s}, 10) for s in [*SPACINGS, KARRAS, EXPONENTIAL, BETA, *TYPES, {"solver_order": 1}]]
 UNIPC = "UniPCMultistepScheduler"
 CASES += [(UNIPC, {**LATENT, **END, "solver_type": "bh1", "solver_order": 1}, 10)]
 CASES += [(UNIPC, {"solver_type": "midpoint"}, 10)]
@@ -159,9 +160,13 @@ CASES += [(DPM, {**LATENT, **END, "lower_order_final": False, **SPACINGS[2]}, 10
 CASES += [(UNIPC, {**LATENT, **s, "solver_type": b}, 20) for s in (END, {**END, **SPACINGS[2]}) for b in ("bh1", "bh2")]
 CASES += [(UNIPC, {**LATENT, **s, "solver_order": 3}, 10) for s in (*SPACINGS, KARRAS, END)]
 CASES += [(DEIS, {**LATENT, "solver_order": n, **s}, 10) for n in (2, 3) for s in (KARRAS, EXPONENTIAL)]
+CASES += [(DEIS, {**LATENT, **BETA}, 10)]
 CASES += [(DPM, {**LATENT, **END, **KARRAS}, 10)]
 LCM_ = "LCMScheduler"
 CASES += [(LCM_, {"clip_sample": clip, **kind}, n) for clip in (False, True) for kind in TYPES for n in (1, 4, 7)]
+
+
+FLOW_EULER, FLOW_HEUN = "FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler"
 
 
 def label(value):
@@ -172,6 +177,40 @@ def label(value):
 def test_ends_where_theirs_does(name, config, steps, monkeypatch):
     off, *_ = compare(name, config, steps, monkeypatch)
     assert off < 1e-4
+
+
+FLOW = {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}
+DYNAMIC = {"use_dynamic_shifting": True}
+FLOWS = [(name, {"shift": shift}, n, None) for name in (FLOW_EULER, FLOW_HEUN) for shift in (1.0, 3.0) for n in (1, 9)]
+FLOWS += [(FLOW_EULER, {"shift": 2.0, **s}, 9, None) for s in (KARRAS, EXPONENTIAL, BETA, {"shift_terminal": 0.1})]
+FLOWS += [(FLOW_EULER, {**DYNAMIC, "time_shift_type": kind}, 9, 0.7) for kind in ("exponential", "linear")]
+FLOWS += [(FLOW_EULER, {**DYNAMIC, "shift_terminal": 0.05, "num_train_timesteps": 400}, 9, 1.15)]
+for name in (DPM, UNIPC):
+    FLOWS += [(name, {**FLOW, "flow_shift": 3.0, **s}, 10, None) for s in ({}, {"solver_order": 1}, TYPES[1])]
+    FLOWS += [(name, {**FLOW, **DYNAMIC}, 10, 0.9)]
+FLOWS += [(DPM, {**FLOW, **SDE}, 20, None), (UNIPC, {**FLOW, "shift_terminal": 0.1}, 10, None)]
+
+
+@pytest.mark.parametrize(("name", "config", "steps", "mu"), FLOWS, ids=label)
+def test_flows_end_where_theirs_do(name, config, steps, mu, monkeypatch):
+    module = importlib.import_module(getattr(diffusers, name).__module__)
+    if hasattr(module, "randn_tensor"):
+        monkeypatch.setattr(module, "randn_tensor", Draws())
+    scheduler = getattr(diffusers, name)(**config)
+    plan = read_scheduler_config({**scheduler.config, "_class_name": name}, mu)
+    assert read_scheduler_config({**config, "_class_name": name}, mu) == plan
+    network = OracleNetwork(plan, MixtureOracle())
+    scheduler.set_timesteps(steps, **({} if mu is None else {"mu": mu}))
+    x, told = start(), []
+    for i, t in enumerate(scheduler.timesteps):
+        sigma = scheduler.sigmas[i].item()
+        at = plan.schedule.at(sigma)
+        told += [t.item()] if sigma and not getattr(scheduler, "dt", None) else []
+        x = scheduler.step(network.output(x, at), t, x).prev_sample
+    mine, grid = ours(plan, network, start(), steps)
+    assert difference(mine, x) < 1e-4
+    rounding = 1 if name in (DPM, UNIPC) else 1e-3  # theirs
+    assert [plan.timestep(now) for now, _ in grid] == pytest.approx(told, abs=rounding)
 
 
 @pytest.mark.parametrize(
@@ -393,13 +432,17 @@ BAD = [
     ({"_class_name": DPM, "algorithm_type": "sde-dpmsolver"}, "'sde-dpmsolver'"),
     ({"_class_name": DPM, "euler_at_final": True, **END}, "euler_at_final"),
     ({"_class_name": DPM, **KARRAS, **LU}, "use_karras_sigmas, use_lu_lambdas"),
-    ({"_class_name": DPM, "use_flow_sigmas": True}, "use_flow_sigmas=True"),
+    ({"_class_name": DPM, "use_flow_sigmas": True, **END}, "set final_sigmas_type='zero'"),
+    ({"_class_name": DPM, "prediction_type": "flow_prediction"}, "'flow_prediction'"),
+    ({"_class_name": DPM, "use_flow_sigmas": True, **KARRAS}, "use_karras_sigmas, use_flow_sigmas"),
+    ({"_class_name": FLOW_EULER, "use_dynamic_shifting": True}, "got no mu"),
+    ({"_class_name": FLOW_EULER, "use_dynamic_shifting": True, "time_shift_type": "cubic"}, "'cubic'"),
+    ({"_class_name": FLOW_EULER, "stochastic_sampling": True}, "stochastic_sampling=True"),
     ({"_class_name": DPM, "final_sigmas_type": "none"}, "'none'"),
     ({"_class_name": UNIPC, "predict_x0": False}, "predict_x0=False"),
     ({"_class_name": UNIPC, "disable_corrector": [0]}, r"disable_corrector=\[0\]"),
     ({"_class_name": "EulerDiscreteScheduler", "timestep_type": "continuous"}, "timestep_type='continuous'"),
     ({"_class_name": "EulerDiscreteScheduler", "interpolation_type": "log_linear"}, "interpolation_type='log_linear'"),
-    ({"_class_name": "LMSDiscreteScheduler", "use_beta_sigmas": True}, "use_beta_sigmas=True"),
 ]
 
 
@@ -408,6 +451,11 @@ def test_what_has_no_counterpart_is_named(config, message):
     with pytest.raises(ValueError, match=message) as caught:
         read_scheduler_config(config)
     assert "\n" not in str(caught.value)
+
+
+def test_mu_is_refused_where_it_means_nothing():
+    with pytest.raises(ValueError, match="mu goes with use_dynamic_shifting; got mu=0.5"):
+        read_scheduler_config({"_class_name": FLOW_EULER}, mu=0.5)
 
 
 def test_files(tmp_path):

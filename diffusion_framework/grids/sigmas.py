@@ -62,6 +62,30 @@ def karras_sigmas(steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0,
     return _between(sigma_max, [sigma_max * (1 - x) ** rho for x in _evenly(0.0, fallen, steps)], sigma_min)
 
 
+def beta_sigmas(
+    steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0, alpha: float = 0.6, beta: float = 0.6
+) -> list[float]:
+    """`steps` sigmas from sigma_max to sigma_min, at quantiles of a beta distribution, and 0 (Lee et al. 2024).
+
+    Args:
+        steps: Number of steps, at least 1; the last is the one to 0.
+        sigma_min: sigma / alpha where the last step starts, above 0.
+        sigma_max: sigma / alpha to start from, above sigma_min.
+        alpha: Of the distribution, above 0; the smaller, the more steps at low noise.
+        beta: Of the distribution, above 0; the smaller, the more steps at high noise.
+
+    Raises:
+        ValueError: an option out of range.
+    """
+    from scipy.special import betaincinv  # takes longer to import than this file
+
+    _check_sigmas(steps, sigma_min, sigma_max)
+    if not min(alpha, beta) > 0:
+        raise ValueError(f"needs alpha and beta above 0; got alpha={alpha}, beta={beta}")
+    quantiles = [float(betaincinv(alpha, beta, x)) for x in _evenly(1.0, 0.0, steps)]
+    return _between(sigma_max, [sigma_min + q * (sigma_max - sigma_min) for q in quantiles], sigma_min)
+
+
 def log_snr_range(schedule: NoiseSchedule, strength: float, last_time: float) -> tuple[float, float]:
     """log-SNR at the two times, both finite."""
     if not 0 <= last_time < strength <= 1:

@@ -17,13 +17,14 @@ class SamplingPlan:
     """How a published network was trained and is to be sampled.
 
     Attributes:
-        schedule: Step i of N of its training lies at time (i + 1) / N.
+        schedule: Step i of N of its training lies at time (i + 1) / N; of a flow, at i / N.
         objective: What its output means.
         sampler: Takes the steps of a grid.
         spacing: Makes the grids.
         trained_steps: N.
         clip_denoised: How each estimate of the clean data is kept in range, if it is (`Mapped(denoise, clip_denoised)`
             does it, and `GaussianDiffusion.sample` takes it).
+        clean_step: Number of the step at the clean end: -1, or 0 for a flow.
     """
 
     schedule: NoiseSchedule
@@ -32,6 +33,7 @@ class SamplingPlan:
     spacing: Spacing
     trained_steps: int = 1000
     clip_denoised: Clip | Threshold | Literal[False] = False
+    clean_step: int = -1
 
     def grid(self, steps: int) -> Grid:
         """The levels of a trajectory of `steps` steps, fewer if one of them would lead to where it starts.
@@ -46,4 +48,4 @@ class SamplingPlan:
 
         Networks of ScoreSdeVe and KarrasVe take `at.sigma` instead.
         """
-        return at.t * self.trained_steps - 1
+        return at.t * self.trained_steps + self.clean_step

@@ -12,11 +12,12 @@ from .plan import SamplingPlan
 from .schedulers import FIXED, INERT, SCHEDULERS, Options
 
 
-def read_scheduler_config(config: Mapping[str, Any] | str | os.PathLike[str]) -> SamplingPlan:
+def read_scheduler_config(config: Mapping[str, Any] | str | os.PathLike[str], mu: float | None = None) -> SamplingPlan:
     """The plan that a `scheduler_config.json` of diffusers describes.
 
     Known are DDPM, DDIM, PNDM, LMSDiscrete, EulerDiscrete, EulerAncestralDiscrete, HeunDiscrete, KDPM2Discrete,
-    DPMSolverMultistep, DEISMultistep, UniPCMultistep, LCM, ScoreSdeVe and KarrasVe. From the same noise a trajectory
+    DPMSolverMultistep, DEISMultistep, UniPCMultistep, LCM, ScoreSdeVe, KarrasVe, FlowMatchEulerDiscrete and
+    FlowMatchHeunDiscrete. From the same noise a trajectory
     ends where theirs does, but for these, where it is meant to differ:
 
     - `trailing` makes as many steps as asked for (there, rounding makes one more for some numbers), and one step of
@@ -49,6 +50,8 @@ def read_scheduler_config(config: Mapping[str, Any] | str | os.PathLike[str]) ->
 
     Args:
         config: What the file holds, its path, or that of its folder or pipeline.
+        mu: Of a config with `use_dynamic_shifting` (and only of such): the logarithm of the shift, which pipelines find
+            from the number of tokens of an image; with `time_shift_type: linear` the shift itself.
 
     Raises:
         ValueError: a file that cannot be read, an unknown scheduler or option, or one that has no counterpart here.
@@ -68,7 +71,9 @@ def read_scheduler_config(config: Mapping[str, Any] | str | os.PathLike[str]) ->
             raise ValueError(
                 f"{name}: got {key}={value!r}, which has no counterpart here, wanted {neutral!r}: set it if that serves"
             )
-    return build({**defaults, **{key: value for key, value in options.items() if key in defaults}})
+    if mu is not None and not options.get("use_dynamic_shifting"):
+        raise ValueError(f"mu goes with use_dynamic_shifting; got mu={mu} for a {name} without: leave it out")
+    return build({"mu": mu, **defaults, **{key: value for key, value in options.items() if key in defaults}})
 
 
 def _load(config: Mapping[str, Any] | str | os.PathLike[str]) -> Options:

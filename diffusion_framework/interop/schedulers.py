@@ -25,7 +25,8 @@ from ..samplers import (
     Sampler,
     UniPC,
 )
-from ..schedules import VE, Betas, LinearBeta, NoiseSchedule, ScaledLinearBeta, SquaredCosBeta
+from ..schedules import VE, Betas, Flow, LinearBeta, NoiseSchedule, ScaledLinearBeta, SquaredCosBeta
+from .flow import FlowHeun, FlowSpacing, Velocity, shift_of, shifted
 from .lower_order import LowerOrderFinal
 from .objectives import NegatedEps, Score
 from .plan import SamplingPlan
@@ -58,6 +59,8 @@ def _schedule(o: Options) -> NoiseSchedule:
 
 def _objective(o: Options) -> Objective:
     objectives = {"epsilon": Eps(), "sample": X0(), "original_sample": X0(), "v_prediction": V()}
+    if o.get("use_flow_sigmas"):
+        objectives["flow_prediction"] = Velocity()
     kind = o["prediction_type"]
     if kind not in objectives:
         raise ValueError(
@@ -81,13 +84,19 @@ def _plan(o: Options, sampler: Sampler, spacing: Spacing) -> SamplingPlan:
 
 def _sigmas(o: Options) -> dict[str, Any]:
     """The options of sigmas that replace the steps."""
-    on = [kind for kind in ("karras_sigmas", "exponential_sigmas", "lu_lambdas") if o.get(f"use_{kind}")]
+    names = ("karras_sigmas", "exponential_sigmas", "beta_sigmas", "lu_lambdas", "flow_sigmas")
+    on = [name for name in names if o.get(f"use_{name}")]
     if len(on) > 1:
         raise ValueError(
-            f"only one kind of sigmas can be used; got {', '.join(f'use_{kind}' for kind in on)}: keep one"
+            f"only one kind of sigmas can be used; got {', '.join(f'use_{name}' for name in on)}: keep one"
         )
-    kind = None if not on else "karras" if on == ["karras_sigmas"] else "exponential"
-    return {"sigmas": kind, "sigma_min": o.get("sigma_min"), "sigma_max": o.get("sigma_max")}
+    kinds = {"karras_sigmas": "karras", "exponential_sigmas": "exponential", "beta_sigmas": "beta"}
+    kinds["lu_lambdas"] = "exponential"
+    return {
+        "sigmas": kinds.get(on[0]) if on else None,
+        "sigma_min": o.get("sigma_min"),
+        "sigma_max": o.get("sigma_max"),
+    }
 
 
 def _ends_clean(o: Options) -> bool:
@@ -124,12 +133,34 @@ def _karras(sampler: Sampler) -> Callable[[Options], SamplingPlan]:
     return build
 
 
-def _multistep(o: Options, solver: DPMSolver | UniPC, clean: bool, falls_below: int = 15) -> SamplingPlan:
+def _flow_plan(o: Options, sampler: Sampler, spacing: FlowSpacing) -> SamplingPlan:
+    steps = o["num_train_timesteps"]
+    return SamplingPlan(Flow(), _objective(o), sampler, spacing, steps, _clip_denoised(o), clean_step=0)
+
+
+def _flow_match(sampler: Sampler) -> Callable[[Options], SamplingPlan]:
+    def build(o: Options) -> SamplingPlan:
+        shift, low = shift_of(o, "shift"), 1 / o["num_train_timesteps"]
+        if not o["use_dynamic_shifting"]:
+            low = shifted(low, shift)  # and once more below, as there
+        spacing = FlowSpacing(1.0, low, False, shift, o["shift_terminal"], _sigmas(o)["sigmas"])
+        return _flow_plan({**o, "prediction_type": "flow_prediction", "use_flow_sigmas": True}, sampler, spacing)
+
+    return build
+
+
+def _multistep(
+    o: Options, solver: DPMSolver | UniPC, clean: bool, falls_below: int = 15, flow: tuple[float, float] = (1.0, 0.0)
+) -> SamplingPlan:
     sigmas = _sigmas(o)
     # With sigmas to the first step of training, their last step, of order 1, leads nowhere: here there is one less.
     last = 2 if sigmas["sigmas"] and not clean else 1
     plain = not o["lower_order_final"] or solver.order <= (2 if clean else last)  # the clean end is of order 1 anyway
     sampler: Sampler = solver if plain else LowerOrderFinal(solver, falls_below + 1 - last, last)
+    if o["use_flow_sigmas"]:
+        if not clean:
+            raise ValueError("use_flow_sigmas ends clean here; got final sigmas above 0: set final_sigmas_type='zero'")
+        return _flow_plan(o, sampler, FlowSpacing(*flow, True, shift_of(o, "flow_shift"), o["shift_terminal"]))
     lowest = float(o.get("lambda_min_clipped", -math.inf))
     options = {"spare": True, "lowest": lowest, **sigmas}
     return _plan(o, sampler, StepSpacing(o["timestep_spacing"], o["steps_offset"], clean, **options))
@@ -152,7 +183,7 @@ def _dpm_solver(o: Options) -> SamplingPlan:
     weights = "midpoint" if order == 2 and o["solver_type"] != "heun" else "exact"
     predict = "eps" if kind == "dpmsolver" else "x0"
     sampler = DPMSolver(order, predict, 1.0 if kind.startswith("sde") else 0.0, weights)  # type: ignore[arg-type]
-    return _multistep(o, sampler, clean)
+    return _multistep(o, sampler, clean, flow=(1 - 1 / o["num_train_timesteps"], 0.0))
 
 
 def _deis(o: Options) -> SamplingPlan:
@@ -161,7 +192,11 @@ def _deis(o: Options) -> SamplingPlan:
 
 def _unipc(o: Options) -> SamplingPlan:
     variant = "bh1" if o["solver_type"] == "bh1" else "bh2"
-    return _multistep(o, UniPC(o["solver_order"], variant), _ends_clean(o), sys.maxsize)  # type: ignore[arg-type]
+    solver = UniPC(o["solver_order"], variant)  # type: ignore[arg-type]
+    high = 1.0
+    if o["use_flow_sigmas"]:  # as there, with a little signal, so that the first step is corrected too
+        high = shifted(1 - 1e-6, 1 / shift_of(o, "flow_shift"))
+    return _multistep(o, solver, _ends_clean(o), sys.maxsize, (high, 1 / o["num_train_timesteps"]))
 
 
 def _lcm(o: Options) -> SamplingPlan:
@@ -181,10 +216,8 @@ def _karras_ve(o: Options) -> SamplingPlan:
 
 
 FIXED: Options = {
-    "use_beta_sigmas": False,
-    "use_flow_sigmas": False,
-    "use_dynamic_shifting": False,
-    "shift_terminal": None,
+    "stochastic_sampling": False,
+    "invert_sigmas": False,
     "predict_x0": True,
     "disable_corrector": [],
     "solver_p": None,
@@ -193,7 +226,7 @@ FIXED: Options = {
 }
 """Options with a counterpart here for one value only, where a scheduler has them."""
 
-INERT = {"flow_shift", "time_shift_type", "skip_prk_steps", "sampling_eps"}
+INERT = {"base_shift", "max_shift", "base_image_seq_len", "max_image_seq_len", "skip_prk_steps", "sampling_eps"}
 """Options that mean something only beside one of the above, or nothing: `read_scheduler_config` says why."""
 
 _TRAINING: Options = {
@@ -211,14 +244,16 @@ _THRESHOLD: Options = {"thresholding": False, "dynamic_thresholding_ratio": 0.99
 _CLIP: Options = {"clip_sample": True, "clip_sample_range": 1.0, "timestep_spacing": "leading", **_THRESHOLD}
 _ZERO: Options = {"rescale_betas_zero_snr": False}
 _SIGMAS: Options = {"use_karras_sigmas": False, "use_exponential_sigmas": False, "use_beta_sigmas": False}
+_SHIFT: Options = {"use_dynamic_shifting": False, "time_shift_type": "exponential", "shift_terminal": None}
 _MULTISTEP: Options = {
     **_TRAINING,
     **_SIGMAS,
+    **_SHIFT,
+    "use_flow_sigmas": False,
+    "flow_shift": 1.0,
     "solver_order": 2,
     **_THRESHOLD,
     "lower_order_final": True,
-    "use_flow_sigmas": False,
-    "use_dynamic_shifting": False,
 }
 _EULER: Options = {**_TRAINING, **_SIGMAS, **_ZERO, "final_sigmas_type": "zero", "sigma_min": None, "sigma_max": None}
 
@@ -264,8 +299,22 @@ SCHEDULERS: dict[str, tuple[Callable[[Options], SamplingPlan], Options]] = {
             "final_sigmas_type": "zero",
             "sigma_min": None,
             "sigma_max": None,
-            "shift_terminal": None,
         },
+    ),
+    "FlowMatchEulerDiscreteScheduler": (
+        _flow_match(Euler()),
+        {
+            **_SIGMAS,
+            **_SHIFT,
+            "num_train_timesteps": 1000,
+            "shift": 1.0,
+            "stochastic_sampling": False,
+            "invert_sigmas": False,
+        },
+    ),
+    "FlowMatchHeunDiscreteScheduler": (
+        _flow_match(FlowHeun()),
+        {**_SHIFT, "num_train_timesteps": 1000, "shift": 1.0},
     ),
     "LCMScheduler": (
         _lcm,

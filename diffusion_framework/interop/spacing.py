@@ -5,16 +5,23 @@ from __future__ import annotations
 import itertools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 
-from ..grids import Grid, distilled_times, exponential_sigmas, grid_of_times, karras_sigmas, spaced_times
+from ..grids import Grid, beta_sigmas, distilled_times, exponential_sigmas, grid_of_times, karras_sigmas, spaced_times
 from ..grids.times import check_steps
 from ..level import Level
 from ..schedules import NoiseSchedule
+
+SIGMAS: dict[str, Callable[[int, float, float], list[float]]] = {
+    "karras": karras_sigmas,
+    "exponential": exponential_sigmas,
+    "beta": beta_sigmas,
+}
+"""From a number of steps, the cleanest and the noisiest sigma to all sigmas, and 0."""
 
 
 class Spacing(ABC):
@@ -46,7 +53,7 @@ class StepSpacing(Spacing):
     clean: bool = True
     whole: bool = True
     spare: bool = False
-    sigmas: Literal["karras", "exponential"] | None = None
+    sigmas: Literal["karras", "exponential", "beta"] | None = None
     sigma_min: float | None = None
     sigma_max: float | None = None
     lowest: float = -math.inf
@@ -95,8 +102,8 @@ class StepSpacing(Spacing):
         noisiest = self.sigma_max or (high.sigma / high.alpha if high.alpha else 2.0**12)
         if steps == 1:
             return [noisiest]
-        make = karras_sigmas if self.sigmas == "karras" else exponential_sigmas
-        return make(steps, self.sigma_min or low.sigma / low.alpha, noisiest)[:-1]
+        assert self.sigmas is not None
+        return SIGMAS[self.sigmas](steps, self.sigma_min or low.sigma / low.alpha, noisiest)[:-1]
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,10 @@ import itertools
 import math
 
 import pytest
+import scipy.stats
 
 from diffusion_framework.grids import (
+    beta_sigmas,
     exponential_sigmas,
     grid_of_log_snrs,
     grid_of_sigmas,
@@ -35,6 +37,7 @@ GRIDS = {
     "log_snr": lambda s: grid_of_log_snrs(s, uniform_log_snrs(s, 10, 0.99)),
     "one log_snr": lambda s: grid_of_log_snrs(s, [0.0]),
     "karras": lambda s: grid_of_sigmas(s, karras_sigmas(10, 0.02, 10.0)),
+    "beta": lambda s: grid_of_sigmas(s, beta_sigmas(10, 0.02, 10.0)),
     "exponential": lambda s: grid_of_sigmas(s, exponential_sigmas(10, 0.02, 10.0)),
     "custom sigmas": lambda s: grid_of_sigmas(s, [7.0, 2.0, 0.1]),
     "partial": lambda s: partial_grid(grid_of_times(s, uniform_times(10)), 0.5),
@@ -63,6 +66,7 @@ def test_grids_by_noise_make_the_steps_asked_for(steps):
     for schedule in (Cosine(), EDM(), VE()):
         assert len(grid_of_sigmas(schedule, karras_sigmas(steps, 0.02, 10.0))) == steps
         assert len(grid_of_sigmas(schedule, exponential_sigmas(steps, 0.02, 10.0))) == steps
+        assert len(grid_of_sigmas(schedule, beta_sigmas(steps, 0.02, 10.0))) == steps
         assert len(grid_of_log_snrs(schedule, uniform_log_snrs(schedule, steps))) == steps
 
 
@@ -113,6 +117,15 @@ def test_karras_turns_into_exponential_for_large_rho_and_is_even_for_1():
     assert gaps == pytest.approx([gaps[0]] * 8)
     for sigmas in (karras_sigmas(9), exponential_sigmas(9)):
         assert (sigmas[0], sigmas[-2], sigmas[-1]) == (80.0, 0.002, 0.0)
+
+
+def test_beta_sigmas_are_quantiles_of_the_distribution():
+    for a, b in ((0.6, 0.6), (1.0, 1.0), (2.0, 0.5)):
+        sigmas = beta_sigmas(9, 1.0, 3.0, a, b)
+        assert (sigmas[0], sigmas[-2], sigmas[-1]) == (3.0, 1.0, 0.0)
+        for i, sigma in enumerate(sigmas[1:-2], 1):  # as many draws lie below each as it says
+            draws = scipy.stats.beta.cdf((sigma - 1) / 2, a, b)
+            assert draws == pytest.approx(1 - i / 8)
 
 
 def test_exponential_sigmas_are_even_in_log_snr():
@@ -176,6 +189,7 @@ def test_a_partial_grid_is_that_share_of_evenly_spaced_steps(strength, spacing):
         (lambda: karras_sigmas(5, sigma_min=0.0), "got sigma_min=0.0"),
         (lambda: karras_sigmas(5, sigma_max=math.nan), "sigma_max=nan"),
         (lambda: karras_sigmas(5, rho=0.0), "rho must be above 0; got 0.0"),
+        (lambda: beta_sigmas(5, alpha=0.0), "alpha=0.0"),
         (lambda: exponential_sigmas(5, 2.0, 1.0), "sigma_min=2.0"),
         (lambda: partial_grid(grid_of_times(Cosine(), [0.5]), 0.0), r"\(0, 1\]; got 0.0"),
         (lambda: partial_grid(grid_of_times(Cosine(), [0.5]), 1.01), "got 1.01"),
