@@ -35,7 +35,7 @@ class LCM(Sampler[None]):
     def step(
         self, denoise: Denoiser, x: Tensor, now: Level, to: Level, state: None, noise: Noise
     ) -> tuple[Tensor, None]:
-        scaled = self.timestep_scaling * (now.t * self.timesteps - 1)
+        scaled = self.timestep_scaling * max(now.t * self.timesteps - 1, 0.0)  # no less noise was trained for
         root = math.hypot(scaled, self.sigma_data)
         x0 = torch.add(x * (self.sigma_data / root) ** 2, denoise(x, now).x0, alpha=scaled / root)
         z = None if to.is_end else noise(x)

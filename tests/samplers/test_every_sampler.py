@@ -1,0 +1,122 @@
+"""What holds for every sampler: the table in the README, runs side by side, and runs that are stopped and resumed."""
+
+import pickle
+import re
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+from oracles import GaussianOracle, MixtureOracle
+from test_adaptive import Counting
+from test_orders import even_grid
+from toys import tiny_diffusion
+
+import diffusion_framework as df
+from diffusion_framework import trajectory
+from diffusion_framework.grids import (
+    distilled_times,
+    grid_of_log_snrs,
+    grid_of_sigmas,
+    grid_of_times,
+    karras_sigmas,
+    optimal_log_snrs,
+    spaced_times,
+    uniform_log_snrs,
+    uniform_times,
+)
+from diffusion_framework.noise import generator_noise
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+ROWS = {
+    cells[0]: [cell.strip() for cell in cells[1:]]
+    for cells in re.findall(r"^\| `([A-Z]\w*\(.*?\))` \|(.*?)\|(.*?)\|(.*?)\|$", README, re.MULTILINE)
+}
+SAMPLERS = {text: eval(text, dict(vars(df))) for text in ROWS}
+SCHEDULES = [df.Sigmoid(), df.VE(), df.EDM(), df.Flow(), df.LinearBeta(), df.SquaredCosBeta(zero_terminal_snr=True)]
+GRIDS = {
+    "time": lambda s: grid_of_times(s, uniform_times(30)),
+    "trailing": lambda s: grid_of_times(s, spaced_times(30, "trailing")),
+    "distilled": lambda s: grid_of_times(s, distilled_times(30)),
+    "log-SNR": lambda s: grid_of_log_snrs(s, uniform_log_snrs(s, 30, strength=0.999)),
+    "optimal": lambda s: grid_of_log_snrs(s, optimal_log_snrs(s, 30, strength=0.999)),
+    "karras": lambda s: grid_of_sigmas(s, karras_sigmas(30, 0.02, 30.0 if s.at(1.0).log_snr < -7 else 20.0)),
+}
+
+
+def seeded(seed):
+    return generator_noise(torch.Generator().manual_seed(seed))
+
+
+def test_the_table_has_every_sampler():
+    exported = {value for value in vars(df).values() if isinstance(value, type) and issubclass(value, df.Sampler)}
+    assert {type(sampler) for sampler in SAMPLERS.values()} == exported - {df.Sampler}
+
+
+@pytest.mark.parametrize("text", ROWS)
+def test_the_table_tells_the_truth(text):
+    calls, noise, difference = ROWS[text]
+    sampler, oracle, drawn = SAMPLERS[text], Counting(MixtureOracle()), []
+    now, to = even_grid(oracle.schedule, -1.0, 0.5, 2)[0]
+    sampler.step(oracle, torch.randn(3, 4), now, to, sampler.init(2), lambda x: drawn.append(x) or torch.randn_like(x))
+    assert calls == (str(oracle.calls) if calls.isdecimal() else "as needed")
+    assert noise == ("yes" if drawn else "no")
+    diffusion = tiny_diffusion(time_difference=0.1)
+    if difference == "yes":
+        assert torch.isfinite(diffusion.sample(1, sampler=sampler, progress=False)).all()
+    else:
+        with pytest.raises(ValueError, match="remember nothing"):
+            diffusion.sample(1, sampler=sampler, progress=False)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)
+@pytest.mark.parametrize("text", ROWS)
+def test_every_sampler_walks_every_schedule_on_every_grid(text, schedule):
+    """To the data, from t = 1, even where that holds no signal, up to the error of 30 steps."""
+    oracle = GaussianOracle(mean=0.3, std=0.5, schedule=schedule)
+    for name, make in GRIDS.items():
+        grid = make(schedule)
+        mean, std = oracle.marginal(grid[0][0])
+        x = mean + std * torch.randn(50, 20, dtype=torch.float64)
+        *_, last = trajectory(SAMPLERS[text], oracle, x, grid, seeded(1))
+        assert last.to.is_end
+        assert last.x.mean().item() == pytest.approx(0.3, abs=0.15), name
+        narrow = 0.15 if text == "LCM()" else 0.35  # needs a network distilled to consistency, as this oracle is not
+        assert narrow < last.x.std().item() < 0.65, name
+
+
+def run(sampler, seed):
+    oracle = MixtureOracle()
+    grid = [*even_grid(oracle.schedule, -5.0, 5.0, 6)]
+    grid.append((grid[-1][1], oracle.schedule.clean))
+    x = torch.randn(4, 9, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return list(trajectory(sampler, oracle, x, grid, seeded(seed)))
+
+
+@pytest.mark.parametrize("text", ROWS)
+def test_one_object_serves_many_threads(text):
+    sampler = SAMPLERS[text]
+    alone = [run(sampler, seed)[-1].x for seed in range(8)]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda seed: run(sampler, seed)[-1].x, range(8)))
+    assert all(map(torch.equal, alone, together))
+    assert not torch.equal(alone[0], alone[1])
+
+
+@pytest.mark.parametrize("text", ROWS)
+def test_a_run_saved_after_any_step_is_resumed_bit_for_bit(text):
+    """With the samples, the state and the generator written away, and another object of the same options."""
+    sampler, oracle = SAMPLERS[text], MixtureOracle()
+    whole = run(sampler, 3)
+    state, x = (
+        sampler.init(len(whole)),
+        torch.randn(4, 9, generator=torch.Generator().manual_seed(3), dtype=torch.float64),
+    )
+    drawn = torch.Generator().manual_seed(3).get_state()
+    for snapshot in whole:
+        sampler, x, state, drawn = pickle.loads(pickle.dumps((sampler, x, state, drawn)))
+        generator = torch.Generator()
+        generator.set_state(drawn)
+        x, state = sampler.step(oracle, x, snapshot.now, snapshot.to, state, generator_noise(generator))
+        drawn = generator.get_state()
+        assert torch.equal(x, snapshot.x)
