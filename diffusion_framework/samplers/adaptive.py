@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..denoiser import Denoiser
-from ..level import Level, Noise, Prediction, move
+from ..level import Level, Noise, move
 from .controlled import Controlled, Known, wide
 
 
@@ -65,7 +65,6 @@ def _reach(x: Tensor, now: Level, at: Level, first: Tensor, latest: Tensor, part
     z = (at.log_snr - now.log_snr) / 2
     steep = z.clamp(min=1e-3)  # E[u] under exp(z u) on [0, 1]; its closed form cancels where z is small
     mean = torch.where(z < 1e-3, 0.5 + z / 12, -1 / torch.expm1(-steep) - 1 / steep)
-    weight = wide(mean / (part or 1.0), x).to(x.dtype)
-    prediction = Prediction.from_x0(torch.lerp(first, latest, weight), x, now)
-    at = at.like(x)
-    return at.alpha * prediction.x0 + at.sigma * prediction.eps
+    data = torch.lerp(first, latest, wide(mean / (part or 1.0), x).to(x.dtype))
+    kept = at.sigma / now.sigma
+    return wide(kept, x).to(x.dtype) * x + wide(at.alpha - kept * now.alpha, x).to(x.dtype) * data
