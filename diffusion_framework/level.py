@@ -79,6 +79,14 @@ class Prediction:
         """Estimate of the noise."""
         return combine(self.tensors, self.eps_weights)
 
+    def sum(self, a: Scalar, b: Scalar) -> Tensor:
+        """`a x0 + b eps`, straight from the tensors."""
+        return combine(self.tensors, self.weights(a, b))
+
+    def weights(self, a: Scalar, b: Scalar) -> list[Scalar]:
+        """Of the tensors in `a x0 + b eps`."""
+        return [a * of_x0 + b * of_eps for of_x0, of_eps in zip(self.x0_weights, self.eps_weights, strict=True)]
+
     @staticmethod
     def of(
         tensors: tuple[Tensor, ...],
@@ -131,10 +139,9 @@ def move(prediction: Prediction, to: Level, tau: float = 0.0, z: Tensor | None =
         z: Standard normal noise shaped like x. None leaves the fresh part out, which gives the mean of the move.
     """
     kept = math.sqrt(max(to.sigma**2 - tau**2, 0.0))
-    weights = [to.alpha * a + kept * b for a, b in zip(prediction.x0_weights, prediction.eps_weights, strict=True)]
     if z is None:
-        return combine(prediction.tensors, weights)
-    return combine((*prediction.tensors, z), (*weights, tau))
+        return prediction.sum(to.alpha, kept)
+    return combine((*prediction.tensors, z), (*prediction.weights(to.alpha, kept), tau))
 
 
 def ancestral_std(now: Level, to: Level) -> float:

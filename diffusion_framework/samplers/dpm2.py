@@ -13,14 +13,14 @@ from .base import Sampler
 class DPM2(Sampler[None]):
     """The midpoint method in sigma / alpha, by way of the geometric midpoint (Karras et al. 2022, DPM-Solver-2).
 
-    Second order, two network calls a step. The last step, to sigma = 0, takes one call.
+    Second order, two network calls a step. A first step from alpha = 0 and the last, to sigma = 0, take one call.
     """
 
     def step(
         self, denoise: Denoiser, x: Tensor, now: Level, to: Level, state: None, noise: Noise
     ) -> tuple[Tensor, None]:
         here = denoise(x, now)
-        if to.is_end:
+        if to.is_end or now.alpha == 0:  # the middle of a step without signal has none either
             return move(here, to), None
         middle = denoise.schedule.at_log_snr((now.log_snr + to.log_snr) / 2)
         eps = denoise(move(here, middle), middle).eps

@@ -12,7 +12,7 @@ from functools import lru_cache
 
 import torch
 
-from ..level import Level, Prediction, combine
+from ..level import Level, Prediction
 
 Levels = tuple[Level, ...]
 """Where the predictions were made, the first where the step starts; one may lie where it ends, as in a corrector."""
@@ -108,7 +108,7 @@ def v_factors(levels: Levels, now: Level, to: Level, sigma_data: float) -> tuple
 def velocity(prediction: Prediction, at: Level, sigma_data: float) -> torch.Tensor:
     """d(x / r) / d angle as `v_factors` has it: EDM's network output F with its sign changed (Karras et al. 2022)."""
     size = sigma_data * _size(at, sigma_data)
-    return combine((prediction.eps, prediction.x0), (at.alpha * sigma_data**2 / size, -at.sigma / size))
+    return prediction.sum(-at.sigma / size, at.alpha * sigma_data**2 / size)
 
 
 def _mean_over_step(nodes: tuple[float, ...], end: float, z: float) -> tuple[float, ...]:
