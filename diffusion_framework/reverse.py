@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ Variance = Literal["small", "large", "learned", "learned_range"]
 the forward step, right where the data is standard normal (Ho et al. 2020, sec. 3.2). With `learned` the network puts
 out the log-variance itself, with `learned_range` a place between the logarithms of those two (Nichol & Dhariwal 2021,
 eq. 15)."""
+VARIANCES: tuple[str, ...] = get_args(Variance)
 
 
 def posterior(x0: Tensor, x: Tensor, now: Level, to: Level) -> tuple[Tensor, Tensor]:
@@ -54,8 +55,8 @@ def log_variance(
     Raises:
         ValueError: an unknown variance, or a learned one of a network that learned none.
     """
-    if variance not in ("small", "large", "learned", "learned_range"):
-        raise ValueError(f"variance must be 'small', 'large', 'learned' or 'learned_range'; got {variance!r}")
+    if variance not in VARIANCES:
+        raise ValueError(f"variance must be one of {', '.join(VARIANCES)}; got {variance!r}")
     if variance in ("learned", "learned_range"):
         if prediction.variance is None:
             raise ValueError(

@@ -35,6 +35,11 @@ class GaussianOracle:
         (mean_now, std_now), (mean_to, std_to) = self.marginal(now), self.marginal(to)
         return mean_to + (x - mean_now) * std_to / std_now
 
+    def reverse_log_variance(self, now: Level, to: Level) -> float:
+        """ln of the variance of the exact reverse step q(x_to | x_now), the best that a model can learn."""
+        (_, std_now), (_, std_to) = self.marginal(now), self.marginal(to)
+        return 2 * math.log(std_to) + math.log1p(-((now.alpha / to.alpha * std_to / std_now) ** 2))
+
 
 @dataclass
 class MixtureOracle:

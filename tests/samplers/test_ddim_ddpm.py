@@ -5,8 +5,9 @@ import pytest
 import torch
 from oracles import GaussianOracle, MixtureOracle
 
-from diffusion_framework import DDIM, DDPM, Cosine, Sigmoid, trajectory
+from diffusion_framework import DDIM, DDPM, EDM, Cosine, Flow, Prediction, Sigmoid, trajectory
 from diffusion_framework.grids import grid_of_times, uniform_times
+from diffusion_framework.level import ancestral_std, forward_std
 from diffusion_framework.noise import generator_noise
 from diffusion_framework.schedules import Scaled
 
@@ -57,6 +58,42 @@ def test_ddpm_variances_are_exact_where_the_paper_says(variance, std):
     oracle = GaussianOracle(mean=0.0, std=std)
     for snapshot in run(DDPM(variance), oracle, start(oracle, 200_000), 5)[:-1]:
         assert snapshot.x.std().item() == pytest.approx(oracle.marginal(snapshot.to)[1], rel=5 / math.sqrt(2 * 200_000))
+
+
+class LearnedOracle(GaussianOracle):
+    """Gaussian data with the best variance of each step of a grid, as a network would put it out."""
+
+    def learn(self, grid, variance):
+        self.learned = {}
+        for now, to in grid[:-1]:
+            best = self.reverse_log_variance(now, to)
+            small, large = 2 * math.log(ancestral_std(now, to)), 2 * math.log(forward_std(now, to))
+            assert small < best < large
+            self.learned[now.t] = (best - small) / (large - small) if variance == "learned_range" else (best + 1) / 2
+
+    def __call__(self, x, at):
+        prediction = super().__call__(x, at)
+        variance = torch.full_like(x, self.learned[at.t]) if at.t in self.learned else None
+        return Prediction(prediction.x0, prediction.eps, variance)
+
+
+@pytest.mark.parametrize("variance", ["learned", "learned_range"])
+@pytest.mark.parametrize("schedule", [Sigmoid(), EDM(), Flow()], ids=repr)
+def test_ddpm_with_the_best_learned_variance_is_exact_in_any_number_of_steps(schedule, variance):
+    oracle = LearnedOracle(mean=0.3, std=0.5, schedule=schedule)
+    oracle.learn(grid_of_times(schedule, uniform_times(4)), variance)
+    for snapshot in run(DDPM(variance), oracle, start(oracle, 200_000), 4):
+        if not snapshot.to.is_end:
+            mean, std = oracle.marginal(snapshot.to)
+            assert snapshot.x.mean().item() == pytest.approx(mean, abs=5 * std / math.sqrt(200_000))
+            assert snapshot.x.std().item() == pytest.approx(std, rel=5 / math.sqrt(2 * 200_000))
+
+
+def test_ddpm_refuses_a_learned_variance_of_a_network_without_one():
+    with pytest.raises(ValueError, match="two outputs a channel"):
+        run(DDPM("learned_range"), GaussianOracle(), torch.zeros(2), 3)
+    with pytest.raises(ValueError, match="one of small, large"):
+        DDPM("medium")
 
 
 @pytest.mark.parametrize("sampler", [DDPM("small"), DDPM("large"), DDIM(eta=0.7)], ids=repr)
