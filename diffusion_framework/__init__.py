@@ -4,7 +4,7 @@
 """
 
 from .config import Configurable
-from .data import Digits, ImageDataset, ImageFolder
+from .data import IDX, Digits, ImageDataset, ImageFolder
 from .denoiser import Denoiser
 from .diffusion import GaussianDiffusion
 from .level import Level, Prediction
@@ -53,6 +53,7 @@ __all__ = [
     "DDPM",
     "DPM2",
     "EDM",
+    "IDX",
     "LCM",
     "LMS",
     "RK45",

@@ -17,7 +17,9 @@ from tqdm.auto import tqdm
 
 from .data import ImageDataset
 from .diffusion import GaussianDiffusion, image_seeds
+from .evaluation import Bound, check_plot, mean_and_error, plot_bounds, write_bound
 from .pictures import save_grid, save_picture
+from .reverse import VARIANCES
 from .samplers import Sampler
 from .training import Trainer
 
@@ -157,6 +159,97 @@ def sample_parser() -> OneLineParser:
     # the default only says whose options --sampler.eta are: without any --sampler the run's own is taken
     parser.add_subclass_arguments(Sampler, "sampler", default={"class_path": "diffusion_framework.DDIM"})
     return parser
+
+
+def evaluate(argv: Sequence[str]) -> None:
+    """scripts/evaluate.py; argv is the command line, without the program."""
+    parser = evaluate_parser()
+    args = parser.parse_args(argv)
+    with _one_line_errors(OSError, FloatingPointError):
+        if not args.likelihood:
+            raise ValueError("nothing to evaluate; add --likelihood")
+        for name in ("num_images", "batch_size"):
+            if args[name] < 1:
+                raise ValueError(f"{name} must be at least 1; got {args[name]}")
+        names = [Path(run).resolve().name for run in args.runs]
+        output = Path(args.output)
+        files = [output / f"{name}.csv" for name in names]
+        if len(set(names)) < len(names):
+            raise ValueError(f"runs of different names are needed, as each has a table; got {', '.join(names)}")
+        if not args.overwrite and (there := [file for file in files if file.exists()]):
+            raise ValueError(f"{there[0]} exists already; choose another --output, or add --overwrite")
+        check_plot()
+        device = _device(args.device)
+        models = [GaussianDiffusion.from_checkpoint(run, weights=args.weights, device=device) for run in args.runs]
+        bounds, lines = {}, []
+        for name, file, diffusion in zip(names, files, models, strict=True):
+            bounds[name], flow = _likelihood(diffusion, parser, args, name)
+            write_bound(bounds[name], file)
+            reconstruction = bounds[name].steps[:, -1].mean().item()
+            (bound, bound_error), (mean, error) = mean_and_error(bounds[name].total), mean_and_error(flow)
+            lines.append(
+                f"{name:24} {bound:8.4f} +- {bound_error:.4f} {bounds[name].prior.mean().item():10.2g} "
+                f"{reconstruction:15.4f} {mean:11.4f} +- {error:.4f}"
+            )
+        plot_bounds(bounds, output / "bounds.png")
+    print(f"{'bits per dimension':24} {'bound':>8} {'':9} {'prior':>10} {'reconstruction':>15} {'flow':>11}")
+    print(*lines, sep="\n")
+    print(f"done: the bound's terms as tables, and bounds.png, in {output}")
+
+
+def evaluate_parser() -> OneLineParser:
+    """The parser of scripts/evaluate.py."""
+    parser = OneLineParser(prog="evaluate.py", description="Measure trained models on images that they have not seen.")
+    parser.add_argument("runs", type=str, nargs="+", help="Results folders, or one checkpoint of each.")
+    parser.add_argument("--likelihood", action="store_true", help="Bits per dimension, by the bound and by the flow.")
+    parser.add_argument("--num_images", type=int, default=1000, help="Images to take, from the first.")
+    parser.add_argument("--batch_size", type=int, default=64, help="Images at a time.")
+    parser.add_argument(
+        "--steps",
+        type=int | str | None,
+        default=None,
+        help="Steps of the bound, or 'ddim50' or '10,15,20'; null: as trained.",
+    )
+    parser.add_argument("--variance", choices=VARIANCES, default="small", help="Of the bound's reverse steps.")
+    parser.add_argument("--tolerance", type=float, default=1e-4, help="Largest error of a step of the flow.")
+    parser.add_argument("--seed", type=int, default=0, help="Of the noise.")
+    parser.add_argument("--weights", choices=["ema", "model"], default="ema", help="Averaged weights, or the last.")
+    parser.add_argument("--output", type=str, default="likelihood", help="Folder of the tables and the plot.")
+    parser.add_argument("--overwrite", action="store_true", help="Replace tables of these names.")
+    parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:1, mps, ...")
+    parser.add_argument("--progress", type=bool, default=True, help="Show progress bars.")
+    parser.add_subclass_arguments(
+        ImageDataset,
+        "data",
+        default={"class_path": "diffusion_framework.ImageFolder"},
+        skip={"image_size", "channels"},  # they come as the network asks
+    )
+    return parser
+
+
+def _likelihood(
+    diffusion: GaussianDiffusion, parser: OneLineParser, args: Any, name: str
+) -> tuple[Bound, torch.Tensor]:
+    """The bound on the first images of the data, and [images] bits per dimension by the flow."""
+    channels, *size = diffusion.sample_shape
+    for key, value in (("image_size", tuple(size)), ("channels", channels)):
+        args.data.init_args[key] = value
+    data: Any = parser.instantiate_classes(args).data
+    has_classes = getattr(diffusion.model, "num_classes", None) is not None
+    if has_classes and not data.class_names:
+        raise ValueError("this network has classes, and the images come without; add --data.labels true")
+    bounds, flows = [], []
+    count = min(args.num_images, len(data))
+    for first in tqdm(range(0, count, args.batch_size), desc=name, disable=not args.progress):
+        indices = range(first, min(first + args.batch_size, count))
+        pairs = [item if isinstance(item, tuple) else (item, 0) for item in (data[i] for i in indices)]
+        images = torch.stack([image for image, _ in pairs]).to(diffusion.device).float() / 255
+        labels = torch.tensor([label for _, label in pairs], device=diffusion.device)
+        condition: dict[str, Any] = {"labels": labels} if has_classes else {}
+        seeds = image_seeds(args.seed, indices)
+        bounds.append(diffusion.bits_per_dim(images, steps=args.steps, variance=args.variance, seed=seeds, **condition))
+        flows.append(diffusion.flow_bits_per_dim(images, tolerance=args.tolerance, seed=seeds, **condition))
+    return Bound.cat(bounds), torch.cat(flows)
 
 
 def _device(name: str) -> torch.device:

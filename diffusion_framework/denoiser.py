@@ -86,6 +86,21 @@ class Threshold:
         return x0.clamp(-limit, limit) / limit
 
 
+class Memoryless:
+    """A denoiser made anew for each call, so that it is a function of x and the level alone, without self-conditioning.
+
+    Args:
+        make: Gives a fresh denoiser.
+    """
+
+    def __init__(self, make: Callable[[], Denoiser]) -> None:
+        self.make = make
+        self.schedule = make().schedule
+
+    def __call__(self, x: Tensor, at: Level) -> Prediction:
+        return self.make()(x, at)
+
+
 class NetworkDenoiser:
     """A network, its conditions bound, as a denoiser that feeds its last estimates back to it.
 

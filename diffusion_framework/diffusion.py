@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
@@ -14,20 +15,25 @@ from tqdm.auto import tqdm
 from . import objectives, schedules
 from .checkpoint import Checkpoint
 from .config import Configurable, from_config
-from .denoiser import Clip, Denoiser, Mapped, NetworkDenoiser, Threshold, feeds_back
+from .denoiser import Clip, Denoiser, Mapped, Memoryless, NetworkDenoiser, Threshold, feeds_back
+from .evaluation import Bound, Trace, flow_bits_per_dim, variational_bound
 from .grids import (
     Grid,
     grid_of_log_snrs,
     grid_of_times,
     optimal_log_snrs,
     respaced_times,
+    uniform_angles,
     uniform_log_snrs,
     uniform_times,
 )
+from .inversion import invert, slerp
+from .level import Noise
 from .losses import MinSNR, draw_uniform_times, output_weight
 from .noise import generator_noise, mix, per_sample_noise
 from .objectives import Objective
-from .samplers import DDIM, DDPM, Sampler, Snapshot, trajectory
+from .reverse import Variance
+from .samplers import DDIM, DDPM, Heun, Sampler, Snapshot, trajectory
 from .schedules import NoiseSchedule, Scaled
 
 KeepInRange = bool | Literal["dynamic"] | Callable[[Tensor], Tensor]
@@ -269,18 +275,139 @@ class GaussianDiffusion(Configurable, nn.Module):
             raise ValueError(
                 f"time_difference goes with samplers that remember nothing, as DDIM and DDPM; got {sampler}"
             )
-        if seed is None:
-            noise = generator_noise()
-        else:
-            seeds = image_seeds(seed, range(batch_size)) if isinstance(seed, int) else seed
-            noise = per_sample_noise(seeds, self.device)
+        noise = self._noise(seed, batch_size)
         denoise = _bounded(self.denoiser(**condition), clip_denoised)
         x = noise(torch.empty(batch_size, *self.sample_shape, device=self.device)) * grid[0][0].sigma
+        with self._evaluating():
+            walk = trajectory(sampler or self.sampler, denoise, x, grid, noise)
+            yield from _checked(tqdm(walk, total=len(grid), desc="sampling", disable=not progress))
+
+    def bits_per_dim(
+        self,
+        images: Tensor,
+        *,
+        variance: Variance = "small",
+        steps: int | str | None = None,
+        grid: Grid | None = None,
+        seed: int | Sequence[int] | None = None,
+        clip_denoised: KeepInRange = True,
+        progress: bool = False,
+        **condition: Any,
+    ) -> Bound:
+        """How likely the model finds 8-bit images, by the variational bound (see `evaluation.variational_bound`).
+
+        A network with self-conditioning is asked without it.
+
+        Args:
+            images: [batch, channels, height, width] in [0, 1], in steps of 1 / 255.
+            variance: Of the reverse steps: 'small', 'large', or 'learned' or 'learned_range' if the network learned it.
+            steps: As for `sample`, without its time_difference; or a grid to the clean end.
+            seed: Of the noise, as for `sample`.
+            clip_denoised: Keep each estimate of the clean images in range.
+
+        Returns:
+            The bound in bits per dimension; `.total` is [batch].
+        """
+        if grid is None:
+            steps = self.timesteps if steps is None else steps
+            times = respaced_times(steps, self.timesteps) if isinstance(steps, str) else uniform_times(steps)
+            grid = grid_of_times(self.schedule, times)
+        elif steps is not None:
+            raise ValueError(f"give steps or a grid, not both; got steps={steps} and a grid of {len(grid)}")
+        denoise = _bounded(self._memoryless(condition), clip_denoised)
+        x0, noise = self.from_images(images), self._noise(seed, len(images))
+        with self._evaluating():
+            return variational_bound(denoise, x0, grid, noise, variance, progress=progress)
+
+    def flow_bits_per_dim(
+        self,
+        images: Tensor,
+        *,
+        trace: Trace = "rademacher",
+        tolerance: float = 1e-5,
+        sigma_min: float = 1e-3,
+        seed: int | Sequence[int] | None = None,
+        **condition: Any,
+    ) -> Tensor:
+        """How likely the probability flow finds 8-bit images; [batch], in bits per dimension.
+
+        Each is spread evenly over its step of 1 / 255. Arguments as for `evaluation.flow_bits_per_dim`; images and seed
+        as for `bits_per_dim`.
+        """
+        x0, noise = self.from_images(images), self._noise(seed, len(images))
+        with self._evaluating():
+            return flow_bits_per_dim(
+                self._memoryless(condition), x0, noise, trace=trace, tolerance=tolerance, sigma_min=sigma_min
+            )
+
+    @torch.no_grad()
+    def invert(self, images: Tensor, *, steps: int = 200, sampler: Sampler | None = None, **condition: Any) -> Tensor:
+        """The standard normal noise [batch, ...] that `decode` turns into these images [batch, ...] in [0, 1].
+
+        Args:
+            images: [batch, channels, height, width] in [0, 1].
+            steps: Steps, even in the angle of the probability flow.
+            sampler: Without noise or memory; None is Heun(), whose round trip is far closer than that of DDIM().
+            condition: Passed on to the network (labels=...).
+        """
+        grid = self._flow_grid(steps)
+        with self._evaluating():
+            x = invert(self._memoryless(condition), self.from_images(images), grid, sampler or Heun())
+        return x / grid[0][0].sigma
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor, *, steps: int = 200, sampler: Sampler | None = None, **condition: Any) -> Tensor:
+        """Images in [0, 1] from standard normal noise, both [batch, ...]: the way back of `invert`, without
+        self-conditioning, which would not let it be one."""
+        grid = self._flow_grid(steps)
+        denoise, noise = self._memoryless(condition), generator_noise()
+        with self._evaluating():
+            for snapshot in trajectory(sampler or Heun(), denoise, latents * grid[0][0].sigma, grid, noise):
+                x = snapshot.x
+        return self.to_images(x / grid[-1][1].alpha)
+
+    def interpolate(
+        self,
+        first: Tensor,
+        second: Tensor,
+        *,
+        count: int = 8,
+        steps: int = 200,
+        sampler: Sampler | None = None,
+        **condition: Any,
+    ) -> Tensor:
+        """Images between pairs of images [batch, ...] in [0, 1], both ends included: [batch, count, ...].
+
+        Their noises are joined by great circles (Song et al. 2021, sec. 5.3); further arguments as for `invert`.
+
+        Raises:
+            ValueError: count is below 2.
+        """
+        if count < 2:
+            raise ValueError(f"count must be at least 2, the two ends; got {count}")
+        a, b = (self.invert(images, steps=steps, sampler=sampler, **condition) for images in (first, second))
+        between = [slerp(a, b, i / (count - 1)) for i in range(count)]
+        return torch.stack([self.decode(z, steps=steps, sampler=sampler, **condition) for z in between], dim=1)
+
+    def _flow_grid(self, steps: int) -> Grid:
+        return grid_of_log_snrs(self.schedule, uniform_angles(self.schedule, steps), clean=False)
+
+    def _memoryless(self, condition: Mapping[str, Any]) -> Memoryless:
+        return Memoryless(lambda: self.denoiser(**condition))
+
+    def _noise(self, seed: int | Sequence[int] | None, batch_size: int) -> Noise:
+        if seed is None:
+            return generator_noise()
+        seeds = image_seeds(seed, range(batch_size)) if isinstance(seed, int) else seed
+        return per_sample_noise(seeds, self.device)
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        """In evaluation mode, and afterwards as before."""
         training = [module for module in self.modules() if module.training]
         self.eval()
         try:
-            walk = trajectory(sampler or self.sampler, denoise, x, grid, noise)
-            yield from _checked(tqdm(walk, total=len(grid), desc="sampling", disable=not progress))
+            yield
         finally:
             for module in training:
                 module.training = True

@@ -22,7 +22,7 @@ LAYERS = [
     {"schedules", "objectives", "checkpoint", "data"},
     {"grids", "denoiser", "models"},
     {"losses", "samplers"},
-    {"interop"},
+    {"interop", "evaluation", "inversion"},
     {"diffusion"},
     {"training"},
     {"cli"},

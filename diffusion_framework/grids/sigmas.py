@@ -27,6 +27,26 @@ def uniform_log_snrs(
     return [*_evenly(low, high, steps), math.inf]
 
 
+def uniform_angles(schedule: NoiseSchedule, steps: int, last_sigma: float = 1e-3) -> list[float]:
+    """`steps + 1` log-SNRs, evenly spaced in the angle atan(sigma / alpha), in which the probability flow turns evenly.
+
+    Args:
+        schedule: Gives the level to start from, at t = 1.
+        steps: Number of steps, at least 1.
+        last_sigma: sigma / alpha of the last level, above 0; more where the schedule has more at t = 0.
+
+    Raises:
+        ValueError: an option out of range.
+    """
+    check_steps(steps)
+    if not 0 < last_sigma < math.inf:
+        raise ValueError(f"last_sigma must be above 0; got {last_sigma}")
+    noisiest, last = schedule.at(1.0), min(-2 * math.log(last_sigma), schedule.at(0.0).log_snr)
+    start, end = math.atan2(noisiest.sigma, noisiest.alpha), math.atan(math.exp(-last / 2))
+    between = [start + (end - start) * i / steps for i in range(1, steps)]
+    return [noisiest.log_snr, *(-2 * math.log(math.tan(angle)) for angle in between), last]
+
+
 def exponential_sigmas(steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0) -> list[float]:
     """`steps` sigmas from sigma_max to sigma_min, evenly spaced in ln(sigma), that is in log-SNR, and 0.
 

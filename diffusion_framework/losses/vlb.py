@@ -56,7 +56,7 @@ def bound_term(
 
 def prior_term(x0: Tensor, at: Level) -> Tensor:
     """KL(q(x | x0) || N(0, sigma²)) at the noisiest level, where sampling starts; [batch], in bits per dimension."""
-    return bits_per_dim(x0.double().square()) * (torch.exp(torch.as_tensor(at.log_snr)) / 2)
+    return bits_per_dim(x0.square()) * (torch.exp(torch.as_tensor(at.log_snr)) / 2)
 
 
 def gaussian_kl(mean: Tensor, log_var: Tensor, other_mean: Tensor, other_log_var: Tensor) -> Tensor:
