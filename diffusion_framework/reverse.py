@@ -29,9 +29,9 @@ def posterior(x0: Tensor, x: Tensor, now: Level, to: Level) -> tuple[Tensor, Ten
     Returns:
         The mean, shaped like x, and the log-variance in nats, which broadcasts against it; -inf where to.sigma = 0.
     """
-    fall = _float64(now.log_snr) - _float64(to.log_snr)
-    of_x0 = -torch.expm1(fall) * _float64(to.alpha)
-    of_x = _float64(to.sigma) / _float64(now.sigma) * torch.exp(fall / 2)
+    fall = as_float64(now.log_snr) - as_float64(to.log_snr)
+    of_x0 = -torch.expm1(fall) * as_float64(to.alpha)
+    of_x = as_float64(to.sigma) / as_float64(now.sigma) * torch.exp(fall / 2)
     return _like(of_x0, x) * x0 + _like(of_x, x) * x, _like(_log_variance(to.sigma, now, to), x)
 
 
@@ -67,7 +67,7 @@ def log_variance(
     if variance == "learned":
         return 2 * learned - 1
     small, large = _log_variance(to.sigma, now, to), _log_variance(now.sigma, now, to)
-    at_end = _float64(to.sigma) == 0
+    at_end = as_float64(to.sigma) == 0
     if before is not None:
         clipped = _log_variance(now.sigma, before, now)
         small = torch.where(at_end, torch.where(clipped.isfinite(), clipped, large), small)
@@ -81,11 +81,11 @@ def log_variance(
 
 def _log_variance(sigma: Scalar, now: Level, to: Level) -> Tensor:
     """ln(sigma² (1 - snr / snr')): the small variance has the sigma of `to`, the large one that of `now`."""
-    fall = _float64(now.log_snr) - _float64(to.log_snr)
-    return 2 * torch.log(_float64(sigma)) + torch.log(-torch.expm1(fall))
+    fall = as_float64(now.log_snr) - as_float64(to.log_snr)
+    return 2 * torch.log(as_float64(sigma)) + torch.log(-torch.expm1(fall))
 
 
-def _float64(value: Scalar) -> Tensor:
+def as_float64(value: Scalar) -> Tensor:
     """A float as a tensor of one number in full precision; tensors stay."""
     return value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
 

@@ -39,6 +39,10 @@ def sample(*words):
     cli.sample([str(word) for word in (*words, "--progress=false")])
 
 
+def evaluate(*words):
+    cli.evaluate([str(word) for word in (*words, "--progress=false")])
+
+
 def script(name, *words, check=True, cwd=ROOT.parent):
     command = [sys.executable, str(ROOT / "scripts" / name), *map(str, words)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False, timeout=120)
@@ -287,6 +291,49 @@ def assert_one_line(text, message):
     assert len(lines) == 1, text
     assert len(lines[0]) < 400, text
     assert re.search(message, lines[0]), text
+
+
+def test_likelihood_writes_a_table_for_each_run_and_a_picture(digits_run, tmp_path, capsys):
+    flags = ["--data=Digits", "--data.split=test", "--likelihood", "--num_images=5", "--tolerance=0.1"]
+    evaluate(digits_run, *flags, "--batch_size=2", "--output", tmp_path / "a")
+    header, row, done = capsys.readouterr().out.splitlines()
+    assert "flow" in header and row.startswith("digits ") and str(tmp_path / "a") in done
+    evaluate(digits_run, *flags, "--output", tmp_path / "b")
+    tables = [(tmp_path / name / "digits.csv").read_text().splitlines() for name in "ab"]
+    assert [line.split(",")[0] for line in tables[0]] == ["term", "prior", *["kl"] * 3, "reconstruction", "total"]
+    totals = [float(table[-1].split(",")[3]) for table in tables]
+    assert totals[0] == pytest.approx(totals[1], rel=1e-4)  # whatever the batch size
+    assert (tmp_path / "a" / "bounds.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "add --likelihood"),
+        (["--likelihood", "--num_images=0"], "num_images must be at least 1"),
+        (["--likelihood", "--variance=learned_range"], "two outputs a channel"),
+        (["--likelihood", "--variance=medium"], "medium"),
+        (["--likelihood", "--steps=5"], "has no 5|at most|got 5"),
+        (["--likelihood", "--data.folder=nowhere"], "nowhere"),
+    ],
+)
+def test_bad_evaluation_input_is_one_line_and_creates_nothing(words, message, digits_run, tmp_path, capsys):
+    data = [] if any("data.folder" in word for word in words) else ["--data=Digits"]
+    words = [word.replace("--steps=5", "--steps='5,5'") for word in words]
+    with pytest.raises(SystemExit) as ended:
+        evaluate(digits_run, *data, *words, "--output", tmp_path / "new")
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert re.search(message, error) and error.startswith("error: ") and error.count("\n") == 1, error
+    assert not (tmp_path / "new").exists()
+
+
+def test_tables_are_not_overwritten_unless_told(digits_run, tmp_path, capsys):
+    (tmp_path / "digits.csv").write_text("mine")
+    with pytest.raises(SystemExit):
+        evaluate(digits_run, "--data=Digits", "--likelihood", "--output", tmp_path)
+    assert "add --overwrite" in capsys.readouterr().err
+    assert (tmp_path / "digits.csv").read_text() == "mine"
 
 
 def test_a_broken_image_ends_training_with_one_line(pictures, tmp_path):

@@ -36,14 +36,16 @@ def integrate(slope: Slope, z: Tensor, start: float, end: float, tolerance: floa
         z at `end`, and the integral [batch], float64.
 
     Raises:
-        ValueError: the steps become too small, as the rounding of the slope does not allow this tolerance.
+        ValueError: a tolerance below rounding, or one that needs steps too small to come to an end.
         FloatingPointError: the slope is NaN or infinite.
     """
+    if tolerance < (least := 10 * torch.finfo(z.dtype).eps):
+        raise ValueError(f"tolerance must be at least {least:.1g} in {z.dtype}; got {tolerance:g}: raise it")
     total = torch.zeros(len(z), dtype=torch.float64)
     u, size = start, min(0.01, end - start)
     slopes = [slope(u, z)]
     while u < end:
-        if size < 1e-9 * (end - start):
+        if size < 1e-6 * (end - start):
             raise ValueError(f"the ODE cannot be solved to a tolerance of {tolerance:g}; raise it")
         size = min(size, end - u)
         slopes = slopes[:1]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..level import Level, Prediction
-from ..reverse import Variance, log_variance, posterior
+from ..reverse import Variance, as_float64, log_variance, posterior
 
 
 def bound_term(
@@ -56,7 +56,7 @@ def bound_term(
 
 def prior_term(x0: Tensor, at: Level) -> Tensor:
     """KL(q(x | x0) || N(0, sigma²)) at the noisiest level, where sampling starts; [batch], in bits per dimension."""
-    return bits_per_dim(x0.square()) * (torch.exp(torch.as_tensor(at.log_snr)) / 2)
+    return bits_per_dim(x0.square()) * (torch.exp(as_float64(at.log_snr)) / 2)
 
 
 def gaussian_kl(mean: Tensor, log_var: Tensor, other_mean: Tensor, other_log_var: Tensor) -> Tensor:
@@ -99,7 +99,7 @@ def bits_per_dim(nats: Tensor) -> Tensor:
 def _reconstruction(x0: Tensor, mean: Tensor, log_var: Tensor, to: Level, bins: int | None) -> Tensor:
     """-log p(x0 | x) in nats, for the model's Gaussian of x_to = alpha x0."""
     alpha = to.like(x0).alpha
-    log_std = log_var / 2 - torch.log(torch.as_tensor(alpha))
+    log_std = log_var / 2 - torch.log(as_float64(alpha))
     if bins is None:
         return gaussian_nll(x0, mean / alpha, log_std)
     return discretised_gaussian_nll(x0, mean / alpha, log_std, bins)

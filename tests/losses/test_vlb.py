@@ -7,50 +7,13 @@ import mpmath
 import numpy as np
 import pytest
 import torch
+from discrete_process import BETAS, SCHEDULE, levels, term_by_hand
 from oracles import GaussianOracle
-from scipy.stats import norm
 
 from diffusion_framework import EDM, Betas, Cosine, Flow, Prediction, Sigmoid
 from diffusion_framework.losses.vlb import bound_term, discretised_gaussian_nll, gaussian_kl, prior_term
 from diffusion_framework.reverse import log_variance, posterior
 from diffusion_framework.schedules import Scaled
-
-BETAS = np.array([0.02, 0.05, 0.13, 0.3, 0.55, 0.8])
-SCHEDULE = Betas(tuple(BETAS))
-
-
-def levels(step):
-    """The levels around discrete step 0, 1, ...: one noisier, its own, and the one it leads to."""
-    at = [SCHEDULE.at(i / len(BETAS)) for i in range(len(BETAS) + 1)]
-    return at[min(step + 2, len(BETAS))], at[step + 1], at[step]
-
-
-def by_hand(x0, x, eps_hat, step, variance, share):
-    """The bound's term in nats, per entry: Ho et al. 2020 eq. 5-8, 13 and Nichol & Dhariwal 2021 eq. 15, from betas."""
-    alpha_bar = np.cumprod(1 - BETAS)
-    previous = np.append(1.0, alpha_bar[:-1])
-    posterior_var = BETAS * (1 - previous) / (1 - alpha_bar)
-    clipped = np.append(posterior_var[1], posterior_var[1:])
-    log_var = {
-        "small": np.log(clipped[step]),
-        "large": np.log(np.append(posterior_var[1], BETAS[1:])[step]),
-        "learned": 2 * share - 1,
-        "learned_range": share * np.log(BETAS[step]) + (1 - share) * np.log(clipped[step]),
-    }[variance]
-    x0_hat = (x - np.sqrt(1 - alpha_bar[step]) * eps_hat) / np.sqrt(alpha_bar[step])
-
-    def mean(x0):
-        of_x0 = np.sqrt(previous[step]) * BETAS[step] / (1 - alpha_bar[step])
-        return of_x0 * x0 + np.sqrt(1 - BETAS[step]) * (1 - previous[step]) / (1 - alpha_bar[step]) * x
-
-    if step == 0:
-        std = np.exp(0.5 * log_var)
-        upper = np.where(x0 > 0.999, np.inf, x0 + 1 / 255)
-        lower = np.where(x0 < -0.999, -np.inf, x0 - 1 / 255)
-        return -np.log(norm.cdf(upper, mean(x0_hat), std) - norm.cdf(lower, mean(x0_hat), std))
-    true = np.log(posterior_var[step])
-    gap = (mean(x0) - mean(x0_hat)) ** 2
-    return 0.5 * (-1 + log_var - true + np.exp(true - log_var) + gap * np.exp(-log_var))
 
 
 @pytest.fixture
@@ -72,7 +35,7 @@ def test_every_term_equals_the_discrete_process(batch, variance):
         prediction = Prediction.from_eps(eps_hat, x, now)
         prediction = Prediction(prediction.x0, prediction.eps, share)
         got = bound_term(x0, x, prediction, now, to, variance, before)
-        nats = by_hand(*(v.numpy() for v in (x0, x, eps_hat)), step, variance, share.numpy())
+        nats = term_by_hand(*(v.numpy() for v in (x0, x, eps_hat)), step, variance, share.numpy())
         wanted = nats.mean(axis=(1, 2)) / np.log(2)
         np.testing.assert_allclose(got.numpy(), wanted, rtol=1e-9)
 
