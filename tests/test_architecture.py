@@ -18,8 +18,7 @@ PACKAGE = Path(df.__file__).parent
 # Each layer may import those before it, and its own members.
 LAYERS = [
     {"level", "noise", "config", "pictures"},
-    {"reverse"},
-    {"schedules", "objectives", "checkpoint", "data"},
+    {"reverse", "schedules", "objectives", "checkpoint", "data"},
     {"grids", "denoiser", "models"},
     {"losses", "samplers"},
     {"interop", "evaluation", "inversion"},
