@@ -82,8 +82,7 @@ def test_a_batch_of_levels_equals_one_level_after_the_other(batch, variance):
     """In training each sample has a step of its own, some of them the last."""
     x0, eps, eps_hat, share = batch
     steps = torch.tensor([0, 3, 1, 5, 0])
-    now, to = (SCHEDULE.at((steps + i) / len(BETAS)) for i in (1, 0))
-    before = SCHEDULE.at(((steps + 2) / len(BETAS)).clamp(max=1))
+    before, now, to = (SCHEDULE.at(((steps + i) / len(BETAS)).clamp(max=1)) for i in (2, 1, 0))
     at = now.like(x0)
     x = at.alpha * x0 + at.sigma * eps
     guess = Prediction.from_eps(eps_hat, x, now)
@@ -99,11 +98,11 @@ def test_gradients_are_finite_in_a_batch_that_mixes_ends_and_inner_steps(batch):
     x0, eps, eps_hat, share = (v.float() for v in batch)
     eps_hat.requires_grad_(), share.requires_grad_()
     steps = torch.tensor([0, 3, 1, 5, 0])
-    now, to = (SCHEDULE.at((steps + i) / len(BETAS)) for i in (1, 0))
+    before, now, to = (SCHEDULE.at(((steps + i) / len(BETAS)).clamp(max=1)) for i in (2, 1, 0))
     at = now.like(x0)
     x = at.alpha * x0 + at.sigma * eps
     guess = Prediction.from_eps(eps_hat, x, now)
-    term = bound_term(x0, x, Prediction(guess.x0, guess.eps, share), now, to, "learned_range", now)
+    term = bound_term(x0, x, Prediction(guess.x0, guess.eps, share), now, to, "learned_range", before)
     term.sum().backward()
     assert eps_hat.grad.isfinite().all() and share.grad.isfinite().all()
     assert (eps_hat.grad != 0).any(dim=(1, 2)).all() and (share.grad != 0).any(dim=(1, 2)).all()
@@ -128,13 +127,14 @@ def test_the_posterior_is_what_bayes_rule_says(schedule):
         if not now.log_snr < to.log_snr:
             continue
         mean, log_var = posterior(x0, x, now, to)
-        snr_now, snr_to = (mpmath.exp(mpmath.mpf(at.log_snr)) for at in (now, to))
         alpha, alpha_to = mpmath.mpf(now.alpha), mpmath.mpf(to.alpha)
-        var_now, var_to = alpha**2 / snr_now, alpha_to**2 / snr_to
+        var_now = mpmath.mpf(now.sigma) ** 2  # of `to` it follows from both log-SNRs, or a difference would be noise
         ratio = alpha / alpha_to
+        snr_ratio = mpmath.exp(mpmath.mpf(now.log_snr) - mpmath.mpf(to.log_snr))
+        var_to = var_now * snr_ratio / ratio**2 if ratio else mpmath.mpf(to.sigma) ** 2
         forward = var_now - ratio**2 * var_to
-        variance = 1 / (1 / var_to + ratio**2 / forward)
-        wanted = variance * (alpha_to * mpmath.mpf(0.4) / var_to + ratio * mpmath.mpf(1.3) / forward)
+        variance = var_to * forward / var_now
+        wanted = (alpha_to * mpmath.mpf(0.4) * forward + ratio * mpmath.mpf(1.3) * var_to) / var_now
         assert mean.item() == pytest.approx(float(wanted), rel=1e-11)
         assert log_var.exp().item() == pytest.approx(float(variance), rel=1e-11)
 

@@ -1,0 +1,112 @@
+"""The variational bound on -log p(x0), term by term, in bits per dimension (Ho et al. 2020, eq. 5)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ..level import Level, Prediction
+from ..reverse import Variance, log_variance, posterior
+
+
+def bound_term(
+    x0: Tensor,
+    x: Tensor,
+    prediction: Prediction,
+    now: Level,
+    to: Level,
+    variance: Variance,
+    before: Level,
+    bins: int | None = 256,
+) -> Tensor:
+    """The bound's term of the step from `now` to `to`: its KL divergence, or in the step to the clean end the
+    reconstruction, -log p(x0 | x).
+
+    Args:
+        x0: Clean data in [-1, 1], [batch, ...].
+        x: The same with the noise of `now`.
+        prediction: What the denoiser says of x.
+        now: Levels of floats, or of tensors [batch]; sigma > 0.
+        to: Levels with less noise.
+        variance: Of the model's reverse step (see `reverse.log_variance`).
+        before: The levels one step noisier than `now`, or `now` where there are none; see there.
+        bins: Equal steps of the data in [-1, 1], 256 for 8-bit images; None for continuous data, whose
+            reconstruction is a density.
+
+    Returns:
+        [batch], in bits per dimension.
+    """
+    log_var = log_variance(variance, prediction, now, to, before)
+    mean, _ = posterior(prediction.x0, x, now, to)
+    true_mean, true_log_var = posterior(x0, x, now, to)
+    at_end = torch.isneginf(true_log_var)
+    if at_end.ndim == 0:  # floats: one of the two will do
+        term = (
+            _reconstruction(x0, mean, log_var, to, bins)
+            if at_end
+            else gaussian_kl(true_mean, true_log_var, mean, log_var)
+        )
+    else:
+        divergence = gaussian_kl(true_mean, torch.where(at_end, log_var, true_log_var), mean, log_var)
+        term = torch.where(at_end, _reconstruction(x0, mean, log_var, to, bins), divergence)
+    return bits_per_dim(term)
+
+
+def prior_term(x0: Tensor, at: Level) -> Tensor:
+    """KL(q(x | x0) || N(0, sigma²)) at the noisiest level, where sampling starts; [batch], in bits per dimension."""
+    return bits_per_dim(x0.double().square()) * (torch.exp(torch.as_tensor(at.log_snr)) / 2)
+
+
+def gaussian_kl(mean: Tensor, log_var: Tensor, other_mean: Tensor, other_log_var: Tensor) -> Tensor:
+    """KL(N(mean, exp(log_var)) || N(other_mean, exp(other_log_var))) in nats, entry by entry."""
+    gap = other_log_var - log_var
+    return 0.5 * (torch.expm1(-gap) + gap + (mean - other_mean).square() * torch.exp(-other_log_var))
+
+
+def gaussian_nll(x0: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
+    """-ln of the density of N(mean, std²) at x0, in nats, entry by entry."""
+    return 0.5 * math.log(2 * math.pi) + log_std + 0.5 * ((x0 - mean) * torch.exp(-log_std)).square()
+
+
+def discretised_gaussian_nll(x0: Tensor, mean: Tensor, log_std: Tensor, bins: int = 256) -> Tensor:
+    """-ln of the probability that N(mean, std²) gives to the bin around x0, in nats (Ho et al. 2020, eq. 13).
+
+    The bins are centred at even steps from -1 to 1; the first and the last go on to infinity. Computed in float64 by
+    the logarithms of the tails, so that it stays finite and has a gradient however far x0 and mean are apart.
+
+    Returns:
+        Entry by entry, in the dtype of x0; not negative.
+    """
+    exact = x0.dtype if x0.device.type == "mps" else torch.float64  # MPS has no float64
+    half = 1 / (bins - 1)
+    scale = torch.exp(-log_std.to(exact))
+    off = x0.to(exact) - mean.to(exact)
+    near, far = (off.abs() - half) * scale, (off.abs() + half) * scale  # the bin's edges, on the upper side of the mean
+    log_near, log_far = torch.special.log_ndtr(-near), torch.special.log_ndtr(-far)
+    inside = log_near + _log1mexp(log_near - log_far)
+    up, down = torch.special.log_ndtr((off + half) * scale), torch.special.log_ndtr((half - off) * scale)
+    log_probability = torch.where(x0 > 1 - half, down, torch.where(x0 < half - 1, up, inside))
+    return -log_probability.to(x0.dtype)
+
+
+def bits_per_dim(nats: Tensor) -> Tensor:
+    """[batch, ...] nats, one for each dimension of the data -> [batch] bits per dimension."""
+    return nats.flatten(1).mean(1) / math.log(2)
+
+
+def _reconstruction(x0: Tensor, mean: Tensor, log_var: Tensor, to: Level, bins: int | None) -> Tensor:
+    """-log p(x0 | x) in nats, for the model's Gaussian of x_to = alpha x0."""
+    alpha = to.like(x0).alpha
+    log_std = log_var / 2 - torch.log(torch.as_tensor(alpha))
+    if bins is None:
+        return gaussian_nll(x0, mean / alpha, log_std)
+    return discretised_gaussian_nll(x0, mean / alpha, log_std, bins)
+
+
+def _log1mexp(x: Tensor) -> Tensor:
+    """ln(1 - exp(-x)) for x > 0, each half by the form that does not cancel there."""
+    x = x.clamp(min=torch.finfo(x.dtype).tiny)
+    small = torch.log(-torch.expm1(-x.clamp(max=1)))
+    return torch.where(x < math.log(2), small, torch.log1p(-torch.exp(-x)))
