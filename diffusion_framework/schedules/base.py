@@ -59,6 +59,21 @@ class NoiseSchedule(Portable, ABC):
         """The level of floats without noise: t = 0, log-SNR +inf, even where the curve stops short of it."""
         return self.at_log_snr(math.inf)
 
+    def step_count(self, steps: int) -> int:
+        """How many steps lead from t = 1 to the clean end, if each is 1 / steps of time.
+
+        One more than `steps` for a schedule that has noise at time 0.
+        """
+        return steps + (not self.at(0.0).is_end)
+
+    def cleaner(self, at: Level, steps: int) -> Level:
+        """The level that is 1 / steps of time nearer the clean end; from time 0 on that is `clean`."""
+        t = _as_float64(at.t)
+        to = t - 1 / steps
+        level = self.at(torch.where(to * steps > 1e-4, to, 0.0))  # what rounding left is no time
+        log_snr = torch.where(t * steps > 1e-4, level.log_snr, torch.inf)
+        return self._level(level.t, log_snr, isinstance(at.t, Tensor))
+
     def _level(self, t: Tensor, log_snr: Tensor, as_tensors: bool) -> Level:
         values = (t, *self.split(log_snr), log_snr)
         return Level(*values) if as_tensors else Level(*(value.item() for value in values))

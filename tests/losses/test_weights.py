@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from diffusion_framework import X0, Cosine, Eps, MinSNR, V
-from diffusion_framework.losses import draw_uniform_times, output_weight
+from diffusion_framework.losses import output_weight
 
 
 @pytest.mark.parametrize("gamma", [1.0, 5.0])
@@ -36,10 +36,3 @@ def test_weighted_output_error_is_weighted_x0_error():
 def test_bad_gamma(gamma):
     with pytest.raises(ValueError, match="gamma > 0"):
         MinSNR(gamma)
-
-
-def test_uniform_times_fill_the_half_open_interval():
-    times = draw_uniform_times(100_000, torch.device("cpu"), torch.Generator().manual_seed(0))
-    assert times.min() > 0 and times.max() <= 1
-    counts = torch.histc(times, 10, 0, 1)
-    assert ((counts - 10_000).abs() < 5 * 95).all()  # five standard deviations of a binomial count
