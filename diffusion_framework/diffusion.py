@@ -222,8 +222,8 @@ class GaussianDiffusion(Configurable, nn.Module):
             return denoise
         if labels is None or classes is None or not self.label_dropout:
             raise ValueError(
-                f"guidance={guidance} needs labels and a network that also knows how to do without; train with classes "
-                "and label_dropout=0.1"
+                f"guidance={guidance} needs labels, and a network trained to do without them as well: set "
+                "num_classes and label_dropout=0.1"
             )
         unconditional = self._network_denoiser({**condition, "labels": torch.full_like(labels, classes)})
         return ClassifierFree(denoise, unconditional, guidance)
