@@ -141,7 +141,7 @@ class GaussianDiffusion(Configurable, nn.Module):
             self.loss_weight = named(loss_weight, weights_by_name, "loss_weight", **known)
         self.times: Times = named(times, times_by_name, "times", **known)
         self.loss: Loss = named(loss, losses_by_name, "loss")
-        self.loss.check(self.times.fixed_steps, getattr(model, "learned_variance", False))
+        self.loss.check(self.schedule, self.times.fixed_steps, getattr(model, "learned_variance", False))
         # recent losses, where the times depend on them: saved with the weights, the same on all processes
         self.time_memory: Tensor | None
         self.register_buffer("time_memory", self.times.memory(self.schedule))

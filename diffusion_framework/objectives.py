@@ -144,6 +144,11 @@ class PreviousX(Objective):
         if self.steps < 1:
             raise ValueError(f"steps must be at least 1; got {self.steps}")
 
+    def check(self, schedule: NoiseSchedule) -> None:
+        self.schedule.check_steps(self.steps)
+        if schedule != self.schedule:
+            raise ValueError(f"the objective must have the model's schedule, {schedule}; got {self.schedule}")
+
     def row(self, at: Level) -> tuple[Scalar, Scalar]:
         to = self.schedule.cleaner(at, self.steps)
         return to.alpha, at.alpha * to.sigma**2 / (to.alpha * at.sigma)

@@ -110,7 +110,7 @@ def test_the_previous_mean_is_that_of_bayes_rule(schedule, i):
 @pytest.mark.parametrize("objective", ["eps", "score"])
 @pytest.mark.parametrize("schedule", [Flow(), LinearBeta(zero_terminal_snr=True)], ids=repr)
 def test_an_objective_that_says_nothing_of_the_data_is_refused(objective, schedule):
-    with pytest.raises(ValueError, match="alpha = 0 at t = 1.*use the objective v, x0 or velocity"):
+    with pytest.raises(ValueError, match=r"alpha = 0 at t = 1.*use the objective v, x0 or velocity"):
         GaussianDiffusion(tiny_unet(), noise_schedule=schedule, objective=objective)
     for fits in ("v", "x0", "velocity", "edm", "previous_x"):
         GaussianDiffusion(tiny_unet(), noise_schedule=schedule, objective=fits)

@@ -61,15 +61,15 @@ class Loss(ABC):
         """[batch]."""
 
     @abstractmethod
-    def check(self, steps: int | None, learns_variance: bool) -> None:
-        """Raise ValueError unless this loss goes with times of so many fixed steps, and with such a network."""
+    def check(self, schedule: NoiseSchedule, steps: int | None, learns_variance: bool) -> None:
+        """Raise ValueError unless this loss goes with so many fixed steps of the schedule, and with such a network."""
 
 
 @dataclass(frozen=True)
 class Simple(Loss):
     """The weighted squared error of the network's output (Ho et al. 2020, eq. 14, where the weight is 1)."""
 
-    def check(self, steps: int | None, learns_variance: bool) -> None:
+    def check(self, schedule: NoiseSchedule, steps: int | None, learns_variance: bool) -> None:
         """Goes with all."""
 
     def per_sample(self, trial: Trial, process: Process) -> Tensor:
@@ -95,12 +95,13 @@ class Bound(Loss):
     rescaled: bool = True
     bins: int | None = 256
 
-    def check(self, steps: int | None, learns_variance: bool) -> None:
+    def check(self, schedule: NoiseSchedule, steps: int | None, learns_variance: bool) -> None:
         if steps is None:
             raise ValueError(
                 f"{type(self).__name__} is a sum over the steps of a process, and the times are continuous; "
                 "set times to 'steps' or 'loss_aware'"
             )
+        schedule.check_steps(steps)
         if self.variance.startswith("learned") and not learns_variance:
             raise ValueError(
                 f"{type(self).__name__} with variance={self.variance!r} trains a network's variance, and this one puts "

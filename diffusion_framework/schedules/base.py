@@ -66,6 +66,15 @@ class NoiseSchedule(Portable, ABC):
         """
         return steps + (not self.at(0.0).is_end)
 
+    def check_steps(self, steps: int) -> None:
+        """Raise ValueError unless there is noise to take away in each of so many steps."""
+        log_snr = self.log_snr(torch.linspace(0, 1, steps + 1, dtype=torch.float64))
+        if still := int((log_snr[1:] >= log_snr[:-1]).sum()):
+            raise ValueError(
+                f"{self} stands still in {still} of {steps} steps, which then have no reverse; take fewer steps, or a "
+                "schedule that falls throughout (a lower clip_min)"
+            )
+
     def cleaner(self, at: Level, steps: int) -> Level:
         """The level that is 1 / steps of time nearer the clean end; from time 0 on that is `clean`."""
         t = _as_float64(at.t)

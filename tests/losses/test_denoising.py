@@ -11,6 +11,7 @@ from toys import Plain, tiny_diffusion, tiny_unet
 from diffusion_framework import VE, Cosine, Eps, Flow, GaussianDiffusion, Sigmoid
 from diffusion_framework.losses import Bound, Hybrid, LossAware, Process, Steps, Trial
 from diffusion_framework.losses.vlb import bound_term
+from diffusion_framework.objectives import PreviousX
 from diffusion_framework.reverse import log_variance
 
 
@@ -156,6 +157,14 @@ def test_the_memory_of_losses_is_that_of_training_alone():
         (lambda: tiny_diffusion(loss="bound"), "sum over the steps.*set times to 'steps' or 'loss_aware'"),
         (lambda: tiny_diffusion(loss="hybrid", times="steps"), "set its learned_variance to true"),
         (lambda: GaussianDiffusion(tiny_unet(learned_variance=True), loss="hybrid"), "set times to 'steps'"),
+        (
+            lambda: tiny_diffusion(
+                loss=Bound("small"), times="steps", timesteps=50, noise_schedule=Cosine(clip_min=0.01)
+            ),
+            "stands still in 3 of 50 steps.*lower clip_min",
+        ),
+        (lambda: tiny_diffusion(objective="previous_x", timesteps=10**6, noise_schedule="cosine"), "stands still"),
+        (lambda: tiny_diffusion(objective=PreviousX(Cosine(), 4)), "must have the model's schedule, Sigmoid"),
         (lambda: Hybrid(variance="small"), "not learned; got variance='small'"),
         (lambda: Hybrid(share=0.0), "above 0; got 0"),
         (lambda: tiny_diffusion(loss="kl"), "loss must be one of simple, bound, hybrid, or an object; got 'kl'"),
