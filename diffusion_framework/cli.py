@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 from .data import ImageDataset
 from .diffusion import GaussianDiffusion, image_seeds
 from .evaluation import Bound, check_plot, mean_and_error, plot_bounds, write_bound
+from .labels import check_labels
 from .pictures import save_grid, save_picture
 from .reverse import VARIANCES
 from .samplers import Sampler
@@ -106,12 +107,15 @@ def sample(argv: Sequence[str]) -> None:
             raise ValueError(f"{output} already holds images; choose another --output, or add --overwrite")
         device = _device(args.device)
         diffusion = GaussianDiffusion.from_checkpoint(args.checkpoint, weights=args.weights, device=device)
-        labels = _labels(args.labels, diffusion, args.num_samples)
+        turn = _classes_in_turn(args.labels, diffusion)
         grid = diffusion.grid(args.steps, args.spacing)
     with _one_line_errors(OSError, FloatingPointError):
         shown: list[torch.Tensor] = []
         for first in tqdm(range(0, args.num_samples, args.batch_size), desc="batches", disable=not args.progress):
             indices = range(first, min(first + args.batch_size, args.num_samples))
+            condition: dict[str, Any] = {"guidance": args.guidance}
+            if turn:
+                condition["labels"] = torch.tensor([turn[i % len(turn)] for i in indices], device=device)
             images = diffusion.sample(
                 len(indices),
                 sampler=sampler,
@@ -119,12 +123,12 @@ def sample(argv: Sequence[str]) -> None:
                 seed=image_seeds(args.seed, indices),
                 clip_denoised=args.clip_denoised,
                 progress=args.progress,
-                **{key: value[indices.start : indices.stop] for key, value in labels.items()},
+                **condition,
             ).cpu()
             shown.extend(images[: 100 - len(shown)])
             for index, image in zip(indices, images, strict=True):
                 save_picture(image, output / f"{index:05d}.png")
-        save_grid(torch.stack(shown), output / "grid.png")
+        save_grid(torch.stack(shown), output / "grid.png", columns=len(turn) or None)
     print(f"done: {args.num_samples} images and grid.png in {output}")
 
 
@@ -150,7 +154,8 @@ def sample_parser() -> OneLineParser:
         default=True,
         help="Keep estimates of the images in range: true, false, or dynamic (thresholding).",
     )
-    parser.add_argument("--labels", type=list[int] | None, default=None, help="Classes to take in turn: '[3,5]'.")
+    parser.add_argument("--labels", type=_numbers, default=None, help="Classes to take in turn: 3,5; default: all.")
+    parser.add_argument("--guidance", type=float, default=1.0, help="Of classes, if trained with label_dropout.")
     parser.add_argument("--weights", choices=["ema", "model"], default="ema", help="Averaged weights, or the last.")
     parser.add_argument("--output", type=str, default="samples", help="Folder of the images and their grid.")
     parser.add_argument("--overwrite", action="store_true", help="Allow an output folder that holds images.")
@@ -262,17 +267,23 @@ def _device(name: str) -> torch.device:
         raise ValueError(f"device {name!r} cannot be used here ({str(error).splitlines()[0]}); try cpu") from error
 
 
-def _labels(asked: list[int] | None, diffusion: GaussianDiffusion, num_samples: int) -> dict[str, Any]:
-    """The labels of all samples, if the network has classes: those asked for in turn, or else every class."""
-    classes = getattr(diffusion.model, "num_classes", None)
+def _numbers(text: str) -> list[int]:
+    """'3,5' or '[3, 5]' -> [3, 5]."""
+    try:
+        return [int(part) for part in str(text).strip("[] ").split(",")]
+    except ValueError as error:
+        raise ValueError(f"wanted whole numbers such as 3,5; got {text!r}") from error
+
+
+def _classes_in_turn(asked: list[int] | None, diffusion: GaussianDiffusion) -> list[int]:
+    """The classes that samples take in turn: those asked for, or else all of the network's; none without classes."""
+    classes = diffusion.num_classes
+    if asked is None:
+        return list(range(classes or 0))
     if classes is None:
-        if asked is not None:
-            raise ValueError("--labels needs a network with classes; this one was trained without labels")
-        return {}
-    turn = list(range(classes)) if asked is None else asked
-    if not turn or min(turn) < 0 or max(turn) >= classes:
-        raise ValueError(f"--labels must lie in [0, {classes - 1}]; got {turn}")
-    return {"labels": torch.tensor([turn[i % len(turn)] for i in range(num_samples)], device=diffusion.device)}
+        raise ValueError("--labels needs a network with classes; this one was trained without labels")
+    check_labels(torch.tensor(asked), classes)
+    return asked
 
 
 @contextmanager

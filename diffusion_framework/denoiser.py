@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .level import Level, Prediction
+from .network_input import InputScaling, TimeInput
 from .objectives import Objective
 from .schedules import NoiseSchedule
 
@@ -110,12 +111,13 @@ class NetworkDenoiser:
 
     Args:
         network: `network(x, time, self_cond=..., latents=..., return_latents=True, **condition)`, where those three
-            are passed only to a network that takes them (see `feeds_back`). time is t in [0, 1], float32 [batch].
+            are passed only to a network that takes them (see `feeds_back`). time is float32 [batch].
         schedule: Gives the meaning of levels.
         objective: Gives the meaning of the network's output.
         condition: Further keyword arguments of every call.
-        unit_input: Whether x is divided by its standard deviation, sample by sample, before the network sees it;
-            the objective still reads the output against x itself.
+        time_input: How the network is told the level.
+        input_scaling: How x is scaled before the network sees it, or None; the objective still reads the output
+            against x itself.
     """
 
     def __init__(
@@ -124,10 +126,11 @@ class NetworkDenoiser:
         schedule: NoiseSchedule,
         objective: Objective,
         condition: Mapping[str, Any],
-        unit_input: bool = False,
+        time_input: TimeInput,
+        input_scaling: InputScaling | None,
     ) -> None:
         self.network, self.schedule, self.objective = network, schedule, objective
-        self.condition, self.unit_input = condition, unit_input
+        self.condition, self.time_input, self.input_scaling = condition, time_input, input_scaling
         self.feeds_back_x0, self.feeds_back_latents = feeds_back(network)
         self.last_x0: Tensor | None = None
         self.last_latents: Tensor | None = None
@@ -141,16 +144,17 @@ class NetworkDenoiser:
 
     def output(self, x: Tensor, at: Level) -> tuple[Tensor, Tensor | None]:
         """The network's output before the objective gives it a meaning, and the variance if that is learned."""
-        if isinstance(at.t, Tensor):
-            time = at.t.float().expand(len(x))
+        time = self.time_input.time(at)
+        if isinstance(time, Tensor):
+            time = time.float().expand(len(x))
         else:  # filled on the device: a copy from the host would wait for it
-            time = torch.full((len(x),), at.t, device=x.device)
+            time = torch.full((len(x),), time, device=x.device)
         fed_back: dict[str, Any] = {}
         if self.feeds_back_x0:
             fed_back["self_cond"] = self.last_x0
         if self.feeds_back_latents:
             fed_back.update(latents=self.last_latents, return_latents=True)
-        seen = x / x.flatten(1).std(dim=1).reshape(-1, *(1,) * (x.ndim - 1)) if self.unit_input else x
+        seen = x if self.input_scaling is None else self.input_scaling.scaled(x, at)
         output = self.network(seen, time, **fed_back, **self.condition)
         if self.feeds_back_latents:
             output, latents = output

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from beartype import beartype
 from jaxtyping import Float, jaxtyped
 from torch import Tensor, nn
@@ -14,7 +13,7 @@ from tqdm.auto import tqdm
 
 from . import objectives, schedules
 from .checkpoint import Checkpoint
-from .config import Configurable, from_config
+from .config import Configurable, from_config, named
 from .denoiser import Clip, Denoiser, Mapped, Memoryless, NetworkDenoiser, Threshold, feeds_back
 from .evaluation import Bound, Trace, flow_bits_per_dim, variational_bound
 from .grids import (
@@ -27,9 +26,22 @@ from .grids import (
     uniform_log_snrs,
     uniform_times,
 )
+from .guidance import ClassifierFree
 from .inversion import invert, slerp
+from .labels import check_labels, drop_labels
 from .level import Noise
-from .losses import MinSNR, draw_uniform_times, output_weight
+from .losses import (
+    Loss,
+    LossWeight,
+    MinSNR,
+    Process,
+    Times,
+    Trial,
+    losses_by_name,
+    times_by_name,
+    weights_by_name,
+)
+from .network_input import InputScaling, MeasuredVariance, TimeInput, input_scalings, time_inputs
 from .noise import generator_noise, mix, per_sample_noise
 from .objectives import Objective
 from .reverse import Variance
@@ -43,15 +55,17 @@ class GaussianDiffusion(Configurable, nn.Module):
     """A diffusion model of images in [0, 1].
 
     `diffusion(images)` is the training loss, `diffusion.sample(16)` gives images, `diffusion.denoiser()` is what
-    samplers see. Training time is continuous; `timesteps` is the number of steps that sampling takes by default.
+    samplers see. Training time is continuous unless `times` says otherwise; `timesteps` is the number of steps that
+    sampling takes by default. Of every part, a name or an object serves alike.
 
     Args:
         model: The network, called as `model(x, time, self_cond=..., latents=..., **condition)`; it has `channels` and
             `image_size`, and need not take the keywords it has no use for.
-        timesteps: Sampling steps unless `sample` is told otherwise.
+        timesteps: Sampling steps unless `sample` is told otherwise; and those of a process in fixed steps.
         use_ddim: Sample with DDIM by default, else with DDPM.
         noise_schedule: A name ('sigmoid', 'cosine', 'linear'; all in `schedules.by_name`), or a `NoiseSchedule`.
-        objective: What the network predicts: 'v', 'x0' or 'eps', or an `Objective`.
+        objective: What the network predicts: 'v', 'x0', 'eps', 'score', 'velocity', 'previous_x', 'edm', or an
+            `Objective`.
         schedule_kwargs: Options of a schedule given by name (start, end, tau, clip_min).
         time_difference: Each sampling step goes this much further, in units of time (Chen et al. 2023, "Analog bits").
         min_snr_loss_weight: Weigh the loss by min(snr, min_snr_gamma) (Hang et al. 2023); else the plain error of the
@@ -60,9 +74,22 @@ class GaussianDiffusion(Configurable, nn.Module):
         train_prob_self_cond: Share of training steps, in [0, 1], that condition a network on its own first estimate.
         scale: Factor of the images in the noised input, in (0, 1]; below 1 that input is divided by its standard
             deviation, sample by sample, before the network sees it (Chen 2023, sec. 2.3).
+        loss: What training minimises: 'simple' (the weighted squared error), 'bound' (the variational bound), 'hybrid'
+            (both, for a network that learns its variance), or a `Loss`.
+        loss_weight: Of the squared error, in place of min-SNR's: 'soft_min_snr', 'p2', 'edm', 'uniform', 'likelihood',
+            or a `LossWeight`.
+        times: The levels to train at: 'uniform', 'stratified', 'steps', 'loss_aware', 'log_normal', 'logit_normal', or
+            `Times`.
+        time_input: How the network is told the level: 'unit' (t in [0, 1]), 'steps' (0 to timesteps - 1), 'log_snr',
+            'c_noise', or a `TimeInput`.
+        input_scaling: How the noised input is scaled before the network sees it: 'unit_variance' (which schedules with
+            large sigma need), 'measured_variance', or an `InputScaling`; None as `scale` says.
+        label_dropout: Share of labels, in [0, 1), that are replaced by the label num_classes, "no class", in training:
+            above 0 for guidance.
 
     Raises:
-        ValueError: an unknown name, an option out of range, or a network without `channels` and `image_size`.
+        ValueError: an unknown name, an option out of range, parts that do not go together, or a network without
+            `channels` and `image_size`.
     """
 
     def __init__(
@@ -79,6 +106,12 @@ class GaussianDiffusion(Configurable, nn.Module):
         min_snr_gamma: float = 5.0,
         train_prob_self_cond: float = 0.9,
         scale: float = 1.0,
+        loss: str | Loss = "simple",
+        loss_weight: str | LossWeight | None = None,
+        times: str | Times = "uniform",
+        time_input: str | TimeInput = "unit",
+        input_scaling: str | InputScaling | None = None,
+        label_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         if not (hasattr(model, "channels") and hasattr(model, "image_size")):
@@ -87,17 +120,37 @@ class GaussianDiffusion(Configurable, nn.Module):
             raise ValueError(f"scale must lie in (0, 1]; got {scale}")
         if not 0 <= train_prob_self_cond <= 1:
             raise ValueError(f"train_prob_self_cond must lie in [0, 1]; got {train_prob_self_cond}")
+        if not 0 <= label_dropout < 1:
+            raise ValueError(f"label_dropout must lie in [0, 1); got {label_dropout}")
         if not 0 <= time_difference < 1:
             raise ValueError(f"time_difference must lie in [0, 1), in units of time; got {time_difference}")
         uniform_times(timesteps)  # raises where that is no number of steps
         self.model = model
         self.timesteps, self.time_difference = timesteps, time_difference
-        self.train_prob_self_cond, self.scale = train_prob_self_cond, scale
-        schedule = _named(noise_schedule, schedules.by_name, "noise_schedule", schedule_kwargs or {})
-        self.schedule: NoiseSchedule = schedule if scale == 1 else Scaled(schedule, scale)
-        self.objective: Objective = _named(objective, objectives.by_name, "objective", {})
-        self.loss_weight = MinSNR(min_snr_gamma) if min_snr_loss_weight else None
+        self.train_prob_self_cond, self.scale, self.label_dropout = train_prob_self_cond, scale, label_dropout
         self.sampler: Sampler = DDIM() if use_ddim else DDPM()
+        if label_dropout and self.num_classes is None:
+            raise ValueError(f"label_dropout={label_dropout} needs a network with classes; set its num_classes")
+
+        schedule = schedules.schedule_named(noise_schedule, schedule_kwargs or {})
+        self.schedule: NoiseSchedule = schedule if scale == 1 else Scaled(schedule, scale)
+        known = {"schedule": self.schedule, "steps": timesteps}
+        self.objective: Objective = named(objective, objectives.by_name, "objective", **known)
+        self.objective.check(self.schedule)
+        self.time_input = named(time_input, time_inputs, "time_input", **known)
+        self.input_scaling: InputScaling | None = MeasuredVariance() if scale < 1 else None
+        if input_scaling is not None:
+            self.input_scaling = named(input_scaling, input_scalings, "input_scaling")
+        self.loss_weight: LossWeight | None = MinSNR(min_snr_gamma) if min_snr_loss_weight else None
+        if loss_weight is not None:
+            known["objective"] = self.objective
+            self.loss_weight = named(loss_weight, weights_by_name, "loss_weight", **known)
+        self.times: Times = named(times, times_by_name, "times", **known)
+        self.loss: Loss = named(loss, losses_by_name, "loss")
+        self.loss.check(self.schedule, self.times.fixed_steps, getattr(model, "learned_variance", False))
+        # recent losses, where the times depend on them: saved with the weights, the same on all processes
+        self.time_memory: Tensor | None
+        self.register_buffer("time_memory", self.times.memory(self.schedule))
 
     @classmethod
     def from_checkpoint(
@@ -142,6 +195,12 @@ class GaussianDiffusion(Configurable, nn.Module):
         return (channels, *((size, size) if isinstance(size, int) else size))
 
     @property
+    def num_classes(self) -> int | None:
+        """Number of classes of labels that the network takes; None for a network without."""
+        classes: Any = getattr(self.model, "num_classes", None)
+        return classes
+
+    @property
     def device(self) -> torch.device:
         return next((p.device for p in self.model.parameters()), torch.device("cpu"))
 
@@ -150,9 +209,34 @@ class GaussianDiffusion(Configurable, nn.Module):
         """Whether training ever gives the network its own estimates."""
         return self.train_prob_self_cond > 0 and any(feeds_back(self.model))
 
-    def denoiser(self, **condition: Any) -> NetworkDenoiser:
-        """A fresh denoiser with its conditions bound: one for each trajectory, as it may remember its last estimate."""
-        return NetworkDenoiser(self.model, self.schedule, self.objective, condition, unit_input=self.scale < 1)
+    def denoiser(self, *, guidance: float = 1.0, **condition: Any) -> Denoiser:
+        """A fresh denoiser with its conditions bound: one for each trajectory, as it may remember its last estimate.
+
+        Args:
+            guidance: Scale of classifier-free guidance; 1 for none (see `ClassifierFree`).
+            condition: Passed on to the network. labels [batch] lie in [0, num_classes), or are num_classes for no class
+                where that was trained, with label_dropout.
+
+        Raises:
+            ValueError: labels out of range, or guidance of a network that was not trained for it.
+        """
+        classes, labels = self.num_classes, condition.get("labels")
+        if labels is not None and classes is not None:
+            check_labels(labels, classes + (self.label_dropout > 0))
+        denoise = self._network_denoiser(condition)
+        if guidance == 1:
+            return denoise
+        if labels is None or classes is None or not self.label_dropout:
+            raise ValueError(
+                f"guidance={guidance} needs labels, and a network trained to do without them as well: set "
+                "num_classes and label_dropout=0.1"
+            )
+        unconditional = self._network_denoiser({**condition, "labels": torch.full_like(labels, classes)})
+        return ClassifierFree(denoise, unconditional, guidance)
+
+    def _network_denoiser(self, condition: Mapping[str, Any]) -> NetworkDenoiser:
+        parts = (self.schedule, self.objective, condition, self.time_input, self.input_scaling)
+        return NetworkDenoiser(self.model, *parts)
 
     @jaxtyped(typechecker=beartype)
     def forward(
@@ -173,31 +257,40 @@ class GaussianDiffusion(Configurable, nn.Module):
             condition: Passed on to the network (labels=...).
 
         Returns:
-            The weighted mean squared error, a scalar.
+            The mean of `loss` over the batch, a scalar.
 
         Raises:
-            ValueError: images of another shape than the network's.
+            ValueError: images of another shape than the network's, or labels (on the CPU) out of range.
         """
         if images.shape[1:] != self.sample_shape:
             raise ValueError(f"images must be [batch, {', '.join(map(str, self.sample_shape))}]; got {[*images.shape]}")
         x0 = self.from_images(images)
-        at = self.schedule.at(draw_uniform_times(len(x0), x0.device, generator))
+        draw = self.times.draw(
+            self.schedule, self.times.uniform(len(x0), x0.device, generator), memory=self.time_memory
+        )
         eps = generator_noise(generator)(x0)
-        level = at.like(x0)
+        level = draw.at.like(x0)
         x = level.alpha * x0 + level.sigma * eps
 
-        denoise = self.denoiser(**condition)
+        if (labels := condition.get("labels")) is not None and self.num_classes is not None:
+            if labels.device.type == "cpu":  # elsewhere, looking would wait for the device
+                check_labels(labels, self.num_classes)
+            condition["labels"] = drop_labels(labels, self.num_classes, self.label_dropout, generator)
+        denoise = self._network_denoiser(condition)
         if self_condition is None:
             coin = torch.rand((), generator=generator, device=generator.device if generator else None)
             self_condition = bool(coin < self.train_prob_self_cond)
         if self_condition and self.self_conditions:
             with torch.no_grad():
-                denoise(x, at)
-        output, _ = denoise.output(x, at)
-        error = F.mse_loss(output, self.objective.target(x0, eps, at), reduction="none").flatten(1).mean(dim=1)
-        if self.loss_weight is not None:
-            error = error * output_weight(self.loss_weight, self.objective, at).to(error.dtype)
-        return error.mean()
+                denoise(x, draw.at)
+        output, variance = denoise.output(x, draw.at)
+        process = Process(self.schedule, self.objective, self.loss_weight, self.times.fixed_steps)
+        losses = self.loss.per_sample(Trial(x0, eps, x, draw.at, output, variance), process)
+        if self.training and self.time_memory is not None:
+            self.time_memory.copy_(self.times.remember(self.time_memory, draw, losses.detach()))
+        if draw.weight is not None:
+            losses = losses * draw.weight.to(losses.dtype)
+        return losses.mean()
 
     @jaxtyped(typechecker=beartype)
     def sample(
@@ -224,7 +317,7 @@ class GaussianDiffusion(Configurable, nn.Module):
             clip_denoised: How each estimate of the clean images, in [-1, 1], is kept in range: cut off there (True), by
                 dynamic thresholding ('dynamic'), by a function of yours, or not at all (False).
             progress: Show a progress bar.
-            condition: Passed on to the network (labels=...).
+            condition: Passed on to `denoiser` (labels=..., guidance=...).
 
         Returns:
             [batch, channels, height, width] in [0, 1], on the device of the network.
@@ -478,13 +571,3 @@ def _checked(walk: Iterable[Snapshot]) -> Iterator[Snapshot]:
             f"the network gave NaN or infinity in step {first + 1} of sampling, at time {times[first]:.3g}; take an "
             "earlier checkpoint if its training diverged, or sample in float32 if it overflowed"
         )
-
-
-def _named(value: Any, by_name: Mapping[str, type], keyword: str, options: Mapping[str, Any]) -> Any:
-    if not isinstance(value, str):
-        if options:
-            raise ValueError(f"schedule_kwargs go with a schedule given by name; got the object {value} as well")
-        return value
-    if value not in by_name:
-        raise ValueError(f"{keyword} must be one of {', '.join(by_name)}, or an object; got {value!r}")
-    return by_name[value](**options)

@@ -43,11 +43,12 @@ class Level:
         """This level ready to multiply `x` [batch, ...]: tensors become [batch, 1, ...] of x's dtype; floats stay."""
         if not isinstance(self.sigma, Tensor):
             return self
-        shape = (-1,) + (1,) * (x.ndim - 1)
-        t, alpha, sigma, log_snr = (
-            torch.as_tensor(value).to(x).reshape(shape) for value in (self.t, self.alpha, self.sigma, self.log_snr)
-        )
-        return Level(t, alpha, sigma, log_snr)
+        return Level(*(beside(value, x) for value in (self.t, self.alpha, self.sigma, self.log_snr)))
+
+
+def beside(value: Scalar, x: Tensor) -> Scalar:
+    """A number a sample, ready to multiply `x` [batch, ...]: a tensor becomes [batch, 1, ...] of x's dtype."""
+    return value.to(x).reshape(-1, *(1,) * (x.ndim - 1)) if isinstance(value, Tensor) else value
 
 
 class Prediction:

@@ -6,41 +6,53 @@ needs a branch of its own anywhere else.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from .config import Portable
-from .level import Level, Prediction, Scalar
+from .level import Level, Prediction, Scalar, beside
+from .schedules import NoiseSchedule
 
 
 class Objective(Portable, ABC):
-    """A frozen dataclass with one method, `row`. Levels may be of floats or of tensors (see `Level.like`)."""
+    """A frozen dataclass with one method, `row`. Levels may be of floats or of tensors [batch]."""
 
     config_name = "objective.json"
 
     @abstractmethod
     def row(self, at: Level) -> tuple[Scalar, Scalar]:
-        """(a, b) such that the network's output means `a x0 + b eps`, with a <= 0 <= b or b = 0."""
+        """(a, b) such that the network's output means `a x0 + b eps`."""
 
     def target(self, x0: Tensor, eps: Tensor, at: Level) -> Tensor:
         """What the network should put out for clean data x0 and noise eps, both [batch, ...]."""
-        a, b = self.row(at.like(x0))
-        return a * x0 + b * eps
+        a, b = self.row(at)
+        return beside(a, x0) * x0 + beside(b, x0) * eps
 
     def prediction(self, output: Tensor, x: Tensor, at: Level, variance: Tensor | None = None) -> Prediction:
         """Clean data and noise from the network's output for x, both [batch, ...]; needs at.sigma > 0."""
-        at = at.like(x)
         a, b = self.row(at)
         determinant = b * at.alpha - a * at.sigma
-        x0_weights = (b / determinant, -at.sigma / determinant)
-        return Prediction.of((x, output), x0_weights, (-a / determinant, at.alpha / determinant), variance)
+        of_x0 = beside(b / determinant, x), beside(-at.sigma / determinant, x)
+        of_eps = beside(-a / determinant, x), beside(at.alpha / determinant, x)
+        return Prediction.of((x, output), of_x0, of_eps, variance)
 
     def gain(self, at: Level) -> Scalar:
         """|d x0 / d output|: how far an error of the output moves x0."""
         a, b = self.row(at)
-        return at.sigma / (b * at.alpha - a * at.sigma)
+        return abs(at.sigma / (b * at.alpha - a * at.sigma))
+
+    def check(self, schedule: NoiseSchedule) -> None:
+        """Raise ValueError unless the output determines the clean data at all levels of the schedule with noise."""
+        last = schedule.at(torch.ones(1, dtype=torch.float64))
+        if not torch.as_tensor(self.gain(last)).isfinite().all():
+            raise ValueError(
+                f"{self} says nothing of the clean data where none of it is left, and {schedule} ends there "
+                "(alpha = 0 at t = 1); use the objective v, x0 or velocity"
+            )
 
 
 @dataclass(frozen=True)
@@ -49,6 +61,22 @@ class Eps(Objective):
 
     def row(self, at: Level) -> tuple[Scalar, Scalar]:
         return 0.0, 1.0
+
+
+@dataclass(frozen=True)
+class NegatedEps(Objective):
+    """The network predicts `-eps`, the score in units of 1 / sigma."""
+
+    def row(self, at: Level) -> tuple[Scalar, Scalar]:
+        return 0.0, -1.0
+
+
+@dataclass(frozen=True)
+class Score(Objective):
+    """The network predicts the score, `-eps / sigma` (Song et al. 2021b)."""
+
+    def row(self, at: Level) -> tuple[Scalar, Scalar]:
+        return 0.0, -1 / at.sigma
 
 
 @dataclass(frozen=True)
@@ -70,5 +98,74 @@ class V(Objective):
         return -at.sigma, at.alpha
 
 
-by_name: dict[str, type[Objective]] = {"v": V, "x0": X0, "eps": Eps}
+@dataclass(frozen=True)
+class Velocity(Objective):
+    """The network predicts `eps - x0`, the speed along the straight path between them (Lipman et al. 2023)."""
+
+    def row(self, at: Level) -> tuple[Scalar, Scalar]:
+        return -1.0, 1.0
+
+
+@dataclass(frozen=True)
+class Preconditioned(Objective):
+    """The network is F of Karras et al. 2022, eq. 7: x0 = c_skip x + c_out F, of unit variance at every level.
+
+    On any schedule, its x / alpha and sigma / alpha being those of the paper. The other half of its preconditioning is
+    what the network sees: `GaussianDiffusion(time_input="c_noise", input_scaling="unit_variance")`.
+
+    Args:
+        sigma_data: Standard deviation of the clean data, above 0.
+    """
+
+    sigma_data: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.sigma_data < math.inf:
+            raise ValueError(f"sigma_data must be above 0; got {self.sigma_data}")
+
+    def row(self, at: Level) -> tuple[Scalar, Scalar]:
+        deviation = (at.sigma**2 + (at.alpha * self.sigma_data) ** 2) ** 0.5  # of x
+        return at.sigma / (self.sigma_data * deviation), -self.sigma_data * at.alpha / deviation
+
+
+@dataclass(frozen=True)
+class PreviousX(Objective):
+    """The network predicts the mean of the next cleaner step, `E[x' | x, x0]` (Nichol & Dhariwal 2021: PREVIOUS_X).
+
+    Args:
+        schedule: The schedule of the model.
+        steps: Steps of the process, one being 1 / steps of time.
+    """
+
+    schedule: NoiseSchedule
+    steps: int
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(f"steps must be at least 1; got {self.steps}")
+
+    def check(self, schedule: NoiseSchedule) -> None:
+        self.schedule.check_steps(self.steps)
+        if schedule != self.schedule:
+            raise ValueError(f"the objective must have the model's schedule, {schedule}; got {self.schedule}")
+
+    def row(self, at: Level) -> tuple[Scalar, Scalar]:
+        to = self.schedule.cleaner(at, self.steps)
+        return to.alpha, at.alpha * to.sigma**2 / (to.alpha * at.sigma)
+
+    def gain(self, at: Level) -> Scalar:  # the difference in the general form cancels
+        to = self.schedule.cleaner(at, self.steps)
+        left = -torch.expm1(torch.as_tensor(at.log_snr - to.log_snr))
+        return 1 / (to.alpha * (left if isinstance(at.sigma, Tensor) else left.item()))
+
+
+by_name: dict[str, type[Objective]] = {
+    "v": V,
+    "x0": X0,
+    "eps": Eps,
+    "previous_x": PreviousX,
+    "score": Score,
+    "velocity": Velocity,
+    "edm": Preconditioned,
+}
 """The names that `GaussianDiffusion(objective=...)` knows."""

@@ -27,13 +27,21 @@ def save_picture(image: Tensor, path: Path) -> None:
     os.replace(aside, path)
 
 
-def save_grid(images: Tensor, path: Path) -> None:
-    """Write images [batch, channels, height, width] in [0, 1] as one nearly square PNG, small ones enlarged.
+def save_grid(images: Tensor, path: Path, columns: int | None = None) -> None:
+    """Write images [batch, channels, height, width] in [0, 1] as one PNG, small ones enlarged.
 
     Of images with 2 or more than 4 channels, the first (three) are shown.
+
+    Args:
+        images: The images, row by row.
+        path: Of the PNG.
+        columns: Images in a row, such as the number of classes; None, or more than there are images, for nearly a
+            square.
     """
     if images.shape[1] not in (1, 3, 4):
         images = images[:, : 3 if images.shape[1] > 3 else 1]
     enlarge = max(1, 48 // images.shape[-1])
     large = images.float().cpu().repeat_interleave(enlarge, -1).repeat_interleave(enlarge, -2)
-    save_picture(make_grid(large, nrow=math.ceil(math.sqrt(len(images))), padding=2, pad_value=0.5), path)
+    if columns is None or columns > len(images):
+        columns = math.ceil(math.sqrt(len(images)))
+    save_picture(make_grid(large, nrow=columns, padding=2, pad_value=0.5), path)

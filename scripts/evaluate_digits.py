@@ -87,6 +87,7 @@ def main() -> None:
     parser.add_argument("--num_samples", type=int, default=500)
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--guidance", type=float, default=1.0, help="of a run with classes, trained with label_dropout")
     args = parser.parse_args()
     if not 100 <= args.num_samples <= 1400:
         parser.error(f"--num_samples must lie in [100, 1400], as there are 1797 real ones; got {args.num_samples}")
@@ -96,7 +97,9 @@ def main() -> None:
         classifier = train_classifier(*real_digits("train"))
     held_out, labels = real_digits("test")
     real, _ = real_digits("all")
-    generated = diffusion.sample(args.num_samples, steps=args.steps, seed=args.seed)
+    asked = torch.arange(args.num_samples) % 10
+    condition = {"labels": asked, "guidance": args.guidance} if diffusion.num_classes else {}
+    generated = diffusion.sample(args.num_samples, steps=args.steps, seed=args.seed, **condition)
 
     def confident(images: Tensor) -> float:
         return (classifier(images).softmax(1).amax(1) > 0.9).float().mean().item()
@@ -109,6 +112,9 @@ def main() -> None:
         end="",
     )
     print(f"ratio {confident(generated) / confident(held_out):.3f}")
+    if condition:
+        agreement = (classifier(generated).argmax(1) == asked).float().mean().item()
+        print(f"share in which the classifier sees the digit that was asked for: {agreement:.3f}")
     print(
         "share of each class:",
         " ".join(f"{digit}:{share:.3f}" for digit, share in enumerate(shares.tolist())),

@@ -12,15 +12,17 @@ import torch
 
 import diffusion_framework as df
 from diffusion_framework.config import Portable, from_config, to_config
-from diffusion_framework.losses import LossWeight
+from diffusion_framework.losses import Loss, LossWeight, Times
+from diffusion_framework.network_input import InputScaling, TimeInput
 
 PACKAGE = Path(df.__file__).parent
 # Each layer may import those before it, and its own members.
 LAYERS = [
-    {"level", "noise", "config", "pictures"},
-    {"reverse", "schedules", "objectives", "checkpoint", "data"},
+    {"level", "noise", "config", "pictures", "labels"},
+    {"reverse"},
+    {"schedules", "objectives", "network_input", "checkpoint", "data"},
     {"grids", "denoiser", "models"},
-    {"losses", "samplers"},
+    {"guidance", "losses", "samplers"},
     {"interop", "evaluation", "inversion"},
     {"diffusion"},
     {"training"},
@@ -92,16 +94,15 @@ def leaves(base):
     return found
 
 
-PARTS = sorted(
-    {c for base in (df.Sampler, df.NoiseSchedule, df.Objective, LossWeight) for c in leaves(base)},
-    key=lambda c: c.__name__,
-)
+BASES = (df.Sampler, df.NoiseSchedule, df.Objective, LossWeight, Loss, Times, TimeInput, InputScaling)
+PARTS = sorted({c for base in BASES for c in leaves(base)}, key=lambda c: c.__name__)
+NEEDED = {"schedule": df.Cosine(), "objective": df.Eps(), "steps": 7}  # others: half
 
 
 @pytest.mark.parametrize("cls", PARTS, ids=lambda c: c.__name__)
 def test_parts_are_frozen_values(cls, tmp_path):
     """Safe to share, compare, print, pickle and write to a config; no device tensors inside."""
-    needed = {f.name: df.Cosine() if f.name == "schedule" else 0.5 for f in dataclasses.fields(cls) if _required(f)}
+    needed = {f.name: NEEDED.get(f.name, 0.5) for f in dataclasses.fields(cls) if _required(f)}
     one, two = cls(**needed), cls(**needed)
     assert one == two and hash(one) == hash(two) and repr(one) == repr(two)
     assert pickle.loads(pickle.dumps(one)) == one

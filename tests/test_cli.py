@@ -270,7 +270,9 @@ BAD_SAMPLING = [
     (["{run}", "--spacing=even"], "spacing"),
     (["{run}", "--num_samples=0"], "num_samples must be at least 1; got 0"),
     (["{run}", "--num_samples=many"], "num_samples.*many"),
-    (["{run}", "--labels=[3]"], "trained without labels"),
+    (["{run}", "--labels=3"], "trained without labels"),
+    (["{run}", "--labels=three"], "labels.*whole numbers such as 3,5; got 'three'"),
+    (["{run}", "--guidance=2"], "guidance=2.0 needs labels, and a network trained.*label_dropout"),
     (["{run}", "--device=cuda:99"], "device 'cuda:99' cannot be used here"),
     (["{run}", "--nonsense=1"], "unrecognized"),
 ]

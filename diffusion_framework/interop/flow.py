@@ -1,4 +1,4 @@
-"""What networks of flow matching ask for: their objective, their spacing of times, and Heun's method in time."""
+"""What networks of flow matching ask for: their spacing of times, and Heun's method in time."""
 
 from __future__ import annotations
 
@@ -12,19 +12,10 @@ from torch import Tensor
 from ..denoiser import Denoiser
 from ..grids import Grid, grid_of_times
 from ..grids.times import check_steps
-from ..level import Level, Noise, Scalar, move
-from ..objectives import Objective
+from ..level import Level, Noise, move
 from ..samplers import Sampler
 from ..schedules import NoiseSchedule
 from .spacing import SIGMAS, Spacing
-
-
-@dataclass(frozen=True)
-class Velocity(Objective):
-    """The network predicts `eps - x0`, dx/dt on the straight path (Lipman et al. 2023)."""
-
-    def row(self, at: Level) -> tuple[Scalar, Scalar]:
-        return -1.0, 1.0
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from ..denoiser import Clip, Threshold
-from ..objectives import X0, Eps, Objective, V
+from ..objectives import X0, Eps, NegatedEps, Objective, Score, V, Velocity
 from ..samplers import (
     DDIM,
     DDPM,
@@ -26,9 +26,8 @@ from ..samplers import (
     UniPC,
 )
 from ..schedules import VE, Betas, Flow, LinearBeta, NoiseSchedule, ScaledLinearBeta, SquaredCosBeta
-from .flow import FlowHeun, FlowSpacing, Velocity, shift_of, shifted
+from .flow import FlowHeun, FlowSpacing, shift_of, shifted
 from .lower_order import LowerOrderFinal
-from .objectives import NegatedEps, Score
 from .plan import SamplingPlan
 from .spacing import DistilledSpacing, GeometricSpacing, Spacing, StepSpacing
 

@@ -24,8 +24,8 @@ class TimeEmbedding(nn.Module):
     Args:
         dim: Number of sines and cosines; even.
         dim_out: Width of the result.
-        scale: Times in [0, 1] are stretched by this, so that the usual frequencies (Vaswani et al.
-            2017) tell them apart.
+        scale: Times are stretched by this, so that the usual frequencies (Vaswani et al. 2017), from 1 to 1/10000,
+            tell them apart: 1000 for times in [0, 1].
     """
 
     def __init__(self, dim: int, dim_out: int, scale: float = 1000.0) -> None:

@@ -29,8 +29,10 @@ class UNet(Configurable, nn.Module):
         groups: Groups of the group norms (fewer where they do not divide the channels).
         dropout: Share of activations dropped in each residual block, in [0, 1).
         self_condition: Whether the network also sees its own last estimate of the clean image.
-        num_classes: Number of class labels, or None for none.
+        num_classes: Number of class labels, or None for none. One more label, num_classes, means "no class".
         learned_variance: Whether the output has twice the channels, the second half telling the variance.
+        time_scale: The network's times are stretched by this before their sines and cosines are taken: 1000 for t in
+            [0, 1], 1 for steps.
         gradient_checkpointing: Whether blocks are computed again in the backward pass, to save memory.
 
     Raises:
@@ -53,6 +55,7 @@ class UNet(Configurable, nn.Module):
         self_condition: bool = True,
         num_classes: int | None = None,
         learned_variance: bool = False,
+        time_scale: float = 1000.0,
         gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__()
@@ -72,8 +75,8 @@ class UNet(Configurable, nn.Module):
         def attention(level: int) -> nn.Module:
             return Attention(dims[level], heads, dim_head, groups) if level in with_attention else nn.Identity()
 
-        self.embed_time = TimeEmbedding(dim, dim_embedding)
-        self.embed_label = nn.Embedding(num_classes, dim_embedding) if num_classes is not None else None
+        self.embed_time = TimeEmbedding(dim, dim_embedding, time_scale)
+        self.embed_label = nn.Embedding(num_classes + 1, dim_embedding) if num_classes is not None else None
         self.conv_in = nn.Conv2d(channels * (2 if self_condition else 1), dim, 3, padding=1)
 
         skips = [dim]  # channels of each activation that the way up will meet again
@@ -119,9 +122,9 @@ class UNet(Configurable, nn.Module):
 
         Args:
             x: [batch, channels, height, width].
-            time: [batch], in [0, 1].
+            time: [batch], in [0, 1] (or another range, to go with time_scale).
             self_cond: Last estimate of the clean images in [-1, 1], shaped like x; None (no estimate yet) is zeros.
-            labels: [batch] integers in [0, num_classes), for a network with classes.
+            labels: [batch] integers in [0, num_classes], for a network with classes.
 
         Returns:
             [batch, channels, height, width], or twice the channels with learned_variance.

@@ -1,5 +1,9 @@
 """Noise schedules: frozen dataclasses, one falling curve each. Add one: a class in a file here and a line below."""
 
+import dataclasses
+from collections.abc import Mapping
+
+from ..config import named
 from .base import Exploding, Interpolating, NoiseSchedule, Scaled
 from .beta import Betas, LinearBeta, ScaledLinearBeta, SquaredCosBeta
 from .edm import EDM
@@ -20,6 +24,24 @@ by_name: dict[str, type[NoiseSchedule]] = {
 }
 """The names that `GaussianDiffusion(noise_schedule=...)` knows."""
 
+
+def schedule_named(value: str | NoiseSchedule, options: Mapping[str, float]) -> NoiseSchedule:
+    """The schedule of this name, with these options, or the schedule itself, without.
+
+    Raises:
+        ValueError: an unknown name or option, or options beside a schedule that has its own.
+    """
+    schedule = named(value, by_name, "noise_schedule")
+    if not options:
+        return schedule
+    if not isinstance(value, str):
+        raise ValueError(f"schedule_kwargs go with a schedule given by name; got the object {value} as well")
+    names = [field.name for field in dataclasses.fields(schedule)]  # type: ignore[arg-type]
+    if unknown := [name for name in options if name not in names]:
+        raise ValueError(f"schedule_kwargs of {value!r} are {', '.join(names)}; got {unknown[0]!r}")
+    return dataclasses.replace(schedule, **options)  # type: ignore[type-var]
+
+
 __all__ = [
     "EDM",
     "VE",
@@ -36,4 +58,5 @@ __all__ = [
     "Sigmoid",
     "SquaredCosBeta",
     "by_name",
+    "schedule_named",
 ]

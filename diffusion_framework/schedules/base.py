@@ -59,6 +59,30 @@ class NoiseSchedule(Portable, ABC):
         """The level of floats without noise: t = 0, log-SNR +inf, even where the curve stops short of it."""
         return self.at_log_snr(math.inf)
 
+    def step_count(self, steps: int) -> int:
+        """How many steps lead from t = 1 to the clean end, if each is 1 / steps of time.
+
+        One more than `steps` for a schedule that has noise at time 0.
+        """
+        return steps + (not self.at(0.0).is_end)
+
+    def check_steps(self, steps: int) -> None:
+        """Raise ValueError unless there is noise to take away in each of so many steps."""
+        log_snr = self.log_snr(torch.linspace(0, 1, steps + 1, dtype=torch.float64))
+        if still := int((log_snr[1:] >= log_snr[:-1]).sum()):
+            raise ValueError(
+                f"{self} stands still in {still} of {steps} steps, which then have no reverse; take fewer steps, or a "
+                "schedule that falls throughout (a lower clip_min)"
+            )
+
+    def cleaner(self, at: Level, steps: int) -> Level:
+        """The level that is 1 / steps of time nearer the clean end; from time 0 on that is `clean`."""
+        t = _as_float64(at.t)
+        to = t - 1 / steps
+        level = self.at(torch.where(to * steps > 1e-4, to, 0.0))  # what rounding left is no time
+        log_snr = torch.where(t * steps > 1e-4, level.log_snr, torch.inf)
+        return self._level(level.t, log_snr, isinstance(at.t, Tensor))
+
     def _level(self, t: Tensor, log_snr: Tensor, as_tensors: bool) -> Level:
         values = (t, *self.split(log_snr), log_snr)
         return Level(*values) if as_tensors else Level(*(value.item() for value in values))

@@ -347,4 +347,5 @@ class Trainer(Configurable):
             )
         images = self.accelerator.gather(images)[: self.num_samples]
         if self.accelerator.is_main_process:
-            save_grid(images, self.results_folder / "samples" / f"step-{self.step:08d}.png")
+            path = self.results_folder / "samples" / f"step-{self.step:08d}.png"
+            save_grid(images, path, columns=self.diffusion.num_classes)  # a class a column

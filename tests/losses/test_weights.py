@@ -1,17 +1,62 @@
+import math
+
 import pytest
 import torch
 
-from diffusion_framework import X0, Cosine, Eps, MinSNR, V
-from diffusion_framework.losses import draw_uniform_times, output_weight
+from diffusion_framework import EDM, VE, X0, Cosine, Eps, Flow, MinSNR, Sigmoid, V
+from diffusion_framework.level import Level
+from diffusion_framework.losses import P2, EDMWeight, Likelihood, SoftMinSNR, UniformOn, output_weight
+from diffusion_framework.objectives import Preconditioned, Score, Velocity
+
+
+def levels(schedule=None):
+    return (schedule or Cosine()).at(torch.linspace(0.02, 0.98, 49, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("gamma", [1.0, 5.0])
 def test_min_snr_equals_its_definition(gamma):
-    at = Cosine().at(torch.linspace(0.02, 0.98, 49, dtype=torch.float64))
+    at = levels()
     snr = at.alpha**2 / at.sigma**2
     clipped = snr.clamp(max=gamma)
     for objective, expected in ((X0(), clipped), (Eps(), clipped / snr), (V(), clipped / (snr + 1))):
         torch.testing.assert_close(output_weight(MinSNR(gamma), objective, at), expected)
+
+
+@pytest.mark.parametrize("schedule", [Cosine(), VE(), Flow()], ids=repr)
+def test_weights_equal_their_papers(schedule):
+    """Each as its paper writes it, on its paper's target, in sigma of x / alpha."""
+    at = levels(schedule)
+    sigma = at.sigma / at.alpha
+    snr = sigma**-2
+    soft = 1 / (sigma**2 + 1 / 4.0)  # Crowson et al. 2024, on D
+    torch.testing.assert_close(output_weight(SoftMinSNR(4.0), X0(), at), soft)
+    torch.testing.assert_close(output_weight(P2(2.0, 0.7), Eps(), at), 1 / (2.0 + snr) ** 0.7)
+    edm = (sigma**2 + 0.3**2) / (sigma * 0.3) ** 2
+    torch.testing.assert_close(output_weight(EDMWeight(0.3), X0(), at), edm)
+    torch.testing.assert_close(output_weight(EDMWeight(0.3), Preconditioned(0.3), at), torch.ones_like(sigma))
+
+
+@pytest.mark.parametrize("schedule", [Sigmoid(), EDM(), Flow()], ids=repr)
+def test_uniform_on_a_target_is_the_plain_error_of_that_target(schedule):
+    at = levels(schedule)
+    x, out, other = torch.randn(3, 49, 6, dtype=torch.float64)
+    for target in (Eps(), X0(), V(), Score(), Velocity(), Preconditioned()):
+        for objective in (Eps(), V(), Preconditioned()):
+            one, two = (objective.prediction(value, x, at) for value in (out, other))
+            error = target.target(one.x0, one.eps, at) - target.target(two.x0, two.eps, at)
+            weight = output_weight(UniformOn(target), objective, at)
+            torch.testing.assert_close(weight[:, None] * (out - other) ** 2, error**2)
+        torch.testing.assert_close(output_weight(UniformOn(target), target, at), torch.ones_like(at.sigma))
+
+
+@pytest.mark.parametrize("schedule", [Sigmoid(), EDM(), Flow()], ids=repr)
+def test_likelihood_weighting_is_the_slope_of_the_snr(schedule):
+    at, h = levels(schedule), 1e-6
+    ahead, behind = schedule.at(at.t + h), schedule.at(at.t - h)
+    slope = (torch.exp(ahead.log_snr) - torch.exp(behind.log_snr)) / (2 * h)
+    torch.testing.assert_close(output_weight(Likelihood(schedule), X0(), at), -slope / 2, rtol=1e-5, atol=0)
+    with torch.no_grad():
+        assert not output_weight(Likelihood(schedule), Eps(), at).requires_grad
 
 
 def test_weights_have_their_limits_at_both_ends():
@@ -19,6 +64,11 @@ def test_weights_have_their_limits_at_both_ends():
     assert output_weight(MinSNR(), X0(), ends).tolist() == pytest.approx([5.0, 0.0])
     assert output_weight(MinSNR(), Eps(), ends).tolist() == pytest.approx([0.0, 1.0])
     assert output_weight(MinSNR(), V(), ends).tolist() == pytest.approx([0.0, 0.0])
+    ends = Flow().at(torch.tensor([0.0, 1.0], dtype=torch.float64))
+    assert output_weight(UniformOn(Velocity()), Velocity(), ends).tolist() == [1.0, 1.0]
+    assert output_weight(SoftMinSNR(), Velocity(), ends).tolist() == pytest.approx([0.0, 0.0])
+    assert output_weight(P2(), X0(), ends).tolist() == pytest.approx([1.0, 0.0])
+    assert output_weight(EDMWeight(), Preconditioned(), ends).tolist() == pytest.approx([1.0, 1.0])
 
 
 def test_weighted_output_error_is_weighted_x0_error():
@@ -32,14 +82,24 @@ def test_weighted_output_error_is_weighted_x0_error():
             torch.testing.assert_close(on_output, on_x0)
 
 
-@pytest.mark.parametrize("gamma", [0.0, -1.0, float("nan"), float("inf")])
-def test_bad_gamma(gamma):
-    with pytest.raises(ValueError, match="gamma > 0"):
-        MinSNR(gamma)
+@pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf])
+@pytest.mark.parametrize("make", [MinSNR, SoftMinSNR, P2, EDMWeight])
+def test_bad_options(make, value):
+    with pytest.raises(ValueError, match=r"needs (gamma|k|sigma_data) > 0; got"):
+        make(value)
+    with pytest.raises(ValueError, match="gamma >= 0"):
+        P2(gamma=-0.1)
+    with pytest.raises(ValueError, match="sigma_data must be above 0"):
+        Preconditioned(0.0)
 
 
-def test_uniform_times_fill_the_half_open_interval():
-    times = draw_uniform_times(100_000, torch.device("cpu"), torch.Generator().manual_seed(0))
-    assert times.min() > 0 and times.max() <= 1
-    counts = torch.histc(times, 10, 0, 1)
-    assert ((counts - 10_000).abs() < 5 * 95).all()  # five standard deviations of a binomial count
+def test_levels_of_a_weight_are_made_finite():
+    seen = []
+
+    class Watching(MinSNR):
+        def log_weight(self, at: Level) -> torch.Tensor:
+            seen.append(at.log_snr)
+            return super().log_weight(at)
+
+    output_weight(Watching(), V(), Flow().at(torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64)))
+    assert seen[0].isfinite().all()

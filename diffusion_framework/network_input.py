@@ -1,0 +1,120 @@
+"""What the network sees of a noised x and its level: a number that tells the level, and x scaled."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from .level import Level, Scalar, beside
+
+_FARTHEST = 30.0  # log-SNR in nats that stands for infinity: all but 1e-13 of x is then data, or noise
+
+
+class TimeInput(ABC):
+    """A frozen dataclass that tells a network the noise level as one number."""
+
+    @abstractmethod
+    def time(self, at: Level) -> Scalar:
+        """The number, of a level of floats or of tensors [batch]; finite."""
+
+
+@dataclass(frozen=True)
+class UnitTime(TimeInput):
+    """t itself, in [0, 1]."""
+
+    def time(self, at: Level) -> Scalar:
+        return at.t
+
+
+@dataclass(frozen=True)
+class StepTime(TimeInput):
+    """The number of the step, from 0 to steps - 1, in fractions between them (Ho et al. 2020).
+
+    Args:
+        steps: Steps of the process; step i lies at time (i + 1) / steps.
+        rescaled: Multiply by 1000 / steps, as if there were 1000 (Nichol & Dhariwal 2021: rescale_timesteps).
+    """
+
+    steps: int
+    rescaled: bool = False
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(f"steps must be at least 1; got {self.steps}")
+
+    def time(self, at: Level) -> Scalar:
+        return (at.t * self.steps - 1) * (1000 / self.steps if self.rescaled else 1.0)
+
+
+@dataclass(frozen=True)
+class LogSNRTime(TimeInput):
+    """log-SNR in nats, not beyond 30 (Kingma et al. 2021)."""
+
+    def time(self, at: Level) -> Scalar:
+        return _finite(at.log_snr)
+
+
+@dataclass(frozen=True)
+class CNoise(TimeInput):
+    """ln(sigma / alpha) / 4 (Karras et al. 2022, table 1: c_noise)."""
+
+    def time(self, at: Level) -> Scalar:
+        return _finite(at.log_snr) / -8
+
+
+class InputScaling(ABC):
+    """A frozen dataclass that scales x before a network sees it."""
+
+    @abstractmethod
+    def scaled(self, x: Tensor, at: Level) -> Tensor:
+        """x [batch, ...] as the network is to see it."""
+
+
+@dataclass(frozen=True)
+class UnitVariance(InputScaling):
+    """x over the standard deviation that it is known to have, sqrt(sigma² + alpha² sigma_data²) (Karras et al. 2022).
+
+    Args:
+        sigma_data: Standard deviation of the clean data, above 0.
+    """
+
+    sigma_data: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.sigma_data < math.inf:
+            raise ValueError(f"sigma_data must be above 0; got {self.sigma_data}")
+
+    def scaled(self, x: Tensor, at: Level) -> Tensor:
+        return x * beside((at.sigma**2 + (at.alpha * self.sigma_data) ** 2) ** -0.5, x)
+
+
+@dataclass(frozen=True)
+class MeasuredVariance(InputScaling):
+    """x over its own standard deviation, sample by sample (Chen 2023, sec. 2.3)."""
+
+    def scaled(self, x: Tensor, at: Level) -> Tensor:
+        return x / x.flatten(1).std(dim=1).reshape(-1, *(1,) * (x.ndim - 1))
+
+
+time_inputs: dict[str, type[TimeInput]] = {
+    "unit": UnitTime,
+    "steps": StepTime,
+    "log_snr": LogSNRTime,
+    "c_noise": CNoise,
+}
+"""The names that `GaussianDiffusion(time_input=...)` knows."""
+
+input_scalings: dict[str, type[InputScaling]] = {
+    "unit_variance": UnitVariance,
+    "measured_variance": MeasuredVariance,
+}
+"""The names that `GaussianDiffusion(input_scaling=...)` knows."""
+
+
+def _finite(log_snr: Scalar) -> Scalar:
+    if isinstance(log_snr, Tensor):
+        return log_snr.clamp(-_FARTHEST, _FARTHEST)
+    return min(max(log_snr, -_FARTHEST), _FARTHEST)

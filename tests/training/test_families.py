@@ -1,0 +1,88 @@
+"""Every published family trains from its config by the one Trainer, and every sampler takes it from there."""
+
+import inspect
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from toys import tiny_diffusion
+
+import diffusion_framework as df
+from diffusion_framework import Digits, GaussianDiffusion, Trainer
+from diffusion_framework.checkpoint import Checkpoint
+from diffusion_framework.config import from_config
+from diffusion_framework.losses import LossAware, Stratified
+
+ROOT = Path(__file__).resolve().parents[2]
+FAMILIES = ["ddpm", "improved_ddpm", "edm", "flow", "ve_sde"]
+SMALL = {"dim": 8, "dim_mults": [1, 2], "blocks": 1, "channels": 1, "image_size": 8, "heads": 1, "dim_head": 8}
+RUN = {"train_batch_size": 8, "save_and_sample_every": 3, "num_samples": 4, "sampling_steps": 2, "num_workers": 0}
+SAMPLERS = [
+    sampler()
+    for sampler in vars(df).values()
+    if inspect.isclass(sampler) and issubclass(sampler, df.Sampler) and not inspect.isabstract(sampler)
+]
+
+
+def trained(diffusion, results, steps, resume=False):
+    torch.manual_seed(0)
+    options = {**RUN, "results_folder": results, "ema_update_every": 1, "progress": False}
+    Trainer(diffusion, Digits(), train_num_steps=steps, **options).train(resume=resume)
+    return Checkpoint.find(results)
+
+
+def family_config(family):
+    return yaml.safe_load((ROOT / "configs" / f"{family}.yaml").read_text())["diffusion"]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_trains(family, tmp_path):
+    config = family_config(family)
+    config["init_args"]["model"]["init_args"].update(SMALL, attention_levels=[1])
+    torch.manual_seed(0)
+    diffusion = from_config(config, GaussianDiffusion)
+    before = {name: value.clone() for name, value in diffusion.state_dict().items()}
+    after = trained(diffusion, tmp_path / "run", 3).tensors("model")
+    assert sum(not torch.equal(after[name], before[name]) for name in before) > len(before) / 2
+    again = GaussianDiffusion.from_checkpoint(tmp_path / "run")
+    parts = ["schedule", "objective", "loss", "loss_weight", "times", "time_input", "input_scaling"]
+    assert all(getattr(again, part) == getattr(diffusion, part) for part in parts)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=repr)
+def test_every_sampler_takes_every_family(sampler):
+    for family in FAMILIES:
+        config = family_config(family)
+        config["init_args"].update(model={"class_path": "toys.Plain", "init_args": {}}, loss="simple")
+        diffusion = from_config(config, GaussianDiffusion)
+        images = diffusion.sample(2, sampler=sampler, steps=4, seed=0, progress=False)
+        assert images.isfinite().all() and images.std() > 0, family
+
+
+def test_a_resumed_run_remembers_its_losses(tmp_path):
+    times = LossAware(4, history=2)
+
+    def model():
+        torch.manual_seed(0)
+        return tiny_diffusion(times=Stratified(times))
+
+    whole = trained(model(), tmp_path / "whole", 9)
+    trained(model(), tmp_path / "cut", 6)
+    resumed = trained(model(), tmp_path / "cut", 9, resume=True)
+    for name in ("model", "ema", "optimizer"):
+        one, two = whole.tensors(name), resumed.tensors(name)
+        assert one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
+    shares = times.probabilities(whole.tensors("model")["time_memory"])
+    assert not torch.allclose(shares, torch.full_like(shares, 0.25)), "the losses have come to matter"
+
+
+def test_the_grids_of_a_run_have_a_class_a_column(tmp_path, monkeypatch):
+    seen = {}
+    monkeypatch.setattr("diffusion_framework.pictures.make_grid", lambda images, **o: seen.update(o) or images[0])
+    df.pictures.save_grid(torch.rand(6, 1, 8, 8), tmp_path / "a.png", columns=3)
+    assert seen["nrow"] == 3
+    df.pictures.save_grid(torch.rand(6, 1, 8, 8), tmp_path / "a.png", columns=7)
+    assert seen["nrow"] == 3
+    df.pictures.save_grid(torch.rand(4, 1, 8, 8), tmp_path / "a.png")
+    assert seen["nrow"] == 2
