@@ -1,4 +1,4 @@
-"""An adaptive Runge-Kutta solver for a state and an integral beside it."""
+"""Runge-Kutta 5(4), its steps chosen, for a state and an integral beside it (Dormand & Prince 1980)."""
 
 from __future__ import annotations
 
@@ -7,18 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-# Dormand & Prince 1980: the pair of orders 5 and 4. The last stage is the first of the next step.
-_NODES = (0.0, 1 / 5, 3 / 10, 4 / 5, 8 / 9, 1.0, 1.0)
-_STAGES: tuple[tuple[float, ...], ...] = (
-    (),
-    (1 / 5,),
-    (3 / 40, 9 / 40),
-    (44 / 45, -56 / 15, 32 / 9),
-    (19372 / 6561, -25360 / 2187, 64448 / 6561, -212 / 729),
-    (9017 / 3168, -355 / 33, 46732 / 5247, 49 / 176, -5103 / 18656),
-    (35 / 384, 0.0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84),
-)
-_ERROR = (71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40)
+from ..samplers.rk45 import ERROR, STAGES
 
 Slope = Callable[[float, Tensor], tuple[Tensor, Tensor]]
 
@@ -49,17 +38,17 @@ def integrate(slope: Slope, z: Tensor, start: float, end: float, tolerance: floa
             raise ValueError(f"the ODE cannot be solved to a tolerance of {tolerance:g}; raise it")
         size = min(size, end - u)
         slopes = slopes[:1]
-        for node, weights in zip(_NODES[1:], _STAGES[1:], strict=True):
+        for node, weights in STAGES:
             at = _sum(z, weights, [dz for dz, _ in slopes], size)
             slopes.append(slope(u + node * size, at))
-        off, off_total = (_sum(torch.zeros_like(part[0]), _ERROR, part, size) for part in zip(*slopes, strict=True))
+        off, off_total = (_sum(torch.zeros_like(part[0]), ERROR, part, size) for part in zip(*slopes, strict=True))
         off = off.flatten(1).square().mean(1).sqrt().cpu().double()
         error = torch.maximum(off, off_total.abs()).max().item() / tolerance
         if not error < float("inf"):
             raise FloatingPointError("the network gave NaN or infinity along the flow; was its training stable?")
         if error <= 1:
             z, u = at, end if size == end - u else u + size  # the last stage lies at the step's end
-            total = _sum(total, _STAGES[-1], [d for _, d in slopes[:-1]], size)
+            total = _sum(total, STAGES[-1][1], [d for _, d in slopes[:-1]], size)
             slopes = slopes[-1:]
         size *= min(5.0, max(0.2, 0.9 * max(error, 1e-9) ** -0.2))
     return z, total

@@ -24,6 +24,6 @@ class Heun(Sampler[None]):
     ) -> tuple[Tensor, None]:
         here = denoise(x, now)
         there = move(here, to)
-        if to.log_snr - now.log_snr > 2 * math.log(10):
+        if abs(to.log_snr - now.log_snr) > 2 * math.log(10):
             return there, None
         return combine((x, here.eps, denoise(there, to).eps), sigma_factors((now, to), now, to)), None
