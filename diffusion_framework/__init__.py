@@ -7,10 +7,11 @@ from .config import Configurable
 from .data import IDX, Digits, ImageDataset, ImageFolder
 from .denoiser import Denoiser
 from .diffusion import GaussianDiffusion
+from .guidance import ClassifierFree
 from .level import Level, Prediction
 from .losses import MinSNR
 from .models import UNet
-from .objectives import X0, Eps, Objective, V
+from .objectives import X0, Eps, Objective, Preconditioned, PreviousX, Score, V, Velocity
 from .samplers import (
     DDIM,
     DDPM,
@@ -62,6 +63,7 @@ __all__ = [
     "Adaptive",
     "Betas",
     "Churn",
+    "ClassifierFree",
     "Configurable",
     "Cosine",
     "DPMSolver",
@@ -82,10 +84,13 @@ __all__ = [
     "MinSNR",
     "NoiseSchedule",
     "Objective",
+    "Preconditioned",
     "Prediction",
+    "PreviousX",
     "ReverseDiffusion",
     "Sampler",
     "ScaledLinearBeta",
+    "Score",
     "ScoreSDE",
     "Sigmoid",
     "SinglestepDPM",
@@ -95,6 +100,7 @@ __all__ = [
     "UNet",
     "UniPC",
     "V",
+    "Velocity",
     "trajectory",
 ]
 __version__ = "0.1.0"
