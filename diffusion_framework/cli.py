@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from argparse import ArgumentTypeError
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
@@ -215,7 +216,9 @@ def evaluate_parser() -> OneLineParser:
         default=None,
         help="Steps of the bound, or 'ddim50' or '10,15,20'; null: as trained.",
     )
-    parser.add_argument("--variance", choices=VARIANCES, default="small", help="Of the bound's reverse steps.")
+    parser.add_argument(
+        "--variance", choices=VARIANCES, default=None, help="Of the bound's reverse steps; by default as in training."
+    )
     parser.add_argument("--tolerance", type=float, default=1e-4, help="Largest error of a step of the flow.")
     parser.add_argument("--seed", type=int, default=0, help="Of the noise.")
     parser.add_argument("--weights", choices=["ema", "model"], default="ema", help="Averaged weights, or the last.")
@@ -272,7 +275,7 @@ def _numbers(text: str) -> list[int]:
     try:
         return [int(part) for part in str(text).strip("[] ").split(",")]
     except ValueError as error:
-        raise ValueError(f"wanted whole numbers such as 3,5; got {text!r}") from error
+        raise ArgumentTypeError(f"wanted whole numbers such as 3,5; got {text!r}") from error
 
 
 def _classes_in_turn(asked: list[int] | None, diffusion: GaussianDiffusion) -> list[int]:

@@ -62,7 +62,7 @@ class GaussianDiffusion(Configurable, nn.Module):
         model: The network, called as `model(x, time, self_cond=..., latents=..., **condition)`; it has `channels` and
             `image_size`, and need not take the keywords it has no use for.
         timesteps: Sampling steps unless `sample` is told otherwise; and those of a process in fixed steps.
-        use_ddim: Sample with DDIM by default, else with DDPM.
+        use_ddim: Sample with DDIM by default, else with DDPM (of the variance that was trained).
         noise_schedule: A name ('sigmoid', 'cosine', 'linear'; all in `schedules.by_name`), or a `NoiseSchedule`.
         objective: What the network predicts: 'v', 'x0', 'eps', 'score', 'velocity', 'previous_x', 'edm', or an
             `Objective`.
@@ -128,7 +128,6 @@ class GaussianDiffusion(Configurable, nn.Module):
         self.model = model
         self.timesteps, self.time_difference = timesteps, time_difference
         self.train_prob_self_cond, self.scale, self.label_dropout = train_prob_self_cond, scale, label_dropout
-        self.sampler: Sampler = DDIM() if use_ddim else DDPM()
         if label_dropout and self.num_classes is None:
             raise ValueError(f"label_dropout={label_dropout} needs a network with classes; set its num_classes")
 
@@ -148,6 +147,7 @@ class GaussianDiffusion(Configurable, nn.Module):
         self.times: Times = named(times, times_by_name, "times", **known)
         self.loss: Loss = named(loss, losses_by_name, "loss")
         self.loss.check(self.schedule, self.times.fixed_steps, getattr(model, "learned_variance", False))
+        self.sampler: Sampler = DDIM() if use_ddim else DDPM(self.loss.variance)
         # recent losses, where the times depend on them: saved with the weights, the same on all processes
         self.time_memory: Tensor | None
         self.register_buffer("time_memory", self.times.memory(self.schedule))
@@ -309,7 +309,7 @@ class GaussianDiffusion(Configurable, nn.Module):
 
         Args:
             batch_size: Number of images.
-            sampler: The sampler; None is DDIM(), or DDPM() with use_ddim=False.
+            sampler: The sampler; None is DDIM(), or with use_ddim=False DDPM, with the variance of the loss.
             steps: Steps of the sampler, evenly spaced in time; None is `timesteps`; or a text such as 'ddim50'.
             grid: Other levels to walk, in place of steps (see `grid` and `diffusion_framework.grids`).
             seed: Of the noise. With a number, image i is the same for every batch_size (up to rounding in the
@@ -379,7 +379,7 @@ class GaussianDiffusion(Configurable, nn.Module):
         self,
         images: Tensor,
         *,
-        variance: Variance = "small",
+        variance: Variance | None = None,
         steps: int | str | None = None,
         grid: Grid | None = None,
         seed: int | Sequence[int] | None = None,
@@ -393,7 +393,8 @@ class GaussianDiffusion(Configurable, nn.Module):
 
         Args:
             images: [batch, channels, height, width] in [0, 1], in steps of 1 / 255.
-            variance: Of the reverse steps: 'small', 'large', or 'learned' or 'learned_range' if the network learned it.
+            variance: Of the reverse steps: 'small', 'large', or 'learned' or 'learned_range' if the network learned it;
+                None as in training (see `Loss.variance`).
             steps: As for `sample`, without its time_difference; or a grid to the clean end.
             seed: Of the noise, as for `sample`.
             clip_denoised: Keep each estimate of the clean images in range.
@@ -410,7 +411,7 @@ class GaussianDiffusion(Configurable, nn.Module):
         denoise = _bounded(self._memoryless(condition), clip_denoised)
         x0, noise = self.from_images(images), self._noise(seed, len(images))
         with self._evaluating():
-            return variational_bound(denoise, x0, grid, noise, variance, progress=progress)
+            return variational_bound(denoise, x0, grid, noise, variance or self.loss.variance, progress=progress)
 
     def flow_bits_per_dim(
         self,

@@ -226,7 +226,7 @@ BAD_TRAINING = [
     (["--config={unknown}"], "nonsense"),
     (["--diffusion.noise_schedule=foo"], "one of sigmoid, cosine, linear.*or an object; got 'foo'"),
     (["--diffusion.noise_schedule=Cosine", "--diffusion.noise_schedule.end=2"], "^error: cosine needs.*end=2"),
-    (["--diffusion.objective=foo"], "one of v, x0, eps, or an object; got 'foo'"),
+    (["--diffusion.objective=foo"], "one of v, x0, eps.*or an object; got 'foo'"),
     (["--diffusion.model=NoSuchNet"], "there is no class 'NoSuchNet'; give one of this package, or an import path"),
     (["--diffusion.model.image_size=9"], r"divisible by 2.*got \(9, 9\)"),
     (["--data.image_size=9"], "set --diffusion.model.image_size"),

@@ -56,6 +56,9 @@ class Process:
 class Loss(ABC):
     """A frozen dataclass: what the network is asked for, and what goes with it."""
 
+    variance: Variance = "small"
+    """Of the reverse steps, for a network that was trained with this loss."""
+
     @abstractmethod
     def per_sample(self, trial: Trial, process: Process) -> Tensor:
         """[batch]."""
