@@ -226,6 +226,10 @@ BAD_TRAINING = [
     (["--config={unknown}"], "nonsense"),
     (["--diffusion.noise_schedule=foo"], "one of sigmoid, cosine, linear.*or an object; got 'foo'"),
     (["--diffusion.noise_schedule=Cosine", "--diffusion.noise_schedule.end=2"], "^error: cosine needs.*end=2"),
+    (["--diffusion.loss=hybrid", "--diffusion.times=steps"], "set its learned_variance to true"),
+    (["--diffusion.loss=bound"], "set times to 'steps' or 'loss_aware'"),
+    (["--diffusion.noise_schedule=flow", "--diffusion.objective=eps"], "use the objective v, x0 or velocity"),
+    (["--diffusion.label_dropout=0.1"], "needs a network with classes; set its num_classes"),
     (["--diffusion.objective=foo"], "one of v, x0, eps.*or an object; got 'foo'"),
     (["--diffusion.model=NoSuchNet"], "there is no class 'NoSuchNet'; give one of this package, or an import path"),
     (["--diffusion.model.image_size=9"], r"divisible by 2.*got \(9, 9\)"),
@@ -362,3 +366,25 @@ def test_a_pickle_in_place_of_weights_is_refused_unread(digits_run, tmp_path, ca
     assert end.value.code == 2
     assert_one_line(capsys.readouterr().err, "damaged")
     assert not (tmp_path / "executed").exists() and not (tmp_path / "out").exists()
+
+
+def test_labels_are_taken_in_turn(tmp_path, monkeypatch, capsys):
+    run = tmp_path / "run"
+    classes = ["--data.labels=true", "--diffusion.model.num_classes=10", "--diffusion.label_dropout=0.2"]
+    train(f"--trainer.results_folder={run}", *classes)
+    seen = []
+    original = GaussianDiffusion.sample
+    monkeypatch.setattr(GaussianDiffusion, "sample", lambda self, *a, **k: seen.append(k) or original(self, *a, **k))
+    sample(run, "--num_samples=5", "--batch_size=2", "--labels=3,5", "--guidance=2", f"--output={tmp_path / 'a'}")
+    assert [k["labels"].tolist() for k in seen] == [[3, 5], [3, 5], [3]] and seen[0]["guidance"] == 2
+    sample(run, "--num_samples=12", f"--output={tmp_path / 'b'}")
+    assert seen[-1]["labels"].tolist() == [*range(10), 0, 1], "balanced unless told otherwise"
+    for words, message in (
+        (["--labels=3,10"], r"in \[0, 9\]; got 3 to 10"),
+        (["--labels=three"], "such as 3,5; got 'th"),
+    ):
+        capsys.readouterr()
+        with pytest.raises(SystemExit):
+            sample(run, *words, f"--output={tmp_path / 'c'}")
+        assert_one_line(capsys.readouterr().err, message)
+    assert not (tmp_path / "c").exists()
