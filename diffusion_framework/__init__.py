@@ -9,7 +9,7 @@ from .denoiser import Denoiser
 from .diffusion import GaussianDiffusion
 from .level import Level, Prediction
 from .losses import MinSNR
-from .models import UNet
+from .models import RIN, DiT, UNet
 from .objectives import X0, Eps, Objective, V
 from .samplers import (
     DDIM,
@@ -55,6 +55,7 @@ __all__ = [
     "EDM",
     "LCM",
     "LMS",
+    "RIN",
     "RK45",
     "VE",
     "X0",
@@ -65,6 +66,7 @@ __all__ = [
     "Cosine",
     "DPMSolver",
     "Denoiser",
+    "DiT",
     "Digits",
     "Eps",
     "Euler",

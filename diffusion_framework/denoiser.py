@@ -91,7 +91,8 @@ class NetworkDenoiser:
 
     Self-conditioning (Chen et al. 2023, "Analog bits") gives the network its own last estimate of the clean data,
     clipped to [-1, 1]; latent self-conditioning (Jabri et al. 2022) gives it its last latents. Both are remembered
-    here, without gradient: use a fresh one for each trajectory.
+    here, without gradient: use a fresh one for each trajectory. They come from the call before, whatever its level: a
+    sampler that looks at several levels in one step carries them from look to look, and from the last to the next step.
 
     Args:
         network: `network(x, time, self_cond=..., latents=..., return_latents=True, **condition)`, where those three
@@ -101,6 +102,7 @@ class NetworkDenoiser:
         condition: Further keyword arguments of every call.
         unit_input: Whether x is divided by its standard deviation, sample by sample, before the network sees it;
             the objective still reads the output against x itself.
+        feed_back: Whether to feed anything back: not to a network that was trained without.
     """
 
     def __init__(
@@ -110,10 +112,11 @@ class NetworkDenoiser:
         objective: Objective,
         condition: Mapping[str, Any],
         unit_input: bool = False,
+        feed_back: bool = True,
     ) -> None:
         self.network, self.schedule, self.objective = network, schedule, objective
         self.condition, self.unit_input = condition, unit_input
-        self.feeds_back_x0, self.feeds_back_latents = feeds_back(network)
+        self.feeds_back_x0, self.feeds_back_latents = feeds_back(network) if feed_back else (False, False)
         self.last_x0: Tensor | None = None
         self.last_latents: Tensor | None = None
 

@@ -51,7 +51,8 @@ class GaussianDiffusion(Configurable, nn.Module):
         min_snr_loss_weight: Weigh the loss by min(snr, min_snr_gamma) (Hang et al. 2023); else the plain error of the
             network's output.
         min_snr_gamma: See min_snr_loss_weight.
-        train_prob_self_cond: Share of training steps, in [0, 1], that condition a network on its own first estimate.
+        train_prob_self_cond: Share of training steps, in [0, 1], that condition a network on its own first estimate;
+            with 0, sampling does not either.
         scale: Factor of the images in the noised input, in (0, 1]; below 1 that input is divided by its standard
             deviation, sample by sample, before the network sees it (Chen 2023, sec. 2.3).
 
@@ -146,7 +147,14 @@ class GaussianDiffusion(Configurable, nn.Module):
 
     def denoiser(self, **condition: Any) -> NetworkDenoiser:
         """A fresh denoiser with its conditions bound: one for each trajectory, as it may remember its last estimate."""
-        return NetworkDenoiser(self.model, self.schedule, self.objective, condition, unit_input=self.scale < 1)
+        return NetworkDenoiser(
+            self.model,
+            self.schedule,
+            self.objective,
+            condition,
+            unit_input=self.scale < 1,
+            feed_back=self.self_conditions,
+        )
 
     @jaxtyped(typechecker=beartype)
     def forward(
