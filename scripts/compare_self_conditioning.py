@@ -1,7 +1,7 @@
 """What self-conditioning is worth to a RIN, on handwritten digits: python scripts/compare_self_conditioning.py
 
 Trains the same network from the same first weights, on the same images and noise, four times a seed: fed back nothing,
-its last image, its last latents, or both. Prints, on held-out digits, the error of the averaged weights: of a first call;
+its last image, its last latents, or both. Prints the error of the averaged weights on held-out digits: of a first call;
 of a second call at the same level, as in training; and of the last of five calls at falling levels, as in sampling with
 50 steps. Writes the numbers to OUTPUT/losses.json, and a run for each, with samples, beside it.
 """
@@ -74,7 +74,7 @@ def train(fed_back: str, seed: int, args: argparse.Namespace) -> dict[str, float
     """Train one network; returns its held-out losses and the seconds it took."""
     torch.manual_seed(seed)
     network = FED_BACK[fed_back](
-        dim=32, latent_dim=64, num_latents=8, blocks=1, depth=1, heads=4, patch_size=2, channels=1, image_size=8
+        dim=64, latent_dim=64, num_latents=8, blocks=1, depth=1, heads=4, patch_size=2, channels=1, image_size=8
     )
     trainer = Trainer(
         GaussianDiffusion(network, min_snr_loss_weight=False, train_prob_self_cond=0.9),
@@ -102,9 +102,9 @@ def train(fed_back: str, seed: int, args: argparse.Namespace) -> dict[str, float
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=2000, help="of training")
+    parser.add_argument("--steps", type=int, default=2500, help="of training")
     parser.add_argument("--batch_size", type=int, default=32)
-    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--lr", type=float, default=5e-3)
     parser.add_argument("--seeds", type=int, default=3, help="networks of each kind")
     parser.add_argument("--kinds", nargs="+", choices=FED_BACK, default=list(FED_BACK))
     parser.add_argument("--output", default="results/self_conditioning", help="a new folder")
