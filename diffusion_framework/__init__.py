@@ -10,7 +10,7 @@ from .diffusion import GaussianDiffusion
 from .guidance import ClassifierFree
 from .level import Level, Prediction
 from .losses import MinSNR
-from .models import UNet
+from .models import RIN, DiT, UNet
 from .objectives import X0, Eps, Objective, Preconditioned, PreviousX, Score, V, Velocity
 from .samplers import (
     DDIM,
@@ -57,6 +57,7 @@ __all__ = [
     "IDX",
     "LCM",
     "LMS",
+    "RIN",
     "RK45",
     "VE",
     "X0",
@@ -68,6 +69,7 @@ __all__ = [
     "Cosine",
     "DPMSolver",
     "Denoiser",
+    "DiT",
     "Digits",
     "Eps",
     "Euler",

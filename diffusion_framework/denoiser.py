@@ -107,7 +107,8 @@ class NetworkDenoiser:
 
     Self-conditioning (Chen et al. 2023, "Analog bits") gives the network its own last estimate of the clean data,
     clipped to [-1, 1]; latent self-conditioning (Jabri et al. 2022) gives it its last latents. Both are remembered
-    here, without gradient: use a fresh one for each trajectory.
+    here, without gradient: use a fresh one for each trajectory. They come from the call before, whatever its level: a
+    sampler that looks at several levels in one step carries them from look to look, and from the last to the next step.
 
     Args:
         network: `network(x, time, self_cond=..., latents=..., return_latents=True, **condition)`, where those three
@@ -118,6 +119,7 @@ class NetworkDenoiser:
         time_input: How the network is told the level.
         input_scaling: How x is scaled before the network sees it, or None; the objective still reads the output
             against x itself.
+        feed_back: Whether to feed anything back: not to a network that was trained without.
     """
 
     def __init__(
@@ -128,10 +130,11 @@ class NetworkDenoiser:
         condition: Mapping[str, Any],
         time_input: TimeInput,
         input_scaling: InputScaling | None,
+        feed_back: bool = True,
     ) -> None:
         self.network, self.schedule, self.objective = network, schedule, objective
         self.condition, self.time_input, self.input_scaling = condition, time_input, input_scaling
-        self.feeds_back_x0, self.feeds_back_latents = feeds_back(network)
+        self.feeds_back_x0, self.feeds_back_latents = feeds_back(network) if feed_back else (False, False)
         self.last_x0: Tensor | None = None
         self.last_latents: Tensor | None = None
 

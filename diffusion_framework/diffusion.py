@@ -71,7 +71,8 @@ class GaussianDiffusion(Configurable, nn.Module):
         min_snr_loss_weight: Weigh the loss by min(snr, min_snr_gamma) (Hang et al. 2023); else the plain error of the
             network's output.
         min_snr_gamma: See min_snr_loss_weight.
-        train_prob_self_cond: Share of training steps, in [0, 1], that condition a network on its own first estimate.
+        train_prob_self_cond: Share of training steps, in [0, 1], that condition a network on its own first estimate;
+            with 0, sampling does not either.
         scale: Factor of the images in the noised input, in (0, 1]; below 1 that input is divided by its standard
             deviation, sample by sample, before the network sees it (Chen 2023, sec. 2.3).
         loss: What training minimises: 'simple' (the weighted squared error), 'bound' (the variational bound), 'hybrid'
@@ -236,7 +237,7 @@ class GaussianDiffusion(Configurable, nn.Module):
 
     def _network_denoiser(self, condition: Mapping[str, Any]) -> NetworkDenoiser:
         parts = (self.schedule, self.objective, condition, self.time_input, self.input_scaling)
-        return NetworkDenoiser(self.model, *parts)
+        return NetworkDenoiser(self.model, *parts, feed_back=self.self_conditions)
 
     @jaxtyped(typechecker=beartype)
     def forward(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from diffusion_framework import Configurable, GaussianDiffusion, UNet
+from diffusion_framework import RIN, Configurable, DiT, GaussianDiffusion, UNet
 
 
 def tiny_unet(**options) -> UNet:
@@ -19,6 +19,33 @@ def tiny_unet(**options) -> UNet:
         "dim_head": 8,
     }
     return UNet(**{**defaults, **options})
+
+
+def tiny_rin(**options) -> RIN:
+    defaults = {
+        "dim": 8,
+        "latent_dim": 12,
+        "num_latents": 3,
+        "blocks": 2,
+        "depth": 1,
+        "heads": 2,
+        "patch_size": 2,
+        "channels": 1,
+        "image_size": 8,
+    }
+    return RIN(**{**defaults, **options})
+
+
+def tiny_dit(**options) -> DiT:
+    defaults = {"dim": 8, "depth": 2, "heads": 2, "patch_size": 2, "channels": 1, "image_size": 8}
+    return DiT(**{**defaults, **options})
+
+
+def randomised(network: nn.Module) -> nn.Module:
+    """With weights where zero initialisation left none, so that outputs say something."""
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    return network
 
 
 def tiny_diffusion(**options) -> GaussianDiffusion:

@@ -40,6 +40,25 @@ class TimeEmbedding(nn.Module):
         return self.layers(torch.cat([angles.sin(), angles.cos()], dim=1))
 
 
+class LabelEmbedding(nn.Module):
+    """One learned vector for each class, and one for no class: [batch] integers in [0, num_classes] -> [batch, dim].
+
+    Args:
+        num_classes: Number of classes; None for a network without labels, whose embedding is None.
+        dim: Width of the vectors.
+    """
+
+    def __init__(self, num_classes: int | None, dim: int) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.table = nn.Embedding(num_classes + 1, dim) if num_classes is not None else None
+
+    def forward(self, labels: Tensor | None) -> Tensor | None:
+        if (labels is None) != (self.table is None):
+            raise ValueError(f"a network with num_classes={self.num_classes} got labels {labels}; give both or neither")
+        return None if self.table is None else self.table(labels)
+
+
 class ResBlock(nn.Module):
     """Two convolutions with group norm; the embedding scales and shifts between them (Dhariwal & Nichol 2021).
 

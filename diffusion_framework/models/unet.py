@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..config import Configurable
-from .layers import Attention, Downsample, ResBlock, TimeEmbedding, Upsample, zero_init
+from .layers import Attention, Downsample, LabelEmbedding, ResBlock, TimeEmbedding, Upsample, zero_init
 
 
 class UNet(Configurable, nn.Module):
@@ -76,7 +76,7 @@ class UNet(Configurable, nn.Module):
             return Attention(dims[level], heads, dim_head, groups) if level in with_attention else nn.Identity()
 
         self.embed_time = TimeEmbedding(dim, dim_embedding, time_scale)
-        self.embed_label = nn.Embedding(num_classes + 1, dim_embedding) if num_classes is not None else None
+        self.embed_label = LabelEmbedding(num_classes, dim_embedding)
         self.conv_in = nn.Conv2d(channels * (2 if self_condition else 1), dim, 3, padding=1)
 
         skips = [dim]  # channels of each activation that the way up will meet again
@@ -132,10 +132,9 @@ class UNet(Configurable, nn.Module):
         if self.self_condition:
             x = torch.cat([x, torch.zeros_like(x) if self_cond is None else self_cond], dim=1)
         embedding = self.embed_time(time)
-        if (labels is None) != (self.embed_label is None):
-            raise ValueError(f"a UNet with num_classes={self.num_classes} got labels {labels}; give both or neither")
-        if self.embed_label is not None:
-            embedding = embedding + self.embed_label(labels)
+        label = self.embed_label(labels)
+        if label is not None:
+            embedding = embedding + label
 
         x = self.conv_in(x)
         skips = [x]
