@@ -4,13 +4,14 @@
 """
 
 from .config import Configurable
-from .data import IDX, Digits, ImageDataset, ImageFolder
+from .data import IDX, Digits, ImageDataset, ImageFolder, TrainingDataset
 from .denoiser import Denoiser
 from .diffusion import GaussianDiffusion
 from .level import Level, Prediction
 from .losses import MinSNR
-from .models import UNet
+from .models import ObservationEncoder, ResidualMLP, Transformer1D, UNet, UNet1D
 from .objectives import X0, Eps, Objective, V
+from .policy import BehaviourCloning, DiffusionPolicy, Episodes, EpisodeWindows, ForkDemonstrations, Normalizer
 from .samplers import (
     DDIM,
     DDPM,
@@ -95,6 +96,17 @@ __all__ = [
     "UNet",
     "UniPC",
     "V",
+    "TrainingDataset",
+    "ObservationEncoder",
+    "ResidualMLP",
+    "Transformer1D",
+    "UNet1D",
+    "DiffusionPolicy",
+    "Episodes",
+    "EpisodeWindows",
+    "ForkDemonstrations",
+    "Normalizer",
+    "BehaviourCloning",
     "trajectory",
 ]
 __version__ = "0.1.0"

@@ -15,7 +15,7 @@ import torch
 from jsonargparse import ArgumentParser
 from tqdm.auto import tqdm
 
-from .data import ImageDataset
+from .data import TrainingDataset
 from .diffusion import GaussianDiffusion, image_seeds
 from .evaluation import Bound, check_plot, mean_and_error, plot_bounds, write_bound
 from .labels import check_labels
@@ -75,20 +75,21 @@ def train_parser() -> OneLineParser:
     parser.add_argument("--config", action="config", help="A YAML config; flags after it override it.")
     parser.add_argument("--resume", action="store_true", help="Go on from the newest checkpoint of the results folder.")
     network = {"class_path": "diffusion_framework.UNet"}
-    parser.add_subclass_arguments(ImageDataset, "data", default={"class_path": "diffusion_framework.ImageFolder"})
+    parser.add_subclass_arguments(TrainingDataset, "data", default={"class_path": "diffusion_framework.ImageFolder"})
     parser.add_subclass_arguments(
         GaussianDiffusion,
         "diffusion",
         default={"class_path": "diffusion_framework.GaussianDiffusion", "init_args": {"model": network}},
     )
     parser.add_class_arguments(Trainer, "trainer", skip={"diffusion", "folder", "convert_image_to"}, instantiate=False)
-    for key, part in (("image_size", slice(1, None)), ("channels", 0)):  # the data comes as the network asks
-        parser.link_arguments(
-            "diffusion",
-            f"data.init_args.{key}",
-            compute_fn=lambda d, part=part: d.sample_shape[part],
-            apply_on="instantiate",
-        )
+    for key, of in {  # the data comes as the network asks; what the class of the data does not take is not asked
+        "image_size": lambda diffusion: diffusion.sample_shape[1:],
+        "channels": lambda diffusion: diffusion.sample_shape[0],
+        "horizon": lambda diffusion: diffusion.horizon,
+        "observation_steps": lambda diffusion: diffusion.observation_steps,
+        "action_steps": lambda diffusion: diffusion.action_steps,
+    }.items():
+        parser.link_arguments("diffusion", f"data.init_args.{key}", compute_fn=of, apply_on="instantiate")
     return parser
 
 

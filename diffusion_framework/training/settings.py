@@ -20,8 +20,8 @@ def check_options(options: Mapping[str, Any]) -> None:
     )
     for names, fits, wanted in (
         (at_least_one, lambda value: value >= 1, "be at least 1"),
-        ("warmup_steps num_workers", lambda value: value >= 0, "not be negative"),
-        ("train_lr max_grad_norm", lambda value: 0 < value < math.inf, "be above 0"),
+        ("warmup_steps num_workers weight_decay", lambda value: value >= 0, "not be negative"),
+        ("train_lr max_grad_norm ema_inv_gamma ema_power", lambda value: 0 < value < math.inf, "be above 0"),
         ("ema_decay", lambda value: 0 <= value <= 1, "lie in [0, 1]"),
     ):
         for name in names.split():

@@ -43,18 +43,21 @@ class Trainer(Configurable):
 
     Args:
         diffusion: The model to train.
-        folder: A folder of images, or any dataset of images [channels, height, width] (uint8, or floats in [0, 1]), or
-            of (image, label) pairs.
+        folder: A folder of images, or any dataset of images [channels, height, width] (uint8, or floats in [0, 1]) or
+            other samples, or of pairs of those and a label or a dictionary of keywords of `diffusion`'s forward.
         train_batch_size: Images of a batch: over all processes with split_batches, else of each process.
         gradient_accumulate_every: Batches of one optimizer step.
-        augment_horizontal_flip: Mirror every other image, at random.
+        augment_horizontal_flip: Mirror every other image, at random; leaves alone what is no image.
         train_lr: Learning rate of Adam, at its highest.
         train_num_steps: Optimizer steps of the whole run.
         max_grad_norm: Gradients are scaled down to this norm.
         ema_update_every: Steps between updates of the averaged weights.
         ema_decay: Of the averaged weights, per update, at its highest: they follow the weights for the first 100 steps,
             and the decay then rises (as ema-pytorch does by default).
+        ema_inv_gamma: Stretches that rise: the decay at update n is 1 - (1 + n / ema_inv_gamma)^-ema_power.
+        ema_power: See ema_inv_gamma; 0.75 suits short runs.
         betas: Of Adam.
+        weight_decay: Of AdamW, which is Adam without any.
         save_and_sample_every: Steps between checkpoints, each with a grid of samples.
         num_samples: Images of that grid.
         results_folder: Where everything is written.
@@ -89,7 +92,10 @@ class Trainer(Configurable):
         max_grad_norm: float = 1.0,
         ema_update_every: int = 10,
         ema_decay: float = 0.995,
+        ema_inv_gamma: float = 1.0,
+        ema_power: float = 2 / 3,
         betas: tuple[float, float] = (0.9, 0.99),
+        weight_decay: float = 0.0,
         save_and_sample_every: int = 1000,
         num_samples: int = 25,
         results_folder: str | os.PathLike[str] = "./results",
@@ -123,6 +129,10 @@ class Trainer(Configurable):
             )
         self.dataset: Any = folder
         if isinstance(folder, str | os.PathLike):
+            if len(diffusion.sample_shape) != 3:
+                raise ValueError(
+                    f"a folder of images is no data for a network of samples {diffusion.sample_shape}; give a dataset"
+                )
             channels, height, width = diffusion.sample_shape
             self.dataset = ImageFolder(folder, (height, width), channels, convert_image_to=convert_image_to)
         elif convert_image_to is not None:
@@ -140,12 +150,15 @@ class Trainer(Configurable):
         self.step = 0
         self.config = run_config(self, self.dataset, diffusion)
         self.device = self.accelerator.device
+        diffusion.fit(self.dataset)
         self.precision = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(self.accelerator.mixed_precision)
         self.diffusion = diffusion.to(self.device)
         # Made on the device rather than moved there: its step counter then stays on the CPU, where reading it is free.
         self.ema = EMA(
             self.diffusion,
             beta=ema_decay,
+            inv_gamma=ema_inv_gamma,
+            power=ema_power,
             update_every=ema_update_every,
             include_online_model=False,
             use_foreach=True,
@@ -153,7 +166,13 @@ class Trainer(Configurable):
         if compile:
             self.diffusion.model.compile()
         fused = self.device.type in ("cpu", "cuda")
-        optimizer = torch.optim.Adam(self.diffusion.parameters(), lr=train_lr, betas=(betas[0], betas[1]), fused=fused)
+        optimizer = torch.optim.AdamW(
+            self.diffusion.parameters(),
+            lr=train_lr,
+            betas=(betas[0], betas[1]),
+            weight_decay=weight_decay,
+            fused=fused,
+        )
         self.model, self.optimizer = self.accelerator.prepare(self.diffusion, optimizer)
 
     def _check_data(self, diffusion: GaussianDiffusion) -> None:
@@ -331,6 +350,8 @@ class Trainer(Configurable):
 
     def _sample_grid(self) -> None:
         """Sample on all processes, from the averaged weights; image i has the same noise in every grid."""
+        if len(self.diffusion.sample_shape) != 3:
+            return  # no images
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         share = math.ceil(self.num_samples / world)
         indices = [min(rank * share + i, self.num_samples - 1) for i in range(share)]

@@ -1,0 +1,96 @@
+"""Actions and observations to the range that a network likes, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..config import Configurable
+
+Mode = Literal["limits", "gaussian"]
+
+
+class Normalizer(Configurable, nn.Module):
+    """An affine map for each number of each named stream, fitted on data and saved with the weights.
+
+    A number that never changes is moved to 0 and not scaled.
+
+    Args:
+        mode: 'limits' maps the smallest and the largest value to -1 and 1; 'gaussian' gives mean 0 and variance 1.
+        modes: The mode of single streams by their name, where it is another one.
+
+    Raises:
+        ValueError: an unknown mode.
+    """
+
+    def __init__(self, mode: Mode = "limits", modes: dict[str, Mode] | None = None) -> None:
+        super().__init__()
+        self.mode, self.modes = mode, dict(modes or {})
+        for name in (mode, *self.modes.values()):
+            if name not in ("limits", "gaussian"):
+                raise ValueError(f"a stream is normalised by limits or gaussian; got {name!r}")
+
+    @property
+    def streams(self) -> list[str]:
+        """Names of the streams it was fitted to."""
+        return [name.removeprefix("offset/").replace("/", ".") for name in self._buffers if name.startswith("offset/")]
+
+    def is_bounded(self, stream: str) -> bool:
+        """Whether the data it was fitted to lies in [-1, 1] afterwards."""
+        return self.modes.get(stream, self.mode) == "limits"
+
+    def fit(self, data: Mapping[str, Any]) -> None:
+        """Fit to the streams, arrays [..., numbers]; forgets those it was fitted to before.
+
+        Raises:
+            ValueError: NaN or infinity in a stream, or nothing at all.
+        """
+        for name in list(self._buffers):
+            del self._buffers[name]
+        for stream, values in data.items():
+            rows = np.asarray(values, dtype=np.float64).reshape(-1, np.shape(values)[-1])
+            if not len(rows) or not np.isfinite(rows).all():
+                raise ValueError(f"{stream!r} must hold finite numbers to be normalised; clean the data, got NaN or none")
+            if self.is_bounded(stream):
+                low, high = rows.min(axis=0), rows.max(axis=0)
+                offset, scale = (low + high) / 2, (high - low) / 2
+            else:
+                offset, scale = rows.mean(axis=0), rows.std(axis=0)
+            constant = scale <= 1e-6 * np.maximum(1e-3, np.abs(offset))  # a range that float32 could not tell from 0
+            scale = np.where(constant, 1.0, scale)
+            for kind, numbers in (("offset", offset), ("scale", scale)):
+                self.register_buffer(_buffer(kind, stream), torch.tensor(numbers, dtype=torch.float32))
+
+    def normalize(self, stream: str, values: Tensor) -> Tensor:
+        """[..., numbers] as measured to [..., numbers] as the network sees them, float32."""
+        offset, scale = self._of(stream, values)
+        return (values.to(offset) - offset) / scale
+
+    def unnormalize(self, stream: str, values: Tensor) -> Tensor:
+        """Undo `normalize`."""
+        offset, scale = self._of(stream, values)
+        return values * scale + offset
+
+    def _of(self, stream: str, values: Tensor) -> tuple[Tensor, Tensor]:
+        if stream not in self.streams:
+            raise ValueError(
+                f"the normalizer knows {self.streams or 'no streams yet'}, not {stream!r}; fit it, or train the policy"
+            )
+        offset, scale = self.get_buffer(_buffer("offset", stream)), self.get_buffer(_buffer("scale", stream))
+        if values.shape[-1:] != offset.shape:
+            raise ValueError(f"{stream!r} must be [..., {len(offset)}]; got {[*values.shape]}")
+        return offset, scale
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        for key, value in state_dict.items():  # what it was fitted to is known from the checkpoint alone
+            if key.startswith(prefix) and key.removeprefix(prefix).split("/")[0] in ("offset", "scale"):
+                self.register_buffer(key.removeprefix(prefix), torch.empty_like(value))
+        super()._load_from_state_dict(state_dict, prefix, *args)  # type: ignore[no-untyped-call]
+
+
+def _buffer(kind: str, stream: str) -> str:
+    return f"{kind}/{stream.replace('.', '/')}"  # a buffer's name has no dots
