@@ -92,7 +92,7 @@ def _from_zarr(path: Path, names: Sequence[str]) -> Episodes:
     except ImportError as error:
         raise ValueError(f"{path} needs the package zarr; pip install 'diffusion-framework[policy]'") from error
     group = zarr.open_group(os.fspath(path), mode="r")
-    present = _present(names, [file.name for file in (path / "data").iterdir()], path)
+    present = _present(names, [array.name for array in (path / "data").iterdir() if array.is_dir()], path)
     return Episodes({name: group[f"data/{name}"][:] for name in present}, group["meta/episode_ends"][:])
 
 

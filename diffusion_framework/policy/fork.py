@@ -1,7 +1,7 @@
 """The fork: a task with a known answer. An agent must pass a disc, left or right, as often as experts would.
 
 The agent starts near (0, 0) in a plane and wants to reach x = 2 with |y| <= 0.25. A disc of radius 0.3 lies in its way
-near (1, 0). An action is a step, at most 0.1 long. It observes its position, the y of the disc, and a context c in
+near (1, 0). An action is a step, at most 0.2 long; touching the disc is a failure, but ends nothing. It observes its position, the y of the disc, and a context c in
 [0, 1]: experts pass on the left (the larger y) with probability c. A policy that averages the experts hits the disc.
 """
 
@@ -15,7 +15,7 @@ from ..noise import mix
 from .episodes import Episodes
 from .windows import EpisodeWindows, Split
 
-RADIUS, LENGTH, TOLERANCE, STEP, MAX_STEPS = 0.3, 2.0, 0.25, 0.1, 40
+RADIUS, LENGTH, TOLERANCE, STEP, MAX_STEPS = 0.3, 2.0, 0.25, 0.2, 20
 
 
 def new_states(rng: np.random.Generator, context: np.ndarray) -> np.ndarray:
@@ -46,28 +46,28 @@ class Expert:
     def __init__(self, rng: np.random.Generator, context: np.ndarray) -> None:
         self.rng = rng
         self.side = np.where(rng.uniform(size=len(context)) < context, 1.0, -1.0)
-        self.clearance = rng.normal(0.47, 0.06, len(context))
+        self.clearance = rng.normal(0.48, 0.05, len(context))
 
     def __call__(self, states: np.ndarray) -> np.ndarray:
         """Actions [n, 2] for states [n, 4]."""
         beside = np.stack([np.ones(len(states)), states[:, 2] + self.side * self.clearance], axis=1)
-        goal = np.broadcast_to([LENGTH + 0.1, 0.0], beside.shape)
-        aim = np.where(states[:, :1] < 0.95, beside, goal) - states[:, :2]
+        goal = np.broadcast_to([LENGTH + STEP, 0.0], beside.shape)
+        aim = np.where(states[:, :1] < 1 - STEP / 2, beside, goal) - states[:, :2]
         aim *= STEP / np.maximum(np.linalg.norm(aim, axis=1, keepdims=True), STEP)
-        return aim + self.rng.normal(0, 0.01, aim.shape)
+        return aim + self.rng.normal(0, 0.02, aim.shape)
 
 
 def run(
     act: Callable[[np.ndarray], np.ndarray], states: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, list[np.ndarray], list[np.ndarray]]:
-    """Let all agents go until they arrive, hit the disc or have made 40 steps.
+    """Let all agents go until they arrive or have made 20 steps.
 
     Returns:
-        Success [n]; whether the agent was on the left of the disc, where it passed or hit it or stopped [n]; states
-        before each step, and actions, [n, ...] each.
+        Success [n]; whether the agent went by, or through, on the left of the disc's middle [n]; states before each
+        step, and actions, [n, ...] each.
     """
     n = len(states)
-    going, success, left = np.full(n, True), np.full(n, False), np.full(n, False)
+    going, touched, left = np.full(n, True), np.full(n, False), np.full(n, False)
     all_states, all_actions = [], []
     for _ in range(MAX_STEPS):
         actions = np.asarray(act(states), dtype=np.float64)
@@ -75,13 +75,12 @@ def run(
         all_actions.append(actions)
         moved, hit, arrived = move(states, actions)
         states = np.where(going[:, None], moved, states)
-        before = going & (states[:, 0] < 1 + RADIUS)
-        left = np.where(before, states[:, 1] > states[:, 2], left)
-        success |= going & arrived & ~hit
-        going &= ~(hit | arrived)
+        left = np.where(going & (states[:, 0] < 1 + STEP / 2), states[:, 1] > states[:, 2], left)
+        touched |= going & hit
+        going &= ~arrived
         if not going.any():
             break
-    return success, left, all_states, all_actions
+    return ~going & ~touched, left, all_states, all_actions
 
 
 def demonstrate(count: int, seed: int = 0) -> Episodes:

@@ -22,14 +22,21 @@ class Normalizer(Configurable, nn.Module):
     Args:
         mode: 'limits' maps the smallest and the largest value to -1 and 1; 'gaussian' gives mean 0 and variance 1.
         modes: The mode of single streams by their name, where it is another one.
+        angles: Which numbers of a stream, counted from 0, are angles in radians: each becomes its sine and cosine, which
+            know no jump from 2 pi to 0, and those come last.
 
     Raises:
         ValueError: an unknown mode.
     """
 
-    def __init__(self, mode: Mode = "limits", modes: dict[str, Mode] | None = None) -> None:
+    def __init__(
+        self,
+        mode: Mode = "limits",
+        modes: dict[str, Mode] | None = None,
+        angles: dict[str, list[int]] | None = None,
+    ) -> None:
         super().__init__()
-        self.mode, self.modes = mode, dict(modes or {})
+        self.mode, self.modes, self.angles = mode, dict(modes or {}), dict(angles or {})
         for name in (mode, *self.modes.values()):
             if name not in ("limits", "gaussian"):
                 raise ValueError(f"a stream is normalised by limits or gaussian; got {name!r}")
@@ -44,7 +51,9 @@ class Normalizer(Configurable, nn.Module):
         return self.modes.get(stream, self.mode) == "limits"
 
     def fit(self, data: Mapping[str, Any]) -> None:
-        """Fit to the streams, arrays [..., numbers]; forgets those it was fitted to before.
+        """Fit to the streams, arrays [samples, ...] of whose every number the samples are compared.
+
+        Forgets what it was fitted to before.
 
         Raises:
             ValueError: NaN or infinity in a stream, or nothing at all.
@@ -52,7 +61,7 @@ class Normalizer(Configurable, nn.Module):
         for name in list(self._buffers):
             del self._buffers[name]
         for stream, values in data.items():
-            rows = np.asarray(values, dtype=np.float64).reshape(-1, np.shape(values)[-1])
+            rows = np.asarray(values, dtype=np.float64)
             if not len(rows) or not np.isfinite(rows).all():
                 raise ValueError(f"{stream!r} must hold finite numbers to be normalised; clean the data, got NaN or none")
             if self.is_bounded(stream):
@@ -66,12 +75,18 @@ class Normalizer(Configurable, nn.Module):
                 self.register_buffer(_buffer(kind, stream), torch.tensor(numbers, dtype=torch.float32))
 
     def normalize(self, stream: str, values: Tensor) -> Tensor:
-        """[..., numbers] as measured to [..., numbers] as the network sees them, float32."""
+        """[batch, ..., numbers] as measured to the same, or more with angles, as the network sees them, float32."""
         offset, scale = self._of(stream, values)
-        return (values.to(offset) - offset) / scale
+        values = values.to(offset)
+        normal = (values - offset) / scale
+        if angles := self.angles.get(stream):
+            rest = [i for i in range(values.shape[-1]) if i not in angles]
+            turned = values[..., angles]
+            normal = torch.cat([normal[..., rest], turned.sin(), turned.cos()], dim=-1)
+        return normal
 
     def unnormalize(self, stream: str, values: Tensor) -> Tensor:
-        """Undo `normalize`."""
+        """Undo `normalize`, for a stream without angles."""
         offset, scale = self._of(stream, values)
         return values * scale + offset
 
@@ -81,8 +96,8 @@ class Normalizer(Configurable, nn.Module):
                 f"the normalizer knows {self.streams or 'no streams yet'}, not {stream!r}; fit it, or train the policy"
             )
         offset, scale = self.get_buffer(_buffer("offset", stream)), self.get_buffer(_buffer("scale", stream))
-        if values.shape[-1:] != offset.shape:
-            raise ValueError(f"{stream!r} must be [..., {len(offset)}]; got {[*values.shape]}")
+        if values.shape[-offset.ndim :] != offset.shape:
+            raise ValueError(f"{stream!r} must be [..., {', '.join(map(str, offset.shape))}]; got {[*values.shape]}")
         return offset, scale
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:

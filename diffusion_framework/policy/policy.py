@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..denoiser import Clipped, Denoiser, NetworkDenoiser
 from ..diffusion import GaussianDiffusion
-from ..grids import Grid, grid_of_times, uniform_times
+from ..grids import Grid, partial_grid, uniform_times
 from ..models import ObservationEncoder
 from ..noise import generator_noise, per_sample_noise
 from ..samplers import Sampler, trajectory
@@ -167,7 +167,7 @@ class DiffusionPolicy(GaussianDiffusion):
             grid: Other levels to walk, in place of steps.
             seed: One seed for each plan; None draws from torch's default generator.
             last: Plans [batch, horizon, action_dim] to start from, as noisy as at time `strength`.
-            strength: See last; in (0, 1].
+            strength: See last; in (0, 1]. Below 1 only the steps that start there or later are made.
 
         Returns:
             [batch, horizon, action_dim]; action observation_steps - 1 belongs to the newest observation.
@@ -177,10 +177,7 @@ class DiffusionPolicy(GaussianDiffusion):
             FloatingPointError: the network gave NaN or infinity.
         """
         normalizer = self._ready(observations)
-        if grid is None and strength < 1:
-            grid = grid_of_times(self.schedule, uniform_times(int(steps or self.plan_steps), strength))
-        elif grid is None:
-            grid = self.grid(self.plan_steps if steps is None else steps)
+        grid = partial_grid(grid or self.grid(self.plan_steps if steps is None else steps), strength)
         batch = len(next(iter(observations.values())))
         noise = generator_noise() if seed is None else per_sample_noise(seed, self.device)
         x = noise(torch.empty(batch, *self.sample_shape, device=self.device)) * grid[0][0].sigma

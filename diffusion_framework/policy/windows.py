@@ -92,10 +92,12 @@ class EpisodeWindows(TrainingDataset):
         }
 
     def numbers(self, relative_to: str | None = None) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """What a normalizer is fitted to: the streams that are no images [steps, ...], and the actions of all windows.
+        """What a normalizer is fitted to: the streams that are no images, [steps, numbers], and the actions.
 
         Args:
-            relative_to: The stream whose newest observation actions are counted from; None takes them as they are.
+            relative_to: The stream whose newest observation actions are counted from: they are then those of all
+                windows [windows, horizon, action_dim], as late ones are further away than early ones. None takes them
+                as they are, [steps, action_dim].
         """
         arrays = self.episodes.arrays
         streams = {name: arrays[name] for name in self.observations if arrays[name].ndim == 2}
@@ -111,7 +113,7 @@ class EpisodeWindows(TrainingDataset):
             steps, starts, lasts = self._steps(indices)
             inside = np.clip(steps, starts, lasts)
             origin = streams[relative_to][inside[:, self.observation_steps - 1], None, : self.action_dim]
-            counted.append((arrays[self.action][inside] - origin)[(steps >= starts) & (steps <= lasts)])
+            counted.append(arrays[self.action][inside] - origin)
         return streams, np.concatenate(counted)
 
     def _steps(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -29,6 +29,7 @@ from .batches import ShuffledBatches, batch_loader, to_device
 from .log import TrainingLog
 from .optimizer_state import flatten_optimizer, restore_optimizer
 from .settings import check_options, differences, run_config
+from .validation import best_steps, validate
 
 _ORDER, _FLIP, _COIN, _NOISE, _SAMPLE, _DROPOUT = range(6)  # what a key of the run's seed is for
 
@@ -45,6 +46,8 @@ class Trainer(Configurable):
         diffusion: The model to train.
         folder: A folder of images, or any dataset of images [channels, height, width] (uint8, or floats in [0, 1]) or
             other samples, or of pairs of those and a label or a dictionary of keywords of `diffusion`'s forward.
+        validation: Data like that of folder, but not trained on: what the averaged weights make of it is written to
+            `validation.csv` with each checkpoint.
         train_batch_size: Images of a batch: over all processes with split_batches, else of each process.
         gradient_accumulate_every: Batches of one optimizer step.
         augment_horizontal_flip: Mirror every other image, at random; leaves alone what is no image.
@@ -73,6 +76,9 @@ class Trainer(Configurable):
         sampling_steps: Steps of the sampler for the grids.
         log_every: Steps between rows of the log.
         keep_checkpoints: Checkpoints to keep, the newest.
+        keep_best: Checkpoints to keep beside those, the best by best_metric.
+        best_metric: A column of `validation.csv`, the smaller the better: validation_loss, or action_error of policies.
+        validation_samples: Samples of the validation data that are looked at, evenly spread.
         progress: Show progress bars.
 
     Raises:
@@ -84,6 +90,7 @@ class Trainer(Configurable):
         diffusion: GaussianDiffusion,
         folder: str | os.PathLike[str] | Dataset,
         *,
+        validation: Dataset | None = None,
         train_batch_size: int = 16,
         gradient_accumulate_every: int = 1,
         augment_horizontal_flip: bool = True,
@@ -111,6 +118,9 @@ class Trainer(Configurable):
         sampling_steps: int = 50,
         log_every: int = 50,
         keep_checkpoints: int = 3,
+        keep_best: int = 0,
+        best_metric: str = "validation_loss",
+        validation_samples: int = 1000,
         progress: bool = True,
     ) -> None:
         check_options(locals())
@@ -127,7 +137,11 @@ class Trainer(Configurable):
                 f"train_batch_size {train_batch_size} cannot be split over {world} processes; "
                 "make it divisible, or set split_batches to false"
             )
+        if keep_best and validation is None:
+            raise ValueError("keep_best needs validation data to tell which is best; give validation, or set it to 0")
         self.dataset: Any = folder
+        self.validation, self.validation_samples = validation, validation_samples
+        self.keep_best, self.best_metric = keep_best, best_metric
         if isinstance(folder, str | os.PathLike):
             if len(diffusion.sample_shape) != 3:
                 raise ValueError(
@@ -225,7 +239,9 @@ class Trainer(Configurable):
                     self._check_finite(*log.write(self.step, self.optimizer.param_groups[0]["lr"]))
                 if saves:
                     began = time.perf_counter()
-                    self._save()
+                    metrics = self._validate()
+                    log.write_metrics(self.step, metrics)
+                    self._save(metrics)
                     self._sample_grid()
                     log.pause(time.perf_counter() - began)
         finally:
@@ -311,7 +327,17 @@ class Trainer(Configurable):
             "and resume from the last checkpoint"
         )
 
-    def _save(self) -> None:
+    def _validate(self) -> dict[str, float]:
+        if self.validation is None:
+            return {}
+        metrics = validate(
+            self.ema.ema_model, self.validation, self.validation_samples, self.batch_size, self.accelerator, self.seed
+        )
+        if self.keep_best and self.best_metric not in metrics:
+            raise ValueError(f"best_metric must be one of {', '.join(metrics)}; got {self.best_metric!r}")
+        return metrics
+
+    def _save(self, metrics: dict[str, float]) -> None:
         if self.accelerator.is_main_process:
             tensors, numbers = flatten_optimizer(self.optimizer)
             scaler = self.accelerator.scaler
@@ -329,8 +355,10 @@ class Trainer(Configurable):
                     "order": self._order(),
                     "ema_step": int(self.ema.step),
                     "scaler": scaler.state_dict() if scaler is not None else None,
+                    "metrics": metrics,
                 },
                 keep=self.keep,
+                spare=best_steps(self.results_folder, self.best_metric, self.keep_best, self.step, metrics),
             )
         self.accelerator.wait_for_everyone()
 
