@@ -85,7 +85,9 @@ def train_parser() -> OneLineParser:
         "diffusion",
         default={"class_path": "diffusion_framework.GaussianDiffusion", "init_args": {"model": network}},
     )
-    parser.add_class_arguments(Trainer, "trainer", skip={"diffusion", "folder", "validation", "convert_image_to"}, instantiate=False)
+    parser.add_class_arguments(
+        Trainer, "trainer", skip={"diffusion", "folder", "validation", "convert_image_to"}, instantiate=False
+    )
     for key, of in {  # the data comes as the network asks; what the class of the data does not take is not asked
         "image_size": lambda diffusion: diffusion.sample_shape[1:],
         "channels": lambda diffusion: diffusion.sample_shape[0],
@@ -290,7 +292,9 @@ def rollout(argv: Sequence[str]) -> None:
         print(summary(episodes))
         observation = streams(policy, [environments[0].reset(seed=args.seed)[0]])
         median, worst = plan_latency(policy, observation, args.latency, **options)
-        print(f"one plan     {1000 * median:.1f} ms median, {1000 * worst:.1f} ms 99th percentile ({args.latency} plans)")
+        print(
+            f"one plan     {1000 * median:.1f} ms median, {1000 * worst:.1f} ms 99th percentile ({args.latency} plans)"
+        )
         for episode in episodes if args.video else ():
             save_animation(episode.frames, Path(args.video) / f"{episode.seed}.gif")
 

@@ -10,6 +10,7 @@ from beartype import beartype
 from jaxtyping import Bool, Float, jaxtyped
 from torch import Tensor, nn
 from tqdm.auto import tqdm
+from typing_extensions import Self
 
 from . import objectives, schedules
 from .checkpoint import Checkpoint
@@ -163,7 +164,7 @@ class GaussianDiffusion(Configurable, nn.Module):
         weights: str = "ema",
         model: nn.Module | None = None,
         device: torch.device | str = "cpu",
-    ) -> "GaussianDiffusion":
+    ) -> Self:
         """The diffusion model that a training run saved, in evaluation mode.
 
         Args:

@@ -154,9 +154,7 @@ def test_samples_are_images():
     assert not images.requires_grad
     diffusion = tiny_diffusion()
     assert torch.equal(diffusion.from_images(torch.tensor([0.0, 0.25, 1.0])), torch.tensor([-1.0, -0.5, 1.0]))
-    assert torch.equal(
-        diffusion.to_images(torch.tensor([-2.0, -1, -0.5, 1, 2])), torch.tensor([0, 0, 0.25, 1, 1])
-    )
+    assert torch.equal(diffusion.to_images(torch.tensor([-2.0, -1, -0.5, 1, 2])), torch.tensor([0, 0, 0.25, 1, 1]))
 
 
 @pytest.mark.parametrize("schedule", ["sigmoid", "cosine", "linear"])

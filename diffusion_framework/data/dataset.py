@@ -1,7 +1,6 @@
 """What every data set promises."""
 
 from abc import ABC, abstractmethod
-
 from typing import Any
 
 from jaxtyping import UInt8

@@ -46,8 +46,8 @@ class ObservationEncoder(Configurable, nn.Module):
             values = observations[name]
             if (values.ndim == 5) != (name in networks):
                 raise ValueError(
-                    f"{name!r} is [batch, steps, ...] {[*values.shape]}; name image streams in the encoder's images, and "
-                    "only those"
+                    f"{name!r} is [batch, steps, ...] {[*values.shape]}; name image streams, and only those, in the "
+                    "encoder's images"
                 )
             parts.append(self._encode(networks[name], values) if name in networks else values)
         return torch.cat(parts, dim=2)
@@ -76,6 +76,8 @@ class SpatialSoftmax(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv(x)
         height, width = x.shape[-2:]
+        if height * width == 1:
+            raise ValueError("the images are so small that one cell is left of them; enlarge them or their crop")
         share = x.flatten(2).softmax(dim=2).unflatten(2, (height, width))
         across = (share.sum(2) * torch.linspace(-1, 1, width, device=x.device)).sum(2)
         down = (share.sum(3) * torch.linspace(-1, 1, height, device=x.device)).sum(2)

@@ -120,13 +120,15 @@ class UNet1D(Configurable, nn.Module):
         embedding = self.embed(time, context)
         x = self.conv_in(rearrange(x, "b t a -> b a t"))
         skips = []
-        for first, second, shorter in self.down:  # type: ignore[misc]
+        for stage in self.down:
+            first, second, shorter = stage.children()
             x = second(first(x, embedding), embedding)
             skips.append(x)
             x = shorter(x)
         for block in self.middle:
             x = block(x, embedding)
-        for first, second, longer in self.up:  # type: ignore[misc]
+        for stage in self.up:
+            first, second, longer = stage.children()
             x = first(torch.cat([x, skips.pop()], dim=1), embedding)
             x = longer(second(x, embedding))
         return rearrange(self.conv_out(F.silu(self.norm_out(x))), "b a t -> b t a")

@@ -7,4 +7,12 @@ from .normalizer import Normalizer
 from .policy import DiffusionPolicy
 from .windows import EpisodeWindows
 
-__all__ = ["BehaviourCloning", "DiffusionPolicy", "EpisodeWindows", "Episodes", "ForkDemonstrations", "Normalizer", "load_episodes"]
+__all__ = [
+    "BehaviourCloning",
+    "DiffusionPolicy",
+    "EpisodeWindows",
+    "Episodes",
+    "ForkDemonstrations",
+    "Normalizer",
+    "load_episodes",
+]

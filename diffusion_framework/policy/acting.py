@@ -74,9 +74,7 @@ class RecedingHorizon:
             fresh = self.fresh.reshape(-1, *(1,) * (shifted.ndim - 1))
             self.seen[name] = torch.where(fresh, repeated.to(shifted), shifted)
 
-    def _plan(
-        self, policy: DiffusionPolicy, needy: Tensor, warm_start: float | None, options: dict[str, Any]
-    ) -> None:
+    def _plan(self, policy: DiffusionPolicy, needy: Tensor, warm_start: float | None, options: dict[str, Any]) -> None:
         warm = ~self.fresh[needy] if warm_start is not None else torch.zeros_like(self.fresh[needy])
         for group, going_on in ((needy[~warm], False), (needy[warm], True)):
             if not len(group):

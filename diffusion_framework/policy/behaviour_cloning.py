@@ -17,7 +17,7 @@ class BehaviourCloning(DiffusionPolicy):
         model: As for `DiffusionPolicy`, like all the rest; what concerns noise has no effect.
     """
 
-    def forward(  # type: ignore[override]
+    def forward(
         self,
         images: Tensor,
         *,

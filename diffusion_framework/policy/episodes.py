@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -91,7 +92,7 @@ def _from_zarr(path: Path, names: Sequence[str]) -> Episodes:
         import zarr
     except ImportError as error:
         raise ValueError(f"{path} needs the package zarr; pip install 'diffusion-framework[policy]'") from error
-    group = zarr.open_group(os.fspath(path), mode="r")
+    group: Any = zarr.open_group(os.fspath(path), mode="r")
     present = _present(names, [array.name for array in (path / "data").iterdir() if array.is_dir()], path)
     return Episodes({name: group[f"data/{name}"][:] for name in present}, group["meta/episode_ends"][:])
 

@@ -1,8 +1,9 @@
 """The fork: a task with a known answer. An agent must pass a disc, left or right, as often as experts would.
 
 The agent starts near (0, 0) in a plane and wants to reach x = 2 with |y| <= 0.25. A disc of radius 0.3 lies in its way
-near (1, 0). An action is a step, at most 0.2 long; touching the disc is a failure, but ends nothing. It observes its position, the y of the disc, and a context c in
-[0, 1]: experts pass on the left (the larger y) with probability c. A policy that averages the experts hits the disc.
+near (1, 0). An action is a step, at most 0.2 long; touching the disc is a failure, but ends nothing. It observes its
+position, the y of the disc, and a context c in [0, 1]: experts pass on the left (the larger y) with probability c. A
+policy that averages the experts hits the disc.
 """
 
 from __future__ import annotations
@@ -131,5 +132,3 @@ def binned_error(context: np.ndarray, left: np.ndarray, bins: int = 10) -> float
     """Mean over equal bins of c of |share of left - mean c|."""
     place = np.minimum((context * bins).astype(int), bins - 1)
     return float(np.mean([abs(left[place == i].mean() - context[place == i].mean()) for i in np.unique(place)]))
-
-

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -16,7 +16,10 @@ class ForkEnv(gymnasium.Env):
     `reset(options={"context": c})` sets the context; else it is drawn.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 10}
+    metadata = {  # noqa: RUF012
+        "render_modes": ["rgb_array"],
+        "render_fps": 10,
+    }
 
     def __init__(self, render_mode: str | None = None) -> None:
         self.render_mode = render_mode
@@ -46,9 +49,9 @@ class ForkEnv(gymnasium.Env):
         truncated = not over and len(self.path) > fork.MAX_STEPS
         return self.states[0].astype(np.float32), float(success), over, truncated, {"is_success": success}
 
-    def render(self) -> np.ndarray:  # type: ignore[override]
+    def render(self) -> np.ndarray:
         """[160, 230, 3] uint8: the disc, the goal and the path so far."""
-        y, x = np.mgrid[0.8:-0.8:160j, -0.1:2.2:230j]  # type: ignore[misc]
+        y, x = np.mgrid[0.8:-0.8:160j, -0.1:2.2:230j]
         picture = np.full((160, 230, 3), 255, dtype=np.uint8)
         picture[np.hypot(x - 1, y - self.states[0, 2]) < fork.RADIUS] = 200
         picture[(np.abs(x - fork.LENGTH) < 0.01) & (np.abs(y) <= fork.TOLERANCE)] = 0
@@ -57,4 +60,4 @@ class ForkEnv(gymnasium.Env):
         return picture
 
 
-gymnasium.register("diffusion_framework/Fork-v0", entry_point=ForkEnv)
+gymnasium.register("diffusion_framework/Fork-v0", entry_point=f"{__name__}:ForkEnv")

@@ -22,8 +22,8 @@ class Normalizer(Configurable, nn.Module):
     Args:
         mode: 'limits' maps the smallest and the largest value to -1 and 1; 'gaussian' gives mean 0 and variance 1.
         modes: The mode of single streams by their name, where it is another one.
-        angles: Which numbers of a stream, counted from 0, are angles in radians: each becomes its sine and cosine, which
-            know no jump from 2 pi to 0, and those come last.
+        angles: Which numbers of a stream, counted from 0, are angles in radians: each becomes its sine and cosine,
+            which know no jump from 2 pi to 0, and those come last.
 
     Raises:
         ValueError: an unknown mode.
@@ -63,7 +63,9 @@ class Normalizer(Configurable, nn.Module):
         for stream, values in data.items():
             rows = np.asarray(values, dtype=np.float64)
             if not len(rows) or not np.isfinite(rows).all():
-                raise ValueError(f"{stream!r} must hold finite numbers to be normalised; clean the data, got NaN or none")
+                raise ValueError(
+                    f"{stream!r} must hold finite numbers to be normalised; clean the data, got NaN or none"
+                )
             if self.is_bounded(stream):
                 low, high = rows.min(axis=0), rows.max(axis=0)
                 offset, scale = (low + high) / 2, (high - low) / 2
@@ -104,7 +106,7 @@ class Normalizer(Configurable, nn.Module):
         for key, value in state_dict.items():  # what it was fitted to is known from the checkpoint alone
             if key.startswith(prefix) and key.removeprefix(prefix).split("/")[0] in ("offset", "scale"):
                 self.register_buffer(key.removeprefix(prefix), torch.empty_like(value))
-        super()._load_from_state_dict(state_dict, prefix, *args)  # type: ignore[no-untyped-call]
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 def _buffer(kind: str, stream: str) -> str:

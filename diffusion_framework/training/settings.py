@@ -35,9 +35,13 @@ def check_options(options: Mapping[str, Any]) -> None:
 
 def run_config(trainer: Configurable, dataset: Any, diffusion: GaussianDiffusion) -> dict[str, Any]:
     """Everything that built the run, in the form that scripts/train.py reads."""
-    options = {k: v for k, v in trainer._init_args.items() if k not in ("diffusion", "folder", "validation", "convert_image_to")}
-    config = {"data": to_config(dataset), "diffusion": to_config(diffusion), "trainer": to_config(options)}
-    return config if trainer._init_args["validation"] is None else {**config, "validation": to_config(trainer._init_args["validation"])}
+    options, apart = dict(trainer._init_args), {}
+    for name in ("diffusion", "folder", "validation", "convert_image_to"):
+        apart[name] = options.pop(name)
+    config = {"data": dataset, "diffusion": diffusion, "trainer": options}
+    if apart["validation"] is not None:
+        config["validation"] = apart["validation"]
+    return to_config(config)
 
 
 def differences(theirs: Any, ours: Any, at: str = "") -> Iterator[str]:

@@ -47,7 +47,7 @@ def validate(
 
 
 def best_steps(results_folder: Path, metric: str, count: int, step: int, metrics: dict[str, float]) -> list[int]:
-    """The steps of the best `count` checkpoints, read from the checkpoints themselves and the one about to be written."""
+    """The steps of the best `count` checkpoints: those on disk, which say it themselves, and the one to be written."""
     values = {step: metrics.get(metric, math.inf)}
     for path in list_checkpoints(results_folder) if count else ():
         if step_of(path) < step:

@@ -38,7 +38,9 @@ def slow_windows(episodes: Episodes, horizon: int, observation_steps: int, actio
         begin = end
 
 
-@pytest.mark.parametrize(("horizon", "observation_steps", "action_steps"), [(16, 2, 8), (8, 1, 8), (4, 3, 2), (1, 1, 1)])
+@pytest.mark.parametrize(
+    ("horizon", "observation_steps", "action_steps"), [(16, 2, 8), (8, 1, 8), (4, 3, 2), (1, 1, 1)]
+)
 def test_windows_equal_a_slow_implementation(horizon, observation_steps, action_steps):
     for seed in range(4):
         shortest = max(1, horizon - observation_steps - action_steps + 2)
