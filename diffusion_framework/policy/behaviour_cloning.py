@@ -35,13 +35,11 @@ class BehaviourCloning(DiffusionPolicy):
     def plan(self, observations: Observations, **options: Any) -> Tensor:
         """Whole plans [batch, horizon, action_dim]; the options of `DiffusionPolicy.plan` have no effect."""
         self._ready(observations)
-        training = self.training
-        self.eval()
-        plans = self._mean(len(next(iter(observations.values()))), observations=observations)
-        self.train(training)
+        with self._evaluating():
+            plans = self._mean(len(next(iter(observations.values()))), observations=observations)
         return self.to_images(plans, observations=observations)
 
     def _mean(self, batch: int, **condition: Any) -> Tensor:
         nothing = torch.zeros(batch, *self.sample_shape, device=self.device)
-        output, _ = self.denoiser(**condition).output(nothing, self.schedule.at(1.0))
+        output, _ = self._network_denoiser(condition).output(nothing, self.schedule.at(1.0))
         return output

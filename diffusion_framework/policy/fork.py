@@ -1,9 +1,9 @@
 """The fork: a task with a known answer. An agent must pass a disc, left or right, as often as experts would.
 
 The agent starts near (0, 0) in a plane and wants to reach x = 2 with |y| <= 0.25. A disc of radius 0.3 lies in its way
-near (1, 0). An action is a step, at most 0.2 long; touching the disc is a failure, but ends nothing. It observes its
-position, the y of the disc, and a context c in [0, 1]: experts pass on the left (the larger y) with probability c. A
-policy that averages the experts hits the disc.
+near (1, 0). An action is a point to go to, of which 0.2 can be gone in a step; touching the disc is a failure, but ends
+nothing. It observes its position, the y of the disc, and a context c in [0, 1]: experts pass on the left (the larger y)
+with probability c. A policy that averages the experts hits the disc.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ def new_states(rng: np.random.Generator, context: np.ndarray) -> np.ndarray:
 
 def move(states: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """One step of all agents: states [n, 4], actions [n, 2] -> states, and who hit the disc, and who arrived, [n]."""
-    length = np.linalg.norm(actions, axis=1, keepdims=True)
+    way = actions - states[:, :2]
     states = states.copy()
-    states[:, :2] += actions * np.minimum(1, STEP / np.maximum(length, 1e-12))
+    states[:, :2] += way * np.minimum(1, STEP / np.maximum(np.linalg.norm(way, axis=1, keepdims=True), 1e-12))
     hit = np.hypot(states[:, 0] - 1, states[:, 1] - states[:, 2]) < RADIUS
     arrived = (states[:, 0] >= LENGTH) & (np.abs(states[:, 1]) <= TOLERANCE)
     return states, hit, arrived
@@ -55,7 +55,7 @@ class Expert:
         goal = np.broadcast_to([LENGTH + STEP, 0.0], beside.shape)
         aim = np.where(states[:, :1] < 1 - STEP / 2, beside, goal) - states[:, :2]
         aim *= STEP / np.maximum(np.linalg.norm(aim, axis=1, keepdims=True), STEP)
-        return aim + self.rng.normal(0, 0.02, aim.shape)
+        return states[:, :2] + aim + self.rng.normal(0, 0.02, aim.shape)
 
 
 def run(

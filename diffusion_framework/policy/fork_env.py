@@ -24,7 +24,7 @@ class ForkEnv(gymnasium.Env):
     def __init__(self, render_mode: str | None = None) -> None:
         self.render_mode = render_mode
         self.observation_space = gymnasium.spaces.Box(-5, 5, (4,), np.float32)
-        self.action_space = gymnasium.spaces.Box(-fork.STEP, fork.STEP, (2,), np.float32)
+        self.action_space = gymnasium.spaces.Box(-5, 5, (2,), np.float32)
         self.states = np.zeros((1, 4))
         self.path: list[np.ndarray] = []
         self.touched = False

@@ -64,7 +64,7 @@ class Normalizer(Configurable, nn.Module):
             rows = np.asarray(values, dtype=np.float64)
             if not len(rows) or not np.isfinite(rows).all():
                 raise ValueError(
-                    f"{stream!r} must hold finite numbers to be normalised; clean the data, got NaN or none"
+                    f"{stream!r} needs finite numbers to be normalised, got NaN or none; clean the data"
                 )
             if self.is_bounded(stream):
                 low, high = rows.min(axis=0), rows.max(axis=0)

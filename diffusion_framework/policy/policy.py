@@ -121,11 +121,12 @@ class DiffusionPolicy(GaussianDiffusion):
             return super().to_images(x)
         return self.normalizer.unnormalize("action", x) + self._origin(observations)
 
-    def denoiser(self, *, observations: Observations | None = None, **condition: Any) -> NetworkDenoiser:
-        """A fresh denoiser of normalised actions; observations are encoded once, here."""
-        if observations is not None:
+    def _network_denoiser(self, condition: Mapping[str, Any]) -> NetworkDenoiser:
+        """Observations are encoded once, here, and not at each call of the network."""
+        condition = dict(condition)
+        if (observations := condition.pop("observations", None)) is not None:
             condition["context"] = self.encoder(self._normalized(observations))
-        return super().denoiser(**condition)
+        return super()._network_denoiser(condition)
 
     def _normalized(self, observations: Observations) -> dict[str, Tensor]:
         if self.normalizer is None:
@@ -183,14 +184,12 @@ class DiffusionPolicy(GaussianDiffusion):
         x = noise(torch.empty(batch, *self.sample_shape, device=self.device)) * grid[0][0].sigma
         if last is not None:
             x = x + grid[0][0].alpha * self.from_images(last, observations=observations)
-        training = self.training
-        self.eval()
-        denoise: Denoiser = self.denoiser(observations=observations)
-        if normalizer.is_bounded("action"):
-            denoise = Clipped(denoise)
-        for snapshot in trajectory(sampler or self.sampler, denoise, x, grid, noise):
-            x = snapshot.x
-        self.train(training)
+        with self._evaluating():
+            denoise: Denoiser = self.denoiser(observations=observations)
+            if normalizer.is_bounded("action"):
+                denoise = Clipped(denoise)
+            for snapshot in trajectory(sampler or self.sampler, denoise, x, grid, noise):
+                x = snapshot.x
         if not torch.isfinite(x).all():
             raise FloatingPointError("the network gave NaN or infinity while planning; was its training stable?")
         return self.to_images(x, observations=observations)
