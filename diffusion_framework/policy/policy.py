@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..denoiser import Clipped, Denoiser, NetworkDenoiser
+from ..denoiser import Clip, Denoiser, Mapped, NetworkDenoiser
 from ..diffusion import GaussianDiffusion
 from ..grids import Grid, partial_grid, uniform_times
 from ..models import ObservationEncoder
@@ -187,7 +187,7 @@ class DiffusionPolicy(GaussianDiffusion):
         with self._evaluating():
             denoise: Denoiser = self.denoiser(observations=observations)
             if normalizer.is_bounded("action"):
-                denoise = Clipped(denoise)
+                denoise = Mapped(denoise, Clip())
             for snapshot in trajectory(sampler or self.sampler, denoise, x, grid, noise):
                 x = snapshot.x
         if not torch.isfinite(x).all():
