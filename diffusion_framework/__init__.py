@@ -4,14 +4,15 @@
 """
 
 from .config import Configurable
-from .data import IDX, Digits, ImageDataset, ImageFolder
+from .data import IDX, Digits, ImageDataset, ImageFolder, TrainingDataset
 from .denoiser import Denoiser
 from .diffusion import GaussianDiffusion
 from .guidance import ClassifierFree
 from .level import Level, Prediction
 from .losses import MinSNR
-from .models import RIN, DiT, UNet
+from .models import RIN, DiT, ObservationEncoder, ResidualMLP, Transformer1D, UNet, UNet1D
 from .objectives import X0, Eps, Objective, Preconditioned, PreviousX, Score, V, Velocity
+from .policy import BehaviourCloning, DiffusionPolicy, Episodes, EpisodeWindows, ForkDemonstrations, Normalizer
 from .samplers import (
     DDIM,
     DDPM,
@@ -62,6 +63,7 @@ __all__ = [
     "VE",
     "X0",
     "Adaptive",
+    "BehaviourCloning",
     "Betas",
     "Churn",
     "ClassifierFree",
@@ -70,10 +72,14 @@ __all__ = [
     "DPMSolver",
     "Denoiser",
     "DiT",
+    "DiffusionPolicy",
     "Digits",
+    "EpisodeWindows",
+    "Episodes",
     "Eps",
     "Euler",
     "Flow",
+    "ForkDemonstrations",
     "GaussianDiffusion",
     "Heun",
     "ImageDataset",
@@ -85,10 +91,13 @@ __all__ = [
     "LinearBeta",
     "MinSNR",
     "NoiseSchedule",
+    "Normalizer",
     "Objective",
+    "ObservationEncoder",
     "Preconditioned",
     "Prediction",
     "PreviousX",
+    "ResidualMLP",
     "ReverseDiffusion",
     "Sampler",
     "ScaledLinearBeta",
@@ -99,7 +108,10 @@ __all__ = [
     "Snapshot",
     "SquaredCosBeta",
     "Trainer",
+    "TrainingDataset",
+    "Transformer1D",
     "UNet",
+    "UNet1D",
     "UniPC",
     "V",
     "Velocity",

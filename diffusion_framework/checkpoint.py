@@ -16,7 +16,7 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -122,6 +122,11 @@ def list_checkpoints(results_folder: str | os.PathLike[str]) -> list[Path]:
     return [steps[step] for step in sorted(steps)]
 
 
+def step_of(checkpoint: Path) -> int:
+    """The step that a checkpoint's folder is named for."""
+    return int(checkpoint.name.removeprefix(_PREFIX))
+
+
 def newest_whole_checkpoint(results_folder: str | os.PathLike[str]) -> Checkpoint:
     """The newest checkpoint of a run that is not damaged, with a warning for each newer one that is.
 
@@ -146,8 +151,11 @@ def write_checkpoint(
     config: Mapping[str, Any],
     state: Mapping[str, Any],
     keep: int,
+    spare: Collection[int] = (),
 ) -> Path:
-    """Write a checkpoint, then prune all but the `keep` newest up to this one. Returns its folder.
+    """Write a checkpoint, then prune all but the `keep` newest up to this one and the steps in `spare`.
+
+    Returns its folder.
 
     Later ones are left alone and not counted: a run only comes to an earlier step where they are damaged.
     """
@@ -183,7 +191,8 @@ def write_checkpoint(
         shutil.rmtree(aside, ignore_errors=True)
     checkpoints = list_checkpoints(results_folder)
     for old in checkpoints[: checkpoints.index(final) + 1][:-keep]:
-        shutil.rmtree(old)
+        if step_of(old) not in spare:
+            shutil.rmtree(old)
     return final
 
 

@@ -8,6 +8,7 @@ import sys
 from argparse import ArgumentTypeError
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import Any, Literal, NoReturn
@@ -16,11 +17,13 @@ import torch
 from jsonargparse import ArgumentParser
 from tqdm.auto import tqdm
 
-from .data import ImageDataset
+from .data import ImageDataset, TrainingDataset
 from .diffusion import GaussianDiffusion, image_seeds
 from .evaluation import Bound, check_plot, mean_and_error, plot_bounds, write_bound
 from .labels import check_labels
-from .pictures import save_grid, save_picture
+from .pictures import save_animation, save_grid, save_picture
+from .policy import DiffusionPolicy
+from .policy.rollout import make_environment, plan_latency, run_episodes, streams, summary
 from .reverse import VARIANCES
 from .samplers import Sampler
 from .training import Trainer
@@ -56,7 +59,7 @@ def train(argv: Sequence[str], default_config: Path) -> None:
     with _one_line_errors(OSError):
         torch.manual_seed(args.trainer.seed)  # the network's first weights
         built = parser.instantiate_classes(args)
-        trainer = Trainer(built.diffusion, built.data, **vars(built.trainer))
+        trainer = Trainer(built.diffusion, built.data, validation=built.get("validation"), **vars(built.trainer))
     with _one_line_errors(FloatingPointError, OSError):
         trainer.train(resume=args.resume)
     if trainer.accelerator.is_main_process:
@@ -75,21 +78,26 @@ def train_parser() -> OneLineParser:
     )
     parser.add_argument("--config", action="config", help="A YAML config; flags after it override it.")
     parser.add_argument("--resume", action="store_true", help="Go on from the newest checkpoint of the results folder.")
+    parser.add_subclass_arguments(TrainingDataset, "validation", required=False)
     network = {"class_path": "diffusion_framework.UNet"}
-    parser.add_subclass_arguments(ImageDataset, "data", default={"class_path": "diffusion_framework.ImageFolder"})
+    parser.add_subclass_arguments(TrainingDataset, "data", default={"class_path": "diffusion_framework.ImageFolder"})
     parser.add_subclass_arguments(
         GaussianDiffusion,
         "diffusion",
         default={"class_path": "diffusion_framework.GaussianDiffusion", "init_args": {"model": network}},
     )
-    parser.add_class_arguments(Trainer, "trainer", skip={"diffusion", "folder", "convert_image_to"}, instantiate=False)
-    for key, part in (("image_size", slice(1, None)), ("channels", 0)):  # the data comes as the network asks
-        parser.link_arguments(
-            "diffusion",
-            f"data.init_args.{key}",
-            compute_fn=lambda d, part=part: d.sample_shape[part],
-            apply_on="instantiate",
-        )
+    parser.add_class_arguments(
+        Trainer, "trainer", skip={"diffusion", "folder", "validation", "convert_image_to"}, instantiate=False
+    )
+    for key, of in {  # the data comes as the network asks; what the class of the data does not take is not asked
+        "image_size": lambda diffusion: diffusion.sample_shape[1:],
+        "channels": lambda diffusion: diffusion.sample_shape[0],
+        "horizon": lambda diffusion: diffusion.horizon,
+        "observation_steps": lambda diffusion: diffusion.observation_steps,
+        "action_steps": lambda diffusion: diffusion.action_steps,
+    }.items():
+        for data in ("data", "validation"):
+            parser.link_arguments("diffusion", f"{data}.init_args.{key}", compute_fn=of, apply_on="instantiate")
     return parser
 
 
@@ -258,6 +266,68 @@ def _likelihood(
         bounds.append(diffusion.bits_per_dim(images, steps=args.steps, variance=args.variance, seed=seeds, **condition))
         flows.append(diffusion.flow_bits_per_dim(images, tolerance=args.tolerance, seed=seeds, **condition))
     return Bound.cat(bounds), torch.cat(flows)
+
+
+def rollout(argv: Sequence[str]) -> None:
+    """scripts/rollout.py; argv is the command line, without the program."""
+    parser = rollout_parser()
+    args = parser.parse_args(argv)
+    with _one_line_errors(OSError, FloatingPointError):
+        asked = any(word.startswith("--sampler") for word in argv)
+        options: dict[str, Any] = {"sampler": parser.instantiate_classes(args).sampler if asked else None}
+        for name in ("episodes", "environments", "latency"):
+            if args[name] < 1:
+                raise ValueError(f"{name} must be at least 1; got {args[name]}")
+        policy = DiffusionPolicy.from_checkpoint(args.checkpoint, weights=args.weights, device=_device(args.device))
+        options["grid"] = policy.grid(policy.plan_steps if args.steps is None else args.steps, args.spacing)
+        make = partial(make_environment, args.env, **{"render_mode": "rgb_array"} if args.video else {}, **args.options)
+        environments = [make() for _ in range(min(args.environments, args.episodes))]
+        with tqdm(total=args.episodes, desc="episodes", disable=not args.progress) as bar:
+            episodes = run_episodes(
+                policy,
+                environments,
+                range(args.seed, args.seed + args.episodes),
+                frames=args.video is not None,
+                on_end=lambda episode: bar.update(),
+                **options,
+                warm_start=args.warm_start,
+            )
+        print(summary(episodes))
+        observation = streams(policy, [environments[0].reset(seed=args.seed)[0]])
+        median, worst = plan_latency(policy, observation, args.latency, **options)
+        print(
+            f"one plan     {1000 * median:.1f} ms median, {1000 * worst:.1f} ms 99th percentile ({args.latency} plans)"
+        )
+        for episode in episodes if args.video else ():
+            save_animation(episode.frames, Path(args.video) / f"{episode.seed}.gif")
+
+
+def rollout_parser() -> OneLineParser:
+    """The parser of scripts/rollout.py."""
+    parser = OneLineParser(prog="rollout.py", description="Let a trained policy act in a gymnasium environment.")
+    parser.add_argument("checkpoint", type=str, help="A results folder, or one checkpoint in it.")
+    parser.add_argument("--env", type=str, required=True, help="Id of the environment, as gym_pusht/PushT-v0.")
+    parser.add_argument("--options", type=dict[str, Any], default={}, help="Of the environment: '{obs_type: state}'.")
+    parser.add_argument("--episodes", type=int, default=50, help="Episodes to run.")
+    parser.add_argument("--environments", type=int, default=25, help="How many go side by side.")
+    parser.add_argument("--seed", type=int, default=100_000, help="Of the first episode; the next has the next one.")
+    parser.add_argument("--steps", type=int | None, default=None, help="Sampler steps of a plan; null: the policy's.")
+    parser.add_argument(
+        "--spacing", choices=["time", "log_snr", "optimal"], default="time", help="Where they are even."
+    )
+    parser.add_argument(
+        "--warm_start",
+        type=float | None,
+        default=None,
+        help="Time in (0, 1] at which plans start from the last ones; null: from pure noise.",
+    )
+    parser.add_argument("--video", type=str | None, default=None, help="Folder for an animated GIF of each episode.")
+    parser.add_argument("--latency", type=int, default=100, help="Plans to time, one environment at a time.")
+    parser.add_argument("--weights", choices=["ema", "model"], default="ema", help="Averaged weights, or the last.")
+    parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:1, mps, ...")
+    parser.add_argument("--progress", type=bool, default=True, help="Show a progress bar.")
+    parser.add_subclass_arguments(Sampler, "sampler", default={"class_path": "diffusion_framework.DDIM"})
+    return parser
 
 
 def _device(name: str) -> torch.device:

@@ -32,9 +32,17 @@ class Configurable:
         arguments = dict(list(bound.arguments.items())[1:])
         for name, parameter in signature.parameters.items():
             if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-                arguments.update(arguments.pop(name, {}))
+                passed_on = arguments.pop(name, {})
+                arguments = {**_inherited_defaults(cls), **arguments, **passed_on}
         object.__setattr__(self, "_init_args", arguments)
         return self
+
+
+def _inherited_defaults(cls: type) -> dict[str, Any]:
+    """Defaults of the arguments that a class passes on to the next `__init__` above it."""
+    above = next(base for base in cls.__mro__[1:] if "__init__" in vars(base))
+    parameters = inspect.signature(vars(above)["__init__"]).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
 
 
 def to_config(value: Any) -> Any:

@@ -7,9 +7,10 @@ from typing import Any, Literal
 
 import torch
 from beartype import beartype
-from jaxtyping import Float, jaxtyped
+from jaxtyping import Bool, Float, jaxtyped
 from torch import Tensor, nn
 from tqdm.auto import tqdm
+from typing_extensions import Self
 
 from . import objectives, schedules
 from .checkpoint import Checkpoint
@@ -52,7 +53,7 @@ KeepInRange = bool | Literal["dynamic"] | Callable[[Tensor], Tensor]
 
 
 class GaussianDiffusion(Configurable, nn.Module):
-    """A diffusion model of images in [0, 1].
+    """A diffusion model of images in [0, 1], or of samples of any other shape in that range.
 
     `diffusion(images)` is the training loss, `diffusion.sample(16)` gives images, `diffusion.denoiser()` is what
     samplers see. Training time is continuous unless `times` says otherwise; `timesteps` is the number of steps that
@@ -60,7 +61,8 @@ class GaussianDiffusion(Configurable, nn.Module):
 
     Args:
         model: The network, called as `model(x, time, self_cond=..., latents=..., **condition)`; it has `channels` and
-            `image_size`, and need not take the keywords it has no use for.
+            `image_size`, or `sample_shape` where its samples are no images, and need not take the keywords it has no
+            use for.
         timesteps: Sampling steps unless `sample` is told otherwise; and those of a process in fixed steps.
         use_ddim: Sample with DDIM by default, else with DDPM (of the variance that was trained).
         noise_schedule: A name ('sigmoid', 'cosine', 'linear'; all in `schedules.by_name`), or a `NoiseSchedule`.
@@ -89,8 +91,8 @@ class GaussianDiffusion(Configurable, nn.Module):
             above 0 for guidance.
 
     Raises:
-        ValueError: an unknown name, an option out of range, parts that do not go together, or a network without
-            `channels` and `image_size`.
+        ValueError: an unknown name, an option out of range, parts that do not go together, or a network that does not
+            tell the shape of its samples.
     """
 
     def __init__(
@@ -115,8 +117,10 @@ class GaussianDiffusion(Configurable, nn.Module):
         label_dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        if not (hasattr(model, "channels") and hasattr(model, "image_size")):
-            raise ValueError(f"the network needs `channels` and `image_size`; {type(model).__name__} lacks them")
+        if not (hasattr(model, "sample_shape") or (hasattr(model, "channels") and hasattr(model, "image_size"))):
+            raise ValueError(
+                f"the network needs `channels` and `image_size`, or `sample_shape`; {type(model).__name__} lacks them"
+            )
         if not 0 < scale <= 1:
             raise ValueError(f"scale must lie in (0, 1]; got {scale}")
         if not 0 <= train_prob_self_cond <= 1:
@@ -161,7 +165,7 @@ class GaussianDiffusion(Configurable, nn.Module):
         weights: str = "ema",
         model: nn.Module | None = None,
         device: torch.device | str = "cpu",
-    ) -> "GaussianDiffusion":
+    ) -> Self:
         """The diffusion model that a training run saved, in evaluation mode.
 
         Args:
@@ -190,7 +194,9 @@ class GaussianDiffusion(Configurable, nn.Module):
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
-        """Shape of one sample: (channels, height, width)."""
+        """Shape of one sample: (channels, height, width) of images, or the network's own `sample_shape`."""
+        if hasattr(self.model, "sample_shape"):
+            return tuple(self.model.sample_shape)  # type: ignore[arg-type]
         size: Any = self.model.image_size
         channels: Any = self.model.channels
         return (channels, *((size, size) if isinstance(size, int) else size))
@@ -246,6 +252,7 @@ class GaussianDiffusion(Configurable, nn.Module):
         *,
         generator: torch.Generator | None = None,
         self_condition: bool | None = None,
+        mask: Bool[Tensor, "batch *counted"] | None = None,
         **condition: Any,
     ) -> Float[Tensor, ""]:
         """The training loss.
@@ -255,6 +262,8 @@ class GaussianDiffusion(Configurable, nn.Module):
             generator: Of the times and the noise; None is torch's default one.
             self_condition: Whether the network first makes an estimate that it then sees; None draws it, with
                 probability train_prob_self_cond.
+            mask: [batch, ...], the leading dimensions of images: False where the error does not count, as in what
+                only pads a sample. The mean is still over all, so that every part that counts weighs the same.
             condition: Passed on to the network (labels=...).
 
         Returns:
@@ -265,7 +274,7 @@ class GaussianDiffusion(Configurable, nn.Module):
         """
         if images.shape[1:] != self.sample_shape:
             raise ValueError(f"images must be [batch, {', '.join(map(str, self.sample_shape))}]; got {[*images.shape]}")
-        x0 = self.from_images(images)
+        x0 = self.from_images(images, **condition)
         draw = self.times.draw(
             self.schedule, self.times.uniform(len(x0), x0.device, generator), memory=self.time_memory
         )
@@ -286,12 +295,29 @@ class GaussianDiffusion(Configurable, nn.Module):
                 denoise(x, draw.at)
         output, variance = denoise.output(x, draw.at)
         process = Process(self.schedule, self.objective, self.loss_weight, self.times.fixed_steps)
-        losses = self.loss.per_sample(Trial(x0, eps, x, draw.at, output, variance), process)
+        losses = self.loss.per_sample(Trial(x0, eps, x, draw.at, output, variance, mask), process)
         if self.training and self.time_memory is not None:
             self.time_memory.copy_(self.times.remember(self.time_memory, draw, losses.detach()))
         if draw.weight is not None:
             losses = losses * draw.weight.to(losses.dtype)
         return losses.mean()
+
+    def fit(self, dataset: Any) -> None:
+        """Learn from the training data what must be known before the first step; images need nothing."""
+
+    @torch.no_grad()
+    def validation_metrics(
+        self, images: Tensor, *, generator: torch.Generator | None = None, **condition: Any
+    ) -> dict[str, Tensor]:
+        """Scalars that say how good the model is on data that it was not trained on, the smaller the better.
+
+        Args:
+            images: As for `forward`, like the rest.
+
+        Returns:
+            `validation_loss`: the training loss, with self-conditioning if training ever has it.
+        """
+        return {"validation_loss": self(images, generator=generator, self_condition=True, **condition)}
 
     @jaxtyped(typechecker=beartype)
     def sample(
@@ -339,7 +365,7 @@ class GaussianDiffusion(Configurable, nn.Module):
         )
         for snapshot in snapshots:
             last = snapshot
-        return self.to_images(last.x)
+        return self.to_images(last.x, **condition)
 
     @torch.no_grad()
     def snapshots(
@@ -530,13 +556,11 @@ class GaussianDiffusion(Configurable, nn.Module):
         log_snrs = uniform_log_snrs if spacing == "log_snr" else optimal_log_snrs
         return grid_of_log_snrs(self.schedule, log_snrs(self.schedule, steps))
 
-    @staticmethod
-    def from_images(images: Tensor) -> Tensor:
+    def from_images(self, images: Tensor, **condition: Any) -> Tensor:
         """[0, 1] to the range [-1, 1] that the network sees."""
         return images * 2 - 1
 
-    @staticmethod
-    def to_images(x: Tensor) -> Tensor:
+    def to_images(self, x: Tensor, **condition: Any) -> Tensor:
         """The network's range [-1, 1] to [0, 1], cut off there."""
         return ((x + 1) / 2).clamp(0, 1)
 

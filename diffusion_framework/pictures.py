@@ -1,11 +1,13 @@
-"""Images to PNG files, each whole or not there."""
+"""Images to PNG files and animations, each whole or not there."""
 
 from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
@@ -45,3 +47,13 @@ def save_grid(images: Tensor, path: Path, columns: int | None = None) -> None:
     if columns is None or columns > len(images):
         columns = math.ceil(math.sqrt(len(images)))
     save_picture(make_grid(large, nrow=columns, padding=2, pad_value=0.5), path)
+
+
+def save_animation(frames: Sequence[np.ndarray], path: Path, frames_per_second: float = 10.0) -> None:
+    """Write frames [height, width, 3], uint8, as an animated GIF, making the folder if needed."""
+    pictures = [Image.fromarray(np.asarray(frame)).quantize(64) for frame in frames]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.tmp")
+    duration = round(1000 / frames_per_second)
+    pictures[0].save(aside, format="GIF", save_all=True, append_images=pictures[1:], duration=duration, loop=0)
+    os.replace(aside, path)

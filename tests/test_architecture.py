@@ -25,6 +25,7 @@ LAYERS = [
     {"guidance", "losses", "samplers"},
     {"interop", "evaluation", "inversion"},
     {"diffusion"},
+    {"policy"},
     {"training"},
     {"cli"},
 ]

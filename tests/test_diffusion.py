@@ -152,10 +152,9 @@ def test_samples_are_images():
     images = tiny_diffusion().sample(3, seed=0, progress=False)
     assert images.shape == (3, 1, 8, 8)
     assert not images.requires_grad
-    assert torch.equal(GaussianDiffusion.from_images(torch.tensor([0.0, 0.25, 1.0])), torch.tensor([-1.0, -0.5, 1.0]))
-    assert torch.equal(
-        GaussianDiffusion.to_images(torch.tensor([-2.0, -1, -0.5, 1, 2])), torch.tensor([0, 0, 0.25, 1, 1])
-    )
+    diffusion = tiny_diffusion()
+    assert torch.equal(diffusion.from_images(torch.tensor([0.0, 0.25, 1.0])), torch.tensor([-1.0, -0.5, 1.0]))
+    assert torch.equal(diffusion.to_images(torch.tensor([-2.0, -1, -0.5, 1, 2])), torch.tensor([0, 0, 0.25, 1, 1]))
 
 
 @pytest.mark.parametrize("schedule", ["sigmoid", "cosine", "linear"])

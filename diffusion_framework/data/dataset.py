@@ -1,6 +1,7 @@
-"""What every data set of images promises."""
+"""What every data set promises."""
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 from jaxtyping import UInt8
 from torch import Tensor
@@ -11,7 +12,34 @@ from diffusion_framework.config import Configurable
 Picture = UInt8[Tensor, "channels height width"]
 
 
-class ImageDataset(Configurable, Dataset[Picture | tuple[Picture, int]], ABC):
+class TrainingDataset(Configurable, Dataset[Any], ABC):
+    """Samples of a fixed order: tensors, or pairs of a tensor and a dictionary of conditions (a label, a mask, ...)."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def draw(self, index: int, epoch: int) -> Any:
+        """Sample `index` as the `epoch`-th pass sees it: whatever is random in it is a function of
+        (seed, index, epoch), never of a global generator, so a resumed run repeats it exactly.
+
+        Raises IndexError unless 0 <= index < len(self).
+        """
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """A hash of which samples stand where: if it changed, sample `index` may be another one."""
+
+    def __getitem__(self, index: int) -> Any:
+        return self.draw(index, 0)
+
+    def check_index(self, index: int) -> None:
+        """Raises IndexError unless 0 <= index < len(self)."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"sample {index} of {len(self)}")
+
+
+class ImageDataset(TrainingDataset):
     """Images as contiguous uint8 tensors [channels, height, width]; with labels, pairs (image, label).
 
     Attributes:
@@ -35,24 +63,4 @@ class ImageDataset(Configurable, Dataset[Picture | tuple[Picture, int]], ABC):
             raise ValueError(f"channels must be 1 (grey), 3 (RGB) or 4 (RGBA); got {channels}")
 
     @abstractmethod
-    def __len__(self) -> int: ...
-
-    @abstractmethod
-    def draw(self, index: int, epoch: int) -> Picture | tuple[Picture, int]:
-        """Image `index` as the `epoch`-th pass sees it: whatever is random in it is a function of
-        (seed, index, epoch), never of a global generator, so a resumed run repeats it exactly.
-
-        Raises IndexError unless 0 <= index < len(self).
-        """
-
-    @abstractmethod
-    def fingerprint(self) -> str:
-        """A hash of which images stand where: if it changed, image `index` may be another image."""
-
-    def __getitem__(self, index: int) -> Picture | tuple[Picture, int]:
-        return self.draw(index, 0)
-
-    def check_index(self, index: int) -> None:
-        """Raises IndexError unless 0 <= index < len(self)."""
-        if not 0 <= index < len(self):
-            raise IndexError(f"image {index} of {len(self)}")
+    def draw(self, index: int, epoch: int) -> Picture | tuple[Picture, int]: ...

@@ -26,6 +26,7 @@ class Trial:
         at: Its levels, tensors [batch].
         output: The network's output, shaped like x0.
         variance: What the network says of the variance, or None (see `Prediction`).
+        mask: False where the error does not count, over the first dimensions of x0; or None.
     """
 
     x0: Tensor
@@ -34,6 +35,7 @@ class Trial:
     at: Level
     output: Tensor
     variance: Tensor | None
+    mask: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,10 @@ class Simple(Loss):
 
     def per_sample(self, trial: Trial, process: Process) -> Tensor:
         target = process.objective.target(trial.x0, trial.eps, trial.at)
-        error = (trial.output - target).square().flatten(1).mean(dim=1)
+        error = (trial.output - target).square()
+        if trial.mask is not None:
+            error = error * trial.mask.reshape(*trial.mask.shape, *(1,) * (error.ndim - trial.mask.ndim))
+        error = error.flatten(1).mean(dim=1)
         if process.weight is not None:
             error = error * output_weight(process.weight, process.objective, trial.at).to(error.dtype)
         return error
@@ -112,6 +117,8 @@ class Bound(Loss):
             )
 
     def per_sample(self, trial: Trial, process: Process) -> Tensor:
+        if trial.mask is not None:
+            raise ValueError(f"{type(self).__name__} counts every dimension, and a mask leaves some out; use 'simple'")
         schedule, steps, at = process.schedule, process.steps, trial.at
         assert steps is not None
         prediction = process.objective.prediction(trial.output, trial.x, at, trial.variance)

@@ -10,7 +10,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 
-def zero_init(layer: nn.Conv2d | nn.Linear) -> nn.Conv2d | nn.Linear:
+def zero_init(layer: nn.Conv1d | nn.Conv2d | nn.Linear) -> nn.Conv1d | nn.Conv2d | nn.Linear:
     """The layer, with weights and bias 0: a block that ends in it starts as the identity, a network as 0."""
     nn.init.zeros_(layer.weight)
     if layer.bias is not None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from ..noise import keyed_generator
 
@@ -54,32 +55,50 @@ class _Draws(Dataset):
         index, epoch = key
         return self.dataset.draw(index, epoch) if hasattr(self.dataset, "draw") else self.dataset[index]
 
+    def __getitems__(self, keys: list[tuple[int, int]]) -> Any:
+        if hasattr(self.dataset, "take"):  # a whole batch at once
+            return self.dataset.take(np.array([index for index, _ in keys]))
+        return default_collate([self[key] for key in keys])
+
 
 def batch_loader(dataset: Any, batches: ShuffledBatches, num_workers: int, pin_memory: bool) -> DataLoader:
     """A loader of the batches. Images stay uint8 until they are on the device."""
     return DataLoader(
         _Draws(dataset),
         batch_sampler=batches,
+        collate_fn=_as_it_is,
         num_workers=num_workers,
         pin_memory=pin_memory,
         persistent_workers=num_workers > 0,
     )
 
 
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
 def to_device(batch: Any, device: torch.device, flip: torch.Generator | None) -> tuple[torch.Tensor, dict[str, Any]]:
     """A batch of the loader as images in [0, 1] on the device, and the conditions that came with them.
 
     Args:
-        batch: Images [batch, channels, height, width], uint8 or floats in [0, 1], or those and labels [batch].
+        batch: Images [batch, channels, height, width], uint8 or floats in [0, 1], or other samples [batch, ...], or a
+            pair of those and labels [batch], or a dictionary of conditions.
         device: Where to put them.
         flip: A generator on the device that decides which images are mirrored left to right; None mirrors none.
     """
-    images, *labels = batch if isinstance(batch, list | tuple) else (batch,)
-    condition = {"labels": labels[0].to(device, non_blocking=True)} if labels else {}
+    images, *rest = batch if isinstance(batch, list | tuple) else (batch,)
+    condition = {} if not rest else _moved(rest[0] if isinstance(rest[0], Mapping) else {"labels": rest[0]}, device)
     images = images.to(device, non_blocking=True)
-    if flip is not None:
+    if flip is not None and images.ndim == 4:
         mirrored = torch.rand(len(images), 1, 1, 1, device=device, generator=flip) < 0.5
         images = torch.where(mirrored, images.flip(-1), images)
     if images.dtype == torch.uint8:
         images = images.float() / 255
     return images, condition
+
+
+def _moved(condition: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
+    return {
+        key: _moved(value, device) if isinstance(value, Mapping) else value.to(device, non_blocking=True)
+        for key, value in condition.items()
+    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -36,18 +37,18 @@ class TrainingLog:
         progress: bool,
     ) -> None:
         self.path, self.accelerator, self.images_per_step = folder / "log.csv", accelerator, images_per_step
+        self.metrics_path = folder / "validation.csv"
         self.losses: list[Tensor] = []
         self.norms: list[Tensor] = []
         self.since = time.perf_counter()
         main = accelerator.is_main_process
         self.bar = tqdm(initial=start, total=stop, desc="training", unit="step", disable=not (main and progress))
         if main:
-            kept = []
-            if self.path.exists():
-                with open(self.path, newline="") as file:
-                    kept = [row for row in csv.reader(file) if row and row[0].isdigit() and int(row[0]) <= start]
-            with open(self.path, "w", newline="") as file:
-                csv.writer(file).writerows([COLUMNS, *kept])
+            _rewrite(self.path, COLUMNS, _rows(self.path, start))
+            if self.metrics_path.exists():
+                with open(self.metrics_path, newline="") as file:
+                    header = next(csv.reader(file), ())
+                _rewrite(self.metrics_path, header, _rows(self.metrics_path, start))
 
     def add(self, loss: Tensor, norm: Tensor) -> None:
         """Note one step's loss and gradient norm, both scalars on the device."""
@@ -77,6 +78,28 @@ class TrainingLog:
                 csv.writer(file).writerow([step, f"{loss:.6g}", f"{norm:.6g}", f"{lr:.6g}", f"{rate:.1f}"])
         return loss, norm
 
+    def write_metrics(self, step: int, metrics: dict[str, float]) -> None:
+        """Write one row of validation.csv, if there are any."""
+        self.accelerator.log(metrics, step=step)
+        if metrics and self.accelerator.is_main_process:
+            if not self.metrics_path.exists():
+                _rewrite(self.metrics_path, ("step", *metrics), [])
+            with open(self.metrics_path, "a", newline="") as file:
+                csv.writer(file).writerow([step, *(f"{value:.6g}" for value in metrics.values())])
+
     def close(self) -> None:
         """End the progress bar."""
         self.bar.close()
+
+
+def _rows(path: Path, last: int) -> list[list[str]]:
+    """The rows of steps up to `last`."""
+    if not path.exists():
+        return []
+    with open(path, newline="") as file:
+        return [row for row in csv.reader(file) if row and row[0].isdigit() and int(row[0]) <= last]
+
+
+def _rewrite(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    with open(path, "w", newline="") as file:
+        csv.writer(file).writerows([header, *rows])

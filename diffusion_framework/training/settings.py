@@ -16,12 +16,12 @@ def check_options(options: Mapping[str, Any]) -> None:
     """Raise ValueError for options of the Trainer that are out of range."""
     at_least_one = (
         "train_batch_size gradient_accumulate_every train_num_steps ema_update_every save_and_sample_every "
-        "num_samples sampling_steps log_every keep_checkpoints"
+        "num_samples sampling_steps log_every keep_checkpoints validation_samples"
     )
     for names, fits, wanted in (
         (at_least_one, lambda value: value >= 1, "be at least 1"),
-        ("warmup_steps num_workers", lambda value: value >= 0, "not be negative"),
-        ("train_lr max_grad_norm", lambda value: 0 < value < math.inf, "be above 0"),
+        ("warmup_steps num_workers weight_decay keep_best", lambda value: value >= 0, "not be negative"),
+        ("train_lr max_grad_norm ema_inv_gamma ema_power", lambda value: 0 < value < math.inf, "be above 0"),
         ("ema_decay", lambda value: 0 <= value <= 1, "lie in [0, 1]"),
     ):
         for name in names.split():
@@ -35,8 +35,13 @@ def check_options(options: Mapping[str, Any]) -> None:
 
 def run_config(trainer: Configurable, dataset: Any, diffusion: GaussianDiffusion) -> dict[str, Any]:
     """Everything that built the run, in the form that scripts/train.py reads."""
-    options = {k: v for k, v in trainer._init_args.items() if k not in ("diffusion", "folder", "convert_image_to")}
-    return {"data": to_config(dataset), "diffusion": to_config(diffusion), "trainer": to_config(options)}
+    options, apart = dict(trainer._init_args), {}
+    for name in ("diffusion", "folder", "validation", "convert_image_to"):
+        apart[name] = options.pop(name)
+    config = {"data": dataset, "diffusion": diffusion, "trainer": options}
+    if apart["validation"] is not None:
+        config["validation"] = apart["validation"]
+    return to_config(config)
 
 
 def differences(theirs: Any, ours: Any, at: str = "") -> Iterator[str]:

@@ -29,6 +29,7 @@ from .batches import ShuffledBatches, batch_loader, to_device
 from .log import TrainingLog
 from .optimizer_state import flatten_optimizer, restore_optimizer
 from .settings import check_options, differences, run_config
+from .validation import best_steps, validate
 
 _ORDER, _FLIP, _COIN, _NOISE, _SAMPLE, _DROPOUT = range(6)  # what a key of the run's seed is for
 
@@ -43,18 +44,23 @@ class Trainer(Configurable):
 
     Args:
         diffusion: The model to train.
-        folder: A folder of images, or any dataset of images [channels, height, width] (uint8, or floats in [0, 1]), or
-            of (image, label) pairs.
+        folder: A folder of images, or any dataset of images [channels, height, width] (uint8, or floats in [0, 1]) or
+            other samples, or of pairs of those and a label or a dictionary of keywords of `diffusion`'s forward.
+        validation: Data like that of folder, but not trained on: what the averaged weights make of it is written to
+            `validation.csv` with each checkpoint.
         train_batch_size: Images of a batch: over all processes with split_batches, else of each process.
         gradient_accumulate_every: Batches of one optimizer step.
-        augment_horizontal_flip: Mirror every other image, at random.
+        augment_horizontal_flip: Mirror every other image, at random; leaves alone what is no image.
         train_lr: Learning rate of Adam, at its highest.
         train_num_steps: Optimizer steps of the whole run.
         max_grad_norm: Gradients are scaled down to this norm.
         ema_update_every: Steps between updates of the averaged weights.
         ema_decay: Of the averaged weights, per update, at its highest: they follow the weights for the first 100 steps,
             and the decay then rises (as ema-pytorch does by default).
+        ema_inv_gamma: Stretches that rise: the decay at update n is 1 - (1 + n / ema_inv_gamma)^-ema_power.
+        ema_power: See ema_inv_gamma; 0.75 suits short runs.
         betas: Of Adam.
+        weight_decay: Of AdamW, which is Adam without any.
         save_and_sample_every: Steps between checkpoints, each with a grid of samples.
         num_samples: Images of that grid.
         results_folder: Where everything is written.
@@ -70,6 +76,9 @@ class Trainer(Configurable):
         sampling_steps: Steps of the sampler for the grids.
         log_every: Steps between rows of the log.
         keep_checkpoints: Checkpoints to keep, the newest.
+        keep_best: Checkpoints to keep beside those, the best by best_metric.
+        best_metric: A column of `validation.csv`, the smaller the better: validation_loss, or action_error of policies.
+        validation_samples: Samples of the validation data that are looked at, evenly spread.
         progress: Show progress bars.
 
     Raises:
@@ -81,6 +90,7 @@ class Trainer(Configurable):
         diffusion: GaussianDiffusion,
         folder: str | os.PathLike[str] | Dataset,
         *,
+        validation: Dataset | None = None,
         train_batch_size: int = 16,
         gradient_accumulate_every: int = 1,
         augment_horizontal_flip: bool = True,
@@ -89,7 +99,10 @@ class Trainer(Configurable):
         max_grad_norm: float = 1.0,
         ema_update_every: int = 10,
         ema_decay: float = 0.995,
+        ema_inv_gamma: float = 1.0,
+        ema_power: float = 2 / 3,
         betas: tuple[float, float] = (0.9, 0.99),
+        weight_decay: float = 0.0,
         save_and_sample_every: int = 1000,
         num_samples: int = 25,
         results_folder: str | os.PathLike[str] = "./results",
@@ -105,6 +118,9 @@ class Trainer(Configurable):
         sampling_steps: int = 50,
         log_every: int = 50,
         keep_checkpoints: int = 3,
+        keep_best: int = 0,
+        best_metric: str = "validation_loss",
+        validation_samples: int = 1000,
         progress: bool = True,
     ) -> None:
         check_options(locals())
@@ -121,8 +137,16 @@ class Trainer(Configurable):
                 f"train_batch_size {train_batch_size} cannot be split over {world} processes; "
                 "make it divisible, or set split_batches to false"
             )
+        if keep_best and validation is None:
+            raise ValueError("keep_best needs validation data to tell which is best; give validation, or set it to 0")
         self.dataset: Any = folder
+        self.validation, self.validation_samples = validation, validation_samples
+        self.keep_best, self.best_metric = keep_best, best_metric
         if isinstance(folder, str | os.PathLike):
+            if len(diffusion.sample_shape) != 3:
+                raise ValueError(
+                    f"a folder of images is no data for a network of samples {diffusion.sample_shape}; give a dataset"
+                )
             channels, height, width = diffusion.sample_shape
             self.dataset = ImageFolder(folder, (height, width), channels, convert_image_to=convert_image_to)
         elif convert_image_to is not None:
@@ -140,12 +164,15 @@ class Trainer(Configurable):
         self.step = 0
         self.config = run_config(self, self.dataset, diffusion)
         self.device = self.accelerator.device
+        diffusion.fit(self.dataset)
         self.precision = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(self.accelerator.mixed_precision)
         self.diffusion = diffusion.to(self.device)
         # Made on the device rather than moved there: its step counter then stays on the CPU, where reading it is free.
         self.ema = EMA(
             self.diffusion,
             beta=ema_decay,
+            inv_gamma=ema_inv_gamma,
+            power=ema_power,
             update_every=ema_update_every,
             include_online_model=False,
             use_foreach=True,
@@ -153,7 +180,13 @@ class Trainer(Configurable):
         if compile:
             self.diffusion.model.compile()
         fused = self.device.type in ("cpu", "cuda")
-        optimizer = torch.optim.Adam(self.diffusion.parameters(), lr=train_lr, betas=(betas[0], betas[1]), fused=fused)
+        optimizer = torch.optim.AdamW(
+            self.diffusion.parameters(),
+            lr=train_lr,
+            betas=(betas[0], betas[1]),
+            weight_decay=weight_decay,
+            fused=fused,
+        )
         self.model, self.optimizer = self.accelerator.prepare(self.diffusion, optimizer)
 
     def _check_data(self, diffusion: GaussianDiffusion) -> None:
@@ -206,7 +239,9 @@ class Trainer(Configurable):
                     self._check_finite(*log.write(self.step, self.optimizer.param_groups[0]["lr"]))
                 if saves:
                     began = time.perf_counter()
-                    self._save()
+                    metrics = self._validate()
+                    log.write_metrics(self.step, metrics)
+                    self._save(metrics)
                     self._sample_grid()
                     log.pause(time.perf_counter() - began)
         finally:
@@ -292,7 +327,17 @@ class Trainer(Configurable):
             "and resume from the last checkpoint"
         )
 
-    def _save(self) -> None:
+    def _validate(self) -> dict[str, float]:
+        if self.validation is None:
+            return {}
+        metrics = validate(
+            self.ema.ema_model, self.validation, self.validation_samples, self.batch_size, self.accelerator, self.seed
+        )
+        if self.keep_best and self.best_metric not in metrics:
+            raise ValueError(f"best_metric must be one of {', '.join(metrics)}; got {self.best_metric!r}")
+        return metrics
+
+    def _save(self, metrics: dict[str, float]) -> None:
         if self.accelerator.is_main_process:
             tensors, numbers = flatten_optimizer(self.optimizer)
             scaler = self.accelerator.scaler
@@ -310,8 +355,10 @@ class Trainer(Configurable):
                     "order": self._order(),
                     "ema_step": int(self.ema.step),
                     "scaler": scaler.state_dict() if scaler is not None else None,
+                    "metrics": metrics,
                 },
                 keep=self.keep,
+                spare=best_steps(self.results_folder, self.best_metric, self.keep_best, self.step, metrics),
             )
         self.accelerator.wait_for_everyone()
 
@@ -331,6 +378,8 @@ class Trainer(Configurable):
 
     def _sample_grid(self) -> None:
         """Sample on all processes, from the averaged weights; image i has the same noise in every grid."""
+        if len(self.diffusion.sample_shape) != 3:
+            return  # no images
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         share = math.ceil(self.num_samples / world)
         indices = [min(rank * share + i, self.num_samples - 1) for i in range(share)]

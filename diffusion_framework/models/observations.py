@@ -1,0 +1,128 @@
+"""From named observations to what a policy's network is told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from ..config import Configurable
+
+
+class ObservationEncoder(Configurable, nn.Module):
+    """All streams of each step side by side, in the order of their names.
+
+    Streams of numbers [batch, steps, numbers] are taken as they are, images [batch, steps, channels, height, width]
+    go through a residual network each, of their own.
+
+    Args:
+        images: Channels of each image stream by its name.
+        backbone: A residual network of torchvision, with group norm in place of batch norm and without weights.
+        keypoints: Points that the spatial softmax keeps of an image; each becomes two numbers.
+        crop: Side of the square cut from each image, in pixels: anywhere while training, from the centre otherwise;
+            None keeps whole images.
+    """
+
+    def __init__(
+        self,
+        images: dict[str, int] | None = None,
+        *,
+        backbone: str = "resnet18",
+        keypoints: int = 32,
+        crop: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.images, self.crop = dict(images or {}), crop
+        self.networks = nn.ModuleList(
+            [_image_network(channels, backbone, keypoints) for _, channels in sorted(self.images.items())]
+        )
+
+    def forward(self, observations: Mapping[str, Tensor]) -> Tensor:
+        """[batch, steps, all numbers] of streams [batch, steps, ...]; images uint8, or floats in [0, 1]."""
+        networks = dict(zip(sorted(self.images), self.networks, strict=True))
+        parts = []
+        for name in sorted(observations):
+            values = observations[name]
+            if (values.ndim == 5) != (name in networks):
+                raise ValueError(
+                    f"{name!r} is [batch, steps, ...] {[*values.shape]}; name image streams, and only those, in the "
+                    "encoder's images"
+                )
+            parts.append(self._encode(networks[name], values) if name in networks else values)
+        return torch.cat(parts, dim=2)
+
+    def _encode(self, network: nn.Module, images: Tensor) -> Tensor:
+        batch, steps = images.shape[:2]
+        if images.dtype == torch.uint8:
+            images = images.float() / 255
+        x = images.flatten(0, 1) * 2 - 1
+        if self.crop is not None:
+            # all images of a sample are cut alike; like dropout, this can only draw from torch's own generator
+            x = random_crop(x, self.crop, repeat=steps) if self.training else center_crop(x, self.crop)
+        return network(x).reshape(batch, steps, -1)
+
+
+class SpatialSoftmax(nn.Module):
+    """Mean position under the softmax of each channel: [batch, channels, h, w] -> [batch, 2 keypoints] in [-1, 1].
+
+    A 1 x 1 convolution gives as many channels as there are keypoints (Finn et al. 2016).
+    """
+
+    def __init__(self, channels: int, keypoints: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, keypoints, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        height, width = x.shape[-2:]
+        if height * width == 1:
+            raise ValueError("the images are so small that one cell is left of them; enlarge them or their crop")
+        share = x.flatten(2).softmax(dim=2).unflatten(2, (height, width))
+        across = (share.sum(2) * torch.linspace(-1, 1, width, device=x.device)).sum(2)
+        down = (share.sum(3) * torch.linspace(-1, 1, height, device=x.device)).sum(2)
+        return torch.stack([across, down], dim=2).flatten(1)
+
+
+def random_crop(images: Tensor, size: int, repeat: int = 1) -> Tensor:
+    """A square [batch, channels, size, size] cut anywhere from each image; `repeat` images in a row are cut alike."""
+    height, width = _check_crop(images, size)
+    groups = len(images) // repeat
+    pixels = torch.arange(size, device=images.device)
+    top, left = (
+        torch.randint(0, side - size + 1, (groups, 1), device=images.device).repeat_interleave(repeat, 0) + pixels
+        for side in (height, width)
+    )
+    index = torch.arange(len(images), device=images.device)[:, None, None]
+    return images.movedim(1, 3)[index, top[:, :, None], left[:, None, :]].movedim(3, 1)
+
+
+def center_crop(images: Tensor, size: int) -> Tensor:
+    """The middle square [batch, channels, size, size] of each image."""
+    height, width = _check_crop(images, size)
+    top, left = (height - size) // 2, (width - size) // 2
+    return images[..., top : top + size, left : left + size]
+
+
+def _check_crop(images: Tensor, size: int) -> tuple[int, int]:
+    height, width = images.shape[-2:]
+    if not 1 <= size <= min(height, width):
+        raise ValueError(f"crop must lie in [1, {min(height, width)}], the images' side; got {size}")
+    return height, width
+
+
+def _image_network(channels: int, backbone: str, keypoints: int) -> nn.Module:
+    import torchvision.models  # slow to import, and only images need it
+
+    if backbone not in torchvision.models.list_models(include="resnet*"):
+        raise ValueError(f"backbone must be a residual network of torchvision, such as resnet18; got {backbone!r}")
+
+    def norm(dim: int) -> nn.GroupNorm:
+        return nn.GroupNorm(max(1, dim // 16), dim)
+
+    network = torchvision.models.get_model(backbone, weights=None, norm_layer=norm)
+    stem = network.conv1
+    network.conv1 = nn.Conv2d(channels, stem.out_channels, 7, stride=2, padding=3, bias=False)
+    width = network.fc.in_features
+    body = list(network.children())[:-2]  # without the pooling and the classifier
+    return nn.Sequential(*body, SpatialSoftmax(width, keypoints))

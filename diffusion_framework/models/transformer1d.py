@@ -1,0 +1,117 @@
+"""A causal transformer over action sequences, with cross attention to observations (Chi et al. 2023)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from ..config import Configurable
+from .layers import TimeEmbedding, zero_init
+from .sequence import check_context, with_estimate
+
+
+class Transformer1D(Configurable, nn.Module):
+    """Each action is a token that sees those before it, and the time and the observations by cross attention.
+
+    Args:
+        horizon: Steps of the sequence.
+        action_dim: Numbers of one action.
+        observation_steps: Observations that it is told, of so many steps; 0 for none.
+        observation_dim: Numbers of the observations of one step.
+        dim: Width of a token, even and divisible by heads.
+        depth: Number of layers.
+        heads: Attention heads.
+        dropout: Share of activations dropped in each layer, in [0, 1).
+        causal: Whether an action sees only those before it, and the observations up to its own step.
+        self_condition: Whether the network also sees its own last estimate of the clean actions.
+
+    Raises:
+        ValueError: a dim that heads do not divide.
+    """
+
+    def __init__(
+        self,
+        horizon: int = 16,
+        action_dim: int = 2,
+        observation_steps: int = 2,
+        observation_dim: int = 0,
+        *,
+        dim: int = 256,
+        depth: int = 8,
+        heads: int = 4,
+        dropout: float = 0.0,
+        causal: bool = True,
+        self_condition: bool = False,
+    ) -> None:
+        super().__init__()
+        if dim < 2 or dim % 2 or dim % heads:
+            raise ValueError(f"Transformer1D needs an even dim divisible by heads; got {dim=}, {heads=}")
+        self.sample_shape = (horizon, action_dim)
+        self.context_shape = (observation_steps, observation_dim)
+        self.self_condition = self_condition
+        remembered = observation_steps if observation_dim else 0
+        self.embed_time = TimeEmbedding(dim, dim)
+        self.embed_observation = nn.Linear(observation_dim, dim) if remembered else None
+        self.token_in = nn.Linear(action_dim * (2 if self_condition else 1), dim)
+        self.place = nn.Parameter(0.02 * torch.randn(horizon, dim))
+        self.memory_place = nn.Parameter(0.02 * torch.randn(1 + remembered, dim))
+        self.layers = nn.ModuleList([_Layer(dim, heads, dropout) for _ in range(depth)])
+        self.norm_out = nn.LayerNorm(dim)
+        self.token_out = zero_init(nn.Linear(dim, action_dim))
+        sees = torch.ones(horizon, horizon, dtype=torch.bool)
+        recalls = torch.ones(horizon, 1 + remembered, dtype=torch.bool)
+        if causal:
+            sees = sees.tril()
+            recalls[:, 1:] = torch.ones(horizon, remembered, dtype=torch.bool).tril()
+        self.register_buffer("sees", sees, persistent=False)
+        self.register_buffer("recalls", recalls, persistent=False)
+
+    def forward(
+        self, x: Tensor, time: Tensor, self_cond: Tensor | None = None, context: Tensor | None = None
+    ) -> Tensor:
+        """The output [batch, horizon, action_dim] for noisy actions; arguments as for `UNet1D`."""
+        check_context(context, self.context_shape)
+        memory = self.embed_time(time)[:, None]
+        if self.embed_observation is not None and context is not None:
+            memory = torch.cat([memory, self.embed_observation(context)], dim=1)
+        memory = memory + self.memory_place
+        h = self.token_in(with_estimate(x, self_cond) if self.self_condition else x) + self.place
+        for layer in self.layers:
+            h = layer(h, memory, self.sees, self.recalls)
+        return self.token_out(self.norm_out(h))
+
+
+class _Layer(nn.Module):
+    """Self-attention, cross attention and a perceptron, each added to its input. Starts as the identity."""
+
+    def __init__(self, dim: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList([nn.LayerNorm(dim) for _ in range(3)])
+        self.attend, self.recall = _Attention(dim, heads), _Attention(dim, heads)
+        self.perceptron = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), zero_init(nn.Linear(4 * dim, dim)))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, h: Tensor, memory: Tensor, sees: Tensor, recalls: Tensor) -> Tensor:
+        norm_self, norm_cross, norm_out = self.norms
+        normed = norm_self(h)
+        h = h + self.dropout(self.attend(normed, normed, sees))
+        h = h + self.dropout(self.recall(norm_cross(h), memory, recalls))
+        return h + self.dropout(self.perceptron(norm_out(h)))
+
+
+class _Attention(nn.Module):
+    """[batch, n, dim] attends to [batch, m, dim] where the mask [n, m] is True."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.to_q, self.to_kv = nn.Linear(dim, dim), nn.Linear(dim, 2 * dim)
+        self.to_out = zero_init(nn.Linear(dim, dim))
+
+    def forward(self, x: Tensor, memory: Tensor, mask: Tensor) -> Tensor:
+        q = rearrange(self.to_q(x), "b n (h d) -> b h n d", h=self.heads)
+        k, v = rearrange(self.to_kv(memory), "b m (two h d) -> two b h m d", two=2, h=self.heads)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return self.to_out(rearrange(out, "b h n d -> b n (h d)"))

@@ -1,0 +1,134 @@
+"""A UNet over time, for action sequences (Janner et al. 2022; Chi et al. 2023)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from ..config import Configurable
+from .layers import zero_init
+from .sequence import TimeAndContext, with_estimate
+
+
+class ResBlock1D(nn.Module):
+    """Two convolutions over time with group norm; the embedding scales and shifts between them (FiLM).
+
+    [batch, dim_in, steps], [batch, dim_embedding] -> [batch, dim_out, steps]. Starts as the identity (or projection).
+    """
+
+    def __init__(self, dim_in: int, dim_out: int, dim_embedding: int, kernel_size: int, groups: int) -> None:
+        super().__init__()
+        self.norm_in = nn.GroupNorm(math.gcd(groups, dim_in), dim_in)
+        self.conv_in = nn.Conv1d(dim_in, dim_out, kernel_size, padding=kernel_size // 2)
+        self.scale_shift = nn.Linear(dim_embedding, 2 * dim_out)
+        self.norm_out = nn.GroupNorm(math.gcd(groups, dim_out), dim_out)
+        self.conv_out = zero_init(nn.Conv1d(dim_out, dim_out, kernel_size, padding=kernel_size // 2))
+        self.skip = nn.Conv1d(dim_in, dim_out, 1) if dim_in != dim_out else nn.Identity()
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        scale, shift = self.scale_shift(F.silu(embedding))[:, :, None].chunk(2, dim=1)
+        h = self.conv_in(F.silu(self.norm_in(x)))
+        h = torch.addcmul(shift, self.norm_out(h), scale + 1)
+        return self.skip(x) + self.conv_out(F.silu(h))
+
+
+class UNet1D(Configurable, nn.Module):
+    """A convolutional UNet over the steps of an action sequence, told time and observations by scale and shift.
+
+    Args:
+        horizon: Steps of the sequence, divisible by 2^(number of dims - 1).
+        action_dim: Numbers of one action.
+        observation_steps: Observations that it is told, of so many steps; 0 for none.
+        observation_dim: Numbers of the observations of one step.
+        down_dims: Channels of each level; each level but the last halves the steps.
+        kernel_size: Of the convolutions, odd.
+        groups: Groups of the group norms (fewer where they do not divide the channels).
+        self_condition: Whether the network also sees its own last estimate of the clean actions.
+
+    Raises:
+        ValueError: sizes that do not fit together.
+    """
+
+    def __init__(
+        self,
+        horizon: int = 16,
+        action_dim: int = 2,
+        observation_steps: int = 2,
+        observation_dim: int = 0,
+        *,
+        down_dims: Sequence[int] = (256, 512, 1024),
+        kernel_size: int = 5,
+        groups: int = 8,
+        self_condition: bool = False,
+    ) -> None:
+        super().__init__()
+        stride = 2 ** (len(down_dims) - 1)
+        if horizon < stride or horizon % stride:
+            raise ValueError(
+                f"horizon must be divisible by {stride}, as {len(down_dims)} levels halve it {len(down_dims) - 1} "
+                f"times; got {horizon}: change horizon or give fewer down_dims"
+            )
+        if not down_dims or min(down_dims) < 2 or down_dims[0] % 2 or kernel_size % 2 == 0:
+            raise ValueError(f"UNet1D needs even down_dims and an odd kernel_size; got {down_dims=}, {kernel_size=}")
+        self.sample_shape = (horizon, action_dim)
+        self.context_shape = (observation_steps, observation_dim)
+        self.self_condition = self_condition
+        dims = list(down_dims)
+        dim_embedding = 2 * dims[0]
+
+        def block(dim_in: int, dim_out: int) -> ResBlock1D:
+            return ResBlock1D(dim_in, dim_out, dim_embedding, kernel_size, groups)
+
+        self.embed = TimeAndContext(dims[0], dim_embedding, self.context_shape)
+        self.conv_in = nn.Conv1d(
+            action_dim * (2 if self_condition else 1), dims[0], kernel_size, padding=kernel_size // 2
+        )
+        self.down, self.up = nn.ModuleList(), nn.ModuleList()
+        for level, dim in enumerate(dims):
+            last = level == len(dims) - 1
+            shorter = nn.Identity() if last else nn.Conv1d(dim, dim, 3, stride=2, padding=1)
+            self.down.append(nn.ModuleList([block(dims[max(0, level - 1)], dim), block(dim, dim), shorter]))
+        self.middle = nn.ModuleList([block(dims[-1], dims[-1]), block(dims[-1], dims[-1])])
+        for level in reversed(range(len(dims))):
+            dim, dim_out = dims[level], dims[max(0, level - 1)]
+            longer = nn.Identity() if level == 0 else nn.ConvTranspose1d(dim_out, dim_out, 4, stride=2, padding=1)
+            self.up.append(nn.ModuleList([block(2 * dim, dim_out), block(dim_out, dim_out), longer]))
+        self.norm_out = nn.GroupNorm(math.gcd(groups, dims[0]), dims[0])
+        self.conv_out = zero_init(nn.Conv1d(dims[0], action_dim, 1))
+
+    def forward(
+        self, x: Tensor, time: Tensor, self_cond: Tensor | None = None, context: Tensor | None = None
+    ) -> Tensor:
+        """The output for noisy actions.
+
+        Args:
+            x: [batch, horizon, action_dim].
+            time: [batch], in [0, 1].
+            self_cond: Last estimate of the clean actions, shaped like x; None (no estimate yet) is zeros.
+            context: [batch, observation_steps, observation_dim], for a network with observations.
+
+        Returns:
+            [batch, horizon, action_dim].
+        """
+        if self.self_condition:
+            x = with_estimate(x, self_cond)
+        embedding = self.embed(time, context)
+        x = self.conv_in(rearrange(x, "b t a -> b a t"))
+        skips = []
+        for stage in self.down:
+            first, second, shorter = stage.children()
+            x = second(first(x, embedding), embedding)
+            skips.append(x)
+            x = shorter(x)
+        for block in self.middle:
+            x = block(x, embedding)
+        for stage in self.up:
+            first, second, longer = stage.children()
+            x = first(torch.cat([x, skips.pop()], dim=1), embedding)
+            x = longer(second(x, embedding))
+        return rearrange(self.conv_out(F.silu(self.norm_out(x))), "b a t -> b t a")

@@ -1,0 +1,134 @@
+"""Demonstrations in memory, and the three layouts on disk that they are read from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+class Episodes:
+    """The steps of many episodes end to end.
+
+    Args:
+        arrays: By name, [steps, ...]; step i of each belongs together.
+        ends: [episodes] number of steps up to the end of each episode, as in a replay buffer.
+
+    Raises:
+        ValueError: arrays or ends that do not fit together, an empty episode, or NaN or infinity.
+    """
+
+    def __init__(self, arrays: Mapping[str, np.ndarray], ends: Sequence[int] | np.ndarray) -> None:
+        self.arrays = {name: np.asarray(values) for name, values in arrays.items()}
+        self.ends = np.asarray(ends, dtype=np.int64).reshape(-1)
+        self.starts = np.concatenate([[0], self.ends[:-1]]).astype(np.int64)
+        if not len(self.ends) or (self.ends <= self.starts).any():
+            raise ValueError(f"episode ends must rise from above 0; got {self.ends.tolist()[:10]}")
+        for name, values in self.arrays.items():
+            if len(values) != self.ends[-1]:
+                raise ValueError(f"{name!r} has {len(values)} steps, the episodes end at {self.ends[-1]}")
+            if values.dtype.kind == "f" and not np.isfinite(values).all():
+                step = int(np.argwhere(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))[0, 0])
+                episode = int(np.searchsorted(self.ends, step, side="right"))
+                raise ValueError(f"{name!r} holds NaN or infinity in episode {episode}, step {step}; clean the data")
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def select(self, episodes: Sequence[int] | np.ndarray) -> Episodes:
+        """Only these episodes, in this order."""
+        steps = np.concatenate([np.arange(self.starts[i], self.ends[i]) for i in episodes])
+        lengths = (self.ends - self.starts)[np.asarray(episodes)]
+        return Episodes({name: values[steps] for name, values in self.arrays.items()}, np.cumsum(lengths))
+
+    def fingerprint(self) -> str:
+        """A hash of every number."""
+        digest = hashlib.sha256(self.ends.tobytes())
+        for name in sorted(self.arrays):
+            digest.update(name.encode())
+            digest.update(np.ascontiguousarray(self.arrays[name]).tobytes())
+        return digest.hexdigest()
+
+
+def load_episodes(path: str | os.PathLike[str], names: Sequence[str]) -> Episodes:
+    """The named arrays of all episodes at `path`, which is one of
+
+    - a folder of `.npz` files in the order of their names, or one such file: each is an episode of arrays
+      [steps, ...], or several of them if it also holds `episode_ends`;
+    - a zarr replay buffer, with arrays in `data/` and `meta/episode_ends` (Chi et al. 2023); needs zarr;
+    - a LeRobot data set, with `meta/info.json` and parquet files below `data/`; needs pyarrow.
+
+    Raises:
+        ValueError: none of these, a name that is missing, or arrays that do not fit together.
+    """
+    path = Path(path)
+    if (path / "data").is_dir() and any((path / file).is_file() for file in (".zgroup", "zarr.json")):
+        return _from_zarr(path, names)
+    if (path / "meta" / "info.json").is_file():
+        return _from_lerobot(path, names)
+    files = [path] if path.suffix == ".npz" else sorted(path.glob("*.npz"))
+    if not files or not files[0].is_file():
+        raise ValueError(
+            f"no episodes at {path}; give a folder of .npz files, a zarr replay buffer (data/, meta/episode_ends) or a "
+            "LeRobot data set (meta/info.json)"
+        )
+    return _joined([_from_npz(file, names) for file in files])
+
+
+def _from_npz(file: Path, names: Sequence[str]) -> Episodes:
+    with np.load(file, allow_pickle=False) as stored:
+        arrays = {name: stored[name] for name in _present(names, stored.files, file)}
+        ends = stored["episode_ends"] if "episode_ends" in stored.files else [len(arrays[names[0]])]
+    return Episodes(arrays, ends)
+
+
+def _from_zarr(path: Path, names: Sequence[str]) -> Episodes:
+    try:
+        import zarr
+    except ImportError as error:
+        raise ValueError(f"{path} needs the package zarr; pip install 'diffusion-framework[policy]'") from error
+    group: Any = zarr.open_group(os.fspath(path), mode="r")
+    present = _present(names, [array.name for array in (path / "data").iterdir() if array.is_dir()], path)
+    return Episodes({name: group[f"data/{name}"][:] for name in present}, group["meta/episode_ends"][:])
+
+
+def _from_lerobot(path: Path, names: Sequence[str]) -> Episodes:
+    try:
+        from pyarrow import parquet
+    except ImportError as error:
+        raise ValueError(f"{path} needs the package pyarrow; pip install 'diffusion-framework[policy]'") from error
+    version = json.loads((path / "meta" / "info.json").read_text()).get("codebase_version", "unknown")
+    files = sorted((path / "data").rglob("*.parquet"))
+    if not files:
+        raise ValueError(f"{path} (LeRobot {version}) has no parquet files below data/")
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in ("episode_index", "frame_index", *names)}
+    for file in files:
+        present = _present(names, parquet.read_schema(file).names, file)
+        table = parquet.read_table(file, columns=["episode_index", "frame_index", *present])
+        for name, column in parts.items():
+            column.append(np.array(table[name].to_pylist()))
+    arrays = {name: np.concatenate(column) for name, column in parts.items()}
+    order = np.lexsort((arrays.pop("frame_index"), arrays["episode_index"]))
+    episode = arrays.pop("episode_index")[order]
+    ends = [*(np.flatnonzero(np.diff(episode)) + 1), len(episode)]
+    return Episodes({name: values[order] for name, values in arrays.items()}, ends)
+
+
+def _present(names: Sequence[str], found: Sequence[str], where: Path) -> Sequence[str]:
+    if missing := [name for name in names if name not in found]:
+        raise ValueError(f"{where} has no {', '.join(missing)}; it has {', '.join(sorted(found))}: name those")
+    return names
+
+
+def _joined(parts: Sequence[Episodes]) -> Episodes:
+    names = parts[0].arrays
+    for name in names:
+        if len(shapes := {part.arrays[name].shape[1:] for part in parts}) > 1:
+            raise ValueError(f"{name!r} has different shapes in different files: {sorted(shapes)}")
+    lengths = np.concatenate([part.ends - part.starts for part in parts])
+    return Episodes({n: np.concatenate([part.arrays[n] for part in parts]) for n in names}, np.cumsum(lengths))

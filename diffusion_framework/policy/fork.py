@@ -1,0 +1,134 @@
+"""The fork: a task with a known answer. An agent must pass a disc, left or right, as often as experts would.
+
+The agent starts near (0, 0) in a plane and wants to reach x = 2 with |y| <= 0.25. A disc of radius 0.3 lies in its way
+near (1, 0). An action is a point to go to, of which 0.2 can be gone in a step; touching the disc is a failure, but ends
+nothing. It observes its position, the y of the disc, and a context c in [0, 1]: experts pass on the left (the larger y)
+with probability c. A policy that averages the experts hits the disc.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ..noise import mix
+from .episodes import Episodes
+from .windows import EpisodeWindows, Split
+
+RADIUS, LENGTH, TOLERANCE, STEP, MAX_STEPS = 0.3, 2.0, 0.25, 0.2, 20
+
+
+def new_states(rng: np.random.Generator, context: np.ndarray) -> np.ndarray:
+    """[n, 4] starts: x, y, y of the disc, and the contexts [n]."""
+    n = len(context)
+    x, y, disc = rng.normal(0, 0.02, n), rng.uniform(-0.1, 0.1, n), rng.uniform(-0.1, 0.1, n)
+    return np.stack([x, y, disc, context], axis=1)
+
+
+def move(states: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """One step of all agents: states [n, 4], actions [n, 2] -> states, and who hit the disc, and who arrived, [n]."""
+    way = actions - states[:, :2]
+    states = states.copy()
+    states[:, :2] += way * np.minimum(1, STEP / np.maximum(np.linalg.norm(way, axis=1, keepdims=True), 1e-12))
+    hit = np.hypot(states[:, 0] - 1, states[:, 1] - states[:, 2]) < RADIUS
+    arrived = (states[:, 0] >= LENGTH) & (np.abs(states[:, 1]) <= TOLERANCE)
+    return states, hit, arrived
+
+
+class Expert:
+    """Goes by way of a point beside the disc, on a side drawn with probability c, with a shaky hand.
+
+    Args:
+        rng: Of everything it draws.
+        context: [n] probabilities of the left.
+    """
+
+    def __init__(self, rng: np.random.Generator, context: np.ndarray) -> None:
+        self.rng = rng
+        self.side = np.where(rng.uniform(size=len(context)) < context, 1.0, -1.0)
+        self.clearance = rng.normal(0.48, 0.05, len(context))
+
+    def __call__(self, states: np.ndarray) -> np.ndarray:
+        """Actions [n, 2] for states [n, 4]."""
+        beside = np.stack([np.ones(len(states)), states[:, 2] + self.side * self.clearance], axis=1)
+        goal = np.broadcast_to([LENGTH + STEP, 0.0], beside.shape)
+        aim = np.where(states[:, :1] < 1 - STEP / 2, beside, goal) - states[:, :2]
+        aim *= STEP / np.maximum(np.linalg.norm(aim, axis=1, keepdims=True), STEP)
+        return states[:, :2] + aim + self.rng.normal(0, 0.02, aim.shape)
+
+
+def run(
+    act: Callable[[np.ndarray], np.ndarray], states: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, list[np.ndarray], list[np.ndarray]]:
+    """Let all agents go until they arrive or have made 20 steps.
+
+    Returns:
+        Success [n]; whether the agent went by, or through, on the left of the disc's middle [n]; states before each
+        step, and actions, [n, ...] each.
+    """
+    n = len(states)
+    going, touched, left = np.full(n, True), np.full(n, False), np.full(n, False)
+    all_states, all_actions = [], []
+    for _ in range(MAX_STEPS):
+        actions = np.asarray(act(states), dtype=np.float64)
+        all_states.append(states)
+        all_actions.append(actions)
+        moved, hit, arrived = move(states, actions)
+        states = np.where(going[:, None], moved, states)
+        left = np.where(going & (states[:, 0] < 1 + STEP / 2), states[:, 1] > states[:, 2], left)
+        touched |= going & hit
+        going &= ~arrived
+        if not going.any():
+            break
+    return ~going & ~touched, left, all_states, all_actions
+
+
+def demonstrate(count: int, seed: int = 0) -> Episodes:
+    """So many demonstrations, failures among them, with contexts uniform in [0, 1]: `state` [4] and `action` [2]."""
+    rng = np.random.default_rng(mix(seed))
+    context = rng.uniform(size=count)
+    states, expert = new_states(rng, context), Expert(rng, context)
+    _, _, all_states, all_actions = run(expert, states)
+    state, action = np.stack(all_states, axis=1), np.stack(all_actions, axis=1)
+    still = (state[:, 1:, :2] == state[:, :-1, :2]).all(axis=2)  # it no longer moves once its episode has ended
+    lengths = np.where(still.any(axis=1), still.argmax(axis=1) + 1, state.shape[1])
+    kept = np.arange(state.shape[1]) < lengths[:, None]
+    arrays = {"state": state[kept].astype(np.float32), "action": action[kept].astype(np.float32)}
+    return Episodes(arrays, np.cumsum(lengths))
+
+
+class ForkDemonstrations(EpisodeWindows):
+    """Windows of demonstrations at the fork, made when they are asked for.
+
+    Args:
+        episodes: Number of demonstrations.
+        seed: Of the demonstrations.
+        horizon: As for `EpisodeWindows`, like the rest.
+    """
+
+    def __init__(
+        self,
+        episodes: int = 10_000,
+        *,
+        seed: int = 0,
+        horizon: int = 16,
+        observation_steps: int = 2,
+        action_steps: int = 8,
+        split: Split = "all",
+        validation_share: float = 0.05,
+    ) -> None:
+        super().__init__(
+            demonstrate(episodes, seed),
+            horizon=horizon,
+            observation_steps=observation_steps,
+            action_steps=action_steps,
+            split=split,
+            validation_share=validation_share,
+        )
+
+
+def binned_error(context: np.ndarray, left: np.ndarray, bins: int = 10) -> float:
+    """Mean over equal bins of c of |share of left - mean c|."""
+    place = np.minimum((context * bins).astype(int), bins - 1)
+    return float(np.mean([abs(left[place == i].mean() - context[place == i].mean()) for i in np.unique(place)]))

@@ -1,0 +1,144 @@
+"""The networks of action sequences, and the encoder of observations."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from diffusion_framework import ObservationEncoder, ResidualMLP, Transformer1D, UNet1D
+from diffusion_framework.models.observations import SpatialSoftmax, center_crop, random_crop
+
+SIZES = {"horizon": 8, "action_dim": 3, "observation_steps": 2, "observation_dim": 5}
+NETWORKS = {
+    "UNet1D": lambda **more: UNet1D(**SIZES, down_dims=(8, 12, 16), **more),
+    "Transformer1D": lambda **more: Transformer1D(**SIZES, dim=16, depth=2, **more),
+    "ResidualMLP": lambda **more: ResidualMLP(**SIZES, dim=16, depth=2, **more),
+}
+
+
+def awake(network: torch.nn.Module) -> torch.nn.Module:
+    """The network without its zeros, as if trained."""
+    for parameter in network.parameters():
+        if (parameter == 0).all():
+            torch.nn.init.normal_(parameter, std=0.3)
+    return network
+
+
+def inputs(batch: int = 4):
+    return torch.randn(batch, 8, 3), torch.rand(batch), torch.randn(batch, 2, 5)
+
+
+@pytest.mark.parametrize("build", NETWORKS.values(), ids=NETWORKS)
+def test_a_network_starts_at_zero_and_uses_all_it_is_told(build):
+    x, time, context = inputs()
+    network = build(self_condition=True)
+    assert network.sample_shape == (8, 3)
+    assert (network(x, time, context=context) == 0).all()
+    awake(network)
+    output = network(x, time, context=context)
+    assert output.shape == x.shape
+    assert torch.equal(network(x, time, self_cond=torch.zeros_like(x), context=context), output)  # no estimate yet
+    for other in (
+        network(x, time, self_cond=x, context=context),
+        network(x, time / 2, context=context),
+        network(x, time, context=context + 1),
+    ):
+        assert not torch.allclose(other, output)
+    output.sum().backward()
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in network.parameters())
+
+
+@pytest.mark.parametrize("build", NETWORKS.values(), ids=NETWORKS)
+def test_samples_of_a_batch_do_not_see_each_other(build):
+    x, time, context = inputs()
+    network = awake(build())
+    alone = torch.cat([network(x[i : i + 1], time[i : i + 1], context=context[i : i + 1]) for i in range(4)])
+    torch.testing.assert_close(network(x, time, context=context), alone, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("build", NETWORKS.values(), ids=NETWORKS)
+def test_observations_of_another_shape_are_an_error(build):
+    x, time, context = inputs()
+    for wrong in (None, context[:, :1], context[:, :, :4]):
+        with pytest.raises(ValueError, match=r"wants observations \[batch, 2, 5\]; got"):
+            build()(x, time, context=wrong)
+
+
+def test_without_observations_none_are_wanted():
+    x, time, context = inputs()
+    for network in (
+        UNet1D(8, 3, down_dims=(8,)),
+        Transformer1D(8, 3, dim=8, depth=1),
+        ResidualMLP(8, 3, dim=8, depth=1),
+    ):
+        assert network(x, time).shape == x.shape
+        with pytest.raises(ValueError, match="wants observations"):
+            network(x, time, context=context)
+
+
+def test_a_causal_transformer_sees_no_later_action_and_no_later_observation():
+    x, time, context = inputs()
+    for causal in (True, False):
+        network = awake(NETWORKS["Transformer1D"](causal=causal))
+        output = network(x, time, context=context)
+        later = x.clone()
+        later[:, 5:] += 1
+        changed = (network(later, time, context=context) - output).abs().amax(dim=(0, 2)) > 1e-6
+        assert changed.tolist() == [not causal] * 5 + [True] * 3
+        context_later = context.clone()
+        context_later[:, 1] += 1
+        changed = (network(x, time, context=context_later) - output).abs().amax(dim=(0, 2)) > 1e-6
+        assert changed.tolist() == [not causal] + [True] * 7
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (
+            lambda: UNet1D(6, 2, down_dims=(8, 8, 8)),
+            "horizon must be divisible by 4, as 3 levels halve it 2 times; got 6",
+        ),
+        (lambda: UNet1D(8, 2, down_dims=(8,), kernel_size=4), "odd kernel_size"),
+        (lambda: Transformer1D(8, 2, dim=10, heads=4), "divisible by heads"),
+        (lambda: ObservationEncoder({"camera": 3}, backbone="vgg11"), "residual network of torchvision"),
+        (lambda: ObservationEncoder()({"camera": torch.zeros(1, 2, 3, 8, 8)}), "name image streams"),
+        (lambda: ObservationEncoder({"state": 3})({"state": torch.zeros(1, 2, 3)}), "name image streams"),
+        (lambda: center_crop(torch.zeros(1, 3, 8, 8), 9), r"crop must lie in \[1, 8\]"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_errors(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()
+
+
+def test_spatial_softmax_finds_a_bright_point():
+    layer = SpatialSoftmax(1, 1)
+    torch.nn.init.constant_(layer.conv.weight, 100.0)
+    image = torch.zeros(2, 1, 5, 9)
+    image[0, 0, 1, 8] = image[1, 0, 4, 2] = 1
+    torch.testing.assert_close(layer(image), torch.tensor([[1.0, -0.5], [-0.5, 1.0]]))
+
+
+def test_crops_are_parts_of_the_image_anywhere_in_training_and_central_otherwise():
+    image = torch.arange(2 * 36.0).reshape(2, 1, 6, 6)
+    seen = set()
+    for _ in range(200):
+        cut = random_crop(image, 4, repeat=2)
+        top, left = divmod(int(cut[0, 0, 0, 0]), 6)
+        assert torch.equal(cut, image[:, :, top : top + 4, left : left + 4])  # both alike
+        seen.add((top, left))
+    assert len(seen) == 9
+    apart = [tuple(int(c[0, 0, 0]) % 36 for c in random_crop(image, 4)) for _ in range(30)]
+    assert any(a != b for a, b in apart)
+    assert torch.equal(center_crop(image, 4), image[:, :, 1:5, 1:5])
+
+
+def test_the_encoder_puts_streams_side_by_side_in_the_order_of_their_names():
+    streams = {"b": torch.randn(3, 2, 4), "a": torch.randn(3, 2, 1)}
+    assert torch.equal(ObservationEncoder()(streams), torch.cat([streams["a"], streams["b"]], dim=2))
+    encoder = ObservationEncoder({"camera": 1}, keypoints=5, crop=40).eval()
+    pixels = torch.randint(0, 256, (3, 2, 1, 48, 48), dtype=torch.uint8)
+    encoded = encoder({**streams, "camera": pixels})
+    assert encoded.shape == (3, 2, 1 + 4 + 10)
+    torch.testing.assert_close(encoder({**streams, "camera": pixels.float() / 255}), encoded)
+    assert not any("BatchNorm" in type(module).__name__ for module in encoder.modules())

@@ -1,0 +1,108 @@
+"""The layouts that demonstrations are read from, each written here by hand."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from diffusion_framework import Episodes
+from diffusion_framework.policy import load_episodes
+
+RNG = np.random.default_rng(0)
+ARRAYS = {"state": RNG.normal(size=(9, 3)).astype(np.float32), "action": RNG.normal(size=(9, 2)).astype(np.float32)}
+ENDS = [4, 9]
+
+
+def assert_read(episodes: Episodes) -> None:
+    assert episodes.ends.tolist() == ENDS and episodes.starts.tolist() == [0, 4]
+    for name, values in ARRAYS.items():
+        np.testing.assert_array_equal(episodes.arrays[name], values)
+
+
+def test_npz_files_of_one_episode_each_or_of_several(tmp_path):
+    for i, (begin, end) in enumerate(((0, 4), (4, 9))):
+        np.savez(tmp_path / f"{i:03d}.npz", **{name: values[begin:end] for name, values in ARRAYS.items()})
+    assert_read(load_episodes(tmp_path, ["state", "action"]))
+    several = tmp_path / "together"
+    several.mkdir()
+    np.savez(several / "demos.npz", **ARRAYS, episode_ends=np.array(ENDS))
+    assert_read(load_episodes(several, ["state", "action"]))
+    assert_read(load_episodes(several / "demos.npz", ["state", "action"]))
+
+
+def write_zarr_array(folder, values, chunk):
+    """A zarr (version 2) array without compression: one file for each chunk, the last one padded."""
+    folder.mkdir(parents=True)
+    description = {
+        "zarr_format": 2,
+        "shape": values.shape,
+        "chunks": [chunk, *values.shape[1:]],
+        "dtype": values.dtype.str,
+        "compressor": None,
+        "fill_value": 0,
+        "order": "C",
+        "filters": None,
+    }
+    (folder / ".zarray").write_text(json.dumps(description))
+    for i, first in enumerate(range(0, len(values), chunk)):
+        part = np.zeros((chunk, *values.shape[1:]), values.dtype)
+        part[: len(values[first : first + chunk])] = values[first : first + chunk]
+        (folder / ".".join([str(i), *["0"] * (values.ndim - 1)])).write_bytes(part.tobytes())
+
+
+def test_a_zarr_replay_buffer_in_the_published_layout(tmp_path):
+    pytest.importorskip("zarr", reason="zarr is not installed")
+    for group in ("", "data", "meta"):
+        (tmp_path / group).mkdir(exist_ok=True)
+        (tmp_path / group / ".zgroup").write_text('{"zarr_format": 2}')
+    for name, values in ARRAYS.items():
+        write_zarr_array(tmp_path / "data" / name, values, chunk=4)
+    write_zarr_array(tmp_path / "meta" / "episode_ends", np.array(ENDS, dtype=np.int64), chunk=2)
+    assert_read(load_episodes(tmp_path, ["state", "action"]))
+    with pytest.raises(ValueError, match="has no img; it has action, state: name those"):
+        load_episodes(tmp_path, ["img", "action"])
+
+
+def test_a_lerobot_data_set(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    from pyarrow import parquet
+
+    (tmp_path / "meta").mkdir()
+    (tmp_path / "meta" / "info.json").write_text('{"codebase_version": "v2.1"}')
+    (tmp_path / "data" / "chunk-000").mkdir(parents=True)
+    for episode, (begin, end) in enumerate(((0, 4), (4, 9))):
+        order = np.arange(end - begin)[::-1]  # frames count, not the order of rows
+        columns = {
+            "observation.state": list(ARRAYS["state"][begin:end][order]),
+            "action": list(ARRAYS["action"][begin:end][order]),
+            "episode_index": np.full(end - begin, episode),
+            "frame_index": order,
+        }
+        parquet.write_table(pyarrow.table(columns), tmp_path / "data" / "chunk-000" / f"episode_{episode:06d}.parquet")
+    episodes = load_episodes(tmp_path, ["observation.state", "action"])
+    episodes.arrays["state"] = episodes.arrays.pop("observation.state")
+    assert_read(episodes)
+
+
+def test_bad_data_is_named(tmp_path):
+    with pytest.raises(ValueError, match="no episodes at .*; give a folder of .npz files"):
+        load_episodes(tmp_path, ["action"])
+    broken = {**ARRAYS, "state": np.where(np.arange(9)[:, None] == 6, np.nan, ARRAYS["state"])}
+    with pytest.raises(ValueError, match="'state' holds NaN or infinity in episode 1, step 6"):
+        Episodes(broken, ENDS)
+    with pytest.raises(ValueError, match="'state' has 9 steps, the episodes end at 8"):
+        Episodes(ARRAYS, [4, 8])
+    with pytest.raises(ValueError, match="episode ends must rise"):
+        Episodes(ARRAYS, [4, 4, 9])
+    np.savez(tmp_path / "objects.npz", action=np.array([{"code": "runs"}], dtype=object))
+    with pytest.raises(ValueError, match="pickle"):  # nothing is unpickled
+        load_episodes(tmp_path, ["action"])
+
+
+def test_the_fingerprint_tells_data_apart():
+    one = Episodes(ARRAYS, ENDS).fingerprint()
+    assert one == Episodes({name: values.copy() for name, values in ARRAYS.items()}, ENDS).fingerprint()
+    assert one != Episodes(ARRAYS, [5, 9]).fingerprint()
+    assert one != Episodes({**ARRAYS, "action": ARRAYS["action"] + 1e-6}, ENDS).fingerprint()

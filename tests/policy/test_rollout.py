@@ -1,0 +1,104 @@
+"""Rollouts: what is counted, and the script."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from diffusion_framework import DiffusionPolicy, ForkDemonstrations, Normalizer, ResidualMLP, Trainer
+from diffusion_framework.cli import rollout
+from diffusion_framework.pictures import save_animation
+from diffusion_framework.policy.rollout import Episode, plan_latency, run_episodes, summary, wilson_interval
+
+gymnasium = pytest.importorskip("gymnasium", reason="gymnasium is not installed")
+
+
+def fork_policy() -> DiffusionPolicy:
+    network = ResidualMLP(16, 2, 2, 4, dim=16, depth=1)
+    torch.nn.init.normal_(network.layer_out.weight, std=0.1)
+    policy = DiffusionPolicy(network, normalizer=Normalizer(), plan_steps=2)
+    policy.fit(ForkDemonstrations(40))
+    return policy
+
+
+class Countdown(gymnasium.Env):
+    """Ends after `seed` steps; rewards 0, 1, 2, ...; a success where the seed is even."""
+
+    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (4,), np.float64)
+    action_space = gymnasium.spaces.Box(-0.01, 0.01, (2,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        self.seed, self.steps, self.largest = seed, 0, 0.0
+        return np.full(4, float(seed)), {}
+
+    def step(self, action):
+        assert action.dtype == np.float32 and np.abs(action).max() <= np.float32(0.01)
+        self.steps += 1
+        over = self.steps == self.seed
+        return np.full(4, float(self.steps)), self.steps - 1.0, over, False, {"is_success": over and self.seed % 2 == 0}
+
+
+@pytest.mark.parametrize("environments", [1, 2, 5])
+def test_episodes_are_counted_one_by_one_whatever_goes_on_beside(environments):
+    policy = fork_policy()
+    ended = []
+    episodes = run_episodes(policy, [Countdown() for _ in range(environments)], range(3, 8), on_end=ended.append)
+    assert [e.seed for e in episodes] == [3, 4, 5, 6, 7] == [e.steps for e in episodes]
+    assert [e.success for e in episodes] == [False, True, False, True, False]
+    assert [e.total for e in episodes] == [n * (n - 1) / 2 for n in range(3, 8)]
+    assert [e.best for e in episodes] == [n - 1 for n in range(3, 8)]
+    assert sorted(e.seed for e in ended) == [3, 4, 5, 6, 7]
+    text = summary(episodes)
+    assert "0.400 [0.118, 0.769] (2 of 5)" in text and "best reward  4.000" in text
+
+
+def test_the_wilson_interval_inverts_the_score_test():
+    for successes, trials in ((0, 10), (3, 10), (199, 200)):
+        for edge in wilson_interval(successes, trials):
+            squared = (successes / trials - edge) ** 2
+            assert squared == pytest.approx(1.96**2 * edge * (1 - edge) / trials, abs=1e-12)
+
+
+def test_an_environment_that_says_nothing_of_success_has_no_share_of_it():
+    assert "success" not in summary([Episode(0, total=1.0, best=1.0), Episode(1, total=2.0, best=1.0)])
+
+
+def test_latency_is_of_single_plans():
+    policy = fork_policy()
+    calls = []
+    policy.model.register_forward_hook(lambda module, args, output: calls.append(len(output)))
+    median, worst = plan_latency(policy, {"state": torch.zeros(1, 4)}, repeats=4, steps=3)
+    assert 0 < median <= worst
+    assert calls == [1] * (4 + 3) * 3
+
+
+def test_animations_keep_every_frame(tmp_path):
+    frames = [np.full((6, 8, 3), 40 * i, dtype=np.uint8) for i in range(5)]
+    save_animation(frames, tmp_path / "new" / "a.gif")
+    with Image.open(tmp_path / "new" / "a.gif") as animation:
+        assert animation.n_frames == 5 and animation.size == (8, 6)
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.gif"]
+
+
+def test_the_script(tmp_path, capsys):
+    options = {"num_workers": 0, "progress": False, "train_num_steps": 1, "results_folder": tmp_path / "run"}
+    Trainer(fork_policy(), ForkDemonstrations(40), **options).train()
+
+    def run(*words):
+        rollout([str(word) for word in (tmp_path / "run", "--progress", "false", *words)])
+        return capsys.readouterr().out
+
+    words = ("--env", "diffusion_framework/Fork-v0", "--episodes", 3, "--latency", 2)
+    out = run(*words, "--video", tmp_path / "video", "--sampler", "DPMSolver", "--steps", 2, "--warm_start", 0.6)
+    assert all(word in out for word in ("success", "return", "best reward", "ms median", "99th percentile"))
+    assert sorted(path.name for path in (tmp_path / "video").iterdir()) == [f"{100_000 + i}.gif" for i in range(3)]
+    for bad, message in (
+        (("--env", "nowhere/Nothing-v0"), "no environment 'nowhere/Nothing-v0'"),
+        (("--env", "diffusion_framework/Fork-v0", "--episodes", 0), "episodes must be at least 1; got 0"),
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            run(*bad)
+        error = capsys.readouterr().err
+        assert stopped.value.code == 2 and message in error and error.count("\n") == 1
