@@ -92,9 +92,9 @@ def train_parser() -> OneLineParser:
     for key, of in {  # the data comes as the network asks; what the class of the data does not take is not asked
         "image_size": lambda diffusion: diffusion.sample_shape[1:],
         "channels": lambda diffusion: diffusion.sample_shape[0],
-        "horizon": lambda diffusion: diffusion.horizon,
-        "observation_steps": lambda diffusion: diffusion.observation_steps,
-        "action_steps": lambda diffusion: diffusion.action_steps,
+        "horizon": lambda diffusion: getattr(diffusion, "horizon", None),
+        "observation_steps": lambda diffusion: getattr(diffusion, "observation_steps", None),
+        "action_steps": lambda diffusion: getattr(diffusion, "action_steps", None),
     }.items():
         for data in ("data", "validation"):
             parser.link_arguments("diffusion", f"{data}.init_args.{key}", compute_fn=of, apply_on="instantiate")
