@@ -63,7 +63,7 @@ def draw(axes: plt.Axes, title: str, states: np.ndarray) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", nargs="+", help="results folders")
-    parser.add_argument("--spacing", choices=["time", "log_snr", "optimal"], default="log_snr")
+    parser.add_argument("--spacing", choices=["time", "log_snr", "optimal"], default="time")
     parser.add_argument("--picture", type=Path, help="where to draw trajectories, as PNG")
     args = parser.parse_args()
     figure, axes = plt.subplots(3, 2, figsize=(11, 10))
