@@ -270,9 +270,9 @@ def test_class_labels_go_from_folders_to_the_grid(tmp_path):
     for layer in diffusion.modules():
         if hasattr(layer, "scale_shift"):
             torch.nn.init.normal_(layer.conv_out.weight)
-    before = diffusion.model.embed_label.weight.detach().clone()
+    before = diffusion.model.embed_label.table.weight.detach().clone()
     Trainer(diffusion, data, results_folder=tmp_path / "run", **options).train()
-    moved = weights(tmp_path / "run")["model.embed_label.weight"] != before
+    moved = weights(tmp_path / "run")["model.embed_label.table.weight"] != before
     assert moved.any(dim=1).all(), "both classes were in the batches: both rows must have moved"
     with pytest.raises(ValueError, match="the data has 2 classes, the network 3"):
         Trainer(GaussianDiffusion(tiny_unet(num_classes=3)), data, **options)
