@@ -25,6 +25,7 @@ from diffusion_framework import (
     UNet1D,
 )
 from diffusion_framework.config import from_config, to_config
+from diffusion_framework.losses import Bound
 
 
 def episodes(count: int = 6, length: int = 12) -> Episodes:
@@ -276,3 +277,10 @@ def test_bad_input_is_one_line_with_the_remedy(build, message):
     with pytest.raises((ValueError, TypeError), match=message) as error:
         build()
     assert "\n" not in str(error.value)
+
+
+def test_a_mask_goes_with_losses_that_can_leave_something_out():
+    made = policy(loss=Bound("small"), times="steps", timesteps=10, noise_schedule="squaredcos_beta")
+    actions, condition = batch()
+    with pytest.raises(ValueError, match="Bound counts every dimension, and a mask leaves some out; use 'simple'"):
+        made(actions, **condition)
