@@ -157,7 +157,8 @@ def test_every_config_builds_its_model(path):
     if "ImageFolder" in path.read_text():
         words += ["--data.folder=/not/looked/at"]
     args = cli.train_parser().parse_args(words)
-    assert args.diffusion.class_path == "diffusion_framework.GaussianDiffusion"
+    kind = "DiffusionPolicy" if path.name.startswith("policy") else "GaussianDiffusion"
+    assert args.diffusion.class_path == f"diffusion_framework.{kind}"
     assert args.trainer.results_folder != "./results", "each config has a folder of its own"
 
 
