@@ -156,6 +156,8 @@ def test_every_config_builds_its_model(path):
     words = [f"--config={path}"]
     if "ImageFolder" in path.read_text():
         words += ["--data.folder=/not/looked/at"]
+    if "EpisodeWindows" in path.read_text():
+        words += ["--data.folder=/not/looked/at", "--validation.folder=/not/looked/at"]
     args = cli.train_parser().parse_args(words)
     kind = "DiffusionPolicy" if path.name.startswith("policy") else "GaussianDiffusion"
     assert args.diffusion.class_path == f"diffusion_framework.{kind}"
