@@ -1,0 +1,36 @@
+"""Grids of samples from a model in training."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from ..diffusion import GaussianDiffusion, image_seeds
+
+
+def sample_previews(
+    diffusion: GaussianDiffusion, accelerator: Accelerator, count: int, steps: int, seed: int
+) -> Tensor:
+    """`count` samples [count, channels, height, width] in [0, 1], made on all processes together and given to each.
+
+    Image i has the same noise whenever it is drawn, and with any number of processes. With classes, it is of class i
+    modulo their number.
+    """
+    share = math.ceil(count / accelerator.num_processes)
+    indices = [min(accelerator.process_index * share + i, count - 1) for i in range(share)]
+    condition: dict[str, Any] = {}
+    if classes := getattr(diffusion.model, "num_classes", None):
+        condition["labels"] = torch.tensor([i % classes for i in indices], device=accelerator.device)
+    precision = mixed_dtype(accelerator)
+    with torch.autocast(accelerator.device.type, precision, enabled=precision is not None):
+        images = diffusion.sample(share, steps=steps, seed=image_seeds(seed, indices), progress=False, **condition)
+    return accelerator.gather(images)[:count]
+
+
+def mixed_dtype(accelerator: Accelerator) -> torch.dtype | None:
+    """The type that a run's networks compute in, if it is not float32."""
+    return {"fp16": torch.float16, "bf16": torch.bfloat16}.get(accelerator.mixed_precision)
