@@ -16,7 +16,7 @@ from toys import tiny_diffusion, tiny_unet
 from diffusion_framework import Digits, GaussianDiffusion, ImageFolder, Trainer, UNet
 from diffusion_framework.checkpoint import Checkpoint, list_checkpoints
 from diffusion_framework.config import to_config
-from diffusion_framework.training.batches import ShuffledBatches, to_device
+from diffusion_framework.training.batches import to_device
 from diffusion_framework.training.learning_rate import LearningRate
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -426,21 +426,6 @@ def test_learning_rate_schedules():
         assert [rate(step) for step in (0, 4, 9, 10)] == pytest.approx([0.2, 1.0, 2.0, 2.0])
         assert rate(510) == pytest.approx(2 * half_way)
         assert rate(1010) == pytest.approx(2.0 if schedule == "constant" else 0.0)
-
-
-def test_batches_cover_every_epoch_once_and_start_anywhere():
-    def take(count, **options):
-        return [keys for _, keys in zip(range(count), ShuffledBatches(10, 4, seed=3, **options), strict=False)]
-
-    batches = take(10)
-    draws = [key for batch in batches for key in batch]
-    for epoch in range(4):
-        assert sorted(index for index, e in draws if e == epoch) == list(range(10))
-    orders = [[index for index, e in draws if e == epoch] for epoch in range(4)]
-    assert len({tuple(order) for order in orders}) == 4
-    assert take(4, start=6) == batches[6:]
-    halves = zip(take(10, rank=0, world=2), take(10, rank=1, world=2), strict=True)
-    assert [a + b for a, b in halves] == batches
 
 
 def test_flips_mirror_about_half_and_scale_to_floats():
