@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from ..noise import mix
 from .permutation import permute
+from .signals import leave_signals_to_parent
 
 
 class ShuffledBatches(Sampler[list[tuple[int, int]]]):
@@ -69,6 +70,7 @@ def batch_loader(dataset: Any, batches: ShuffledBatches, num_workers: int, pin_m
         num_workers=num_workers,
         pin_memory=pin_memory,
         persistent_workers=num_workers > 0,
+        worker_init_fn=leave_signals_to_parent,
     )
 
 

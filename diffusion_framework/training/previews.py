@@ -25,12 +25,6 @@ def sample_previews(
     condition: dict[str, Any] = {}
     if classes := getattr(diffusion.model, "num_classes", None):
         condition["labels"] = torch.tensor([i % classes for i in indices], device=accelerator.device)
-    precision = mixed_dtype(accelerator)
-    with torch.autocast(accelerator.device.type, precision, enabled=precision is not None):
+    with accelerator.autocast():
         images = diffusion.sample(share, steps=steps, seed=image_seeds(seed, indices), progress=False, **condition)
     return accelerator.gather(images)[:count]
-
-
-def mixed_dtype(accelerator: Accelerator) -> torch.dtype | None:
-    """The type that a run's networks compute in, if it is not float32."""
-    return {"fp16": torch.float16, "bf16": torch.bfloat16}.get(accelerator.mixed_precision)

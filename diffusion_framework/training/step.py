@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..noise import keyed_generator, mix
 from .batches import to_device
+from .guard import Guard
 from .learning_rate import LearningRate
 from .seeds import Purpose
 from .state import TrainingState
@@ -39,22 +40,29 @@ class TrainingStep:
     flip: bool
     max_grad_norm: float
 
-    def __call__(self, state: TrainingState, batches: Iterator[Any]) -> tuple[Tensor, Tensor]:
-        """The step's loss and gradient norm, on the device. Waits for nothing there."""
+    def __call__(self, state: TrainingState, batches: Iterator[Any], guard: Guard) -> tuple[Tensor, Tensor]:
+        """The step's loss and gradient norm, on the device. Waits for nothing on a GPU.
+
+        Args:
+            state: What the step changes.
+            batches: Gives it its batches.
+            guard: Asked before the weights are touched.
+
+        Raises:
+            FloatingPointError: see `Guard`.
+        """
         for group in state.optimizer.param_groups:
             group["lr"] = self.learning_rate(state.step)
         total = torch.zeros((), device=self.accelerator.device)
         for micro in range(self.accumulate):
             last = micro == self.accumulate - 1
-            with nullcontext() if last else self.accelerator.no_sync(state.model):  # the processes meet once a step
+            with nullcontext() if last else state.without_meeting():  # the processes meet once a step
                 loss = self._loss(state, next(batches), micro) / self.accumulate
                 self.accelerator.backward(loss)
             total += loss.detach()
-        norm = self.accelerator.clip_grad_norm_(state.model.parameters(), self.max_grad_norm)
-        state.optimizer.step()
-        state.optimizer.zero_grad()
-        state.ema.update()
-        state.step += 1
+        norm = state.clip_gradients(self.max_grad_norm)
+        guard.inspect(state.step + 1, total, norm)
+        state.advance(veto=guard.veto if guard.late else None)
         return total, norm
 
     def _loss(self, state: TrainingState, batch: Any, micro: int) -> Tensor:
@@ -65,12 +73,13 @@ class TrainingStep:
         torch.manual_seed(mix(self.seed, Purpose.DROPOUT, *key, self.accelerator.process_index))
         flip = self._generator(Purpose.FLIP, *key) if self.flip else None
         images, condition = to_device(batch, self.accelerator.device, flip)
-        return state.model(
-            images,
-            generator=self._generator(Purpose.NOISE, *key),
-            self_condition=coin < state.diffusion.train_prob_self_cond,
-            **condition,
-        )
+        with self.accelerator.autocast():
+            return state.model(
+                images,
+                generator=self._generator(Purpose.NOISE, *key),
+                self_condition=coin < state.diffusion.train_prob_self_cond,
+                **condition,
+            )
 
     def _generator(self, *keys: int) -> torch.Generator:
         return keyed_generator(self.accelerator.device, self.seed, *keys, self.accelerator.process_index)

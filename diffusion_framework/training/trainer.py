@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import os
+import signal
+import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,18 +16,22 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch.utils.data import Dataset
 
-from ..checkpoint import Checkpoint, list_checkpoints, newest_whole_checkpoint, write_checkpoint
+from ..checkpoint import Checkpoint, check_space, list_checkpoints, newest_whole_checkpoint, write_checkpoint
 from ..config import Configurable
 from ..data import ImageFolder
 from ..diffusion import GaussianDiffusion
 from ..noise import mix
 from ..pictures import save_grid
 from .batches import ShuffledBatches, batch_loader
+from .guard import Guard
 from .learning_rate import LearningRate
 from .log import TrainingLog
-from .previews import mixed_dtype, sample_previews
+from .owner import Ownership
+from .previews import sample_previews
+from .processes import on_main_process
 from .seeds import Purpose
 from .settings import check_data, check_options, differences, run_config
+from .signals import NotedSignals, end_process
 from .state import TrainingState
 from .step import TrainingStep
 from .validation import best_steps, validate
@@ -71,6 +76,8 @@ class Trainer(Configurable):
         warmup_steps: Steps over which the learning rate rises from 0.
         num_workers: Processes that load images, for each training process; 0 loads in the training process itself.
         compile: Compile the network with torch.compile.
+        shard: Keep on each of several processes only its part of the weights, their average and the optimizer's state
+            (FSDP), and the whole in checkpoints, so that these serve any number of processes.
         sampling_steps: Steps of the sampler for the grids.
         log_every: Steps between rows of the log.
         keep_checkpoints: Checkpoints to keep, the newest.
@@ -113,6 +120,7 @@ class Trainer(Configurable):
         warmup_steps: int = 0,
         num_workers: int = 2,
         compile: bool = False,
+        shard: bool = False,
         sampling_steps: int = 50,
         log_every: int = 50,
         keep_checkpoints: int = 3,
@@ -156,6 +164,7 @@ class Trainer(Configurable):
             ema={"beta": ema_decay, "update_every": ema_update_every, "inv_gamma": ema_inv_gamma, "power": ema_power},
             adam={"betas": tuple(betas), "weight_decay": weight_decay},
             compile=compile,
+            shard=shard,
         )
         self.take_step = TrainingStep(
             self.accelerator,
@@ -174,50 +183,78 @@ class Trainer(Configurable):
     @property
     def averaged(self) -> GaussianDiffusion:
         """The model with the averaged weights: the one to sample from."""
-        return self.state.ema.ema_model
+        return self.state.averaged
 
     def train(self, resume: bool = False) -> None:
         """Train to train_num_steps.
+
+        SIGINT (Ctrl-C), SIGTERM or SIGUSR1 to any process of the run end all of them with a checkpoint after the step
+        in progress, and then as such a signal ends a process: KeyboardInterrupt, or exit code 128 + its number. A
+        second one ends at once.
 
         Args:
             resume: Go on from the newest checkpoint of the results folder, or start if there is none.
 
         Raises:
-            ValueError: the results folder holds a run and resume is not set, or holds one of another model.
-            FloatingPointError: the loss or the gradient is no longer finite. Nothing of that step is saved.
+            ValueError: the results folder holds a run and resume is not set, or holds one of another model, or is in
+                use; or the disk has no room for the checkpoints.
+            FloatingPointError: the loss or the gradient of a step is not finite. It changed nothing.
+            OSError: something could not be written.
         """
-        if checkpoint := self.check(resume):
-            self._load(checkpoint)
-        self.accelerator.wait_for_everyone()
-        if self.accelerator.is_main_process:
-            self.results_folder.mkdir(parents=True, exist_ok=True)
-        self.accelerator.init_trackers("tensorboard")
+        checkpoint = self.check(resume)
+        owner = on_main_process(self.accelerator, lambda: Ownership(self.results_folder))
+        try:
+            if checkpoint:
+                self._load(checkpoint)
+            with NotedSignals() as signals:
+                guard = Guard(self.accelerator, signals)
+                self._loop(guard, checkpoint.state["unwritten"] if checkpoint else [])
+            if guard.signal:
+                end_process(guard.signal, self._say_stopped(guard.signal))
+        finally:
+            if owner is not None:
+                owner.release()
+
+    def _loop(self, guard: Guard, unwritten: Sequence[tuple[float, float]]) -> None:
         state = self.state
         images_per_step = self.batch_size * self.take_step.accumulate
         log = TrainingLog(
-            self.results_folder, self.accelerator, state.step, self.num_steps, images_per_step, self.progress
+            self.results_folder, self.accelerator, state.step, self.num_steps, images_per_step, self.progress, unwritten
         )
         batches = self._batches()
         try:
-            while state.step < self.num_steps:
-                log.add(*self.take_step(state, batches))
+            while state.step < self.num_steps and not guard.signal:
+                log.add(*self.take_step(state, batches, guard))
                 saves = state.step % self.save_every == 0 or state.step == self.num_steps
+                if saves or guard.signal or state.step % self.log_every == 0:
+                    guard.settle()
                 if saves or state.step % self.log_every == 0:
-                    self._check_finite(*log.write(state.step, state.optimizer.param_groups[0]["lr"]))
-                if saves:
+                    log.write(state.step, state.optimizer.param_groups[0]["lr"])
+                if saves or guard.signal:
                     began = time.perf_counter()
-                    metrics = self._validate()
+                    metrics = {} if guard.signal else self._validate()
                     log.write_metrics(state.step, metrics)
-                    self._save(metrics)
-                    self._preview()
+                    self._save(metrics, log.unwritten())
+                    log.saved(state.step)
+                    if not guard.signal:
+                        self._preview(log)
                     log.pause(time.perf_counter() - began)
         finally:
             log.close()
-            self.accelerator.end_training()
+
+    def _say_stopped(self, number: int) -> str:
+        name = signal.Signals(number).name
+        message = f"{name}: stopped after step {self.state.step} and saved in {self.results_folder}; resume to go on"
+        if self.accelerator.is_main_process:
+            print(message, file=sys.stderr)
+        return message
 
     def check(self, resume: bool = False) -> Checkpoint | None:
         """Raise what `train` would raise before its first step, writing nothing. Returns what it would resume from."""
-        if not list_checkpoints(self.results_folder):
+        there = list_checkpoints(self.results_folder)
+        to_write = min(self.keep + 1, -(-self.num_steps // self.save_every))  # one more than are kept, for a while
+        check_space(self.results_folder, self.state.size(), max(1, to_write - len(there)))
+        if not there:
             return None
         if not resume:
             raise ValueError(f"{self.results_folder} already holds a run; resume it, or choose another results_folder")
@@ -249,15 +286,6 @@ class Trainer(Configurable):
         pin_memory = self.accelerator.device.type == "cuda"
         return iter(batch_loader(self.dataset, order, self.num_workers, pin_memory))
 
-    def _check_finite(self, loss: float, norm: float) -> None:
-        # fp16 overflows now and then, and its gradient scaler then skips the step by itself
-        if math.isfinite(loss) and (math.isfinite(norm) or mixed_dtype(self.accelerator) is torch.float16):
-            return
-        raise FloatingPointError(
-            f"loss {loss} and gradient norm {norm} by step {self.state.step}; lower train_lr or use bf16 instead of "
-            "fp16, and resume from the last checkpoint"
-        )
-
     def _validate(self) -> dict[str, float]:
         if self.validation is None:
             return {}
@@ -268,18 +296,15 @@ class Trainer(Configurable):
             raise ValueError(f"best_metric must be one of {', '.join(metrics)}; got {self.best_metric!r}")
         return metrics
 
-    def _save(self, metrics: dict[str, float]) -> None:
-        if self.accelerator.is_main_process:
-            write_checkpoint(
-                self.results_folder,
-                self.state.step,
-                tensors=self.state.tensors(),
-                config=self.config,
-                state={**self.state.numbers(), "order": self._order(), "metrics": metrics},
-                keep=self.keep,
-                spare=best_steps(self.results_folder, self.best_metric, self.keep_best, self.state.step, metrics),
-            )
-        self.accelerator.wait_for_everyone()
+    def _save(self, metrics: dict[str, float], unwritten: Sequence[tuple[float, float]]) -> None:
+        tensors = self.state.tensors()
+        numbers = {**self.state.numbers(), "order": self._order(), "metrics": metrics, "unwritten": unwritten}
+
+        def write() -> None:
+            spare = best_steps(self.results_folder, self.best_metric, self.keep_best, self.state.step, metrics)
+            write_checkpoint(self.results_folder, self.state.step, tensors, self.config, numbers, self.keep, spare)
+
+        on_main_process(self.accelerator, write)
 
     def _load(self, checkpoint: Checkpoint) -> None:
         self.state.load(checkpoint)
@@ -287,11 +312,12 @@ class Trainer(Configurable):
         if len(set(steps)) > 1:
             raise ValueError(f"the processes would resume from steps {steps}; give all of them the same results_folder")
 
-    def _preview(self) -> None:
+    def _preview(self, log: TrainingLog) -> None:
         if len(self.diffusion.sample_shape) != 3:
             return  # no images
         seed = mix(self.seed, Purpose.SAMPLE)
-        images = sample_previews(self.averaged, self.accelerator, self.num_samples, self.sampling_steps, seed)
+        images = sample_previews(self.state.averaged, self.accelerator, self.num_samples, self.sampling_steps, seed)
         if self.accelerator.is_main_process:
             path = self.results_folder / "samples" / f"step-{self.state.step:08d}.png"
             save_grid(images, path, columns=self.diffusion.num_classes)  # a class a column
+            log.add_picture(path, self.state.step)
