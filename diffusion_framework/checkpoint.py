@@ -185,7 +185,7 @@ def write_checkpoint(
         for path in (*aside.iterdir(), aside):
             _sync(path)
         if final.exists():  # only a resumed run that started from an older checkpoint comes by here again
-            shutil.rmtree(final)
+            _remove(final)
         aside.rename(final)
         _sync(parent)
     finally:
@@ -193,8 +193,15 @@ def write_checkpoint(
     checkpoints = list_checkpoints(results_folder)
     for old in checkpoints[: checkpoints.index(final) + 1][:-keep]:
         if step_of(old) not in spare:
-            shutil.rmtree(old)
+            _remove(old)
     return final
+
+
+def _remove(checkpoint: Path) -> None:
+    """Remove a checkpoint; killed in between, what is left of it is none, and goes with the next save."""
+    aside = checkpoint.with_name(f".tmp-old-{checkpoint.name}")
+    checkpoint.rename(aside)
+    shutil.rmtree(aside)
 
 
 def check_space(results_folder: str | os.PathLike[str], size: int, count: int) -> None:

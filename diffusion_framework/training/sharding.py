@@ -23,8 +23,8 @@ def shard_network(network: nn.Module, device: str) -> None:
         if isinstance(module, nn.ModuleList):
             for block in module:
                 if not isinstance(block, nn.ModuleList) and any(True for _ in block.parameters()):
-                    fully_shard(block, mesh=mesh)
-    fully_shard(network, mesh=mesh)
+                    fully_shard(block, mesh=mesh, reshard_after_forward=True)
+    fully_shard(network, mesh=mesh, reshard_after_forward=True)  # also after sampling, which has no backward pass
 
 
 @contextmanager
