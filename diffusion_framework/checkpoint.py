@@ -16,13 +16,14 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
+from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor, nn
 
@@ -102,10 +103,10 @@ class Checkpoint:
             raise _damaged(self.path, f"{name} is not what was written")
         return data
 
-    def load_weights(self, module: nn.Module, name: str) -> None:
-        """Load `name`.safetensors into the module. Raises ValueError if it does not fit."""
+    def load_weights(self, module: nn.Module, name: str, adapt: Callable[[dict[str, Tensor]], Any] = dict) -> None:
+        """Load `name`.safetensors, as `adapt` changes it, into the module. Raises ValueError if it does not fit."""
         try:
-            module.load_state_dict(self.tensors(name))
+            module.load_state_dict(adapt(self.tensors(name)))
         except RuntimeError as error:
             raise ValueError(
                 f"the weights of {self.path} do not fit this model: {' '.join(str(error).split())[:300]}"
@@ -158,6 +159,9 @@ def write_checkpoint(
     Returns its folder.
 
     Later ones are left alone and not counted: a run only comes to an earlier step where they are damaged.
+
+    Raises:
+        OSError: it could not be written; the ones before are as they were, and nothing is left of this one.
     """
     parent = Path(results_folder) / _FOLDER
     parent.mkdir(parents=True, exist_ok=True)
@@ -167,10 +171,7 @@ def write_checkpoint(
     aside.mkdir()
     try:
         for name, group in tensors.items():
-            save_file(
-                {k: v.detach().to("cpu", copy=True).contiguous() for k, v in group.items()},
-                aside / f"{name}.safetensors",
-            )
+            _save_tensors(group, aside / f"{name}.safetensors")
         (aside / "config.yaml").write_text(yaml.safe_dump(dict(config), sort_keys=False))
         (aside / "state.json").write_text(json.dumps(state, indent=1))
         files = {file.name: {"size": file.stat().st_size, "sha256": _sha256(file)} for file in sorted(aside.iterdir())}
@@ -184,7 +185,7 @@ def write_checkpoint(
         for path in (*aside.iterdir(), aside):
             _sync(path)
         if final.exists():  # only a resumed run that started from an older checkpoint comes by here again
-            shutil.rmtree(final)
+            _remove(final)
         aside.rename(final)
         _sync(parent)
     finally:
@@ -192,8 +193,36 @@ def write_checkpoint(
     checkpoints = list_checkpoints(results_folder)
     for old in checkpoints[: checkpoints.index(final) + 1][:-keep]:
         if step_of(old) not in spare:
-            shutil.rmtree(old)
+            _remove(old)
     return final
+
+
+def _remove(checkpoint: Path) -> None:
+    """Remove a checkpoint; killed in between, what is left of it is none, and goes with the next save."""
+    aside = checkpoint.with_name(f".tmp-old-{checkpoint.name}")
+    checkpoint.rename(aside)
+    shutil.rmtree(aside)
+
+
+def check_space(results_folder: str | os.PathLike[str], size: int, count: int) -> None:
+    """Raise ValueError if the disk has no room for this many new checkpoints of `size` bytes. Writes nothing."""
+    folder = Path(results_folder).absolute()
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if free < size * count:
+        raise ValueError(
+            f"{count} checkpoints of {size / 1e9:.3g} GB need {size * count / 1e9:.3g} GB; {folder} has "
+            f"{free / 1e9:.3g} GB free: make room, or lower keep_checkpoints"
+        )
+
+
+def _save_tensors(group: Mapping[str, Tensor], path: Path) -> None:
+    tensors = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in group.items()}
+    try:
+        save_file(tensors, path)
+    except SafetensorError as error:  # a full disk, among other things
+        raise OSError(f"{path} could not be written ({error}); the checkpoints before it are whole") from error
 
 
 def _damaged(path: Path, how: str) -> ValueError:

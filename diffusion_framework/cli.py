@@ -365,8 +365,9 @@ def _one_line_errors(*also: type[BaseException]) -> Iterator[None]:
     expected: tuple[type[BaseException], ...] = (ValueError, *also)
     try:
         yield
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        if not str(interrupt):  # else it was said already
+            print("interrupted", file=sys.stderr)
         sys.exit(130)
     except expected as error:
         if os.environ.get("DIFFUSION_FRAMEWORK_TRACEBACK"):

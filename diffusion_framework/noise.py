@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,11 +13,14 @@ from .level import Noise
 _MASK = (1 << 64) - 1
 
 
-def mix(*keys: int) -> int:
-    """One 63-bit seed from any number of integers: different keys give unrelated seeds (splitmix64, Steele 2014)."""
-    state = 0
+def mix(*keys: Any) -> Any:
+    """One 63-bit seed from any number of integers: different keys give unrelated seeds (splitmix64, Steele 2014).
+
+    Of NumPy arrays (uint64, one dimension or more) among the keys, one seed for each element.
+    """
+    state: Any = 0
     for key in keys:
-        state = (state + 0x9E3779B97F4A7C15 + (key & _MASK)) & _MASK
+        state = ((state + 0x9E3779B97F4A7C15 & _MASK) + (key & _MASK)) & _MASK
         state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
         state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _MASK
         state ^= state >> 31

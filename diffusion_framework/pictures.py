@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms.functional import to_pil_image
-from torchvision.utils import make_grid
 
 
 def save_picture(image: Tensor, path: Path) -> None:
@@ -22,7 +21,8 @@ def save_picture(image: Tensor, path: Path) -> None:
     """
     if len(image) not in (1, 3, 4):
         raise ValueError(f"a picture has 1, 3 or 4 channels; got {len(image)}")
-    picture: Image.Image = to_pil_image((image.float() * 255).round().byte().cpu())
+    pixels = (image.float() * 255).round().byte().cpu().permute(1, 2, 0).numpy()
+    picture = Image.fromarray(pixels[:, :, 0] if len(image) == 1 else pixels)
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.tmp")
     picture.save(aside, format="PNG")
@@ -46,7 +46,18 @@ def save_grid(images: Tensor, path: Path, columns: int | None = None) -> None:
     large = images.float().cpu().repeat_interleave(enlarge, -1).repeat_interleave(enlarge, -2)
     if columns is None or columns > len(images):
         columns = math.ceil(math.sqrt(len(images)))
-    save_picture(make_grid(large, nrow=columns, padding=2, pad_value=0.5), path)
+    save_picture(arrange(large, columns), path)
+
+
+def arrange(images: Tensor, columns: int) -> Tensor:
+    """Images [batch, channels, height, width], row by row, as one with 2 grey pixels around each."""
+    batch, channels, height, width = images.shape
+    rows = math.ceil(batch / columns)
+    grid = images.new_full((channels, rows, height + 2, columns, width + 2), 0.5)
+    for index, image in enumerate(images):
+        grid[:, index // columns, :height, index % columns, :width] = image
+    framed = grid.flatten(3, 4).flatten(1, 2)
+    return torch.nn.functional.pad(framed, (2, 0, 2, 0), value=0.5)
 
 
 def save_animation(frames: Sequence[np.ndarray], path: Path, frames_per_second: float = 10.0) -> None:

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -25,6 +26,9 @@ def test_keys_do_not_collide_and_order_matters():
     seeds = {mix(a, b) for a in range(-50, 50) for b in range(50)}
     assert len(seeds) == 5000
     assert all(0 <= seed < 2**63 for seed in seeds)
+    for array in (np.arange(5, dtype=np.uint64), np.array([2**63, 2**64 - 1], np.uint64)):
+        assert mix(array, -3).tolist() == [mix(int(key), -3) for key in array]
+        assert mix(9, array, 2**63).tolist() == [mix(9, int(key), 2**63) for key in array]
     assert mix(1, 2) != mix(2, 1) and mix(1) != mix(1, 0)
     draws = torch.stack([torch.randn(1000, generator=keyed_generator("cpu", 0, i)) for i in range(30)])
     correlations = torch.corrcoef(draws) - torch.eye(30)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -9,7 +10,9 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
-from ..noise import keyed_generator
+from ..noise import mix
+from .permutation import permute
+from .signals import leave_signals_to_parent
 
 
 class ShuffledBatches(Sampler[list[tuple[int, int]]]):
@@ -32,17 +35,14 @@ class ShuffledBatches(Sampler[list[tuple[int, int]]]):
         self.offset = rank * self.share
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        position = self.start * self.batch_size + self.offset
-        epoch, order = -1, torch.empty(0)
-        while True:
-            batch = []
-            for draw in range(position, position + self.share):
-                if draw // self.length != epoch:
-                    epoch = draw // self.length
-                    order = torch.randperm(self.length, generator=keyed_generator("cpu", self.seed, epoch))
-                batch.append((int(order[draw % self.length]), epoch))
-            yield batch
-            position += self.batch_size
+        ahead = max(1, 1024 // self.share)  # computed together, which costs little more than one
+        in_batch = np.arange(self.offset, self.offset + self.share)
+        for first in itertools.count(self.start, ahead):
+            draws = (first + np.arange(ahead))[:, None] * self.batch_size + in_batch
+            epochs, positions = np.divmod(draws.astype(np.uint64), np.uint64(self.length))
+            indices = permute(positions, self.length, mix(self.seed, epochs))
+            for batch in zip(indices.tolist(), epochs.tolist(), strict=True):
+                yield list(zip(*batch, strict=True))
 
 
 class _Draws(Dataset):
@@ -70,6 +70,7 @@ def batch_loader(dataset: Any, batches: ShuffledBatches, num_workers: int, pin_m
         num_workers=num_workers,
         pin_memory=pin_memory,
         persistent_workers=num_workers > 0,
+        worker_init_fn=leave_signals_to_parent,
     )
 
 

@@ -1,10 +1,13 @@
-"""What a run writes down: the CSV log, the trackers and the progress bar, fed without waiting for the device."""
+"""What a run writes down: the CSV log, TensorBoard and lines to watch, fed without waiting for the device."""
 
 from __future__ import annotations
 
 import csv
+import os
+import sys
 import time
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -18,13 +21,16 @@ COLUMNS = ("step", "loss", "grad_norm", "lr", "images_per_second")
 class TrainingLog:
     """Losses stay on the device until `write`, which averages those since the last time.
 
+    Whoever watches sees a progress bar in a terminal, and else (in the log of a batch job) a line for each row.
+
     Args:
         folder: Of log.csv.
         accelerator: Its trackers get the same numbers; only its main process writes.
         start: The step that training starts from: rows after it, of a run that went further, are dropped.
-        stop: The step that it ends at, for the progress bar.
+        stop: The step that it ends at.
         images_per_step: Over all processes.
-        progress: Show the progress bar.
+        progress: Show how far it is.
+        unwritten: What `unwritten` returned when the run stopped at `start`.
     """
 
     def __init__(
@@ -35,71 +41,101 @@ class TrainingLog:
         stop: int,
         images_per_step: int,
         progress: bool,
+        unwritten: Sequence[tuple[float, float]] = (),
     ) -> None:
         self.path, self.accelerator, self.images_per_step = folder / "log.csv", accelerator, images_per_step
         self.metrics_path = folder / "validation.csv"
-        self.losses: list[Tensor] = []
-        self.norms: list[Tensor] = []
-        self.since = time.perf_counter()
+        self.before = list(unwritten)
+        self.steps: list[Tensor] = []
+        self.start, self.stop = start, stop
+        self.began = self.since = time.perf_counter()
+        self.checkpoint = f"step {start}" if start else "none"
+        terminal = sys.stderr.isatty()
         main = accelerator.is_main_process
-        self.bar = tqdm(initial=start, total=stop, desc="training", unit="step", disable=not (main and progress))
+        self.lines = main and progress and not terminal
+        self.bar = tqdm(
+            initial=start, total=stop, desc="training", unit="step", disable=not (main and progress and terminal)
+        )
         if main:
-            _rewrite(self.path, COLUMNS, _rows(self.path, start))
+            _drop_rows_after(start, self.path, COLUMNS)
             if self.metrics_path.exists():
-                with open(self.metrics_path, newline="") as file:
-                    header = next(csv.reader(file), ())
-                _rewrite(self.metrics_path, header, _rows(self.metrics_path, start))
+                _drop_rows_after(start, self.metrics_path)
+            accelerator.init_trackers("tensorboard", init_kwargs={"tensorboard": {"purge_step": start + 1}})
 
     def add(self, loss: Tensor, norm: Tensor) -> None:
         """Note one step's loss and gradient norm, both scalars on the device."""
-        self.losses.append(loss)
-        self.norms.append(norm)
+        self.steps.append(torch.stack([loss, norm]))
         self.bar.update()
 
     def pause(self, seconds: float) -> None:
         """Leave this long out of the images per second: saving and sampling are no training."""
         self.since += seconds
 
-    def write(self, step: int, lr: float) -> tuple[float, float]:
-        """Write one row for the steps since the last; this waits for the device.
+    def unwritten(self) -> list[tuple[float, float]]:
+        """Loss and gradient norm, over all processes, of each step since the last row. This waits for the device.
 
-        Returns:
-            Their mean loss and gradient norm, over all processes.
+        In a checkpoint they make the next row come out as if the run had not stopped.
         """
-        steps = len(self.losses)
-        mean = torch.stack([torch.stack(self.losses).mean(), torch.stack(self.norms).mean()])
-        loss, norm = self.accelerator.reduce(mean, reduction="mean").tolist()
-        rate = steps * self.images_per_step / (time.perf_counter() - self.since)
-        self.losses, self.norms, self.since = [], [], time.perf_counter()
+        if self.steps:
+            mean = self.accelerator.reduce(torch.stack(self.steps), reduction="mean")
+            self.before += [(loss, norm) for loss, norm in mean.tolist()]
+            self.steps = []
+        return self.before
+
+    def write(self, step: int, lr: float) -> None:
+        """Write one row for the steps since the last, with means over them; this waits for the device."""
+        steps = len(self.steps)
+        loss, norm = (sum(column) / len(column) for column in zip(*self.unwritten(), strict=True))
+        rate = steps * self.images_per_step / max(time.perf_counter() - self.since, 1e-9)
+        self.before, self.since = [], time.perf_counter()
         self.accelerator.log({"loss": loss, "grad_norm": norm, "lr": lr, "images_per_second": rate}, step=step)
-        self.bar.set_postfix(loss=f"{loss:.4f}", images_per_s=f"{rate:.0f}")
+        left = timedelta(seconds=round((self.since - self.began) / (step - self.start) * (self.stop - step)))
+        shown = f"loss {loss:.4f}, gradient norm {norm:.3g}, {rate:.0f} images/s, checkpoint: {self.checkpoint}"
+        self.bar.set_postfix_str(shown)
+        if self.lines:
+            print(f"step {step} of {self.stop}: {shown}, {left} left", file=sys.stderr, flush=True)
         if self.accelerator.is_main_process:
             with open(self.path, "a", newline="") as file:
                 csv.writer(file).writerow([step, f"{loss:.6g}", f"{norm:.6g}", f"{lr:.6g}", f"{rate:.1f}"])
-        return loss, norm
 
     def write_metrics(self, step: int, metrics: dict[str, float]) -> None:
         """Write one row of validation.csv, if there are any."""
         self.accelerator.log(metrics, step=step)
         if metrics and self.accelerator.is_main_process:
             if not self.metrics_path.exists():
-                _rewrite(self.metrics_path, ("step", *metrics), [])
+                _drop_rows_after(0, self.metrics_path, ("step", *metrics))
             with open(self.metrics_path, "a", newline="") as file:
                 csv.writer(file).writerow([step, *(f"{value:.6g}" for value in metrics.values())])
 
+    def saved(self, step: int) -> None:
+        """Note that a checkpoint of this step was written."""
+        self.checkpoint = f"step {step}"
+
+    def add_picture(self, path: Path, step: int) -> None:
+        """Show a picture in TensorBoard; only on the main process."""
+        import numpy as np
+        from PIL import Image
+
+        with Image.open(path) as picture:
+            pixels = np.asarray(picture)
+        writer = self.accelerator.get_tracker("tensorboard", unwrap=True)
+        writer.add_image("samples", pixels, step, dataformats="HWC" if pixels.ndim == 3 else "HW")
+
     def close(self) -> None:
-        """End the progress bar."""
+        """End the progress bar and the trackers."""
         self.bar.close()
+        self.accelerator.end_training()
 
 
-def _rows(path: Path, last: int) -> list[list[str]]:
-    """The rows of steps up to `last`."""
-    if not path.exists():
-        return []
-    with open(path, newline="") as file:
-        return [row for row in csv.reader(file) if row and row[0].isdigit() and int(row[0]) <= last]
-
-
-def _rewrite(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    with open(path, "w", newline="") as file:
-        csv.writer(file).writerows([header, *rows])
+def _drop_rows_after(step: int, path: Path, header: Sequence[str] = ()) -> None:
+    """Leave what is whole and not of a later step, below the header given or that of the file."""
+    rows = []
+    if path.exists():
+        with open(path, newline="") as file:
+            rows = list(csv.reader(file))
+    header = header or (rows[0] if rows else ())
+    whole = [row for row in rows if len(row) == len(header) and row[0].isdigit()]
+    aside = path.with_name(f".{path.name}.tmp")
+    with open(aside, "w", newline="") as file:
+        csv.writer(file).writerows([header, *(row for row in whole if int(row[0]) <= step)])
+    os.replace(aside, path)

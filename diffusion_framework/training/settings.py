@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -31,6 +32,35 @@ def check_options(options: Mapping[str, Any]) -> None:
         raise ValueError(f"lr_schedule must be constant, linear or cosine; got {options['lr_schedule']!r}")
     if options["amp"] and options["mixed_precision_type"] == "fp16" and not torch.cuda.is_available():
         raise ValueError("fp16 needs a GPU and none is here; set mixed_precision_type to bf16, or amp to false")
+
+
+def check_data(
+    dataset: Any, diffusion: GaussianDiffusion, results_folder: Path, batch_size: int, num_processes: int
+) -> None:
+    """Raise ValueError if these do not go together; batch_size is that of all processes."""
+    if batch_size % num_processes:
+        raise ValueError(
+            f"train_batch_size {batch_size} cannot be split over {num_processes} processes; "
+            "make it divisible, or set split_batches to false"
+        )
+    names = getattr(dataset, "class_names", None)
+    classes = getattr(diffusion.model, "num_classes", None)
+    if names is not None and len(names) != (classes or 0):
+        raise ValueError(
+            f"the data has {len(names)} classes, the network {classes}: set its num_classes to match "
+            "(and labels of the data to true, for classes)"
+        )
+    folder = getattr(dataset, "folder", None)
+    if folder is not None and results_folder.resolve().is_relative_to(Path(folder).resolve()):
+        raise ValueError(
+            f"results_folder {results_folder} lies inside the data folder {folder}, and its pictures would be "
+            "trained on; choose another"
+        )
+    if len(dataset) < batch_size:
+        raise ValueError(
+            f"{dataset} has {len(dataset)} images, fewer than a batch of {batch_size}: "
+            "add images or lower train_batch_size"
+        )
 
 
 def run_config(trainer: Configurable, dataset: Any, diffusion: GaussianDiffusion) -> dict[str, Any]:

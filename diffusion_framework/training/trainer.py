@@ -2,36 +2,39 @@
 
 from __future__ import annotations
 
-import math
 import os
-import random
+import signal
+import sys
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from ema_pytorch import EMA
-from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..checkpoint import Checkpoint, list_checkpoints, newest_whole_checkpoint, write_checkpoint
+from ..checkpoint import Checkpoint, check_space, list_checkpoints, newest_whole_checkpoint, write_checkpoint
 from ..config import Configurable
 from ..data import ImageFolder
-from ..diffusion import GaussianDiffusion, image_seeds
-from ..noise import keyed_generator, mix
+from ..diffusion import GaussianDiffusion
+from ..noise import mix
 from ..pictures import save_grid
-from .batches import ShuffledBatches, batch_loader, to_device
+from .batches import ShuffledBatches, batch_loader
+from .guard import Guard
+from .learning_rate import LearningRate
 from .log import TrainingLog
-from .optimizer_state import flatten_optimizer, restore_optimizer
-from .settings import check_options, differences, run_config
+from .owner import Ownership
+from .previews import sample_previews
+from .processes import on_main_process
+from .seeds import Purpose
+from .settings import check_data, check_options, differences, run_config
+from .signals import NotedSignals, end_process
+from .state import TrainingState
+from .step import TrainingStep
 from .validation import best_steps, validate
-
-_ORDER, _FLIP, _COIN, _NOISE, _SAMPLE, _DROPOUT = range(6)  # what a key of the run's seed is for
 
 
 class Trainer(Configurable):
@@ -73,6 +76,8 @@ class Trainer(Configurable):
         warmup_steps: Steps over which the learning rate rises from 0.
         num_workers: Processes that load images, for each training process; 0 loads in the training process itself.
         compile: Compile the network with torch.compile.
+        shard: Keep on each of several processes only its part of the weights, their average and the optimizer's state
+            (FSDP), and the whole in checkpoints, so that these serve any number of processes.
         sampling_steps: Steps of the sampler for the grids.
         log_every: Steps between rows of the log.
         keep_checkpoints: Checkpoints to keep, the newest.
@@ -115,6 +120,7 @@ class Trainer(Configurable):
         warmup_steps: int = 0,
         num_workers: int = 2,
         compile: bool = False,
+        shard: bool = False,
         sampling_steps: int = 50,
         log_every: int = 50,
         keep_checkpoints: int = 3,
@@ -124,24 +130,15 @@ class Trainer(Configurable):
         progress: bool = True,
     ) -> None:
         check_options(locals())
+        self.results_folder, self.seed = Path(results_folder), seed
         AcceleratorState._reset_state()  # else a second trainer of one process could not have another precision
         self.accelerator = Accelerator(
             mixed_precision=mixed_precision_type if amp else None,  # None: as accelerate was launched
             log_with="tensorboard",
             project_dir=os.fspath(results_folder),
         )
-        world = self.accelerator.num_processes
-        self.batch_size = train_batch_size if split_batches else train_batch_size * world
-        if self.batch_size % world:
-            raise ValueError(
-                f"train_batch_size {train_batch_size} cannot be split over {world} processes; "
-                "make it divisible, or set split_batches to false"
-            )
-        if keep_best and validation is None:
-            raise ValueError("keep_best needs validation data to tell which is best; give validation, or set it to 0")
+        self.batch_size = train_batch_size * (1 if split_batches else self.accelerator.num_processes)
         self.dataset: Any = folder
-        self.validation, self.validation_samples = validation, validation_samples
-        self.keep_best, self.best_metric = keep_best, best_metric
         if isinstance(folder, str | os.PathLike):
             if len(diffusion.sample_shape) != 3:
                 raise ValueError(
@@ -151,106 +148,113 @@ class Trainer(Configurable):
             self.dataset = ImageFolder(folder, (height, width), channels, convert_image_to=convert_image_to)
         elif convert_image_to is not None:
             raise ValueError("convert_image_to goes with a folder given by its path; set it on the dataset instead")
-        self.results_folder = Path(results_folder)
-        self._check_data(diffusion)
-
-        self.accumulate, self.flip = gradient_accumulate_every, augment_horizontal_flip
-        self.lr, self.lr_schedule, self.warmup_steps = train_lr, lr_schedule, warmup_steps
-        self.num_steps, self.max_grad_norm, self.seed = train_num_steps, max_grad_norm, seed
-        self.save_every, self.log_every, self.keep = save_and_sample_every, log_every, keep_checkpoints
-        self.num_samples, self.sampling_steps, self.progress = num_samples, sampling_steps, progress
-        self.num_workers = num_workers
-
-        self.step = 0
+        check_data(self.dataset, diffusion, self.results_folder, self.batch_size, self.accelerator.num_processes)
+        if keep_best and validation is None:
+            raise ValueError("keep_best needs validation data to tell which is best; give validation, or set it to 0")
+        self.validation, self.validation_samples = validation, validation_samples
+        self.keep_best, self.best_metric = keep_best, best_metric
         self.config = run_config(self, self.dataset, diffusion)
-        self.device = self.accelerator.device
         diffusion.fit(self.dataset)
-        self.precision = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(self.accelerator.mixed_precision)
-        self.diffusion = diffusion.to(self.device)
-        # Made on the device rather than moved there: its step counter then stays on the CPU, where reading it is free.
-        self.ema = EMA(
-            self.diffusion,
-            beta=ema_decay,
-            inv_gamma=ema_inv_gamma,
-            power=ema_power,
-            update_every=ema_update_every,
-            include_online_model=False,
-            use_foreach=True,
+        self.num_steps, self.num_workers, self.progress = train_num_steps, num_workers, progress
+        self.save_every, self.log_every, self.keep = save_and_sample_every, log_every, keep_checkpoints
+        self.num_samples, self.sampling_steps = num_samples, sampling_steps
+        self.state = TrainingState(
+            diffusion,
+            self.accelerator,
+            ema={"beta": ema_decay, "update_every": ema_update_every, "inv_gamma": ema_inv_gamma, "power": ema_power},
+            adam={"betas": tuple(betas), "weight_decay": weight_decay},
+            compile=compile,
+            shard=shard,
         )
-        if compile:
-            self.diffusion.model.compile()
-        fused = self.device.type in ("cpu", "cuda")
-        optimizer = torch.optim.AdamW(
-            self.diffusion.parameters(),
-            lr=train_lr,
-            betas=(betas[0], betas[1]),
-            weight_decay=weight_decay,
-            fused=fused,
+        self.take_step = TrainingStep(
+            self.accelerator,
+            LearningRate(train_lr, lr_schedule, warmup_steps, train_num_steps),
+            seed,
+            gradient_accumulate_every,
+            augment_horizontal_flip,
+            max_grad_norm,
         )
-        self.model, self.optimizer = self.accelerator.prepare(self.diffusion, optimizer)
 
-    def _check_data(self, diffusion: GaussianDiffusion) -> None:
-        names = getattr(self.dataset, "class_names", None)
-        classes = getattr(diffusion.model, "num_classes", None)
-        if names is not None and len(names) != (classes or 0):
-            raise ValueError(
-                f"the data has {len(names)} classes, the network {classes}: set its num_classes to match "
-                "(and labels of the data to true, for classes)"
-            )
-        folder = getattr(self.dataset, "folder", None)
-        if folder is not None and self.results_folder.resolve().is_relative_to(Path(folder).resolve()):
-            raise ValueError(
-                f"results_folder {self.results_folder} lies inside the data folder {folder}, and its pictures would be "
-                "trained on; choose another"
-            )
-        if len(self.dataset) < self.batch_size:
-            raise ValueError(
-                f"{self.dataset} has {len(self.dataset)} images, fewer than a batch of {self.batch_size}: "
-                "add images or lower train_batch_size"
-            )
+    @property
+    def diffusion(self) -> GaussianDiffusion:
+        """The model in training."""
+        return self.state.diffusion
+
+    @property
+    def averaged(self) -> GaussianDiffusion:
+        """The model with the averaged weights: the one to sample from."""
+        return self.state.averaged
 
     def train(self, resume: bool = False) -> None:
         """Train to train_num_steps.
+
+        SIGINT (Ctrl-C), SIGTERM or SIGUSR1 to any process of the run end all of them with a checkpoint after the step
+        in progress, and then as such a signal ends a process: KeyboardInterrupt, or exit code 128 + its number. A
+        second one ends at once.
 
         Args:
             resume: Go on from the newest checkpoint of the results folder, or start if there is none.
 
         Raises:
-            ValueError: the results folder holds a run and resume is not set, or holds one of another model.
-            FloatingPointError: the loss or the gradient is no longer finite. Nothing of that step is saved.
+            ValueError: the results folder holds a run and resume is not set, or holds one of another model, or is in
+                use; or the disk has no room for the checkpoints.
+            FloatingPointError: the loss or the gradient of a step is not finite. It changed nothing.
+            OSError: something could not be written.
         """
-        if checkpoint := self.check(resume):
-            self._load(checkpoint)
-        self.accelerator.wait_for_everyone()
-        if self.accelerator.is_main_process:
-            self.results_folder.mkdir(parents=True, exist_ok=True)
-        self.accelerator.init_trackers("tensorboard")
-        images_per_step = self.batch_size * self.accumulate
+        checkpoint = self.check(resume)
+        owner = on_main_process(self.accelerator, lambda: Ownership(self.results_folder))
+        try:
+            if checkpoint:
+                self._load(checkpoint)
+            with NotedSignals() as signals:
+                guard = Guard(self.accelerator, signals)
+                self._loop(guard, checkpoint.state["unwritten"] if checkpoint else [])
+            if guard.signal:
+                end_process(guard.signal, self._say_stopped(guard.signal))
+        finally:
+            if owner is not None:
+                owner.release()
+
+    def _loop(self, guard: Guard, unwritten: Sequence[tuple[float, float]]) -> None:
+        state = self.state
+        images_per_step = self.batch_size * self.take_step.accumulate
         log = TrainingLog(
-            self.results_folder, self.accelerator, self.step, self.num_steps, images_per_step, self.progress
+            self.results_folder, self.accelerator, state.step, self.num_steps, images_per_step, self.progress, unwritten
         )
         batches = self._batches()
         try:
-            while self.step < self.num_steps:
-                log.add(*self._train_step(batches))
-                self.step += 1
-                saves = self.step % self.save_every == 0 or self.step == self.num_steps
-                if saves or self.step % self.log_every == 0:
-                    self._check_finite(*log.write(self.step, self.optimizer.param_groups[0]["lr"]))
-                if saves:
+            while state.step < self.num_steps and not guard.signal:
+                log.add(*self.take_step(state, batches, guard))
+                saves = state.step % self.save_every == 0 or state.step == self.num_steps
+                if saves or guard.signal or state.step % self.log_every == 0:
+                    guard.settle()
+                if saves or state.step % self.log_every == 0:
+                    log.write(state.step, state.optimizer.param_groups[0]["lr"])
+                if saves or guard.signal:
                     began = time.perf_counter()
-                    metrics = self._validate()
-                    log.write_metrics(self.step, metrics)
-                    self._save(metrics)
-                    self._sample_grid()
+                    metrics = {} if guard.signal else self._validate()
+                    log.write_metrics(state.step, metrics)
+                    self._save(metrics, log.unwritten())
+                    log.saved(state.step)
+                    if not guard.signal:
+                        self._preview(log)
                     log.pause(time.perf_counter() - began)
         finally:
             log.close()
-            self.accelerator.end_training()
+
+    def _say_stopped(self, number: int) -> str:
+        name = signal.Signals(number).name
+        message = f"{name}: stopped after step {self.state.step} and saved in {self.results_folder}; resume to go on"
+        if self.accelerator.is_main_process:
+            print(message, file=sys.stderr)
+        return message
 
     def check(self, resume: bool = False) -> Checkpoint | None:
         """Raise what `train` would raise before its first step, writing nothing. Returns what it would resume from."""
-        if not list_checkpoints(self.results_folder):
+        there = list_checkpoints(self.results_folder)
+        to_write = min(self.keep + 1, -(-self.num_steps // self.save_every))  # one more than are kept, for a while
+        check_space(self.results_folder, self.state.size(), max(1, to_write - len(there)))
+        if not there:
             return None
         if not resume:
             raise ValueError(f"{self.results_folder} already holds a run; resume it, or choose another results_folder")
@@ -267,134 +271,53 @@ class Trainer(Configurable):
     def _order(self) -> dict[str, Any]:
         """What decides which images a step sees, and with what noise."""
         fingerprint = getattr(self.dataset, "fingerprint", lambda: len(self.dataset))
-        images_per_step = self.batch_size * self.accumulate
+        images_per_step = self.batch_size * self.take_step.accumulate
         return {"seed": self.seed, "images per step": images_per_step, "images": fingerprint()}
 
-    def _train_step(self, batches: Iterator[Any]) -> tuple[Tensor, Tensor]:
-        """One optimizer step; returns its loss and gradient norm, on the device. Waits for nothing there."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.lr * self._lr_factor(self.step)
-        total = torch.zeros((), device=self.device)
-        for micro in range(self.accumulate):
-            key = (self.step, micro)
-            # One coin for all processes, so that none waits for another's extra pass.
-            coin = random.Random(mix(self.seed, _COIN, *key)).random() < self.diffusion.train_prob_self_cond
-            # dropout can only draw from torch's own generator
-            torch.manual_seed(mix(self.seed, _DROPOUT, *key, self.accelerator.process_index))
-            flip = self._generator(_FLIP, *key) if self.flip else None
-            images, condition = to_device(next(batches), self.device, flip)
-            last = micro == self.accumulate - 1
-            with nullcontext() if last else self.accelerator.no_sync(self.model):  # the processes meet once a step
-                generator = self._generator(_NOISE, *key)
-                loss = self.model(images, generator=generator, self_condition=coin, **condition) / self.accumulate
-                self.accelerator.backward(loss)
-            total += loss.detach()
-        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        self.ema.update()
-        return total, norm
-
-    def _generator(self, *keys: int) -> torch.Generator:
-        return keyed_generator(self.device, self.seed, *keys, self.accelerator.process_index)
-
     def _batches(self) -> Iterator[Any]:
-        world, rank = self.accelerator.num_processes, self.accelerator.process_index
         order = ShuffledBatches(
             len(self.dataset),
             self.batch_size,
-            mix(self.seed, _ORDER),
-            self.step * self.accumulate,
-            rank,
-            world,
+            mix(self.seed, Purpose.ORDER),
+            self.state.step * self.take_step.accumulate,
+            self.accelerator.process_index,
+            self.accelerator.num_processes,
         )
-        return iter(batch_loader(self.dataset, order, self.num_workers, pin_memory=self.device.type == "cuda"))
-
-    def _lr_factor(self, step: int) -> float:
-        if step < self.warmup_steps:
-            return (step + 1) / self.warmup_steps
-        if self.lr_schedule == "constant":
-            return 1.0
-        progress = (step - self.warmup_steps) / max(1, self.num_steps - self.warmup_steps)
-        return 1 - progress if self.lr_schedule == "linear" else 0.5 * (1 + math.cos(math.pi * progress))
-
-    def _check_finite(self, loss: float, norm: float) -> None:
-        # fp16 overflows now and then, and its gradient scaler then skips the step by itself
-        if math.isfinite(loss) and (math.isfinite(norm) or self.precision is torch.float16):
-            return
-        raise FloatingPointError(
-            f"loss {loss} and gradient norm {norm} by step {self.step}; lower train_lr or use bf16 instead of fp16, "
-            "and resume from the last checkpoint"
-        )
+        pin_memory = self.accelerator.device.type == "cuda"
+        return iter(batch_loader(self.dataset, order, self.num_workers, pin_memory))
 
     def _validate(self) -> dict[str, float]:
         if self.validation is None:
             return {}
         metrics = validate(
-            self.ema.ema_model, self.validation, self.validation_samples, self.batch_size, self.accelerator, self.seed
+            self.averaged, self.validation, self.validation_samples, self.batch_size, self.accelerator, self.seed
         )
         if self.keep_best and self.best_metric not in metrics:
             raise ValueError(f"best_metric must be one of {', '.join(metrics)}; got {self.best_metric!r}")
         return metrics
 
-    def _save(self, metrics: dict[str, float]) -> None:
-        if self.accelerator.is_main_process:
-            tensors, numbers = flatten_optimizer(self.optimizer)
-            scaler = self.accelerator.scaler
-            write_checkpoint(
-                self.results_folder,
-                self.step,
-                tensors={
-                    "model": self.diffusion.state_dict(),
-                    "ema": self.ema.ema_model.state_dict(),
-                    "optimizer": tensors,
-                },
-                config=self.config,
-                state={
-                    "optimizer": numbers,
-                    "order": self._order(),
-                    "ema_step": int(self.ema.step),
-                    "scaler": scaler.state_dict() if scaler is not None else None,
-                    "metrics": metrics,
-                },
-                keep=self.keep,
-                spare=best_steps(self.results_folder, self.best_metric, self.keep_best, self.step, metrics),
-            )
-        self.accelerator.wait_for_everyone()
+    def _save(self, metrics: dict[str, float], unwritten: Sequence[tuple[float, float]]) -> None:
+        tensors = self.state.tensors()
+        numbers = {**self.state.numbers(), "order": self._order(), "metrics": metrics, "unwritten": unwritten}
+
+        def write() -> None:
+            spare = best_steps(self.results_folder, self.best_metric, self.keep_best, self.state.step, metrics)
+            write_checkpoint(self.results_folder, self.state.step, tensors, self.config, numbers, self.keep, spare)
+
+        on_main_process(self.accelerator, write)
 
     def _load(self, checkpoint: Checkpoint) -> None:
-        checkpoint.load_weights(self.diffusion, "model")
-        checkpoint.load_weights(self.ema.ema_model, "ema")
-        state = checkpoint.state
-        restore_optimizer(self.optimizer, checkpoint.tensors("optimizer"), state["optimizer"])
-        self.ema.step.fill_(state["ema_step"])
-        self.ema.initted.fill_(True)
-        if state["scaler"] is not None and self.accelerator.scaler is not None:
-            self.accelerator.scaler.load_state_dict(state["scaler"])
-        self.step = checkpoint.step
-        steps = self.accelerator.gather(torch.tensor([self.step], device=self.device)).tolist()
+        self.state.load(checkpoint)
+        steps = self.accelerator.gather(torch.tensor([self.state.step], device=self.accelerator.device)).tolist()
         if len(set(steps)) > 1:
             raise ValueError(f"the processes would resume from steps {steps}; give all of them the same results_folder")
 
-    def _sample_grid(self) -> None:
-        """Sample on all processes, from the averaged weights; image i has the same noise in every grid."""
+    def _preview(self, log: TrainingLog) -> None:
         if len(self.diffusion.sample_shape) != 3:
             return  # no images
-        world, rank = self.accelerator.num_processes, self.accelerator.process_index
-        share = math.ceil(self.num_samples / world)
-        indices = [min(rank * share + i, self.num_samples - 1) for i in range(share)]
-        condition = {}
-        if classes := getattr(self.diffusion.model, "num_classes", None):
-            condition["labels"] = torch.tensor([i % classes for i in indices], device=self.device)
-        with torch.autocast(self.device.type, self.precision, enabled=self.precision is not None):
-            images = self.ema.ema_model.sample(
-                share,
-                steps=self.sampling_steps,
-                seed=image_seeds(mix(self.seed, _SAMPLE), indices),
-                progress=False,
-                **condition,
-            )
-        images = self.accelerator.gather(images)[: self.num_samples]
+        seed = mix(self.seed, Purpose.SAMPLE)
+        images = sample_previews(self.state.averaged, self.accelerator, self.num_samples, self.sampling_steps, seed)
         if self.accelerator.is_main_process:
-            path = self.results_folder / "samples" / f"step-{self.step:08d}.png"
+            path = self.results_folder / "samples" / f"step-{self.state.step:08d}.png"
             save_grid(images, path, columns=self.diffusion.num_classes)  # a class a column
+            log.add_picture(path, self.state.step)

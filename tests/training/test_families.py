@@ -75,14 +75,3 @@ def test_a_resumed_run_remembers_its_losses(tmp_path):
         assert one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
     shares = times.probabilities(whole.tensors("model")["time_memory"])
     assert not torch.allclose(shares, torch.full_like(shares, 0.25)), "the losses have come to matter"
-
-
-def test_the_grids_of_a_run_have_a_class_a_column(tmp_path, monkeypatch):
-    seen = {}
-    monkeypatch.setattr("diffusion_framework.pictures.make_grid", lambda images, **o: seen.update(o) or images[0])
-    df.pictures.save_grid(torch.rand(6, 1, 8, 8), tmp_path / "a.png", columns=3)
-    assert seen["nrow"] == 3
-    df.pictures.save_grid(torch.rand(6, 1, 8, 8), tmp_path / "a.png", columns=7)
-    assert seen["nrow"] == 3
-    df.pictures.save_grid(torch.rand(4, 1, 8, 8), tmp_path / "a.png")
-    assert seen["nrow"] == 2

@@ -16,7 +16,10 @@ from toys import tiny_diffusion, tiny_unet
 from diffusion_framework import Digits, GaussianDiffusion, ImageFolder, Trainer, UNet
 from diffusion_framework.checkpoint import Checkpoint, list_checkpoints
 from diffusion_framework.config import to_config
-from diffusion_framework.training.batches import ShuffledBatches, to_device
+from diffusion_framework.training.batches import to_device
+from diffusion_framework.training.guard import Guard
+from diffusion_framework.training.learning_rate import LearningRate
+from diffusion_framework.training.signals import NotedSignals
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -114,10 +117,7 @@ def test_the_loss_falls(tmp_path):
 def test_resuming_equals_never_having_stopped(ten_images, tmp_path, options):
     trainer(ten_images, tmp_path / "whole", **options).train()
     cut = trainer(ten_images, tmp_path / "cut", **options)
-    cut.num_steps, planned = 3, cut.num_steps  # stop half way, with the schedule of the whole run
-    cut._lr_factor = lambda step: type(cut)._lr_factor(whole_schedule, step)
-    whole_schedule = trainer(ten_images, tmp_path / "unused", **options)
-    assert whole_schedule.num_steps == planned
+    cut.num_steps = 3  # stop half way, with the learning rates of the whole run
     cut.train()
     again = trainer(ten_images, tmp_path / "cut", **options)
     again.train(resume=True)
@@ -134,13 +134,13 @@ def test_the_seed_decides_everything(ten_images, tmp_path):
 def test_accumulating_equals_one_large_batch(ten_images, tmp_path):
     run = trainer(ten_images, tmp_path, gradient_accumulate_every=2, train_lr=1e-30, max_grad_norm=1e9)
     grads = []
-    real_step = run.optimizer.step
+    real_step = run.state.optimizer.step
 
     def step(*args, **kwargs):
-        grads.append([p.grad.clone() for p in run.model.parameters()])
+        grads.append([p.grad.clone() for p in run.state.model.parameters()])
         return real_step(*args, **kwargs)
 
-    run.optimizer.step = step
+    run.state.optimizer.step = step
     calls = []
     forward = run.diffusion.forward
 
@@ -150,7 +150,7 @@ def test_accumulating_equals_one_large_batch(ten_images, tmp_path):
         return forward(images, **kwargs)
 
     run.diffusion.forward = recording
-    run._train_step(run._batches())
+    run.take_step(run.state, run._batches(), Guard(run.accelerator, NotedSignals()))
     assert len(calls) == 2 and len(grads) == 1
     run.diffusion.zero_grad()
     for images, state, coin in calls:
@@ -198,7 +198,7 @@ def test_from_checkpoint_gives_the_averaged_model_back(ten_images, tmp_path):
     run = trainer(ten_images, tmp_path)
     run.train()
     diffusion = GaussianDiffusion.from_checkpoint(tmp_path)
-    for a, b in zip(diffusion.parameters(), run.ema.ema_model.parameters(), strict=True):
+    for a, b in zip(diffusion.parameters(), run.averaged.parameters(), strict=True):
         assert torch.equal(a, b)
     last = GaussianDiffusion.from_checkpoint(list_checkpoints(tmp_path)[-1], weights="model")
     for a, b in zip(last.parameters(), run.diffusion.parameters(), strict=True):
@@ -232,23 +232,6 @@ def test_a_network_that_does_not_record_its_arguments_is_asked_for(ten_images, t
     with pytest.raises(ValueError, match="Unrecorded does not record its arguments; pass"):
         GaussianDiffusion.from_checkpoint(tmp_path)
     assert GaussianDiffusion.from_checkpoint(tmp_path, model=Unrecorded()).timesteps == 2
-
-
-def test_nan_stops_the_run_and_poisons_no_checkpoint(ten_images, tmp_path):
-    run = trainer(ten_images, tmp_path, train_num_steps=9)
-    original = run._train_step
-
-    def poisoned(batches):
-        if run.step == 4:
-            with torch.no_grad():
-                next(run.diffusion.parameters()).fill_(float("nan"))
-        return original(batches)
-
-    run._train_step = poisoned
-    with pytest.raises(FloatingPointError, match="loss nan.*by step 6"):
-        run.train()
-    assert [path.name for path in list_checkpoints(tmp_path)] == ["step-00000003"]
-    assert all(torch.isfinite(v).all() for v in weights(tmp_path).values())
 
 
 def test_class_labels_go_from_folders_to_the_grid(tmp_path):
@@ -423,25 +406,10 @@ def test_bad_options_create_nothing(ten_images, tmp_path, options, message):
 
 def test_learning_rate_schedules():
     for schedule, half_way in (("constant", 1.0), ("linear", 0.5), ("cosine", 0.5)):
-        run = trainer(Digits(), "unused", train_num_steps=1010, warmup_steps=10, lr_schedule=schedule)
-        assert [run._lr_factor(step) for step in (0, 4, 9, 10)] == pytest.approx([0.1, 0.5, 1.0, 1.0])
-        assert run._lr_factor(510) == pytest.approx(half_way)
-        assert run._lr_factor(1010) == pytest.approx(1.0 if schedule == "constant" else 0.0)
-
-
-def test_batches_cover_every_epoch_once_and_start_anywhere():
-    def take(count, **options):
-        return [keys for _, keys in zip(range(count), ShuffledBatches(10, 4, seed=3, **options), strict=False)]
-
-    batches = take(10)
-    draws = [key for batch in batches for key in batch]
-    for epoch in range(4):
-        assert sorted(index for index, e in draws if e == epoch) == list(range(10))
-    orders = [[index for index, e in draws if e == epoch] for epoch in range(4)]
-    assert len({tuple(order) for order in orders}) == 4
-    assert take(4, start=6) == batches[6:]
-    halves = zip(take(10, rank=0, world=2), take(10, rank=1, world=2), strict=True)
-    assert [a + b for a, b in halves] == batches
+        rate = LearningRate(2.0, schedule, warmup_steps=10, num_steps=1010)
+        assert [rate(step) for step in (0, 4, 9, 10)] == pytest.approx([0.2, 1.0, 2.0, 2.0])
+        assert rate(510) == pytest.approx(2 * half_way)
+        assert rate(1010) == pytest.approx(2.0 if schedule == "constant" else 0.0)
 
 
 def test_flips_mirror_about_half_and_scale_to_floats():

@@ -46,7 +46,7 @@ def test_the_loss_is_that_of_the_averaged_weights_on_all_held_out_samples(tmp_pa
     one.train()
     written = rows(tmp_path)
     assert [row["step"] for row in written] == ["1", "2"]
-    average = one.ema.ema_model.eval()
+    average = one.averaged.eval()
     held_out, total = images(7, seed=1), 0.0
     for first in (0, 4):
         batch = torch.stack(held_out[first : first + 4])
@@ -68,7 +68,7 @@ def test_a_resumed_run_validates_as_if_it_had_never_stopped(tmp_path):
 def test_the_best_are_kept_beside_the_newest_and_nan_is_never_best(tmp_path, monkeypatch):
     losses = {1: 3.0, 2: 1.0, 3: math.nan, 4: 2.0, 5: 5.0, 6: 4.0}
     one = trainer(tmp_path, 6, keep_best=2, keep_checkpoints=1)
-    monkeypatch.setattr(one, "_validate", lambda: {"validation_loss": losses[one.step]})
+    monkeypatch.setattr(one, "_validate", lambda: {"validation_loss": losses[one.state.step]})
     one.train()
     assert [int(path.name[-2:]) for path in list_checkpoints(tmp_path)] == [2, 4, 6]
     assert best_steps(tmp_path, "validation_loss", 2, 7, {"validation_loss": 0.5}) == [7, 2]

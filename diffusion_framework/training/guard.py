@@ -1,0 +1,84 @@
+"""Whether a run may go on: asked at every step, by all processes together, without making a GPU wait."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from .signals import STOP_SIGNALS, NotedSignals
+
+_OVERFLOWS = 50  # in a row: fp16's gradient scale, which is halved each time, has then left the range of numbers
+
+
+class Guard:
+    """Finds steps that are not finite before they are taken, and stop signals that any process got.
+
+    On a GPU the answer is read one step late, so that the device never waits. Until then `veto` holds every step
+    back on the device, and so neither a bad step nor the one after it changes the weights.
+
+    Args:
+        accelerator: Of the run.
+        signals: That this process receives.
+        late: Read the answer a step late; None: on GPUs.
+
+    Attributes:
+        veto: On the device, above 0 from the first bad step on: the `found_inf` of torch's fused optimizers.
+        signal: What any process received, as far as answers were read; 0 for none.
+    """
+
+    def __init__(self, accelerator: Accelerator, signals: NotedSignals, late: bool | None = None) -> None:
+        self.accelerator, self.signals = accelerator, signals
+        self.late = accelerator.device.type == "cuda" if late is None else late
+        self.patience = _OVERFLOWS if accelerator.scaler is not None else 0
+        self.overflows = torch.zeros((), device=accelerator.device)
+        self.veto = torch.zeros((), device=accelerator.device)
+        self.no_signal = torch.zeros(len(STOP_SIGNALS), device=accelerator.device)
+        self.signal = 0
+        self.answers: deque[tuple[int, Tensor, torch.cuda.Event | None]] = deque()
+
+    def inspect(self, step: int, loss: Tensor, norm: Tensor) -> None:
+        """Ask about step number `step` before it is taken.
+
+        Args:
+            step: From 1.
+            loss: Of this process, a scalar on the device.
+            norm: Of the gradient of all processes, a scalar on the device.
+
+        Raises:
+            FloatingPointError: this step, or where answers come late the one before, is not finite.
+        """
+        self.overflows = (self.overflows + 1) * ~torch.isfinite(norm)
+        bad = ~torch.isfinite(loss) | (self.overflows > self.patience)
+        signals = self.no_signal
+        if received := self.signals.received:
+            signals = torch.tensor([float(received == number) for number in STOP_SIGNALS], device=loss.device)
+        answer = self.accelerator.reduce(torch.cat([bad.float()[None], signals]), reduction="sum")
+        self.veto = torch.maximum(self.veto, answer[0])
+        event = None
+        if answer.is_cuda:
+            answer = answer.to("cpu", non_blocking=True)
+            event = torch.cuda.Event()
+            event.record()
+        self.answers.append((step, answer, event))
+        self._read(leave=1 if self.late else 0)
+
+    def settle(self) -> None:
+        """Wait for all answers: before anything is written down. Raises FloatingPointError as `inspect` does."""
+        self._read(leave=0)
+
+    def _read(self, leave: int) -> None:
+        while len(self.answers) > leave:
+            step, answer, event = self.answers.popleft()
+            if event is not None:
+                event.synchronize()
+            bad, *counts = answer.tolist()
+            if bad:
+                raise FloatingPointError(
+                    f"the loss or the gradient of step {step} is not finite; nothing of it was kept: lower train_lr, "
+                    "or use bf16 instead of fp16, and resume from the last checkpoint"
+                )
+            received = [number for number, count in zip(STOP_SIGNALS, counts, strict=True) if count]
+            self.signal = self.signal or max(received, default=0)

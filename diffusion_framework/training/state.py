@@ -1,0 +1,151 @@
+"""What a run changes as it trains, and how that is put into a checkpoint and taken out again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from ema_pytorch import EMA
+from torch import Tensor
+
+from ..checkpoint import Checkpoint
+from ..diffusion import GaussianDiffusion
+from .sharding import shard_network, spread_like, whole, without_gradient_sync
+
+
+class TrainingState:
+    """The weights, their average, the optimizer and the number of steps done.
+
+    Args:
+        diffusion: The model; it is moved to the device.
+        accelerator: Says which device, and wraps the model for several processes.
+        ema: Options of the average (`ema_pytorch.EMA`).
+        adam: Options of AdamW.
+        compile: Compile the network.
+        shard: Keep on each process only its part of the weights, their average and the optimizer's state.
+
+    Attributes:
+        step: Optimizer steps done.
+        model: The diffusion model as it is to be called in training: wrapped for several processes.
+    """
+
+    def __init__(
+        self,
+        diffusion: GaussianDiffusion,
+        accelerator: Accelerator,
+        *,
+        ema: Mapping[str, Any],
+        adam: Mapping[str, Any],
+        compile: bool,
+        shard: bool,
+    ) -> None:
+        self.accelerator, self.step = accelerator, 0
+        self.diffusion = diffusion.to(accelerator.device)
+        # Made on the device rather than moved there: its step counter then stays on the CPU, where reading it is free.
+        self.ema = EMA(self.diffusion, include_online_model=False, use_foreach=True, **ema)
+        self.sharded = shard and accelerator.num_processes > 1
+        if self.sharded:
+            for module in (self.diffusion, self.averaged):
+                shard_network(module.model, accelerator.device.type)
+        if compile:
+            self.diffusion.model.compile()
+        fused = accelerator.device.type in ("cpu", "cuda")
+        optimizer = torch.optim.AdamW(self.diffusion.parameters(), fused=fused, **adam)
+        self.optimizer = accelerator.prepare_optimizer(optimizer)
+        self.model = self.diffusion if self.sharded else accelerator.prepare_model(self.diffusion)
+
+    @property
+    def averaged(self) -> GaussianDiffusion:
+        """The model with the averaged weights."""
+        return self.ema.ema_model
+
+    def without_meeting(self) -> AbstractContextManager[None]:
+        """A context in which the processes' gradients add up, each its own."""
+        return without_gradient_sync(self.diffusion.model) if self.sharded else self.accelerator.no_sync(self.model)
+
+    def clip_gradients(self, max_norm: float) -> Tensor:
+        """Scale the gradients down to max_norm; returns their norm before, over all processes."""
+        return whole(self.accelerator.clip_grad_norm_(self.model.parameters(), max_norm))
+
+    def advance(self, veto: Tensor | None) -> None:
+        """Take the step that the gradients say.
+
+        Args:
+            veto: A scalar on the device: above 0 leaves the weights as they are. With fp16 the scaler sees to that.
+        """
+        if veto is not None and self.accelerator.scaler is None:
+            self.optimizer.optimizer.found_inf, self.optimizer.optimizer.grad_scale = veto, None
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.ema.update()
+        self.step += 1
+
+    def size(self) -> int:
+        """Bytes of a checkpoint, about."""
+        weights = sum(p.numel() * p.element_size() for p in self.diffusion.parameters())
+        return 4 * weights  # weights, their average, and Adam's two moments
+
+    def tensors(self) -> dict[str, dict[str, Tensor]]:
+        """All tensors of a checkpoint, by file and name, if this is the main process. All processes must ask."""
+        slots = {key: value for key, value in self._optimizer_slots().items() if isinstance(value, Tensor)}
+        groups = {"model": self.diffusion.state_dict(), "ema": self.averaged.state_dict(), "optimizer": slots}
+        if not self.sharded:
+            return groups
+        gathered: dict[str, dict[str, Tensor]] = {name: {} for name in groups}
+        for name, group in groups.items():
+            for key, value in group.items():  # one by one: together they might not fit on the device
+                value = whole(value)
+                if self.accelerator.is_main_process:
+                    gathered[name][key] = value.cpu()
+        return gathered
+
+    def numbers(self) -> dict[str, Any]:
+        """What a checkpoint needs beside the tensors, as plain data."""
+        scaler = self.accelerator.scaler
+        return {
+            "optimizer": {k: v for k, v in self._optimizer_slots().items() if not isinstance(v, Tensor)},
+            "ema_step": int(self.ema.step),
+            "scaler": scaler.state_dict() if scaler is not None else None,
+        }
+
+    def load(self, checkpoint: Checkpoint) -> None:
+        """Go back to where `tensors` and `numbers` were taken. Raises ValueError if the checkpoint does not fit."""
+        for name, module in (("model", self.diffusion), ("ema", self.averaged)):
+            checkpoint.load_weights(module, name, partial(self._spread, own=module.state_dict()))
+        numbers, slots = checkpoint.state, checkpoint.tensors("optimizer")
+        parameters = dict(self.diffusion.named_parameters())
+        moments = {key: parameters[key.rpartition(".")[0]] for key, value in slots.items() if value.ndim}
+        self._load_optimizer({**self._spread(slots, own=moments), **numbers["optimizer"]})
+        self.ema.step.fill_(numbers["ema_step"])
+        self.ema.initted.fill_(True)
+        if numbers["scaler"] is not None and self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(numbers["scaler"])
+        self.step = checkpoint.step
+
+    def _spread(self, values: dict[str, Tensor], own: Mapping[str, Any]) -> dict[str, Tensor]:
+        return spread_like(values, own) if self.sharded else values
+
+    def _names(self) -> list[str]:
+        """Of the parameters, in the optimizer's order."""
+        return [name for name, _ in self.diffusion.named_parameters()]
+
+    def _optimizer_slots(self) -> dict[str, Any]:
+        """What the optimizer remembers, as "parameter.slot"."""
+        names = self._names()
+        state = self.optimizer.state_dict()["state"]
+        return {f"{names[index]}.{slot}": value for index, slots in state.items() for slot, value in slots.items()}
+
+    def _load_optimizer(self, slots: dict[str, Any]) -> None:
+        """Undo `_optimizer_slots`. The options of the parameter groups are the optimizer's own, not stored ones."""
+        index = {name: i for i, name in enumerate(self._names())}
+        state: dict[int, dict[str, Any]] = {}
+        for key, value in slots.items():
+            name, _, slot = key.rpartition(".")
+            state.setdefault(index[name], {})[slot] = value
+        groups = self.optimizer.state_dict()["param_groups"]
+        with torch.no_grad():
+            self.optimizer.load_state_dict({"state": state, "param_groups": groups})

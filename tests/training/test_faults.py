@@ -1,0 +1,272 @@
+"""What a run survives. The faults are made to happen, in processes of their own."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import faulty
+import pytest
+import soak
+import torch
+from faulty import SlowPictures
+from test_checkpoint import write
+from test_trainer import trainer
+
+from diffusion_framework.checkpoint import Checkpoint, list_checkpoints, newest_whole_checkpoint
+from diffusion_framework.noise import mix
+from diffusion_framework.training.batches import ShuffledBatches
+from diffusion_framework.training.guard import Guard
+from diffusion_framework.training.owner import Ownership
+from diffusion_framework.training.seeds import Purpose
+from diffusion_framework.training.signals import NotedSignals
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def wait_for(condition, seconds=60):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "it did not come to that"
+        time.sleep(0.01)
+
+
+def steps_of(results):
+    return [int(path.name.removeprefix("step-")) for path in list_checkpoints(results)]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The uninterrupted run."""
+    results = tmp_path_factory.mktemp("whole") / "run"
+    assert soak.end(soak.start(results)) == [0]
+    return results
+
+
+@pytest.fixture(scope="module")
+def whole_of_two(tmp_path_factory):
+    """The uninterrupted run of two processes."""
+    results = tmp_path_factory.mktemp("whole of two") / "run"
+    assert soak.end(soak.start(results, processes=2)) == [0, 0]
+    return results
+
+
+def test_killed_at_any_file_operation_of_a_save_a_whole_checkpoint_is_left(tmp_path):
+    survived = set()
+    for operation in range(100):
+        results = tmp_path / str(operation)
+        write(results, 1)
+        codes = soak.end(soak.start(results, target=faulty.killed_in_save, operation=operation))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            survived.add(newest_whole_checkpoint(results).step)
+        if codes == [0]:
+            break
+        assert codes == [-signal.SIGKILL]
+        write(results, 3, keep=1)
+        assert [path.name for path in (results / "checkpoints").iterdir()] == ["step-00000003"]
+    assert 10 < operation < 99, "each operation was tried, and then none was left"
+    assert survived == {1, 2}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_terminated_a_run_saves_and_goes_on_as_if_nothing_had_been(whole, tmp_path, workers):
+    """The signal goes to the whole group, data workers included."""
+    errors, results = tmp_path / "errors", tmp_path / "run"
+    (process,) = soak.start(results, target=faulty.in_own_group, errors=errors, num_workers=workers)
+    wait_for(lambda: (results / "log.csv").exists() and len((results / "log.csv").read_text().splitlines()) > 2)
+    os.killpg(process.pid, signal.SIGTERM)
+    assert soak.end([process]) == [143]
+    said = errors.read_text()
+    assert f"SIGTERM: stopped after step {steps_of(results)[-1]} and saved" in said
+    assert len(said.strip().splitlines()) == 1, said
+    assert soak.end(soak.start(results, num_workers=workers)) == [0]
+    assert not soak.difference(whole, results)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGUSR1, 138)])
+def test_the_script_ends_with_the_code_of_the_signal(tmp_path, number, code):
+    command = [sys.executable, ROOT / "scripts" / "train.py", "--trainer.progress=false", "--diffusion.model.dim=8"]
+    process = subprocess.Popen(
+        [*command, f"--trainer.results_folder={tmp_path / 'run'}", "--trainer.log_every=1"],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for(lambda: (tmp_path / "run" / "log.csv").exists() and (tmp_path / "run" / "log.csv").stat().st_size > 100)
+    process.send_signal(number)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == code, error
+    assert len(error.strip().splitlines()) == 1
+    assert len(steps_of(tmp_path / "run")) == 1
+
+
+def test_a_second_ctrl_c_ends_at_once_and_spoils_nothing(whole, tmp_path):
+    (code,) = soak.end(soak.start(tmp_path, target=faulty.interrupted_twice_in_save))
+    assert code not in (0, 130)
+    assert steps_of(tmp_path) == [4]
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000004"]
+    assert soak.end(soak.start(tmp_path)) == [0]
+    assert not soak.difference(whole, tmp_path)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_full_disk_ends_all_processes_and_spares_the_last_checkpoint(tmp_path, processes):
+    errors, results = tmp_path / "errors", tmp_path / "run"
+    assert soak.end(soak.start(results, train_num_steps=4)) == [0]
+    codes = soak.end(soak.start(results, processes, target=faulty.full_disk, errors=errors))
+    assert 0 not in codes
+    assert errors.read_text().count("model.safetensors could not be written") == processes
+    assert [path.name for path in (results / "checkpoints").iterdir()] == ["step-00000004"]
+    newest_whole_checkpoint(results)
+
+
+def test_without_room_for_the_checkpoints_nothing_starts(tmp_path):
+    disk = tmp_path / "small disk"
+    disk.mkdir()
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", disk], capture_output=True, check=False
+    ).returncode:
+        pytest.skip("a disk of its own can only be mounted by root")
+    try:
+        with pytest.raises(ValueError, match=r"2 checkpoints of .* GB free: make room, or lower keep_checkpoints"):
+            trainer(SlowPictures(), disk / "run").train()
+        assert not list(disk.iterdir())
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def test_a_folder_that_cannot_be_written_to_is_an_error_before_training(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        trainer(SlowPictures(), tmp_path / "file" / "run").train()
+
+
+def step_that_draws(image, seed=0):
+    batches = zip(range(100), ShuffledBatches(64, 4, mix(seed, Purpose.ORDER)), strict=False)
+    return next(number for number, keys in batches if image in [index for index, _ in keys]) + 1
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_nan_changes_nothing_and_is_named(tmp_path, accumulate):
+    bad = 7
+    step = -(-step_that_draws(bad) // accumulate)
+    assert step > 2
+    options = {"train_num_steps": 99, "save_and_sample_every": 1, "gradient_accumulate_every": accumulate}
+    options["keep_checkpoints"] = 99
+    run = trainer(SlowPictures(bad=bad), tmp_path, **options)
+    with pytest.raises(FloatingPointError, match=f"gradient of step {step} is not finite"):
+        run.train()
+    assert steps_of(tmp_path) == list(range(1, step))
+    last = Checkpoint.find(tmp_path)
+    for name, module in (("model", run.diffusion), ("ema", run.averaged)):
+        assert all(torch.equal(value, module.state_dict()[key]) for key, value in last.tensors(name).items())
+
+
+def test_where_the_answer_comes_late_no_step_after_a_bad_one_changes_the_weights(tmp_path):
+    run = trainer(SlowPictures(bad=7), tmp_path)
+    guard, batches = Guard(run.accelerator, NotedSignals(), late=True), run._batches()
+    before = {}
+    with pytest.raises(FloatingPointError, match=f"of step {step_that_draws(7)} is not finite"):
+        for _ in range(30):
+            before[run.state.step] = {key: value.clone() for key, value in run.diffusion.state_dict().items()}
+            run.take_step(run.state, batches, guard)
+    good = step_that_draws(7) - 1
+    assert run.state.step == good + 1, "one step late"
+    assert all(torch.equal(value, before[good][key]) for key, value in run.diffusion.state_dict().items())
+    assert all(torch.isfinite(value).all() for value in run.averaged.state_dict().values())
+
+
+def test_late_and_early_answers_train_the_same(tmp_path):
+    after = []
+    for late in (False, True):
+        run = trainer(SlowPictures(), tmp_path)
+        guard, batches = Guard(run.accelerator, NotedSignals(), late=late), run._batches()
+        for _ in range(5):
+            run.take_step(run.state, batches, guard)
+        guard.settle()
+        after.append(run.diffusion.state_dict())
+    assert all(torch.equal(value, after[1][key]) for key, value in after[0].items())
+
+
+def test_endless_overflow_of_fp16_is_an_error(tmp_path):
+    guard = Guard(trainer(SlowPictures(), tmp_path).accelerator, NotedSignals())
+    guard.patience = 50
+    one, infinite = torch.tensor(1.0), torch.tensor(float("inf"))
+    for step in range(1, 200):
+        guard.inspect(step, one, infinite if step % 51 else one)
+    with pytest.raises(FloatingPointError, match="step 204 "):
+        for step in range(200, 300):
+            guard.inspect(step, one, infinite)
+
+
+def test_a_nan_on_one_process_stops_both(tmp_path):
+    errors = tmp_path / "errors"
+    run = soak.start(tmp_path / "run", 2, errors=errors, data=SlowPictures(bad=7), train_batch_size=4)
+    assert soak.end(run) == [1, 1]
+    assert errors.read_text().count(f"of step {step_that_draws(7)} is not finite") == 2
+
+
+def test_a_data_worker_that_dies_ends_the_run_and_leaves_no_orphans(tmp_path):
+    (process,) = soak.start(tmp_path, data=SlowPictures(0.01), num_workers=2, train_num_steps=10_000)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    if not children.exists():
+        pytest.skip("needs Linux")
+    wait_for(lambda: len(children.read_text().split()) == 2 and steps_of(tmp_path))
+    workers = [int(pid) for pid in children.read_text().split()]
+    os.kill(workers[0], signal.SIGKILL)
+    assert soak.end([process]) == [1]
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
+    newest_whole_checkpoint(tmp_path)
+
+
+def test_one_owner_for_a_folder_until_it_dies(tmp_path):
+    (process,) = soak.start(tmp_path, train_num_steps=100_000, num_workers=1)
+    wait_for(lambda: steps_of(tmp_path))
+    with pytest.raises(ValueError, match=rf"in use by process {process.pid} on .*choose another results_folder"):
+        Ownership(tmp_path)
+    process.kill()
+    process.join()
+    Ownership(tmp_path).release()
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_of_two_processes_a_signal_to_one_stops_both_together(whole_of_two, tmp_path, victim):
+    processes = soak.start(tmp_path, 2)
+    wait_for(lambda: steps_of(tmp_path))
+    os.kill(processes[victim].pid, signal.SIGTERM)
+    assert soak.end(processes) == [143, 143]
+    assert soak.end(soak.start(tmp_path, 2)) == [0, 0]
+    assert not soak.difference(whole_of_two, tmp_path)
+
+
+def test_another_number_of_processes_goes_on_with_the_same_order(tmp_path):
+    """1 -> 2 -> 1 processes."""
+    for processes, steps in ((1, 4), (2, 8), (1, 12)):
+        assert soak.end(soak.start(tmp_path, processes, train_num_steps=steps)) == [0] * processes
+    assert steps_of(tmp_path)[-1] == 12
+    order = Checkpoint.find(tmp_path).state["order"]
+    assert order["images per step"] == 8
+
+
+def test_sharded_weights_train_the_same_and_serve_any_number_of_processes(whole_of_two, tmp_path):
+    assert soak.end(soak.start(tmp_path / "cut", 2, shard=True, train_num_steps=12)) == [0, 0]
+    assert soak.end(soak.start(tmp_path / "cut", 2, shard=True)) == [0, 0]
+    whole, sharded = Checkpoint.find(whole_of_two), Checkpoint.find(tmp_path / "cut")
+    for name, tolerance in (("model", 1e-4), ("ema", 1e-4), ("optimizer", 1e-3)):
+        expected, got = whole.tensors(name), sharded.tensors(name)
+        assert expected.keys() == got.keys()
+        apart = sum((got[key] - value).norm() ** 2 for key, value in expected.items()) ** 0.5
+        assert apart < tolerance * sum(value.norm() ** 2 for value in expected.values()) ** 0.5
+    assert soak.end(soak.start(tmp_path / "whole", 2, shard=True)) == [0, 0]
+    assert not soak.difference(tmp_path / "whole", tmp_path / "cut")
+    shutil.rmtree(tmp_path / "whole")
+    assert soak.end(soak.start(tmp_path / "cut", 1, train_num_steps=25)) == [0]
+
+
+def test_ten_random_kills(tmp_path):
+    counts = soak.soak(tmp_path, kills=10, seed=time.time_ns() % 1000)
+    assert counts["kills"] == 10 and counts["runs ended"] >= 1
