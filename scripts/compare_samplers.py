@@ -28,6 +28,7 @@ from diffusion_framework import (
     Langevin,
     ReverseDiffusion,
     Sampler,
+    ScoreSDE,
     SinglestepDPM,
     UniPC,
 )
@@ -43,10 +44,12 @@ SAMPLERS: list[tuple[str, Sampler, int]] = [  # and their network calls a step
     ("SDE-DPM-Solver++ 2", DPMSolver(order=2, eta=1.0), 1),
     ("DPM-Solver++ 3, singlestep", SinglestepDPM(order=3), 3),
     ("UniPC 2", UniPC(order=2), 1),
+    ("UniPC 3 of v", UniPC(order=3, predict="v"), 1),
     ("Heun", Heun(), 2),
     ("DPM2", DPM2(), 2),
     ("KarrasVE", KarrasVE(), 2),
     ("reverse diffusion", ReverseDiffusion(), 1),
+    ("ScoreSDE", ScoreSDE(), 2),
     ("Langevin + DDPM", Langevin(), 2),
 ]
 
