@@ -21,7 +21,9 @@ class UniPC(Sampler[State]):
 
     When the prediction at the end of a step is known, that step is taken again with it: an order more at no cost.
     With predict='v' the same is done for the velocity in the angle between data and noise, where the ODE is smoother
-    still: the most accurate sampler here at 5 to 50 calls, with optimal spacing. B(h) has no place there.
+    still: the most accurate sampler here with an exact denoiser, on steps even in time or of optimal spacing. A step in
+    angle that is many times the last, as in few steps even in log-SNR, magnifies a network's errors: take order 2 or
+    more steps there. B(h) has no place in it.
 
     Args:
         order: Number of predictions of the predictor, 1 to 3; the corrector has one more.
