@@ -17,6 +17,7 @@ import torch
 from jsonargparse import ArgumentParser
 from tqdm.auto import tqdm
 
+from .checkpoint import Checkpoint, list_checkpoints
 from .data import ImageDataset, TrainingDataset
 from .diffusion import GaussianDiffusion, image_seeds
 from .evaluation import Bound, check_plot, mean_and_error, plot_bounds, write_bound
@@ -52,10 +53,10 @@ def train(argv: Sequence[str], default_config: Path) -> None:
     parser = train_parser()
     # --print_config without comments would be of little use to start from
     words = ["--print_config=comments" if word == "--print_config" else word for word in argv]
-    if not names_data:
-        words = [f"--config={default_config}", *words]
     with _short_lists_of_classes():
-        args = parser.parse_args(words)
+        args = parser.parse_args(words if names_data else [f"--config={default_config}", *words])
+        if args.resume and (stored := _stored_config(args.trainer.results_folder)):
+            args = parser.parse_args([f"--config={stored}", *words])
     with _one_line_errors(OSError):
         torch.manual_seed(args.trainer.seed)  # the network's first weights
         built = parser.instantiate_classes(args)
@@ -68,6 +69,17 @@ def train(argv: Sequence[str], default_config: Path) -> None:
         )
 
 
+def _stored_config(results_folder: str) -> Path | None:
+    """The config of the newest checkpoint that has a readable one."""
+    for path in reversed(list_checkpoints(results_folder)):
+        try:
+            if Checkpoint.open(path).config:
+                return path / "config.yaml"
+        except ValueError:
+            continue  # the trainer says what is wrong with it
+    return None
+
+
 def train_parser() -> OneLineParser:
     """The parser of scripts/train.py."""
     parser = OneLineParser(
@@ -77,7 +89,11 @@ def train_parser() -> OneLineParser:
         "options of a class: --data.help ImageFolder, --diffusion.help GaussianDiffusion, --diffusion.model.help UNet.",
     )
     parser.add_argument("--config", action="config", help="A YAML config; flags after it override it.")
-    parser.add_argument("--resume", action="store_true", help="Go on from the newest checkpoint of the results folder.")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="Go on from the newest checkpoint of the results folder, with its settings where no others are given.",
+    )
     parser.add_subclass_arguments(TrainingDataset, "validation", required=False)
     network = {"class_path": "diffusion_framework.UNet"}
     parser.add_subclass_arguments(TrainingDataset, "data", default={"class_path": "diffusion_framework.ImageFolder"})

@@ -12,7 +12,6 @@ import sys
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-from torchvision.utils import make_grid
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -33,6 +32,7 @@ from diffusion_framework import (
     UniPC,
 )
 from diffusion_framework.grids import grid_of_log_snrs, uniform_log_snrs
+from diffusion_framework.pictures import arrange
 
 SAMPLERS: list[tuple[str, Sampler, int]] = [  # and their network calls a step
     ("DDIM", DDIM(), 1),
@@ -74,7 +74,7 @@ def main() -> None:
             log_snrs = uniform_log_snrs(diffusion.schedule, max(1, calls // calls_a_step))
             grid = grid_of_log_snrs(diffusion.schedule, log_snrs)
             images = diffusion.sample(args.num_samples, sampler=sampler, grid=grid, seed=args.seed, progress=False)
-            axis.imshow(make_grid(images, nrow=args.num_samples, padding=1, pad_value=0.5).permute(1, 2, 0))
+            axis.imshow(arrange(images, args.num_samples).permute(1, 2, 0).squeeze(2), cmap="gray", vmin=0, vmax=1)
             axis.set_xticks([])
             axis.set_yticks([])
     for axis, calls in zip(axes[0], args.calls, strict=True):

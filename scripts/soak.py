@@ -2,8 +2,8 @@
 
     python scripts/soak.py --kills 50
 
-Runs of one process, of one with two data workers and accumulation, and of two processes take turns. Half of the kills are
-SIGKILL, half SIGTERM; of two processes one is hit, and the other has to end by itself.
+Runs of one process, of one with two data workers and accumulation, and of two processes take turns. Half of the kills
+are SIGKILL, half SIGTERM; of two processes one is hit, and the other has to end by itself.
 """
 
 from __future__ import annotations
@@ -55,9 +55,7 @@ def train(results: str, rank: int, processes: int, port: int, options: dict) -> 
 
 def start(results: Path, processes: int = 1, target=train, errors: Path | None = None, **options) -> list:
     """The processes of a run, started; what they write to stderr goes into the file `errors`."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     started = [
         CONTEXT.Process(target=_run, args=(errors, target, str(results), rank, processes, port, options))
         for rank in range(processes)
@@ -65,6 +63,13 @@ def start(results: Path, processes: int = 1, target=train, errors: Path | None =
     for process in started:
         process.start()
     return started
+
+
+def free_port() -> int:
+    """A port that nobody listens to."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 def _run(errors: Path | None, target, *arguments) -> None:

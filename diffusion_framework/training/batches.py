@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import multiprocessing
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from ..noise import mix
 from .permutation import permute
-from .signals import leave_signals_to_parent
+from .signals import outlive_signals
 
 
 class ShuffledBatches(Sampler[list[tuple[int, int]]]):
@@ -61,17 +64,25 @@ class _Draws(Dataset):
         return default_collate([self[key] for key in keys])
 
 
-def batch_loader(dataset: Any, batches: ShuffledBatches, num_workers: int, pin_memory: bool) -> DataLoader:
-    """A loader of the batches. Images stay uint8 until they are on the device."""
-    return DataLoader(
+@contextmanager
+def loaded_batches(
+    dataset: Any, batches: ShuffledBatches, num_workers: int, pin_memory: bool
+) -> Iterator[Iterator[Any]]:
+    """An iterator of the batches, as they come from the dataset: images stay uint8 until they are on the device."""
+    ended = multiprocessing.Event()
+    loader = DataLoader(
         _Draws(dataset),
         batch_sampler=batches,
         collate_fn=_as_it_is,
         num_workers=num_workers,
         pin_memory=pin_memory,
         persistent_workers=num_workers > 0,
-        worker_init_fn=leave_signals_to_parent,
+        worker_init_fn=partial(outlive_signals, ended),
     )
+    try:
+        yield iter(loader)
+    finally:
+        ended.set()
 
 
 def _as_it_is(batch: Any) -> Any:

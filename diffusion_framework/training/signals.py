@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
+from multiprocessing.synchronize import Event
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -46,7 +48,12 @@ def end_process(number: int, message: str = "") -> NoReturn:
     raise KeyboardInterrupt(message) if number == signal.SIGINT else SystemExit(128 + number)
 
 
-def leave_signals_to_parent(_: int = 0) -> None:
-    """Ignore them in this process, a data worker: it ends with its parent, which may still need it."""
+def outlive_signals(parent_ended: Event, _: int = 0) -> None:
+    """In a data worker: leave the signals to the parent, which may need the worker for the step in progress."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        if parent_ended.is_set():
+            os._exit(0)
+
     for number in STOP_SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, leave)

@@ -8,6 +8,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +23,7 @@ from ..data import ImageFolder
 from ..diffusion import GaussianDiffusion
 from ..noise import mix
 from ..pictures import save_grid
-from .batches import ShuffledBatches, batch_loader
+from .batches import ShuffledBatches, loaded_batches
 from .guard import Guard
 from .learning_rate import LearningRate
 from .log import TrainingLog
@@ -30,7 +31,7 @@ from .owner import Ownership
 from .previews import sample_previews
 from .processes import on_main_process
 from .seeds import Purpose
-from .settings import check_data, check_options, differences, run_config
+from .settings import changed_options, check_data, check_launch, check_options, differences, run_config
 from .signals import NotedSignals, end_process
 from .state import TrainingState
 from .step import TrainingStep
@@ -137,6 +138,7 @@ class Trainer(Configurable):
             log_with="tensorboard",
             project_dir=os.fspath(results_folder),
         )
+        check_launch(self.accelerator)
         self.batch_size = train_batch_size * (1 if split_batches else self.accelerator.num_processes)
         self.dataset: Any = folder
         if isinstance(folder, str | os.PathLike):
@@ -221,24 +223,17 @@ class Trainer(Configurable):
         log = TrainingLog(
             self.results_folder, self.accelerator, state.step, self.num_steps, images_per_step, self.progress, unwritten
         )
-        batches = self._batches()
         try:
-            while state.step < self.num_steps and not guard.signal:
-                log.add(*self.take_step(state, batches, guard))
-                saves = state.step % self.save_every == 0 or state.step == self.num_steps
-                if saves or guard.signal or state.step % self.log_every == 0:
-                    guard.settle()
-                if saves or state.step % self.log_every == 0:
-                    log.write(state.step, state.optimizer.param_groups[0]["lr"])
-                if saves or guard.signal:
-                    began = time.perf_counter()
-                    metrics = {} if guard.signal else self._validate()
-                    log.write_metrics(state.step, metrics)
-                    self._save(metrics, log.unwritten())
-                    log.saved(state.step)
-                    if not guard.signal:
-                        self._preview(log)
-                    log.pause(time.perf_counter() - began)
+            with self._batches() as batches:
+                while state.step < self.num_steps and not guard.signal:
+                    log.add(*self.take_step(state, batches, guard))
+                    saves = state.step % self.save_every == 0 or state.step == self.num_steps
+                    if saves or guard.signal or state.step % self.log_every == 0:
+                        guard.settle()
+                    if saves or state.step % self.log_every == 0:
+                        log.write(state.step, state.optimizer.param_groups[0]["lr"])
+                    if saves or guard.signal:
+                        self._save(log, planned=saves)
         finally:
             log.close()
 
@@ -264,7 +259,8 @@ class Trainer(Configurable):
                 f"{checkpoint.path} is of another model ({'; '.join(different)}); resume it with its own settings, or "
                 "choose another results_folder"
             )
-        if different := list(differences(checkpoint.state["order"], self._order())):
+        different = list(differences(checkpoint.state["order"], self._order()))
+        if different := different + list(changed_options(checkpoint.config["trainer"], self.config["trainer"])):
             warnings.warn(f"not the same run as before: {'; '.join(different)}", stacklevel=2)
         return checkpoint
 
@@ -274,7 +270,7 @@ class Trainer(Configurable):
         images_per_step = self.batch_size * self.take_step.accumulate
         return {"seed": self.seed, "images per step": images_per_step, "images": fingerprint()}
 
-    def _batches(self) -> Iterator[Any]:
+    def _batches(self) -> AbstractContextManager[Iterator[Any]]:
         order = ShuffledBatches(
             len(self.dataset),
             self.batch_size,
@@ -284,7 +280,7 @@ class Trainer(Configurable):
             self.accelerator.num_processes,
         )
         pin_memory = self.accelerator.device.type == "cuda"
-        return iter(batch_loader(self.dataset, order, self.num_workers, pin_memory))
+        return loaded_batches(self.dataset, order, self.num_workers, pin_memory)
 
     def _validate(self) -> dict[str, float]:
         if self.validation is None:
@@ -296,15 +292,23 @@ class Trainer(Configurable):
             raise ValueError(f"best_metric must be one of {', '.join(metrics)}; got {self.best_metric!r}")
         return metrics
 
-    def _save(self, metrics: dict[str, float], unwritten: Sequence[tuple[float, float]]) -> None:
+    def _save(self, log: TrainingLog, planned: bool) -> None:
+        """Write a checkpoint; if it was planned, with metrics and previews."""
+        began = time.perf_counter()
+        metrics = self._validate() if planned else {}
+        log.write_metrics(self.state.step, metrics)
         tensors = self.state.tensors()
-        numbers = {**self.state.numbers(), "order": self._order(), "metrics": metrics, "unwritten": unwritten}
+        numbers = {**self.state.numbers(), "order": self._order(), "metrics": metrics, "unwritten": log.unwritten()}
 
         def write() -> None:
             spare = best_steps(self.results_folder, self.best_metric, self.keep_best, self.state.step, metrics)
             write_checkpoint(self.results_folder, self.state.step, tensors, self.config, numbers, self.keep, spare)
 
         on_main_process(self.accelerator, write)
+        log.saved(self.state.step)
+        if planned and len(self.diffusion.sample_shape) == 3:  # which is images
+            self._preview(log)
+        log.pause(time.perf_counter() - began)
 
     def _load(self, checkpoint: Checkpoint) -> None:
         self.state.load(checkpoint)
@@ -313,8 +317,6 @@ class Trainer(Configurable):
             raise ValueError(f"the processes would resume from steps {steps}; give all of them the same results_folder")
 
     def _preview(self, log: TrainingLog) -> None:
-        if len(self.diffusion.sample_shape) != 3:
-            return  # no images
         seed = mix(self.seed, Purpose.SAMPLE)
         images = sample_previews(self.state.averaged, self.accelerator, self.num_samples, self.sampling_steps, seed)
         if self.accelerator.is_main_process:

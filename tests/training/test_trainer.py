@@ -150,7 +150,8 @@ def test_accumulating_equals_one_large_batch(ten_images, tmp_path):
         return forward(images, **kwargs)
 
     run.diffusion.forward = recording
-    run.take_step(run.state, run._batches(), Guard(run.accelerator, NotedSignals()))
+    with run._batches() as batches:
+        run.take_step(run.state, batches, Guard(run.accelerator, NotedSignals()))
     assert len(calls) == 2 and len(grads) == 1
     run.diffusion.zero_grad()
     for images, state, coin in calls:
