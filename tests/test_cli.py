@@ -1,3 +1,4 @@
+import json
 import os
 import pickle
 import re
@@ -91,6 +92,16 @@ def test_the_scripts_work_from_anywhere(pictures, tmp_path):
     assert all(image.size == (16, 16) and image.mode == "RGB" for image in images)
     assert (output / "grid.png").is_file()
     assert len(list(output.iterdir())) == 6
+
+
+def test_self_conditioning_is_compared_in_a_table(tmp_path):
+    done = script(
+        "compare_self_conditioning.py", "--steps=1", "--kinds", "nothing", "latents", f"--output={tmp_path / 'out'}"
+    )
+    assert [line.split()[1] for line in done.stdout.splitlines()[2:]] == ["nothing", "latents"]
+    rows = json.loads((tmp_path / "out" / "losses.json").read_text())["rows"]
+    assert [(row["fed back"], row["seed"]) for row in rows] == [("nothing", 0), ("latents", 0)]
+    assert script("compare_self_conditioning.py", f"--output={tmp_path / 'out'}", check=False).returncode == 2
 
 
 def test_a_network_of_ones_own_by_its_import_path(tmp_path):

@@ -39,7 +39,7 @@ class DiT(Configurable, nn.Module):
         channels: int = 3,
         image_size: int | tuple[int, int] = 64,
         *,
-        self_condition: bool = False,
+        self_condition: bool = True,
         num_classes: int | None = None,
         learned_variance: bool = False,
         time_scale: float = 1000.0,

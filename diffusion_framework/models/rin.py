@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ..config import Configurable
 from .layers import LabelEmbedding, TimeEmbedding, zero_init
-from .tokens import MLP, TokenAttention, patch_grid, patchify, sin_cos_positions, unpatchify
+from .tokens import MLP, TokenAttention, patch_grid, patchify, unpatchify
 
 
 class RIN(Configurable, nn.Module):
@@ -19,7 +19,7 @@ class RIN(Configurable, nn.Module):
     network makes nothing of them.
 
     Args:
-        dim: Width of the interface, divisible by 4.
+        dim: Width of the interface.
         latent_dim: Width of the latents, even.
         num_latents: Number of latents.
         blocks: Rounds of reading, computing and writing.
@@ -69,7 +69,7 @@ class RIN(Configurable, nn.Module):
         self.embed_time = TimeEmbedding(latent_dim, latent_dim, time_scale)
         self.embed_label = LabelEmbedding(num_classes, latent_dim)
         self.embed_patches = nn.Linear(patch_size**2 * channels * (2 if self_condition else 1), dim)
-        self.positions = nn.Parameter(sin_cos_positions(self.rows, columns, dim))
+        self.positions = nn.Parameter(torch.randn(self.rows * columns, dim))
         self.first_latents = nn.Parameter(torch.randn(num_latents, latent_dim))
         self.warm_start = WarmStart(latent_dim)
         self.blocks = nn.ModuleList(RINBlock(dim, latent_dim, depth, heads) for _ in range(blocks))

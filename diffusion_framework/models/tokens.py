@@ -72,6 +72,8 @@ class TokenAttention(nn.Module):
         self.to_q = nn.Linear(dim, dim)
         self.to_kv = nn.Linear(dim if dim_seen is None else dim_seen, 2 * dim)
         self.to_out = nn.Linear(dim, dim)
+        for weight in (self.to_q.weight, *self.to_kv.weight.chunk(2)):
+            nn.init.xavier_uniform_(weight)  # torch's own is so small that all is looked at alike, and learning slow
 
     def forward(self, x: Tensor, seen: Tensor | None = None) -> Tensor:
         q = rearrange(self.to_q(x), "b n (h d) -> b h n d", h=self.heads)

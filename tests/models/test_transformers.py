@@ -111,7 +111,6 @@ def test_a_checkpoint_gives_the_network_back(make, tmp_path):
         ({"image_size": (8, 7)}, r"got \(8, 7\) and 2"),
         ({"patch_size": 3}, r"got \(8, 8\) and 3"),
         ({"heads": 3}, "divisible by heads; got (8|12) and 3"),
-        ({"dim": 6}, "divisible by 4; got 6"),
         ({"channels": 0}, "channels=0"),
     ],
 )
@@ -129,6 +128,11 @@ def test_labels_and_classes_go_together(make, num_classes, labels):
     network = make(num_classes=num_classes)
     with pytest.raises(ValueError, match="give both or neither"):
         network(*inputs(network), labels=labels)
+
+
+def test_fixed_positions_need_a_width_of_four_parts():
+    with pytest.raises(ValueError, match="divisible by 4; got 6"):
+        tiny_dit(dim=6)
 
 
 def test_a_new_block_of_a_dit_is_the_identity_and_can_leave_it():
