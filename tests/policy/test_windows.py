@@ -69,7 +69,7 @@ def test_every_step_is_planned_from_once():
     inside = (current >= episodes.starts[windows.episode]) & (current < episodes.ends[windows.episode])
     assert inside.all()  # the newest observation is never padding
     assert len(set(current.tolist())) == len(windows)
-    # and only steps are left out from which the last windows execute to the end anyway
+    # and the last ones are not planned from
     assert len(windows) == episodes.ends[-1] - len(episodes) * (16 - 2 - 8 + 1)
 
 
