@@ -21,9 +21,9 @@ class EpisodeWindows(TrainingDataset):
     """Windows of `horizon` actions, each with the observations of its first `observation_steps` steps.
 
     A window may start up to observation_steps - 1 steps before its episode and end up to action_steps - 1 steps after
-    it. What lies outside repeats the first or the last step, and the mask is False there (Chi et al. 2023). So every step
-    of the episode is executed in some window, but from its last horizon - observation_steps - action_steps + 1 steps no
-    window plans: short episodes want a short horizon.
+    it. What lies outside repeats the first or the last step, and the mask is False there (Chi et al. 2023). So every
+    step of the episode is executed in some window, but from its last horizon - observation_steps - action_steps + 1
+    steps no window plans: short episodes want a short horizon.
 
     A sample is a pair: actions [horizon, action_dim], float32, and {"observations": {name: [observation_steps, ...]},
     "mask": [horizon]}.
