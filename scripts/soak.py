@@ -3,7 +3,7 @@
     python scripts/soak.py --kills 50
 
 Runs of one process, of one with two data workers and accumulation, and of two processes take turns. Half of the kills
-are SIGKILL, half SIGTERM; of two processes one is hit, and the other has to end by itself.
+are SIGKILL, half SIGTERM; of two processes one is hit, and the other is then ended as launchers do it.
 """
 
 from __future__ import annotations
@@ -21,10 +21,16 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+ROOT = Path(__file__).resolve().parent.parent
+PATHS = [str(ROOT), str(ROOT / "scripts")]
+sys.path[:0] = PATHS
+# The server that the processes are forked from imports before it is told any path.
+os.environ["PYTHONPATH"] = os.pathsep.join([*PATHS, *filter(None, [os.environ.get("PYTHONPATH")])])
 
 CONTEXT = multiprocessing.get_context("forkserver")  # each run a process of its own, without the time of importing
-CONTEXT.set_forkserver_preload(["diffusion_framework.training", "soak", "torch.utils.tensorboard"])
+CONTEXT.set_forkserver_preload(
+    ["diffusion_framework.training", "soak", "torch.utils.tensorboard", "torch._dynamo", "sklearn.datasets"]
+)
 VARIANTS = {
     "one process": {"processes": 1, "num_workers": 0},
     "data workers, accumulating": {"processes": 1, "num_workers": 2, "gradient_accumulate_every": 2},
@@ -79,6 +85,20 @@ def _run(errors: Path | None, target, *arguments) -> None:
     target(*arguments)
 
 
+def stop(processes: list, first: multiprocessing.Process, grace: float = 15) -> None:
+    """End the other processes of a job whose first one was hit, as launchers do: SIGTERM, and SIGKILL after a grace.
+
+    One that waits for its dead mate inside of a collective's set-up answers to SIGKILL only.
+    """
+    first.join(grace)
+    for kill in ("terminate", "kill"):
+        for process in processes:
+            getattr(process, kill)()
+        until = time.monotonic() + grace
+        for process in processes:
+            process.join(max(0, until - time.monotonic()))
+
+
 def end(processes: list, timeout: float = 60) -> list[int]:
     """Exit codes of the processes, once they have ended; TimeoutError if they do not."""
     until = time.monotonic() + timeout
@@ -125,15 +145,19 @@ def soak(folder: Path, kills: int, seed: int) -> dict[str, int]:
         name = list(VARIANTS)[counts["runs ended"] % len(VARIANTS)]
         run = folder / f"run {counts['runs ended']}"
         while True:
-            processes = start(run, **VARIANTS[name])
+            errors = folder / f"errors of run {counts['runs ended']}"
+            processes = start(run, errors=errors, **VARIANTS[name])
             kind = chance.choice([signal.SIGKILL, signal.SIGTERM])
-            chance.choice(processes).join(chance.uniform(0, 1.2 * seconds[name]))
             victim = chance.choice(processes)
-            if counts["kills"] < kills and victim.is_alive():
+            victim.join(chance.uniform(0, 1.2 * seconds[name]))
+            killed = counts["kills"] < kills and victim.is_alive()
+            if killed:
                 os.kill(victim.pid, kind)
+                stop(processes, victim)
             codes = end(processes)
             if set(codes) == {0}:
                 break
+            assert killed, f"{name}: exit codes {codes} without a kill, seed {seed}: {errors.read_text()}"
             counts["kills"] += 1
             counts[kind.name] += 1
             counts["in a save"] += any((run / "checkpoints").glob(".tmp-*"))
