@@ -46,11 +46,13 @@ class ImageDataset(TrainingDataset):
         image_size: (height, width) of every image.
         channels: 1 (grey), 3 (RGB) or 4 (RGBA) of every image.
         class_names: what label 0, 1, ... stands for; empty without labels.
+        worth_caching: whether drawing takes its time and gives the same in every epoch. There is a `version` then.
     """
 
     image_size: tuple[int, int]
     channels: int
     class_names: list[str]
+    worth_caching: bool = False
 
     def __init__(self, image_size: int | tuple[int, int], channels: int):
         """Raises ValueError for a size below 1 and for channels other than 1, 3 or 4."""
@@ -64,3 +66,7 @@ class ImageDataset(TrainingDataset):
 
     @abstractmethod
     def draw(self, index: int, epoch: int) -> Picture | tuple[Picture, int]: ...
+
+    def version(self) -> str:
+        """A hash that changes whenever what `draw` gives does; asked of images that are worth caching."""
+        raise NotImplementedError

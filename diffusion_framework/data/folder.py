@@ -77,6 +77,7 @@ class ImageFolder(ImageDataset):
         self.extensions = ["." + ending.lower().removeprefix(".") for ending in extensions]
         scan = scan_folder(folder, tuple(self.extensions))
         self.folder, self.paths, self.dangling_links = scan.folder, scan.paths, scan.dangling_links
+        self.worth_caching = crop == "center"
         self.labels: list[int] | None = None
         if labels:
             self.class_names, self.labels = classes_of(scan)
@@ -109,6 +110,17 @@ class ImageFolder(ImageDataset):
     def fingerprint(self) -> str:
         """A hash of the relative paths. File contents are not read."""
         return hashlib.sha256(b"\0".join(map(os.fsencode, self.paths))).hexdigest()
+
+    def version(self) -> str:
+        """A hash of the relative paths, sizes and times of change."""
+        found = hashlib.sha256()
+        for path in self.paths:
+            try:
+                status = os.stat(os.path.join(self.folder, path))
+                found.update(os.fsencode(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\0"))
+            except OSError:  # will be reported when it is read
+                found.update(os.fsencode(f"{path}\0"))
+        return found.hexdigest()
 
     def _decode(self, index: int, epoch: int) -> Picture:
         image = decode_image(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import multiprocessing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -13,9 +13,12 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
+from ..data.cache import CachedImages
 from ..noise import mix
 from .permutation import permute
 from .signals import outlive_signals
+
+_SHARE_OF_GPU = 0.25  # of its free memory, that images may take
 
 
 class ShuffledBatches(Sampler[list[tuple[int, int]]]):
@@ -66,23 +69,71 @@ class _Draws(Dataset):
 
 @contextmanager
 def loaded_batches(
-    dataset: Any, batches: ShuffledBatches, num_workers: int, pin_memory: bool
+    dataset: Any, batches: ShuffledBatches, num_workers: int, device: torch.device
 ) -> Iterator[Iterator[Any]]:
-    """An iterator of the batches, as they come from the dataset: images stay uint8 until they are on the device."""
+    """An iterator of the batches, as they come from the dataset: images stay uint8 until they are on the device.
+
+    Once a cache holds all images, nobody has to decode any: a GPU with room for them then gets them all, and for a CPU
+    they are taken out of it without the data workers.
+    """
     ended = multiprocessing.Event()
     loader = DataLoader(
         _Draws(dataset),
         batch_sampler=batches,
         collate_fn=_as_it_is,
         num_workers=num_workers,
-        pin_memory=pin_memory,
+        pin_memory=device.type == "cuda",
         persistent_workers=num_workers > 0,
         worker_init_fn=partial(outlive_signals, ended),
     )
     try:
-        yield iter(loader)
+        loaded = iter(loader)
+        yield _until_decoded(loaded, dataset, batches, device) if isinstance(dataset, CachedImages) else loaded
     finally:
         ended.set()
+
+
+def _until_decoded(
+    loaded: Iterator[Any], dataset: CachedImages, batches: ShuffledBatches, device: torch.device
+) -> Iterator[Any]:
+    """The loaded batches until the cache is full, and then those from there."""
+    epoch = -(-len(dataset) // batches.share)
+    decoded, taken = None, 0
+    while decoded is None:
+        yield from itertools.islice(loaded, epoch)
+        taken += epoch
+        decoded = _all_decoded(dataset, device)
+    del loaded  # and with it the data workers
+    batches.start += taken
+    for keys in batches:
+        yield decoded.take(np.array([index for index, _ in keys]))
+
+
+def _all_decoded(dataset: CachedImages, device: torch.device) -> CachedImages | DecodedImages | None:
+    """What gives all images without data workers; None if not all are there yet, or a GPU has no room for them."""
+    if not dataset.cache.full():
+        return None
+    if device.type != "cuda":
+        return dataset
+    room = _SHARE_OF_GPU * torch.cuda.mem_get_info(device)[0]
+    return DecodedImages(dataset.take(np.arange(len(dataset))), device) if dataset.cache.size() <= room else None
+
+
+class DecodedImages:
+    """All images of a data set, on a device.
+
+    Args:
+        tensors: Images [number, channels, height, width], uint8, and with labels these [number].
+        device: Where to keep them.
+    """
+
+    def __init__(self, tensors: Sequence[torch.Tensor], device: torch.device) -> None:
+        self.tensors = [tensor.to(device) for tensor in tensors]
+
+    def take(self, indices: np.ndarray) -> list[torch.Tensor]:
+        """As of `CachedImages`, on the device."""
+        where = torch.from_numpy(indices).to(self.tensors[0].device, non_blocking=True)
+        return [tensor[where] for tensor in self.tensors]
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import Accelerator
 
 from ..config import Configurable, to_config
@@ -31,19 +30,17 @@ def check_options(options: Mapping[str, Any]) -> None:
                 raise ValueError(f"{name} must {wanted}; got {options[name]}")
     if options["lr_schedule"] not in ("constant", "linear", "cosine"):
         raise ValueError(f"lr_schedule must be constant, linear or cosine; got {options['lr_schedule']!r}")
-    if options["shard"] and options["amp"] and options["mixed_precision_type"] == "fp16":
-        raise ValueError("shard goes with bf16 or float32, not with fp16; set mixed_precision_type to bf16")
-    if options["amp"] and options["mixed_precision_type"] == "fp16" and not torch.cuda.is_available():
-        raise ValueError("fp16 needs a GPU and none is here; set mixed_precision_type to bf16, or amp to false")
 
 
-def check_launch(accelerator: Accelerator) -> None:
+def check_launch(accelerator: Accelerator, shard: bool) -> None:
     """Raise ValueError for ways of spreading a model over processes whose runs could not be saved and resumed here."""
     if accelerator.distributed_type.value in ("FSDP", "DEEPSPEED", "MEGATRON_LM", "XLA"):
         raise ValueError(
             f"{accelerator.distributed_type.value} of accelerate is not supported; launch plain processes (accelerate "
             "launch --multi_gpu, or torchrun), and set shard to true where the model is too large for one device"
         )
+    if shard and accelerator.mixed_precision == "fp16":
+        raise ValueError("shard goes with bf16 or float32, not with fp16; set mixed_precision to bf16")
 
 
 def check_data(
@@ -90,7 +87,7 @@ def changed_options(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> Itera
     """Options of the Trainer that make a resumed run go on in another way, as "key: theirs, not ours"."""
     matter = (
         "augment_horizontal_flip train_lr train_num_steps max_grad_norm ema_update_every ema_decay ema_inv_gamma "
-        "ema_power betas weight_decay amp mixed_precision_type lr_schedule warmup_steps"
+        "ema_power betas weight_decay lr_schedule warmup_steps"
     )
     before, now = ({key: config.get(key) for key in matter.split()} for config in (theirs, ours))
     yield from differences(before, now)

@@ -24,10 +24,12 @@ from ..diffusion import GaussianDiffusion
 from ..noise import mix
 from ..pictures import save_grid
 from .batches import ShuffledBatches, loaded_batches
+from .caching import cached
 from .guard import Guard
 from .learning_rate import LearningRate
 from .log import TrainingLog
 from .owner import Ownership
+from .precision import choose_precision
 from .previews import sample_previews
 from .processes import on_main_process
 from .seeds import Purpose
@@ -68,14 +70,16 @@ class Trainer(Configurable):
         save_and_sample_every: Steps between checkpoints, each with a grid of samples.
         num_samples: Images of that grid.
         results_folder: Where everything is written.
-        amp: Train in mixed precision.
-        mixed_precision_type: With amp: 'fp16' or 'bf16'.
+        mixed_precision: 'no' (float32), 'fp16' or 'bf16' for the network's calculations (the weights stay float32), or
+            'auto': bf16 where it is faster, see `choose_precision`.
         split_batches: See train_batch_size.
         convert_image_to: Pillow mode that images of a folder are converted to first, such as 'L'.
         seed: Of everything random.
         lr_schedule: How the learning rate goes on after the warm-up: 'constant', 'linear' or 'cosine' (both to 0).
         warmup_steps: Steps over which the learning rate rises from 0.
         num_workers: Processes that load images, for each training process; 0 loads in the training process itself.
+        cache: Where decoded images of a folder are kept, so that only the first epoch decodes them: 'memory', 'disk'
+            (in the cache folder, for later runs too), 'off', or 'auto': the first of these with room, see `cached`.
         compile: Compile the network with torch.compile.
         shard: Keep on each of several processes only its part of the weights, their average and the optimizer's state
             (FSDP), and the whole in checkpoints, so that these serve any number of processes.
@@ -112,14 +116,14 @@ class Trainer(Configurable):
         save_and_sample_every: int = 1000,
         num_samples: int = 25,
         results_folder: str | os.PathLike[str] = "./results",
-        amp: bool = False,
-        mixed_precision_type: Literal["fp16", "bf16"] = "fp16",
+        mixed_precision: Literal["auto", "no", "fp16", "bf16"] = "auto",
         split_batches: bool = True,
         convert_image_to: str | None = None,
         seed: int = 0,
         lr_schedule: Literal["constant", "linear", "cosine"] = "constant",
         warmup_steps: int = 0,
         num_workers: int = 2,
+        cache: Literal["auto", "memory", "disk", "off"] = "auto",
         compile: bool = False,
         shard: bool = False,
         sampling_steps: int = 50,
@@ -134,11 +138,11 @@ class Trainer(Configurable):
         self.results_folder, self.seed = Path(results_folder), seed
         AcceleratorState._reset_state()  # else a second trainer of one process could not have another precision
         self.accelerator = Accelerator(
-            mixed_precision=mixed_precision_type if amp else None,  # None: as accelerate was launched
+            mixed_precision=choose_precision(mixed_precision, diffusion.model),
             log_with="tensorboard",
             project_dir=os.fspath(results_folder),
         )
-        check_launch(self.accelerator)
+        check_launch(self.accelerator, shard)
         self.batch_size = train_batch_size * (1 if split_batches else self.accelerator.num_processes)
         self.dataset: Any = folder
         if isinstance(folder, str | os.PathLike):
@@ -150,6 +154,11 @@ class Trainer(Configurable):
             self.dataset = ImageFolder(folder, (height, width), channels, convert_image_to=convert_image_to)
         elif convert_image_to is not None:
             raise ValueError("convert_image_to goes with a folder given by its path; set it on the dataset instead")
+        if cache in ("memory", "disk") and not getattr(self.dataset, "worth_caching", False):
+            raise ValueError(
+                f"cache={cache!r} keeps images of a folder that are cropped at the center, not {self.dataset}; "
+                "set cache to auto or off"
+            )
         check_data(self.dataset, diffusion, self.results_folder, self.batch_size, self.accelerator.num_processes)
         if keep_best and validation is None:
             raise ValueError("keep_best needs validation data to tell which is best; give validation, or set it to 0")
@@ -157,6 +166,7 @@ class Trainer(Configurable):
         self.keep_best, self.best_metric = keep_best, best_metric
         self.config = run_config(self, self.dataset, diffusion)
         diffusion.fit(self.dataset)
+        self.cache = cache
         self.num_steps, self.num_workers, self.progress = train_num_steps, num_workers, progress
         self.save_every, self.log_every, self.keep = save_and_sample_every, log_every, keep_checkpoints
         self.num_samples, self.sampling_steps = num_samples, sampling_steps
@@ -224,7 +234,7 @@ class Trainer(Configurable):
             self.results_folder, self.accelerator, state.step, self.num_steps, images_per_step, self.progress, unwritten
         )
         try:
-            with self._batches() as batches:
+            with cached(self.dataset, self.cache, self.accelerator) as dataset, self._batches(dataset) as batches:
                 while state.step < self.num_steps and not guard.signal:
                     log.add(*self.take_step(state, batches, guard))
                     saves = state.step % self.save_every == 0 or state.step == self.num_steps
@@ -265,12 +275,13 @@ class Trainer(Configurable):
         return checkpoint
 
     def _order(self) -> dict[str, Any]:
-        """What decides which images a step sees, and with what noise."""
+        """What decides which images a step sees, with what noise and how exactly."""
         fingerprint = getattr(self.dataset, "fingerprint", lambda: len(self.dataset))
         images_per_step = self.batch_size * self.take_step.accumulate
-        return {"seed": self.seed, "images per step": images_per_step, "images": fingerprint()}
+        order = {"seed": self.seed, "images per step": images_per_step, "images": fingerprint()}
+        return {**order, "precision": self.accelerator.mixed_precision}
 
-    def _batches(self) -> AbstractContextManager[Iterator[Any]]:
+    def _batches(self, dataset: Dataset) -> AbstractContextManager[Iterator[Any]]:
         order = ShuffledBatches(
             len(self.dataset),
             self.batch_size,
@@ -279,8 +290,7 @@ class Trainer(Configurable):
             self.accelerator.process_index,
             self.accelerator.num_processes,
         )
-        pin_memory = self.accelerator.device.type == "cuda"
-        return loaded_batches(self.dataset, order, self.num_workers, pin_memory)
+        return loaded_batches(dataset, order, self.num_workers, self.accelerator.device)
 
     def _validate(self) -> dict[str, float]:
         if self.validation is None:

@@ -169,7 +169,7 @@ def test_a_nan_changes_nothing_and_is_named(tmp_path, accumulate):
 def test_where_the_answer_comes_late_no_step_after_a_bad_one_changes_the_weights(tmp_path):
     run = trainer(SlowPictures(bad=7), tmp_path)
     guard, good = Guard(run.accelerator, NotedSignals(), late=True), step_that_draws(7) - 1
-    with run._batches() as batches:
+    with run._batches(run.dataset) as batches:
         for _ in range(good):
             run.take_step(run.state, batches, guard)
         before = {key: value.clone() for key, value in run.diffusion.state_dict().items()}
@@ -185,7 +185,7 @@ def test_late_and_early_answers_train_the_same(tmp_path):
     for late in (False, True):
         run = trainer(SlowPictures(), tmp_path)
         guard = Guard(run.accelerator, NotedSignals(), late=late)
-        with run._batches() as batches:
+        with run._batches(run.dataset) as batches:
             for _ in range(5):
                 run.take_step(run.state, batches, guard)
         guard.settle()

@@ -150,7 +150,7 @@ def test_accumulating_equals_one_large_batch(ten_images, tmp_path):
         return forward(images, **kwargs)
 
     run.diffusion.forward = recording
-    with run._batches() as batches:
+    with run._batches(run.dataset) as batches:
         run.take_step(run.state, batches, Guard(run.accelerator, NotedSignals()))
     assert len(calls) == 2 and len(grads) == 1
     run.diffusion.zero_grad()
@@ -295,7 +295,7 @@ def test_dropout_is_a_function_of_the_seed_and_the_step(ten_images, tmp_path):
 def test_two_trainers_of_one_process_keep_apart(ten_images, tmp_path):
     trainer(ten_images, tmp_path / "alone", gradient_accumulate_every=2).train()
     first = trainer(ten_images, tmp_path / "first", gradient_accumulate_every=2)
-    trainer(ten_images, tmp_path / "second", amp=True, mixed_precision_type="bf16")
+    trainer(ten_images, tmp_path / "second", mixed_precision="bf16")
     first.train()
     assert_same_run(tmp_path / "alone", tmp_path / "first")
 
@@ -346,7 +346,7 @@ def test_a_subclass_network_and_odd_arguments_are_recorded(ten_images, tmp_path)
 
 def test_mixed_precision_trains_float32_weights(ten_images, tmp_path):
     trainer(ten_images, tmp_path / "plain").train()
-    run = trainer(ten_images, tmp_path / "bf16", amp=True, mixed_precision_type="bf16")
+    run = trainer(ten_images, tmp_path / "bf16", mixed_precision="bf16")
     seen = []
     run.diffusion.model.conv_in.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
     run.train()
@@ -392,13 +392,13 @@ def test_compiling_changes_no_result(ten_images, tmp_path):
         ({"train_lr": -1.0}, "train_lr.*above 0; got -1.0"),
         ({"warmup_steps": -1}, "not be negative; got -1"),
         ({"ema_decay": 1.5}, r"\[0, 1\]; got 1.5"),
-        ({"amp": True}, "fp16 needs a GPU"),
+        ({"mixed_precision": "fp16"}, "fp16 needs a GPU"),
         ({"keep_checkpoints": 0}, "keep_checkpoints must be at least 1"),
         ({"convert_image_to": "no such mode"}, "Pillow mode"),
     ],
 )
 def test_bad_options_create_nothing(ten_images, tmp_path, options, message):
-    if options.get("amp") and torch.cuda.is_available():
+    if "mixed_precision" in options and torch.cuda.is_available():
         pytest.skip("fp16 works on a GPU")
     with pytest.raises(ValueError, match=message):
         trainer(ten_images, tmp_path / "run", **options)

@@ -1,0 +1,175 @@
+"""Decoded images, kept for the epochs after the first."""
+
+import hashlib
+import json
+import os
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffusion_framework.config import to_config
+from diffusion_framework.data.dataset import ImageDataset, TrainingDataset
+
+
+class ImageCache:
+    """Room for decoded images of one shape in one file, which any number of processes read and fill.
+
+    Each image comes with its label and a checksum, so that one that was only half written, by a process that was killed
+    or a machine that lost power, counts as missing.
+
+    Args:
+        path: The file; it is made where it is missing.
+        count: Number of images.
+        shape: (channels, height, width) of each.
+
+    Raises:
+        OSError: the file cannot be made.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], count: int, shape: tuple[int, int, int]) -> None:
+        self.path, self.count, self.shape = path, count, shape
+        with open(path, "ab") as file:
+            if file.tell() < cache_size(count, shape):
+                file.truncate(cache_size(count, shape))  # zeros, which take no room yet
+        self._rows = np.memmap(path, row_type(shape), "r+", shape=(count,))
+        self._checked = np.zeros(count, bool)  # those that this process has found to be whole
+
+    def __reduce__(self) -> tuple[Any, ...]:  # for data workers that are not forked
+        return type(self), (self.path, self.count, self.shape)
+
+    def reserve(self) -> None:
+        """Have the file take its whole room, so that the disk cannot become too full for it later.
+
+        Raises:
+            OSError: it is too full already.
+        """
+        if hasattr(os, "posix_fallocate"):
+            with open(self.path, "ab") as file:
+                os.posix_fallocate(file.fileno(), 0, cache_size(self.count, self.shape))
+
+    def missing(self, indices: np.ndarray) -> list[int]:
+        """Those of the indices whose image is not there."""
+        for index in indices[~self._checked[indices]].tolist():
+            row = self._rows[index]
+            self._checked[index] = row["check"] == checksum(row["image"], row["label"])
+        return indices[~self._checked[indices]].tolist()
+
+    def size(self) -> int:
+        """Bytes of the file."""
+        return self._rows.nbytes
+
+    def full(self) -> bool:
+        """Whether all images have been put there."""
+        return bool(self._rows["check"].all())
+
+    def put(self, index: int, image: Tensor, label: int) -> None:
+        """Keep an image, uint8 [channels, height, width], and its label."""
+        row = self._rows[index]
+        row["image"], row["label"] = image.numpy(), label
+        row["check"] = checksum(row["image"], row["label"])
+
+    def get(self, indices: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Images [number, channels, height, width] and labels [number], none of which may be missing."""
+        labels = self._rows["label"][indices].astype(np.int64)
+        return torch.from_numpy(self._rows["image"][indices]), torch.from_numpy(labels)
+
+
+class CachedImages(TrainingDataset):
+    """Images of another data set, each decoded once.
+
+    Args:
+        images: The data set; its images are the same in every epoch.
+        cache: Has room for them.
+    """
+
+    def __init__(self, images: ImageDataset, cache: ImageCache) -> None:
+        self.images, self.cache = images, cache
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def draw(self, index: int, epoch: int) -> Any:
+        self.check_index(index)
+        images, *labels = self.take(np.array([index]))
+        return (images[0], labels[0].item()) if labels else images[0]
+
+    def take(self, indices: np.ndarray) -> list[Tensor]:
+        """The images [number, channels, height, width], and with labels these [number]."""
+        for index in self.cache.missing(indices):
+            drawn = self.images.draw(index, 0)
+            image, label = drawn if isinstance(drawn, tuple) else (drawn, 0)
+            self.cache.put(index, image, label)
+        images, labels = self.cache.get(indices)
+        return [images, labels] if self.images.class_names else [images]
+
+    def fingerprint(self) -> str:
+        return self.images.fingerprint()
+
+
+def row_type(shape: tuple[int, int, int]) -> np.dtype:
+    """How an image lies in a cache's file."""
+    return np.dtype([("check", "<u4"), ("label", "<i4"), ("image", "u1", shape)])
+
+
+def checksum(image: np.ndarray, label: np.integer) -> int:
+    """Of an image with its label; never 0, which says that there is none."""
+    return zlib.crc32(image.data, int(label) & 0xFFFFFFFF) or 1
+
+
+def cache_size(count: int, shape: tuple[int, int, int]) -> int:
+    """Bytes of a cache for so many images [channels, height, width]."""
+    return count * row_type(shape).itemsize
+
+
+@contextmanager
+def file_in_memory() -> Iterator[str]:
+    """The path of an empty file that lives in memory, and no longer than this process does."""
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("images")
+        try:
+            yield f"/proc/{os.getpid()}/fd/{descriptor}"
+        finally:
+            os.close(descriptor)
+    else:
+        with NamedTemporaryFile() as file:
+            yield file.name
+
+
+def cache_folder() -> Path:
+    """Where files that spare work stay between runs: below $XDG_CACHE_HOME, or ~/.cache. Made where it is missing.
+
+    Raises:
+        OSError: it cannot be made.
+        ValueError: there is no home folder.
+    """
+    try:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "diffusion_framework"
+    except RuntimeError as error:
+        raise ValueError("there is no home folder for what is kept between runs; set XDG_CACHE_HOME") from error
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def file_on_disk(images: ImageDataset) -> Path:
+    """The file of these images in the cache folder. What is left of them as they were before they changed is removed.
+
+    Raises:
+        OSError: the folder cannot be written to.
+        ValueError: there is no folder for it.
+    """
+    folder = cache_folder() / "images"
+    folder.mkdir(exist_ok=True)
+    which = json.dumps([to_config(images), os.getcwd()], sort_keys=True)  # where a relative folder lies
+    settings = hashlib.sha256(which.encode()).hexdigest()[:16]
+    path = folder / f"{settings}-{images.version()[:16]}"
+    for outdated in folder.glob(f"{settings}-*"):
+        if outdated != path:
+            outdated.unlink(missing_ok=True)
+    return path

@@ -1,0 +1,69 @@
+"""Where decoded images are kept, if anywhere."""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, Literal
+
+import psutil
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+
+from ..data.cache import CachedImages, ImageCache, cache_folder, cache_size, file_in_memory, file_on_disk
+
+_SHARE_OF_MEMORY, _SHARE_OF_DISK = 0.25, 0.5  # of what is free
+
+
+@contextmanager
+def cached(dataset: Any, place: Literal["auto", "memory", "disk", "off"], accelerator: Accelerator) -> Iterator[Any]:
+    """The data set, its images kept once they are decoded, for all processes of a machine and their data workers.
+
+    Args:
+        dataset: Any; only images that are worth it are kept.
+        place: 'memory'; 'disk', in the cache folder, where the next run finds them; 'off'; or 'auto', which is memory
+            if they take at most a quarter of what is free there, or else disk if at most half, or else off.
+        accelerator: Of the run.
+
+    Raises:
+        OSError: the file cannot be made.
+    """
+    if place == "off" or not getattr(dataset, "worth_caching", False):
+        yield dataset
+        return
+    with ExitStack() as stack:
+        path, failure = None, None
+        if accelerator.is_local_main_process:
+            try:
+                path = _make_file(dataset, place, stack)
+            except (OSError, ValueError) as error:
+                failure = f"decoded images cannot be kept: {error}; set cache to memory or off"
+        files = gather_object([(path, failure)]) if accelerator.num_processes > 1 else [(path, failure)]
+        for _, message in files:
+            if message is not None:
+                raise OSError(message)
+        path, _ = files[accelerator.process_index - accelerator.local_process_index]  # that of this machine
+        yield dataset if path is None else CachedImages(dataset, ImageCache(path, len(dataset), _shape(dataset)))
+
+
+def _make_file(dataset: Any, place: str, stack: ExitStack) -> str | None:
+    """The path of a new file for the images, or of one that holds some; None where there is no room."""
+    size = cache_size(len(dataset), _shape(dataset))
+    if place == "memory" or (place == "auto" and size <= _SHARE_OF_MEMORY * psutil.virtual_memory().available):
+        return stack.enter_context(file_in_memory())
+    if place == "auto" and size > _SHARE_OF_DISK * shutil.disk_usage(cache_folder()).free:
+        warnings.warn(
+            f"{len(dataset)} decoded images take {size / 1e9:.3g} GB, too much for the memory and for the disk of "
+            f"{cache_folder()}: each epoch will decode them anew",
+            stacklevel=2,
+        )
+        return None
+    path = file_on_disk(dataset)
+    ImageCache(path, len(dataset), _shape(dataset)).reserve()
+    return str(path)
+
+
+def _shape(dataset: Any) -> tuple[int, int, int]:
+    return dataset.channels, *dataset.image_size

@@ -1,0 +1,151 @@
+"""Decoded images that are kept: always the right ones, whoever put them there."""
+
+import multiprocessing
+import os
+import pickle
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from diffusion_framework import ImageFolder
+from diffusion_framework.data.cache import CachedImages, ImageCache, file_in_memory, file_on_disk
+
+
+@pytest.fixture
+def pictures(tmp_path, monkeypatch):
+    """Twelve images of two classes, and a cache folder of its own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    rng = np.random.default_rng(0)
+    for i in range(12):
+        path = tmp_path / "pictures" / "ab"[i % 2] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 255, (20, 30, 3), dtype=np.uint8)).save(path)
+    return tmp_path / "pictures"
+
+
+def cached(images, path):
+    return CachedImages(images, ImageCache(path, len(images), (images.channels, *images.image_size)))
+
+
+def equal(taken, images, indices):
+    drawn = [images.draw(index, 0) for index in indices.tolist()]
+    return torch.equal(taken[0], torch.stack([image for image, _ in drawn])) and taken[1].tolist() == [
+        label for _, label in drawn
+    ]
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_images_and_labels_are_those_of_the_folder(pictures, tmp_path, channels):
+    images = ImageFolder(pictures, (7, 9), channels, labels=True)
+    kept = cached(images, tmp_path / "file")
+    rng = np.random.default_rng(1)
+    for _ in range(10):
+        indices = rng.integers(0, 12, 5)  # some twice, some again
+        assert equal(kept.take(indices), images, indices)
+    image, label = kept.draw(3, 1)
+    assert torch.equal(image, images[3][0])
+    assert label == images[3][1]
+
+
+def test_each_image_is_decoded_once(pictures, tmp_path):
+    kept = cached(ImageFolder(pictures, 8), tmp_path / "file")
+    everything = np.arange(12)
+    assert not kept.cache.full()
+    (first,) = kept.take(everything)
+    assert kept.cache.full()
+    shutil.rmtree(pictures)
+    assert torch.equal(kept.take(everything)[0], first)
+
+
+def _take(kept, indices):
+    kept.take(indices)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_what_one_process_decodes_is_there_for_all(pictures, method):
+    with file_in_memory() as path:
+        images = ImageFolder(pictures, 8, labels=True)
+        kept = cached(images, path)
+        halves = np.array_split(np.arange(12), 2)
+        context = multiprocessing.get_context(method)
+        others = [context.Process(target=_take, args=(kept, half)) for half in halves]
+        for other in others:
+            other.start()
+        for other in others:
+            other.join()
+        assert kept.cache.full()
+        assert not kept.cache.missing(np.arange(12))
+        assert equal(kept.take(np.arange(12)), images, np.arange(12))
+    if path.startswith("/proc"):
+        assert not os.path.exists(path)
+
+
+def test_a_damaged_image_is_decoded_again(pictures, tmp_path):
+    images = ImageFolder(pictures, 8, labels=True)
+    everything = np.arange(12)
+    cached(images, tmp_path / "file").take(everything)
+    row = (tmp_path / "file").stat().st_size // 12
+    with open(tmp_path / "file", "r+b") as file:
+        for index, place in ((2, 0), (5, 4), (7, row - 1)):  # its checksum, its label, its last pixel
+            file.seek(index * row + place)
+            (value,) = file.read(1)
+            file.seek(index * row + place)
+            file.write(bytes([value ^ 1]))
+    again = cached(images, tmp_path / "file")
+    assert again.cache.missing(everything) == [2, 5, 7]
+    assert equal(again.take(everything), images, everything)
+
+
+def test_a_black_image_of_label_0_is_told_from_none(tmp_path):
+    cache = ImageCache(tmp_path / "file", 2, (1, 2, 2))
+    cache.put(0, torch.zeros(1, 2, 2, dtype=torch.uint8), 0)
+    assert cache.missing(np.arange(2)) == [1]
+    assert not cache.full()
+
+
+def test_pickled_it_is_the_same_file(tmp_path):
+    cache = ImageCache(tmp_path / "file", 2, (1, 2, 2))
+    other = pickle.loads(pickle.dumps(cache))
+    other.put(1, torch.full((1, 2, 2), 7, dtype=torch.uint8), 3)
+    images, labels = cache.get(np.array([1]))
+    assert images.unique().tolist() == [7]
+    assert labels.tolist() == [3]
+
+
+def test_on_disk_it_serves_the_next_run_until_an_image_changes(pictures):
+    images = ImageFolder(pictures, 8)
+    first = file_on_disk(images)
+    cached(images, first).take(np.arange(12))
+    assert file_on_disk(ImageFolder(pictures, 8)) == first
+    assert cached(images, first).cache.full()
+    other = file_on_disk(ImageFolder(pictures, 9))
+    assert other != first
+    assert first.exists()
+
+    changed = pictures / "a" / "0.png"
+    before = changed.stat()
+    Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(changed)
+    os.utime(changed, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    second = file_on_disk(ImageFolder(pictures, 8))
+    assert second != first
+    assert not first.exists()
+    assert not cached(ImageFolder(pictures, 8), second).take(np.array([0]))[0].any()
+    (pictures / "b" / "1.png").unlink()
+    assert file_on_disk(ImageFolder(pictures, 8)) != second
+
+
+def test_the_same_relative_name_elsewhere_is_another_folder(pictures, tmp_path, monkeypatch):
+    shutil.copytree(pictures, tmp_path / "elsewhere" / "pictures")
+    files = set()
+    for place in (tmp_path, tmp_path / "elsewhere"):
+        monkeypatch.chdir(place)
+        files.add(file_on_disk(ImageFolder("pictures", 8)))
+    assert len(files) == 2
+
+
+def test_what_differs_in_every_epoch_is_not_kept(pictures):
+    assert ImageFolder(pictures, 8).worth_caching
+    assert not ImageFolder(pictures, 8, crop="random").worth_caching
