@@ -1,4 +1,4 @@
-"""Images as uint8 tensors [channels, height, width]: a folder of pictures, tar shards, MNIST's files, the built-in digits."""
+"""Images as uint8 tensors [channels, height, width]: folders of pictures, tar shards, MNIST's files, the digits."""
 
 from diffusion_framework.data.dataset import ImageDataset, TrainingDataset
 from diffusion_framework.data.decode import BrokenImageError, decode_image

@@ -7,14 +7,16 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from filelock import FileLock
+
+T, R = TypeVar("T"), TypeVar("R")
 
 _ATTEMPTS = 5  # to fetch a shard, with pauses of 1, 2, 4 and 8 seconds
 _LOCKS = 64  # files, however many shards there are
@@ -112,8 +114,7 @@ class ShardFiles:
 
     def __init__(self, names: Sequence[str], folder: Path, keep: int) -> None:
         self.names, self.folder, self.keep = names, folder, keep
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            self.sizes, self.versions = zip(*pool.map(version, names), strict=True)
+        self.sizes, self.versions = zip(*side_by_side(version, names, _AT_ONCE), strict=True)
 
     def open(self, shard: int) -> BinaryIO:
         """The shard's file, or the copy of it, fetched first unless it is there.
@@ -192,6 +193,15 @@ def _reaching(name: str) -> Iterator[tuple[Any, str]]:
 
 def _line(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__} {error}".split())
+
+
+def side_by_side(call: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
+    """`map` with threads, which begins nothing new once a call has failed."""
+    pool = ThreadPoolExecutor(threads)
+    try:
+        yield from pool.map(call, items)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def hashed(*texts: object) -> str:

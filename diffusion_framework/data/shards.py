@@ -3,7 +3,6 @@
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from io import BytesIO
@@ -18,7 +17,7 @@ from filelock import FileLock
 from tqdm.auto import tqdm
 
 from diffusion_framework.data.encoded import EncodedImages, file_endings
-from diffusion_framework.data.shard_files import ShardFiles, hashed, is_remote, shard_names
+from diffusion_framework.data.shard_files import ShardFiles, hashed, is_remote, shard_names, side_by_side
 from diffusion_framework.data.tar_index import BAD_LABEL, NO_LABEL, list_images, member_at
 
 _OPEN = 16  # shards that a process holds open: twice the lanes of training.ShardedBatches
@@ -149,9 +148,14 @@ class Shards(EncodedImages):
     def _lengths_and_classes(self) -> tuple[np.ndarray, int]:
         """How many images each shard has, and the highest label; of several processes, one finds it out for all."""
         path = self._list_path("lengths", *self.files.versions)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_suffix(".lock")):
-            table = _remembered(path, self._survey)
+        if not path.exists():
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with FileLock(path.with_suffix(".lock")):
+                    _remembered(path, self._survey)
+            except PermissionError as error:
+                raise OSError(f"{error}: shards are listed in a folder that can be written to; set cache") from error
+        table = _remembered(path, self._survey)
         if self.with_labels and (table[:, 1] < 0).any():
             shard = int(np.argmax(table[:, 1] < 0))
             images = self._images(shard)
@@ -164,18 +168,11 @@ class Shards(EncodedImages):
 
     def _survey(self) -> np.ndarray:
         """[shards, 3]: the number of images, the lowest and the highest label of each shard."""
-        pool = ThreadPoolExecutor(_AT_ONCE)
-        try:
-            lists = tqdm(
-                pool.map(self._images, range(len(self.names))),
-                "listing shards",
-                len(self.names),
-                leave=False,
-                delay=2,
-            )
-            return np.array([(len(images), images["label"].min(), images["label"].max()) for images in lists])
-        finally:
-            pool.shutdown(cancel_futures=True)
+        numbers = range(len(self.names))
+        lists = tqdm(
+            side_by_side(self._images, numbers, _AT_ONCE), "listing shards", len(numbers), leave=False, delay=2
+        )
+        return np.array([(len(images), images["label"].min(), images["label"].max()) for images in lists])
 
     def _name(self, shard: int, offset: int) -> str:
         with self.files.open(shard) as file:
@@ -195,7 +192,10 @@ class Member(BytesIO):
 
 
 def _cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "diffusion_framework"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "diffusion_framework"
+    except RuntimeError as error:
+        raise ValueError("there is no home folder for the lists of shards; set cache") from error
 
 
 def _remembered(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
