@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,8 @@ class ShardedBatches(Sampler[list[tuple[int, int]]]):
         self.firsts = np.cumsum(self.lengths) - self.lengths
         lanes = max(n for n in range(1, min(_LANES, len(lengths)) + 1) if batch_size % n == 0)
         self.lanes = [np.arange(lane, len(lengths), lanes) for lane in range(lanes)]
+        self.sizes = np.array([self.lengths[shards].sum() for shards in self.lanes])
+        self.turns = lru_cache(3 * lanes)(self._turns)
         self.width, self.share = batch_size // lanes, batch_size // world
         self.slots = rank * self.share + np.arange(self.share)
 
@@ -59,41 +62,37 @@ class ShardedBatches(Sampler[list[tuple[int, int]]]):
         lanes, places = np.divmod(self.slots, self.width)
         for first in itertools.count(self.start, ahead):
             positions = (first + np.arange(ahead))[:, None] * self.width + places
+            indices, epochs = self.draws(np.broadcast_to(lanes, positions.shape), positions)
             self.prefetch(self._now_and_next(np.unique(lanes).tolist(), (first + ahead) * self.width))
-            indices, epochs = np.empty_like(positions), np.empty_like(positions)
-            for lane in np.unique(lanes).tolist():
-                indices[:, lanes == lane], epochs[:, lanes == lane] = self.draws(lane, positions[:, lanes == lane])
             for batch in zip(indices.tolist(), epochs.tolist(), strict=True):
                 yield list(zip(*batch, strict=True))
 
-    def draws(self, lane: int, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """What stands at these positions of a lane: (indices, epochs)."""
-        epochs, rests = np.divmod(positions, self.lengths[self.lanes[lane]].sum())
-        indices = np.empty_like(positions)
-        for epoch in np.unique(epochs).tolist():
-            order = self.shards(lane, epoch)
-            ends = np.cumsum(self.lengths[order])
-            turns = np.where(epochs == epoch, np.searchsorted(ends, rests, side="right"), -1)
-            for turn in np.unique(turns[turns >= 0]).tolist():
-                shard, here = int(order[turn]), turns == turn
-                length = int(self.lengths[shard])
-                within = permute(rests[here] - (ends[turn] - length), length, mix(self.seed, _IMAGES, shard, epoch))
-                indices[here] = self.firsts[shard] + within.astype(np.int64)
-        return indices, epochs
+    def draws(self, lanes: np.ndarray, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What stands at these positions of these lanes: (indices, epochs)."""
+        epochs, rests = np.divmod(positions, self.sizes[lanes])
+        shards = np.empty_like(positions)
+        for lane, epoch in np.unique(np.stack([lanes.ravel(), epochs.ravel()]), axis=1).T.tolist():
+            here = (lanes == lane) & (epochs == epoch)
+            order, starts = self.turns(lane, epoch)
+            turns = np.searchsorted(starts, rests[here], side="right") - 1
+            shards[here], rests[here] = order[turns], rests[here] - starts[turns]
+        keys = mix(self.seed, _IMAGES, shards.astype(np.uint64), epochs.astype(np.uint64))
+        return self.firsts[shards] + permute(rests, self.lengths[shards], keys).astype(np.int64), epochs
 
-    def shards(self, lane: int, epoch: int) -> np.ndarray:
-        """The shards of a lane in the order of this epoch."""
+    def _turns(self, lane: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """The shards of a lane in the order of this epoch, and the positions in it at which each begins."""
         shards = self.lanes[lane]
-        order = permute(np.arange(len(shards)), len(shards), mix(self.seed, _SHARDS, lane, epoch))
-        return shards[order.astype(np.int64)]
+        places = permute(np.arange(len(shards)), len(shards), mix(self.seed, _SHARDS, lane, epoch))
+        order = shards[places.astype(np.int64)]
+        return order, np.cumsum(self.lengths[order]) - self.lengths[order]
 
     def _now_and_next(self, lanes: list[int], position: int) -> list[int]:
         """The shards that stand at this position of these lanes, and after them."""
         found = []
         for lane in lanes:
-            epoch, rest = divmod(position, int(self.lengths[self.lanes[lane]].sum()))
-            order = self.shards(lane, epoch)
-            turn = int(np.searchsorted(np.cumsum(self.lengths[order]), rest, side="right"))
-            following = order[turn + 1] if turn + 1 < len(order) else self.shards(lane, epoch + 1)[0]
-            found += [int(order[turn]), int(following)]
+            epoch, rest = divmod(position, int(self.sizes[lane]))
+            order, starts = self.turns(lane, epoch)
+            turn = int(np.searchsorted(starts, rest, side="right"))
+            following = order[turn] if turn < len(order) else self.turns(lane, epoch + 1)[0][0]
+            found += [int(order[turn - 1]), int(following)]
         return found

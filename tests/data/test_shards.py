@@ -174,7 +174,7 @@ def test_fingerprint_is_that_of_names_and_counts(tmp_path):
 # the order
 
 
-def order(lengths, batch_size=12, count=200, **options):
+def order(lengths, batch_size=12, count=100, **options):
     return [keys for _, keys in zip(range(count), ShardedBatches(lengths, batch_size, 3, **options), strict=False)]
 
 
@@ -209,12 +209,13 @@ def test_processes_share_each_batch_of_one_order(world):
 
 
 def test_the_order_starts_anywhere():
-    whole = order(LENGTHS, count=3000)
-    for start in (0, 1, 83, 84, 85, 86, 1000, 2990):
+    whole = order(LENGTHS, count=400)
+    for start in (1, 84, 85, 86, 390):
         assert order(LENGTHS, count=10, start=start) == whole[start : start + 10]
     lengths = np.full(10_000, 100_000)  # a billion images
-    (batch,) = order(lengths, 1024, 1, start=10**9)
-    assert all(0 <= index < 10**9 and epoch == 1024 for index, epoch in batch)
+    (batch,) = order(lengths, 1000, 1, start=10**9)
+    assert all(0 <= index < 10**9 and epoch == 1000 for index, epoch in batch)
+    assert len({index // 100_000 for index, _ in batch}) == 8
 
 
 def test_a_process_reads_shards_of_its_own_and_few_at_a_time():
@@ -500,16 +501,12 @@ def train(*words):
 
 def test_the_command_line_trains_on_shards_and_goes_on(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
-    classes = [
-        "--data.labels=true",
-        "--diffusion.model.num_classes=7",
-        "--validation=Shards",
-        "--validation.labels=true",
-    ]
     where = make(tmp_path / "in")
-    words = [f"--data.shards={where}", f"--validation.shards=['{where}']", *classes]
+    words = ["--data.labels=true", "--diffusion.model.num_classes=7", f"--data.shards={where}"]
+    words += ["--validation=Shards", "--validation.labels=true", f"--validation.shards=['{where}']"]
     train(*words, f"--trainer.results_folder={tmp_path / 'run'}")
-    train(f"--trainer.results_folder={tmp_path / 'run'}", "--resume", "--trainer.train_num_steps=3")
+    words = [f"--trainer.results_folder={tmp_path / 'run'}", "--resume", "--trainer.train_num_steps=3"]
+    cli.train(words, ROOT / "configs" / "digits.yaml")
     config = Checkpoint.find(tmp_path / "run").config
     assert config["data"]["class_path"] == "diffusion_framework.Shards"
     assert config["data"]["init_args"]["shards"] == where
