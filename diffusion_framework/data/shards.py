@@ -7,8 +7,7 @@ from contextlib import suppress
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from tempfile import NamedTemporaryFile
-from threading import Thread
+from threading import Thread, get_ident
 from typing import BinaryIO, Literal
 
 import numpy as np
@@ -18,7 +17,7 @@ from tqdm.auto import tqdm
 
 from diffusion_framework.data.encoded import EncodedImages, file_endings
 from diffusion_framework.data.shard_files import ShardFiles, hashed, is_remote, shard_names, side_by_side
-from diffusion_framework.data.tar_index import BAD_LABEL, NO_LABEL, list_images, member_at
+from diffusion_framework.data.tar_index import BAD_LABEL, MAX_CLASSES, NO_LABEL, list_images, member_at
 
 _OPEN = 16  # shards that a process holds open: twice the lanes of training.ShardedBatches
 _AT_ONCE = 8  # shards to list side by side
@@ -32,7 +31,8 @@ class Shards(EncodedImages):
 
     Shards lie on a disk, or behind addresses that fsspec reads (s3://, http://, ...). Of the latter a few are kept in
     the cache folder, whole, and those needed next are fetched ahead. What lies where in a shard is read once and kept
-    there too: the first start goes through all shards, which for remote ones means to fetch each.
+    there too: the first start goes through all shards, which for remote ones means to fetch each. Validation takes
+    images from all of its shards, so give it few.
 
     Attributes:
         names: of the shards.
@@ -160,7 +160,9 @@ class Shards(EncodedImages):
             shard = int(np.argmax(table[:, 1] < 0))
             images = self._images(shard)
             first = images[np.argmax(images["label"] < 0)]
-            wrong = {NO_LABEL: "has no label", BAD_LABEL: "has a label that is no whole number"}[int(first["label"])]
+            wrong = {NO_LABEL: "has no label", BAD_LABEL: f"has a label that is no whole number below {MAX_CLASSES}"}[
+                int(first["label"])
+            ]
             raise ValueError(
                 f"image {self._name(shard, first['offset'])!r} {wrong}; write one to its KEY.cls, or set labels: false"
             )
@@ -204,7 +206,11 @@ def _remembered(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
         return np.load(path)
     array = make()
     path.parent.mkdir(parents=True, exist_ok=True)
-    with NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
-        np.save(file, array)
-    os.replace(file.name, path)
+    part = path.with_suffix(f".{os.getpid()}-{get_ident()}.part")
+    try:
+        with open(part, "wb") as file:
+            np.save(file, array)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
     return array

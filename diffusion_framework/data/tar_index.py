@@ -6,10 +6,11 @@ from typing import BinaryIO
 
 import numpy as np
 
-# Of each image: where its bytes begin, how many they are, and its label; NO_LABEL, or BAD_LABEL for no whole number.
+# Of each image: where its bytes begin, how many they are, and its label; NO_LABEL, or BAD_LABEL for what is none.
 RECORD = np.dtype([("offset", "<i8"), ("size", "<i8"), ("label", "<i4")])
 NO_LABEL, BAD_LABEL = -1, -2
-LABEL_BYTES = 32  # more is no number
+MAX_CLASSES = 1_000_000
+LABEL_BYTES = 32  # more is no label
 
 
 def list_images(file: BinaryIO, shard: str, endings: frozenset[str]) -> np.ndarray:
@@ -80,4 +81,4 @@ def _read(file: BinaryIO, offset: int, size: int) -> bytes:
 
 def _label(content: bytes) -> int:
     text = content.strip()
-    return int(text) if text.isdigit() and int(text) <= np.iinfo(np.int32).max else BAD_LABEL
+    return int(text) if text.isdigit() and int(text) < MAX_CLASSES else BAD_LABEL
