@@ -87,7 +87,7 @@ def version(name: str) -> tuple[int, str]:
     Raises:
         FileNotFoundError: there is no such file.
         OSError: it cannot be reached.
-        ValueError: what an address needs is not installed.
+        ValueError: what an address needs is not installed, or its size is unknown.
     """
     if not is_remote(name):
         if not os.path.isfile(name):
@@ -96,6 +96,8 @@ def version(name: str) -> tuple[int, str]:
         return status.st_size, f"{os.path.abspath(name)} {status.st_size} {status.st_mtime_ns}"
     with _reaching(name) as (system, path):
         info = system.info(path)
+    if info.get("size") is None:
+        raise ValueError(f"shard {name!r} comes from a server that does not tell its size; fetch it by other means")
     times = ("ETag", "etag", "LastModified", "last_modified", "updated", "mtime", "created")
     return info["size"], f"{name} {info['size']} {next((info[key] for key in times if info.get(key)), '')}"
 
@@ -143,7 +145,10 @@ class ShardFiles:
             with FileLock(self.folder / f"{int(key, 16) % _LOCKS}.lock"):
                 if not path.exists():
                     _fetch(name, path, size)
-            self._drop()
+                with suppress(FileNotFoundError):  # dropped by another at once
+                    file = open(path, "rb")  # noqa: SIM115
+                    self._drop()
+                    return file
 
     def _drop(self) -> None:
         used = {}
@@ -166,8 +171,6 @@ def _fetch(name: str, path: Path, size: int) -> None:
                 raise OSError(f"shard {name!r} came with {got} bytes of {size}; if it was changed, start again")
             os.replace(part, path)
             return
-        except FileNotFoundError:
-            raise
         except OSError:
             if attempt + 1 == _ATTEMPTS:
                 raise
