@@ -330,7 +330,7 @@ def has_copy(dataset: Shards, shard: int) -> bool:
 def test_a_failing_connection_is_tried_again(tmp_path, monkeypatch):
     from fsspec.implementations.memory import MemoryFileSystem
 
-    where = in_memory(make(tmp_path / "in", [3, 3]), "failing")
+    where = in_memory(make(tmp_path / "in", [3]), "failing")
     get_file, failures, pauses = MemoryFileSystem.get_file, [], []
 
     def get_half(self, remote, local, **options):
@@ -344,8 +344,8 @@ def test_a_failing_connection_is_tried_again(tmp_path, monkeypatch):
     monkeypatch.setattr(MemoryFileSystem, "get_file", get_half)
     monkeypatch.setattr(shard_files.time, "sleep", pauses.append)
     dataset = open_shards(where, tmp_path)
-    assert greys(dataset[i] for i in range(6)) == list(range(6))
-    assert len(failures) == len(pauses) == 3
+    assert greys(dataset[i] for i in range(3)) == list(range(3))
+    assert len(failures) == 3 and pauses == [1, 2, 4]
     monkeypatch.setattr(shard_files, "_ATTEMPTS", 1)
     failures.clear()
     with pytest.raises(OSError, match=r"shard 'memory://failing/part-00\.tar' came with 700 bytes of 10240") as caught:
