@@ -15,6 +15,7 @@ from beartype import beartype
 from filelock import FileLock
 from tqdm.auto import tqdm
 
+from diffusion_framework.data.cache import cache_folder as default_cache_folder
 from diffusion_framework.data.encoded import EncodedImages, file_endings
 from diffusion_framework.data.shard_files import ShardFiles, hashed, is_remote, shard_names, side_by_side
 from diffusion_framework.data.tar_index import BAD_LABEL, MAX_CLASSES, NO_LABEL, list_images, member_at
@@ -53,7 +54,7 @@ class Shards(EncodedImages):
         convert_image_to: str | None = None,
         seed: int = 0,
         extensions: list[str] | None = None,
-        cache: str | os.PathLike | None = None,
+        cache_folder: str | os.PathLike | None = None,
         keep: int = 24,
     ):
         """Lists the shards, or reads their lists from the cache folder; decodes nothing yet.
@@ -69,7 +70,7 @@ class Shards(EncodedImages):
             convert_image_to: A Pillow mode that colours go through, such as L for grey pictures in RGB.
             seed: Of the random crops.
             extensions: What images end in after KEY, such as [jpg, png]; null for all pictures that Pillow reads.
-            cache: Folder for the lists and copies of shards; null for diffusion_framework in $XDG_CACHE_HOME.
+            cache_folder: Folder for the lists and copies of shards; null for one in $XDG_CACHE_HOME or ~/.cache.
             keep: Copies of remote shards to keep; training wants up to 24 at a time.
 
         Raises:
@@ -83,7 +84,7 @@ class Shards(EncodedImages):
             raise ValueError(f"keep must be at least 1; got {keep}")
         self.names, self.with_labels = shard_names(shards), labels
         self.endings = frozenset(file_endings(extensions))
-        self.cache = Path(cache) if cache else _cache_folder()
+        self.cache = Path(cache_folder) if cache_folder else default_cache_folder()
         self.files = ShardFiles(self.names, self.cache / "shards" / hashed(*self.names)[:16], keep)
         self.shard_lengths, highest = self._lengths_and_classes()
         self._ends = np.cumsum(self.shard_lengths)
@@ -154,7 +155,9 @@ class Shards(EncodedImages):
                 with FileLock(path.with_suffix(".lock")):
                     _remembered(path, self._survey)
             except PermissionError as error:
-                raise OSError(f"{error}: shards are listed in a folder that can be written to; set cache") from error
+                raise OSError(
+                    f"{error}: shards are listed in a folder that can be written to; set cache_folder"
+                ) from error
         table = _remembered(path, self._survey)
         if self.with_labels and (table[:, 1] < 0).any():
             shard = int(np.argmax(table[:, 1] < 0))
@@ -191,13 +194,6 @@ class Member(BytesIO):
     @property
     def name(self) -> str:
         return self._find_name()
-
-
-def _cache_folder() -> Path:
-    try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "diffusion_framework"
-    except RuntimeError as error:
-        raise ValueError("there is no home folder for the lists of shards; set cache") from error
 
 
 def _remembered(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:

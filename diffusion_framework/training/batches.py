@@ -80,9 +80,7 @@ class _Draws(Dataset):
 
 
 @contextmanager
-def loaded_batches(
-    dataset: Any, batches: Batches, num_workers: int, device: torch.device
-) -> Iterator[Iterator[Any]]:
+def loaded_batches(dataset: Any, batches: Batches, num_workers: int, device: torch.device) -> Iterator[Iterator[Any]]:
     """An iterator of the batches, as they come from the dataset: images stay uint8 until they are on the device.
 
     Once a cache holds all images, nobody has to decode any: a GPU with room for them then gets them all, and for a CPU

@@ -56,7 +56,7 @@ def make(folder: Path, counts=(3, 5, 4, 6, 3, 4, 5)) -> str:
 
 
 def open_shards(where, tmp_path, **options) -> Shards:
-    return Shards(where, 8, 1, cache=tmp_path / "cache", **options)
+    return Shards(where, 8, 1, cache_folder=tmp_path / "cache", **options)
 
 
 def greys(images) -> list[int]:
@@ -104,7 +104,7 @@ def test_images_are_those_of_a_folder_bit_for_bit(tmp_path, layout, options):
     names = list(members)
     for number, part in enumerate((names[:8], names[8:])):
         write(tmp_path / f"{number}.tar", {name: members[name] for name in part}, format=layout)
-    dataset = Shards(f"{tmp_path}/{{0..1}}.tar", (16, 24), cache=tmp_path / "cache", **options)
+    dataset = Shards(f"{tmp_path}/{{0..1}}.tar", (16, 24), cache_folder=tmp_path / "cache", **options)
     assert len(dataset) == len(folder) == 14
     for index in range(14):
         for epoch in range(2):
@@ -239,7 +239,7 @@ def test_data_workers_hand_out_the_order(tmp_path, workers):
     batches = shuffled_batches(dataset, 4, 5, 2, 1, 2)
     assert isinstance(batches, ShardedBatches)
     expected = [keys for _, keys in zip(range(40), batches, strict=False)]
-    with loaded_batches(dataset, batches, workers, False) as loaded:
+    with loaded_batches(dataset, batches, workers, torch.device("cpu")) as loaded:
         for keys, (images, labels) in zip(expected, loaded, strict=False):
             assert greys(images) == [index for index, _ in keys]
             shards_of = np.searchsorted(np.cumsum(dataset.shard_lengths), [index for index, _ in keys], side="right")
