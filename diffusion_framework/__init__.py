@@ -4,7 +4,7 @@
 """
 
 from .config import Configurable
-from .data import IDX, Digits, ImageDataset, ImageFolder, TrainingDataset
+from .data import IDX, Digits, ImageDataset, ImageFolder, Shards, TrainingDataset
 from .denoiser import Denoiser
 from .diffusion import GaussianDiffusion
 from .guidance import ClassifierFree
@@ -103,6 +103,7 @@ __all__ = [
     "ScaledLinearBeta",
     "Score",
     "ScoreSDE",
+    "Shards",
     "Sigmoid",
     "SinglestepDPM",
     "Snapshot",

@@ -78,3 +78,8 @@ def interrupted_twice_in_save(results: str, rank: int, processes: int, port: int
 def in_own_group(results: str, rank: int, processes: int, port: int, options: dict) -> None:
     os.setsid()
     soak.train(results, rank, processes, port, options)
+
+
+def killed_in_third_save(results: str, rank: int, processes: int, port: int, options: dict) -> None:
+    at_file_operation(0, die, "00000012/config.yaml")
+    soak.train(results, rank, processes, port, options)

@@ -5,6 +5,7 @@ import os
 import struct
 import zlib
 from functools import lru_cache
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -64,7 +65,7 @@ def picture_formats() -> dict[str, tuple[str, ...]]:
 
 
 def decode_image(
-    path: str | os.PathLike[str],
+    source: str | os.PathLike[str] | BinaryIO,
     channels: int = 3,
     background: tuple[int, int, int] = (255, 255, 255),
     convert_image_to: str | None = None,
@@ -77,7 +78,7 @@ def decode_image(
     not by the file's ending.
 
     Args:
-        path: the file.
+        source: the file's path, or an open file, which is named in errors by its `name` if it has one.
         channels: 1, 3 or 4, for mode L, RGB or RGBA.
         background: red, green and blue in 0..255 behind transparent pixels.
         convert_image_to: a Pillow mode, such as L, through which the colours go; transparency is not touched.
@@ -89,7 +90,7 @@ def decode_image(
             than PIL.Image.MAX_IMAGE_PIXELS pixels.
     """
     try:
-        with Image.open(path, formats=list(picture_formats())) as image:
+        with Image.open(source, formats=list(picture_formats())) as image:
             limit = Image.MAX_IMAGE_PIXELS
             if limit is not None and image.width * image.height > limit:
                 raise ValueError(f"{image.width} x {image.height} is more than the limit of {limit} pixels")
@@ -102,7 +103,8 @@ def decode_image(
             plain = to_eight_bits(upright, image)
     except BROKEN as error:
         # repr keeps a newline in a name on this one line
-        raise BrokenImageError(f"cannot decode image {os.fspath(path)!r}: {reason(error)}") from error
+        name = os.fspath(source) if isinstance(source, str | os.PathLike) else getattr(source, "name", "without a name")
+        raise BrokenImageError(f"cannot decode image {name!r}: {reason(error)}") from error
     return to_channels(plain, channels, background, convert_image_to)
 
 

@@ -2,25 +2,15 @@
 
 import hashlib
 import os
-import warnings
 from typing import Literal
 
-import numpy as np
 from beartype import beartype
-from PIL import Image
 
-from diffusion_framework.data.dataset import ImageDataset, Picture
-from diffusion_framework.data.decode import (
-    BrokenImageError,
-    crop_and_resize,
-    decode_image,
-    picture_formats,
-    to_tensor,
-)
+from diffusion_framework.data.encoded import EncodedImages, file_endings
 from diffusion_framework.data.scan import Scan, scan_folder
 
 
-class ImageFolder(ImageDataset):
+class ImageFolder(EncodedImages):
     """All pictures in a folder and its sub-folders, in the order of their relative paths.
 
     Hidden files and folders are left out. Symbolic links are followed, but each file counts once.
@@ -64,24 +54,14 @@ class ImageFolder(ImageDataset):
             ValueError: if it is not a folder, holds no image, holds an image outside of the sub-folders with
                 labels, or if an option is out of its range.
         """
-        super().__init__(image_size, channels)
-        if not all(0 <= value <= 255 for value in background):
-            raise ValueError(f"background must be three values in 0..255; got {background}")
-        if seed < 0:
-            raise ValueError(f"seed must not be negative; got {seed}")
-        check_mode(convert_image_to)
-        self.crop, self.background, self.broken, self.seed = crop, background, broken, seed
-        self.convert_image_to = convert_image_to
-        if extensions is None:
-            extensions = [ending for endings in picture_formats().values() for ending in endings]
-        self.extensions = ["." + ending.lower().removeprefix(".") for ending in extensions]
+        super().__init__(image_size, channels, crop, background, broken, convert_image_to, seed)
+        self.extensions = file_endings(extensions)
         scan = scan_folder(folder, tuple(self.extensions))
         self.folder, self.paths, self.dangling_links = scan.folder, scan.paths, scan.dangling_links
         self.worth_caching = crop == "center"
         self.labels: list[int] | None = None
         if labels:
             self.class_names, self.labels = classes_of(scan)
-        self._skipped: set[int] = set()
 
     def __repr__(self) -> str:
         shown = self.extensions[:6] + ([f"{len(self.extensions) - 6} more"] if len(self.extensions) > 6 else [])
@@ -90,22 +70,8 @@ class ImageFolder(ImageDataset):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def draw(self, index: int, epoch: int) -> Picture | tuple[Picture, int]:
-        """Image `index`, cropped for `epoch`. If skipping, the next good image stands in for a broken one.
-
-        Raises:
-            IndexError: unless 0 <= index < len(self).
-            BrokenImageError: for a broken image; with broken="skip", once more than half of the images are.
-        """
-        self.check_index(index)
-        while True:
-            try:
-                picture = self._decode(index, epoch)
-            except BrokenImageError as error:
-                self._skip(index, error)
-                index = (index + 1) % len(self)
-            else:
-                return picture if self.labels is None else (picture, self.labels[index])
+    def encoded(self, index: int) -> tuple[str, int | None]:
+        return os.path.join(self.folder, self.paths[index]), None if self.labels is None else self.labels[index]
 
     def fingerprint(self) -> str:
         """A hash of the relative paths. File contents are not read."""
@@ -122,33 +88,6 @@ class ImageFolder(ImageDataset):
                 found.update(os.fsencode(f"{path}\0"))
         return found.hexdigest()
 
-    def _decode(self, index: int, epoch: int) -> Picture:
-        image = decode_image(
-            os.path.join(self.folder, self.paths[index]),
-            self.channels,
-            self.background,
-            self.convert_image_to,
-            at_least=self.image_size,
-        )
-        down, right = 0.5, 0.5
-        if self.crop == "random":
-            down, right = np.random.default_rng((self.seed, index, epoch)).random(2)
-        return to_tensor(crop_and_resize(image, self.image_size, (down, right)))
-
-    def _skip(self, index: int, error: BrokenImageError) -> None:
-        """Warn of a broken image, once in each process; raise if that is not wanted or there are too many."""
-        if self.broken == "error":
-            raise BrokenImageError(f"{error}; remove the file, or set broken: skip") from error
-        known = index in self._skipped
-        self._skipped.add(index)
-        if len(self._skipped) > len(self) // 2:
-            raise BrokenImageError(
-                f"more than half of the {len(self)} images in {self.folder!r} are broken; check the folder; "
-                f"the last one: {error}"
-            ) from error
-        if not known:
-            warnings.warn(f"{error}; skipped ({len(self._skipped)} so far)", stacklevel=2)
-
 
 def classes_of(scan: Scan) -> tuple[list[str], list[int]]:
     """Sorted names of the first-level sub-folders that hold images, and each image's number among them."""
@@ -162,14 +101,3 @@ def classes_of(scan: Scan) -> tuple[list[str], list[int]]:
     class_names = sorted(set(names))
     number = {name: label for label, name in enumerate(class_names)}
     return class_names, [number[name] for name in names]
-
-
-def check_mode(convert_image_to: str | None) -> None:
-    """Raises ValueError unless Pillow converts colours to this mode and back."""
-    try:
-        if convert_image_to is not None:
-            Image.new("RGB", (1, 1)).convert(convert_image_to).convert("RGB")
-    except (ValueError, KeyError) as error:
-        raise ValueError(
-            f"convert_image_to must be a Pillow mode such as L or RGB; got {convert_image_to!r}"
-        ) from error

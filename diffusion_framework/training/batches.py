@@ -7,7 +7,7 @@ import multiprocessing
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from ..data.cache import CachedImages
 from ..noise import mix
+from .lanes import ShardedBatches
 from .permutation import permute
 from .signals import outlive_signals
 
@@ -51,6 +52,17 @@ class ShuffledBatches(Sampler[list[tuple[int, int]]]):
                 yield list(zip(*batch, strict=True))
 
 
+Batches: TypeAlias = ShuffledBatches | ShardedBatches
+
+
+def shuffled_batches(dataset: Any, batch_size: int, seed: int, start: int, rank: int, world: int) -> Batches:
+    """`ShardedBatches` of a dataset that lies in shards, `ShuffledBatches` of another; arguments are as theirs."""
+    where = batch_size, seed, start, rank, world
+    if hasattr(dataset, "shard_lengths"):
+        return ShardedBatches(dataset.shard_lengths, *where, dataset.prefetch)
+    return ShuffledBatches(len(dataset), *where)
+
+
 class _Draws(Dataset):
     """A dataset asked by (index, epoch), whether or not it tells epochs apart."""
 
@@ -68,9 +80,7 @@ class _Draws(Dataset):
 
 
 @contextmanager
-def loaded_batches(
-    dataset: Any, batches: ShuffledBatches, num_workers: int, device: torch.device
-) -> Iterator[Iterator[Any]]:
+def loaded_batches(dataset: Any, batches: Batches, num_workers: int, device: torch.device) -> Iterator[Iterator[Any]]:
     """An iterator of the batches, as they come from the dataset: images stay uint8 until they are on the device.
 
     Once a cache holds all images, nobody has to decode any: a GPU with room for them then gets them all, and for a CPU
@@ -94,7 +104,7 @@ def loaded_batches(
 
 
 def _until_decoded(
-    loaded: Iterator[Any], dataset: CachedImages, batches: ShuffledBatches, device: torch.device
+    loaded: Iterator[Any], dataset: CachedImages, batches: Batches, device: torch.device
 ) -> Iterator[Any]:
     """The loaded batches until the cache is full, and then those from there."""
     epoch = -(-len(dataset) // batches.share)

@@ -23,7 +23,7 @@ from ..data import ImageFolder
 from ..diffusion import GaussianDiffusion
 from ..noise import mix
 from ..pictures import save_grid
-from .batches import ShuffledBatches, loaded_batches
+from .batches import loaded_batches, shuffled_batches
 from .caching import cached
 from .guard import Guard
 from .learning_rate import LearningRate
@@ -282,8 +282,8 @@ class Trainer(Configurable):
         return {**order, "precision": self.accelerator.mixed_precision}
 
     def _batches(self, dataset: Dataset) -> AbstractContextManager[Iterator[Any]]:
-        order = ShuffledBatches(
-            len(self.dataset),
+        order = shuffled_batches(
+            self.dataset,
             self.batch_size,
             mix(self.seed, Purpose.ORDER),
             self.state.step * self.take_step.accumulate,
