@@ -3,6 +3,8 @@
 >>> from diffusion_framework import DDIM, GaussianDiffusion, Trainer, UNet
 """
 
+from typing import TYPE_CHECKING, Any
+
 from .config import Configurable
 from .data import IDX, Digits, ImageDataset, ImageFolder, Shards, TrainingDataset
 from .denoiser import Denoiser
@@ -48,7 +50,9 @@ from .schedules import (
     Sigmoid,
     SquaredCosBeta,
 )
-from .training import Trainer
+
+if TYPE_CHECKING:
+    from .training import Trainer
 
 __all__ = [
     "DDIM",
@@ -119,3 +123,11 @@ __all__ = [
     "trajectory",
 ]
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Trainer":  # brings accelerate, which takes its time; who samples does without
+        from .training import Trainer
+
+        return Trainer
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -33,7 +33,8 @@ class UNet(Configurable, nn.Module):
         learned_variance: Whether the output has twice the channels, the second half telling the variance.
         time_scale: The network's times are stretched by this before their sines and cosines are taken: 1000 for t in
             [0, 1], 1 for steps.
-        gradient_checkpointing: Whether blocks are computed again in the backward pass, to save memory.
+        recomputed_levels: Levels, counted as in attention_levels, whose blocks are computed again in the backward pass
+            rather than kept (gradient checkpointing): less memory for more time. The first ones hold the most.
 
     Raises:
         ValueError: sizes that do not fit together.
@@ -56,24 +57,26 @@ class UNet(Configurable, nn.Module):
         num_classes: int | None = None,
         learned_variance: bool = False,
         time_scale: float = 1000.0,
-        gradient_checkpointing: bool = False,
+        recomputed_levels: Sequence[int] = (),
     ) -> None:
         super().__init__()
         levels = len(dim_mults)
         self.image_size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
-        self._check_sizes(dim, dim_mults, attention_levels)
+        self._check_sizes(dim, dim_mults, attention_levels, recomputed_levels)
         self.channels, self.self_condition, self.num_classes = channels, self_condition, num_classes
-        self.learned_variance, self.gradient_checkpointing = learned_variance, gradient_checkpointing
+        self.learned_variance = learned_variance
 
         dims = [dim * mult for mult in dim_mults]
         dim_embedding = 4 * dim
         with_attention = {level % levels for level in attention_levels}
+        recomputed = {level % levels for level in recomputed_levels}
 
         def resblock(dim_in: int, dim_out: int) -> ResBlock:
             return ResBlock(dim_in, dim_out, dim_embedding, groups, dropout)
 
-        def attention(level: int) -> nn.Module:
-            return Attention(dims[level], heads, dim_head, groups) if level in with_attention else nn.Identity()
+        def block(dim_in: int, level: int) -> Block:
+            attends = Attention(dims[level], heads, dim_head, groups) if level in with_attention else nn.Identity()
+            return Block(resblock(dim_in, dims[level]), attends, level in recomputed)
 
         self.embed_time = TimeEmbedding(dim, dim_embedding, time_scale)
         self.embed_label = LabelEmbedding(num_classes, dim_embedding)
@@ -83,20 +86,21 @@ class UNet(Configurable, nn.Module):
         self.down = nn.ModuleList()
         for level, dim_out in enumerate(dims):
             for _ in range(blocks):
-                self.down.append(nn.ModuleList([resblock(skips[-1], dim_out), attention(level)]))
+                self.down.append(block(skips[-1], level))
                 skips.append(dim_out)
             if level < levels - 1:
                 self.down.append(Downsample(dim_out))
                 skips.append(dim_out)
 
-        self.middle = nn.ModuleList([resblock(dims[-1], dims[-1]), Attention(dims[-1], heads, dim_head, groups)])
+        attention = Attention(dims[-1], heads, dim_head, groups)
+        self.middle = Block(resblock(dims[-1], dims[-1]), attention, levels - 1 in recomputed)
         self.middle_out = resblock(dims[-1], dims[-1])
 
         self.up = nn.ModuleList()
         dim_now = dims[-1]
         for level, dim_out in reversed(list(enumerate(dims))):
             for _ in range(blocks + 1):
-                self.up.append(nn.ModuleList([resblock(dim_now + skips.pop(), dim_out), attention(level)]))
+                self.up.append(block(dim_now + skips.pop(), level))
                 dim_now = dim_out
             if level > 0:
                 self.up.append(Upsample(dim_out))
@@ -104,7 +108,9 @@ class UNet(Configurable, nn.Module):
         self.norm_out = nn.GroupNorm(math.gcd(groups, dim), dim)
         self.conv_out = zero_init(nn.Conv2d(dim, channels * (2 if learned_variance else 1), 3, padding=1))
 
-    def _check_sizes(self, dim: int, dim_mults: Sequence[int], attention_levels: Sequence[int]) -> None:
+    def _check_sizes(
+        self, dim: int, dim_mults: Sequence[int], attention_levels: Sequence[int], recomputed_levels: Sequence[int]
+    ) -> None:
         levels = len(dim_mults)
         if dim < 2 or dim % 2 or levels == 0 or min(dim_mults) < 1:
             raise ValueError(f"UNet needs an even dim and at least one positive dim_mult; got {dim=}, {dim_mults=}")
@@ -114,8 +120,9 @@ class UNet(Configurable, nn.Module):
                 f"image_size must be divisible by {stride}, as {levels} levels halve it {levels - 1} times; got "
                 f"{self.image_size}: change image_size or give fewer dim_mults"
             )
-        if any(not -levels <= level < levels for level in attention_levels):
-            raise ValueError(f"attention_levels must lie in [{-levels}, {levels - 1}]; got {list(attention_levels)}")
+        for name, chosen in (("attention_levels", attention_levels), ("recomputed_levels", recomputed_levels)):
+            if any(not -levels <= level < levels for level in chosen):
+                raise ValueError(f"{name} must lie in [{-levels}, {levels - 1}]; got {list(chosen)}")
 
     def forward(self, x: Tensor, time: Tensor, self_cond: Tensor | None = None, labels: Tensor | None = None) -> Tensor:
         """The output for noisy images.
@@ -141,22 +148,31 @@ class UNet(Configurable, nn.Module):
         x = self.conv_in(x)
         skips = [x]
         for stage in self.down:
-            x = stage(x) if isinstance(stage, Downsample) else self._block(stage, x, embedding)
+            x = stage(x) if isinstance(stage, Downsample) else stage(x, embedding)
             skips.append(x)
-        x = self.middle_out(self._block(self.middle, x, embedding), embedding)
+        x = self.middle_out(self.middle(x, embedding), embedding)
         for stage in self.up:
-            if isinstance(stage, Upsample):
-                x = stage(x)
-            else:
-                x = self._block(stage, torch.cat([x, skips.pop()], dim=1), embedding)
+            x = stage(x) if isinstance(stage, Upsample) else stage(torch.cat([x, skips.pop()], dim=1), embedding)
         return self.conv_out(nn.functional.silu(self.norm_out(x)))
 
-    def _block(self, block: nn.Module, x: Tensor, embedding: Tensor) -> Tensor:
-        residual, attention = block.children()
 
-        def run(x: Tensor, embedding: Tensor) -> Tensor:
-            return attention(residual(x, embedding))
+class Block(nn.Module):
+    """A residual block and what attends after it.
 
-        if self.gradient_checkpointing and self.training:
-            return checkpoint(run, x, embedding, use_reentrant=False)
-        return run(x, embedding)
+    Args:
+        residual: Called with images and the embedding.
+        attention: Called with what comes out.
+        recomputed: Whether the backward pass computes both again, rather than that they are kept for it.
+    """
+
+    def __init__(self, residual: ResBlock, attention: nn.Module, recomputed: bool) -> None:
+        super().__init__()
+        self.residual, self.attention, self.recomputed = residual, attention, recomputed
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        if self.recomputed and self.training:
+            return checkpoint(self._both, x, embedding, use_reentrant=False)
+        return self._both(x, embedding)
+
+    def _both(self, x: Tensor, embedding: Tensor) -> Tensor:
+        return self.attention(self.residual(x, embedding))

@@ -1,9 +1,12 @@
+import collections
+
 import pytest
 import torch
 from torch import nn
 from toys import tiny_unet
 
 from diffusion_framework import UNet
+from diffusion_framework.models.layers import ResBlock
 
 
 def randomised(unet: UNet) -> UNet:
@@ -53,15 +56,22 @@ def test_samples_do_not_see_each_other():
     torch.testing.assert_close(unet(x, time)[1:3], unet(x[1:3], time[1:3]), rtol=1e-4, atol=1e-5)
 
 
-def test_gradient_checkpointing_changes_no_gradient():
+@pytest.mark.parametrize("levels", [(0,), (-1,), (0, 1)])
+def test_recomputing_levels_changes_no_gradient(levels):
     plain = randomised(tiny_unet())
-    saving = tiny_unet(gradient_checkpointing=True)
+    saving = tiny_unet(recomputed_levels=levels)
     saving.load_state_dict(plain.state_dict())
     x, time = inputs(plain)
+    calls = collections.Counter()
+    for name, module in saving.named_modules():
+        if isinstance(module, ResBlock):
+            module.register_forward_pre_hook(lambda module, args, name=name: calls.update([(name, args[0].shape[-1])]))
     for unet in (plain, saving):
         unet(x, time).square().sum().backward()
     for (name, a), b in zip(plain.named_parameters(), saving.parameters(), strict=True):
         torch.testing.assert_close(a.grad, b.grad, msg=name)
+    sides = {x.shape[-1] >> level % 2 for level in levels}
+    assert all(times == (2 if side in sides and name != "middle_out" else 1) for (name, side), times in calls.items())
 
 
 def test_compiles_without_graph_breaks():
