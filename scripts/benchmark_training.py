@@ -24,6 +24,7 @@ import argparse
 import datetime
 import importlib
 import importlib.metadata
+import importlib.util
 import json
 import os
 import platform
@@ -41,8 +42,10 @@ from typing import Any
 
 import matplotlib
 import torch
-from contestants import CONTESTANTS, LOADERS, Task, command
+from contestants import CONTESTANTS, LOADERS, Task, command  # which also makes the package here importable
 from torch.utils.flop_counter import FlopCounterMode
+
+from diffusion_framework.training.precision import choose_precision
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -99,12 +102,12 @@ class Run:
         os.killpg(self.process.pid, number)
 
 
-def take_turns(task: Task, turns: int, names: list[str]) -> dict[str, dict[str, Any]]:
+def take_turns(task: Task, turns: int) -> dict[str, dict[str, Any]]:
     """Figures of the contestants, by name."""
     with tempfile.TemporaryDirectory() as folder:
         runs = []
         try:
-            for name in names:
+            for name in CONTESTANTS:
                 say(f"{name} ...")
                 runs.append(Run(name, task, Path(folder)))
             for turn in range(turns):
@@ -118,14 +121,17 @@ def take_turns(task: Task, turns: int, names: list[str]) -> dict[str, dict[str, 
                     run._signal(signal.SIGKILL)
 
 
-def network_figures(name: str, task: Task) -> dict[str, float]:
-    """Parameters, and FLOPs an image of a forward and a backward pass."""
-    network = CONTESTANTS[name][1](task).to(DEVICE)
+def network_figures(name: str, task: Task) -> dict[str, Any]:
+    """Precision, parameters, and FLOPs an image of a forward and a backward pass."""
+    _, make, precision = CONTESTANTS[name]
+    network = make(task).to(DEVICE)
     x, t = torch.randn(1, 3, task.image_size, task.image_size, device=DEVICE), torch.rand(1, device=DEVICE)
     with FlopCounterMode(display=False) as counter:
         out = network(x, t)
         getattr(out, "sample", out).sum().backward()
-    return {"parameters": sum(p.numel() for p in network.parameters()), "flops": counter.get_total_flops()}
+    parameters = sum(p.numel() for p in network.parameters())
+    precision = choose_precision(precision, network)
+    return {"precision": precision, "parameters": parameters, "flops": counter.get_total_flops()}
 
 
 def convolution_rate(dtype: torch.dtype, task: Task) -> float:
@@ -284,10 +290,12 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--turn", type=int, default=2, help="steps of a turn that count")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--only", nargs="*", default=list(CONTESTANTS), help="some of the contestants")
     arguments = parser.parse_args()
     if not Path(arguments.folder).is_dir():
         parser.error(f"there is no folder {arguments.folder}; give one of images")
+    for package in ("diffusers", "denoising_diffusion_pytorch"):
+        if importlib.util.find_spec(package) is None:
+            parser.error(f"there is no {package} to compare with; pip install -e '.[benchmark]'")
     arguments.output.mkdir(parents=True, exist_ok=True)
     os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
     torch.set_num_threads(arguments.threads)
@@ -296,11 +304,9 @@ def main() -> None:
         "", arguments.threads,
     )  # fmt: skip
     ceilings = {"no": convolution_rate(torch.float32, task), "bf16": convolution_rate(torch.bfloat16, task)}
-    training = take_turns(task, arguments.turns, arguments.only)
-    for name, run in training.items():
-        precision = CONTESTANTS[name][2]
-        ceiling = ceilings["bf16" if precision == "auto" else precision]
-        run["share_of_ceiling"] = run["images_per_second"] * run["flops"] / ceiling
+    training = take_turns(task, arguments.turns)
+    for run in training.values():
+        run["share_of_ceiling"] = run["images_per_second"] * run["flops"] / ceilings[run["precision"]]
     checkpoint = checkpoint_seconds(task)
     step = arguments.batch / training["ours, as lucidrains"]["images_per_second"]
     folders = [arguments.folder, *([arguments.photos] if arguments.photos else [])]

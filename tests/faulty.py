@@ -7,6 +7,7 @@ import resource
 import signal
 import sys
 import time
+from pathlib import Path
 
 import soak
 import torch
@@ -55,6 +56,14 @@ def killed_in_save(results: str, rank: int, processes: int, port: int, options: 
 
     at_file_operation(options["operation"], die)
     write(results, 2, keep=1)
+
+
+def killed_while_drawing(results: str, rank: int, processes: int, port: int, options: dict) -> None:
+    from diffusion_framework.pictures import save_picture
+
+    at_file_operation(options["operation"], die, path=os.path.basename(results))
+    for index in range(3):
+        save_picture(torch.rand(3, 64, 64), Path(results) / f"{index:05d}.png")
 
 
 def full_disk(results: str, rank: int, processes: int, port: int, options: dict) -> None:

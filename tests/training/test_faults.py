@@ -14,6 +14,7 @@ import pytest
 import soak
 import torch
 from faulty import SlowPictures
+from PIL import Image
 from test_checkpoint import write
 from test_trainer import trainer
 
@@ -71,6 +72,21 @@ def test_killed_at_any_file_operation_of_a_save_a_whole_checkpoint_is_left(tmp_p
         assert [path.name for path in (results / "checkpoints").iterdir()] == ["step-00000003"]
     assert 10 < operation < 99, "each operation was tried, and then none was left"
     assert survived == {1, 2}
+
+
+def test_killed_while_pictures_are_written_those_that_are_there_are_whole(tmp_path):
+    found = []
+    for operation in range(100):
+        results = tmp_path / f"pictures {operation}"
+        codes = soak.end(soak.start(results, target=faulty.killed_while_drawing, operation=operation))
+        pictures = [*results.glob("*.png")]
+        for path in pictures:
+            Image.open(path).load()
+        found.append(len(pictures))
+        if codes == [0]:
+            break
+        assert codes == [-signal.SIGKILL]
+    assert set(found) == {0, 1, 2, 3}
 
 
 @pytest.mark.parametrize("workers", [0, 2])
