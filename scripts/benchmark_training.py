@@ -102,12 +102,12 @@ class Run:
         os.killpg(self.process.pid, number)
 
 
-def take_turns(task: Task, turns: int) -> dict[str, dict[str, Any]]:
-    """Figures of the contestants, by name."""
+def take_turns(names: list[str], task: Task, turns: int) -> dict[str, dict[str, Any]]:
+    """Figures of these contestants, by name."""
     with tempfile.TemporaryDirectory() as folder:
         runs = []
         try:
-            for name in CONTESTANTS:
+            for name in names:
                 say(f"{name} ...")
                 runs.append(Run(name, task, Path(folder)))
             for turn in range(turns):
@@ -304,7 +304,10 @@ def main() -> None:
         "", arguments.threads,
     )  # fmt: skip
     ceilings = {"no": convolution_rate(torch.float32, task), "bf16": convolution_rate(torch.bfloat16, task)}
-    training = take_turns(task, arguments.turns)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and so end the contestants
+    training: dict[str, dict[str, Any]] = {}
+    for other in ("lucidrains", "diffusers"):  # all at once would need twice the memory
+        training |= take_turns([name for name in CONTESTANTS if other in name], task, arguments.turns)
     for run in training.values():
         run["share_of_ceiling"] = run["images_per_second"] * run["flops"] / ceilings[run["precision"]]
     checkpoint = checkpoint_seconds(task)
