@@ -77,9 +77,10 @@ def lucidrains_unet(task: Task) -> nn.Module:
 
 
 def like_lucidrains(task: Task) -> nn.Module:
+    """With 3 in place of 4 times the width at the third level, and half the heads, for as many parameters."""
     from diffusion_framework import UNet
 
-    return UNet(round(task.width * 60 / 64), image_size=task.image_size, blocks=1, self_condition=False)
+    return UNet(task.width, (1, 2, 3, 8), image_size=task.image_size, blocks=1, heads=2, self_condition=False)
 
 
 def diffusers_unet(task: Task) -> nn.Module:
