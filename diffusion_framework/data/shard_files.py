@@ -137,13 +137,20 @@ class ShardFiles:
     def _copy(self, name: str, version: str, size: int) -> BinaryIO:
         key = hashed(version)
         path = self.folder / f"{key}.tar"
+
+        def whole() -> bool:  # of another size: the machine lost power before all was on the disk
+            with suppress(FileNotFoundError):
+                return path.stat().st_size == size
+            return False
+
         while True:
             with suppress(FileNotFoundError):
-                os.utime(path)  # the one used last is dropped last
-                return open(path, "rb")
+                if whole():
+                    os.utime(path)  # the one used last is dropped last
+                    return open(path, "rb")
             self.folder.mkdir(parents=True, exist_ok=True)
             with FileLock(self.folder / f"{int(key, 16) % _LOCKS}.lock"):
-                if not path.exists():
+                if not whole():
                     _fetch(name, path, size)
                 with suppress(FileNotFoundError):  # dropped by another at once
                     file = open(path, "rb")  # noqa: SIM115

@@ -306,6 +306,17 @@ def test_remote_shards_are_fetched_one_after_the_other_and_dropped(tmp_path, fet
     assert not list(copies.rglob("*.part"))
 
 
+def test_a_copy_that_is_cut_off_is_fetched_again(tmp_path, fetches):
+    """As after a loss of power, which may leave a file of the right name without its content."""
+    where = in_memory(make(tmp_path / "in", [3, 4]), "cut")
+    open_shards(where, tmp_path)
+    (copy, _) = (tmp_path / "cache" / "shards").rglob("*.tar")
+    copy.write_bytes(copy.read_bytes()[:700])
+    fetches.clear()
+    assert greys(open_shards(where, tmp_path)[i] for i in range(7)) == list(range(7))
+    assert len(fetches) == 1
+
+
 def test_the_next_shards_are_fetched_ahead(tmp_path, fetches):
     where = in_memory(make(tmp_path / "in", [3] * 9), "ahead")
     dataset = open_shards(where, tmp_path, keep=4)
