@@ -42,7 +42,7 @@ from typing import Any
 
 import matplotlib
 import torch
-from contestants import CONTESTANTS, LOADERS, Task, command  # which also makes the package here importable
+from contestants import CONTESTANTS, LOADERS, SUFFIXES, Task, command  # which also makes the package here importable
 from torch.utils.flop_counter import FlopCounterMode
 
 from diffusion_framework.training.precision import choose_precision
@@ -66,6 +66,9 @@ class Run:
             command(name, self.task), stdout=subprocess.DEVNULL, stderr=self.errors.open("w"), start_new_session=True
         )
         self.seconds: list[float] = []  # of a step, turn by turn
+
+    def start(self) -> None:
+        """Waits for its first step."""
         self.first_step = self._wait(1)[0][1] - self.began
         self._signal(signal.SIGSTOP)
 
@@ -110,6 +113,7 @@ def take_turns(names: list[str], task: Task, turns: int) -> dict[str, dict[str, 
             for name in names:
                 say(f"{name} ...")
                 runs.append(Run(name, task, Path(folder)))
+                runs[-1].start()
             for turn in range(turns):
                 for run in runs:
                     run.turn()
@@ -159,7 +163,7 @@ def convolution_rate(dtype: torch.dtype, task: Task) -> float:
 def loader_rates(folder: str, task: Task, epochs: int = 3) -> dict[str, dict[str, float]]:
     """Images a second of each loader: in the first epoch, from its very start, and in the best of the later ones."""
     task = replace(task, folder=folder)
-    count = sum(path.suffix.lower() in (".jpg", ".jpeg", ".png") for path in Path(folder).rglob("*"))
+    count = sum(path.suffix.lower() in SUFFIXES for path in Path(folder).rglob("*"))
     task = replace(task, batch=min(task.batch, count))
     for package in ("accelerate", "diffusion_framework.training", "denoising_diffusion_pytorch", "torchvision"):
         importlib.import_module(package)  # which is not to be timed
@@ -291,8 +295,9 @@ def main() -> None:
     parser.add_argument("--turn", type=int, default=2, help="steps of a turn that count")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
-    if not Path(arguments.folder).is_dir():
-        parser.error(f"there is no folder {arguments.folder}; give one of images")
+    for folder in filter(None, (arguments.folder, arguments.photos)):
+        if not any(path.suffix.lower() in SUFFIXES for path in Path(folder).rglob("*")):
+            parser.error(f"there is no folder {folder} of {', '.join(SUFFIXES)}; give one")
     for package in ("diffusers", "denoising_diffusion_pytorch"):
         if importlib.util.find_spec(package) is None:
             parser.error(f"there is no {package} to compare with; pip install -e '.[benchmark]'")

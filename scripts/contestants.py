@@ -21,6 +21,7 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 STEPS_OF_A_RUN = 1_000_000
+SUFFIXES = (".jpg", ".jpeg", ".png")  # of images that all of them read
 
 
 @dataclass(frozen=True)
@@ -201,9 +202,7 @@ def diffusers_loader(task: Task) -> torch.utils.data.DataLoader:
     from torchvision import transforms
 
     class Images(torch.utils.data.Dataset):
-        paths = sorted(
-            path for path in Path(task.folder).rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png")
-        )
+        paths = sorted(path for path in Path(task.folder).rglob("*") if path.suffix.lower() in SUFFIXES)
 
         def __len__(self) -> int:
             return len(self.paths)
