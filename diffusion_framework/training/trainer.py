@@ -137,8 +137,9 @@ class Trainer(Configurable):
         check_options(locals())
         self.results_folder, self.seed = Path(results_folder), seed
         AcceleratorState._reset_state()  # else a second trainer of one process could not have another precision
+        self.precision = choose_precision(mixed_precision, diffusion.model)  # the accelerator's is that of the last one
         self.accelerator = Accelerator(
-            mixed_precision=choose_precision(mixed_precision, diffusion.model),
+            mixed_precision=self.precision,
             log_with="tensorboard",
             project_dir=os.fspath(results_folder),
         )
@@ -279,7 +280,7 @@ class Trainer(Configurable):
         fingerprint = getattr(self.dataset, "fingerprint", lambda: len(self.dataset))
         images_per_step = self.batch_size * self.take_step.accumulate
         order = {"seed": self.seed, "images per step": images_per_step, "images": fingerprint()}
-        return {**order, "precision": self.accelerator.mixed_precision}
+        return {**order, "precision": self.precision}
 
     def _batches(self, dataset: Dataset) -> AbstractContextManager[Iterator[Any]]:
         order = shuffled_batches(

@@ -298,6 +298,7 @@ def test_two_trainers_of_one_process_keep_apart(ten_images, tmp_path):
     trainer(ten_images, tmp_path / "second", mixed_precision="bf16")
     first.train()
     assert_same_run(tmp_path / "alone", tmp_path / "first")
+    assert Checkpoint.find(tmp_path / "first").state == Checkpoint.find(tmp_path / "alone").state
 
 
 def test_a_damaged_newest_checkpoint_is_passed_over(ten_images, tmp_path):
