@@ -39,7 +39,6 @@ class ImageCache:
             if file.tell() < cache_size(count, shape):
                 file.truncate(cache_size(count, shape))  # zeros, which take no room yet
         self._rows = np.memmap(path, row_type(shape), "r+", shape=(count,))
-        self._checked = np.zeros(count, bool)  # those that this process has found to be whole
 
     def __reduce__(self) -> tuple[Any, ...]:  # for data workers that are not forked
         return type(self), (self.path, self.count, self.shape)
@@ -51,15 +50,8 @@ class ImageCache:
             OSError: it is too full already.
         """
         if hasattr(os, "posix_fallocate"):
-            with open(self.path, "ab") as file:
+            with open(self.path, "r+b") as file:  # for appending, some file systems would refuse
                 os.posix_fallocate(file.fileno(), 0, cache_size(self.count, self.shape))
-
-    def missing(self, indices: np.ndarray) -> list[int]:
-        """Those of the indices whose image is not there."""
-        for index in indices[~self._checked[indices]].tolist():
-            row = self._rows[index]
-            self._checked[index] = row["check"] == checksum(row["image"], row["label"])
-        return indices[~self._checked[indices]].tolist()
 
     def size(self) -> int:
         """Bytes of the file."""
@@ -75,10 +67,15 @@ class ImageCache:
         row["image"], row["label"] = image.numpy(), label
         row["check"] = checksum(row["image"], row["label"])
 
-    def get(self, indices: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Images [number, channels, height, width] and labels [number], none of which may be missing."""
-        labels = self._rows["label"][indices].astype(np.int64)
-        return torch.from_numpy(self._rows["image"][indices]), torch.from_numpy(labels)
+    def get(self, indices: np.ndarray) -> tuple[Tensor, Tensor, list[int]]:
+        """Images [number, channels, height, width], labels [number], and at which places of both an image is missing.
+
+        What is checked is the copy: on a network's disk, another machine may have changed the file since the last time.
+        """
+        images, labels, checks = (self._rows[name][indices] for name in ("image", "label", "check"))
+        whole = [check == checksum(*pair) for check, *pair in zip(checks, images, labels, strict=True)]
+        missing = [place for place, there in enumerate(whole) if not there]
+        return torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64)), missing
 
 
 class CachedImages(TrainingDataset):
@@ -102,11 +99,12 @@ class CachedImages(TrainingDataset):
 
     def take(self, indices: np.ndarray) -> list[Tensor]:
         """The images [number, channels, height, width], and with labels these [number]."""
-        for index in self.cache.missing(indices):
+        images, labels, missing = self.cache.get(indices)
+        for place in missing:
+            index = int(indices[place])
             drawn = self.images.draw(index, 0)
-            image, label = drawn if isinstance(drawn, tuple) else (drawn, 0)
-            self.cache.put(index, image, label)
-        images, labels = self.cache.get(indices)
+            images[place], labels[place] = drawn if isinstance(drawn, tuple) else (drawn, 0)
+            self.cache.put(index, images[place], int(labels[place]))
         return [images, labels] if self.images.class_names else [images]
 
     def fingerprint(self) -> str:
@@ -151,9 +149,11 @@ def cache_folder() -> Path:
     """
     try:
         folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "diffusion_framework"
+        folder.mkdir(parents=True, exist_ok=True)
     except RuntimeError as error:
         raise ValueError("there is no home folder for what is kept between runs; set XDG_CACHE_HOME") from error
-    folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"{error}; set XDG_CACHE_HOME to a folder that can be written to") from error
     return folder
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import multiprocessing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeAlias
@@ -20,6 +20,7 @@ from .permutation import permute
 from .signals import outlive_signals
 
 _SHARE_OF_GPU = 0.25  # of its free memory, that images may take
+_AT_ONCE = 1024  # images on their way to a GPU
 
 
 class ShuffledBatches(Sampler[list[tuple[int, int]]]):
@@ -93,12 +94,13 @@ def loaded_batches(dataset: Any, batches: Batches, num_workers: int, device: tor
         collate_fn=_as_it_is,
         num_workers=num_workers,
         pin_memory=device.type == "cuda",
-        persistent_workers=num_workers > 0,
         worker_init_fn=partial(outlive_signals, ended),
     )
     try:
-        loaded = iter(loader)
-        yield _until_decoded(loaded, dataset, batches, device) if isinstance(dataset, CachedImages) else loaded
+        if isinstance(dataset, CachedImages):
+            yield _until_decoded(iter(loader), dataset, batches, device)
+        else:
+            yield iter(loader)
     finally:
         ended.set()
 
@@ -126,19 +128,24 @@ def _all_decoded(dataset: CachedImages, device: torch.device) -> CachedImages | 
     if device.type != "cuda":
         return dataset
     room = _SHARE_OF_GPU * torch.cuda.mem_get_info(device)[0]
-    return DecodedImages(dataset.take(np.arange(len(dataset))), device) if dataset.cache.size() <= room else None
+    return DecodedImages(dataset, device) if dataset.cache.size() <= room else None
 
 
 class DecodedImages:
     """All images of a data set, on a device.
 
     Args:
-        tensors: Images [number, channels, height, width], uint8, and with labels these [number].
+        dataset: Of the images.
         device: Where to keep them.
     """
 
-    def __init__(self, tensors: Sequence[torch.Tensor], device: torch.device) -> None:
-        self.tensors = [tensor.to(device) for tensor in tensors]
+    def __init__(self, dataset: CachedImages, device: torch.device) -> None:
+        count = len(dataset)
+        self.tensors = [one.new_empty(count, *one.shape[1:], device=device) for one in dataset.take(np.arange(1))]
+        for start in range(0, count, _AT_ONCE):
+            indices = np.arange(start, min(start + _AT_ONCE, count))
+            for tensor, part in zip(self.tensors, dataset.take(indices), strict=True):
+                tensor[start : start + _AT_ONCE] = part
 
     def take(self, indices: np.ndarray) -> list[torch.Tensor]:
         """As of `CachedImages`, on the device."""

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, Literal
 
-import psutil
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 from ..data.cache import CachedImages, ImageCache, cache_folder, cache_size, file_in_memory, file_on_disk
+from .memory import free_memory
 
 _SHARE_OF_MEMORY, _SHARE_OF_DISK = 0.25, 0.5  # of what is free
 
@@ -24,11 +24,12 @@ def cached(dataset: Any, place: Literal["auto", "memory", "disk", "off"], accele
     Args:
         dataset: Any; only images that are worth it are kept.
         place: 'memory'; 'disk', in the cache folder, where the next run finds them; 'off'; or 'auto', which is memory
-            if they take at most a quarter of what is free there, or else disk if at most half, or else off.
+            if they take at most a quarter of what is free there, or else disk if at most half, or else off, with a
+            warning.
         accelerator: Of the run.
 
     Raises:
-        OSError: the file cannot be made.
+        OSError: the file cannot be made, and place is not 'auto'.
     """
     if place == "off" or not getattr(dataset, "worth_caching", False):
         yield dataset
@@ -51,17 +52,30 @@ def cached(dataset: Any, place: Literal["auto", "memory", "disk", "off"], accele
 def _make_file(dataset: Any, place: str, stack: ExitStack) -> str | None:
     """The path of a new file for the images, or of one that holds some; None where there is no room."""
     size = cache_size(len(dataset), _shape(dataset))
-    if place == "memory" or (place == "auto" and size <= _SHARE_OF_MEMORY * psutil.virtual_memory().available):
+    if place == "memory" or (place == "auto" and size <= _SHARE_OF_MEMORY * free_memory()):
         return stack.enter_context(file_in_memory())
-    if place == "auto" and size > _SHARE_OF_DISK * shutil.disk_usage(cache_folder()).free:
+    try:
+        if place == "auto" and size > _SHARE_OF_DISK * shutil.disk_usage(cache_folder()).free:
+            raise OSError(f"{cache_folder()} has too little room")
+        return _make_file_on_disk(dataset)
+    except (OSError, ValueError) as error:
+        if place == "disk":
+            raise
         warnings.warn(
-            f"{len(dataset)} decoded images take {size / 1e9:.3g} GB, too much for the memory and for the disk of "
-            f"{cache_folder()}: each epoch will decode them anew",
+            f"{len(dataset)} decoded images take {size / 1e9:.3g} GB, too much for the memory, and cannot be kept on "
+            f"disk ({error}): each epoch will decode them anew",
             stacklevel=2,
         )
         return None
+
+
+def _make_file_on_disk(dataset: Any) -> str:
     path = file_on_disk(dataset)
-    ImageCache(path, len(dataset), _shape(dataset)).reserve()
+    try:
+        ImageCache(path, len(dataset), _shape(dataset)).reserve()
+    except OSError:
+        path.unlink(missing_ok=True)  # or it would fill the disk
+        raise
     return str(path)
 
 

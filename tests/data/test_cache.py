@@ -1,5 +1,7 @@
 """Decoded images that are kept: always the right ones, whoever put them there."""
 
+import errno
+import fcntl
 import multiprocessing
 import os
 import pickle
@@ -11,7 +13,7 @@ import torch
 from PIL import Image
 
 from diffusion_framework import ImageFolder
-from diffusion_framework.data.cache import CachedImages, ImageCache, file_in_memory, file_on_disk
+from diffusion_framework.data.cache import CachedImages, ImageCache, cache_folder, file_in_memory, file_on_disk
 
 
 @pytest.fixture
@@ -28,6 +30,10 @@ def pictures(tmp_path, monkeypatch):
 
 def cached(images, path):
     return CachedImages(images, ImageCache(path, len(images), (images.channels, *images.image_size)))
+
+
+def missing(cache):
+    return cache.get(np.arange(cache.count))[2]
 
 
 def equal(taken, images, indices):
@@ -77,7 +83,7 @@ def test_what_one_process_decodes_is_there_for_all(pictures, method):
         for other in others:
             other.join()
         assert kept.cache.full()
-        assert not kept.cache.missing(np.arange(12))
+        assert missing(kept.cache) == []
         assert equal(kept.take(np.arange(12)), images, np.arange(12))
     if path.startswith("/proc"):
         assert not os.path.exists(path)
@@ -86,7 +92,8 @@ def test_what_one_process_decodes_is_there_for_all(pictures, method):
 def test_a_damaged_image_is_decoded_again(pictures, tmp_path):
     images = ImageFolder(pictures, 8, labels=True)
     everything = np.arange(12)
-    cached(images, tmp_path / "file").take(everything)
+    before = cached(images, tmp_path / "file")
+    before.take(everything)
     row = (tmp_path / "file").stat().st_size // 12
     with open(tmp_path / "file", "r+b") as file:
         for index, place in ((2, 0), (5, 4), (7, row - 1)):  # its checksum, its label, its last pixel
@@ -95,14 +102,16 @@ def test_a_damaged_image_is_decoded_again(pictures, tmp_path):
             file.seek(index * row + place)
             file.write(bytes([value ^ 1]))
     again = cached(images, tmp_path / "file")
-    assert again.cache.missing(everything) == [2, 5, 7]
+    for kept in (before, again):  # whoever found them whole, or did not look yet
+        assert missing(kept.cache) == [2, 5, 7]
     assert equal(again.take(everything), images, everything)
+    assert missing(before.cache) == missing(again.cache) == []
 
 
 def test_a_black_image_of_label_0_is_told_from_none(tmp_path):
     cache = ImageCache(tmp_path / "file", 2, (1, 2, 2))
     cache.put(0, torch.zeros(1, 2, 2, dtype=torch.uint8), 0)
-    assert cache.missing(np.arange(2)) == [1]
+    assert missing(cache) == [1]
     assert not cache.full()
 
 
@@ -110,7 +119,7 @@ def test_pickled_it_is_the_same_file(tmp_path):
     cache = ImageCache(tmp_path / "file", 2, (1, 2, 2))
     other = pickle.loads(pickle.dumps(cache))
     other.put(1, torch.full((1, 2, 2), 7, dtype=torch.uint8), 3)
-    images, labels = cache.get(np.array([1]))
+    images, labels, _ = cache.get(np.array([1]))
     assert images.unique().tolist() == [7]
     assert labels.tolist() == [3]
 
@@ -144,6 +153,30 @@ def test_the_same_relative_name_elsewhere_is_another_folder(pictures, tmp_path, 
         monkeypatch.chdir(place)
         files.add(file_on_disk(ImageFolder("pictures", 8)))
     assert len(files) == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="no system to reserve room on")
+def test_room_can_be_reserved_where_the_system_writes_zeros_for_it(tmp_path, monkeypatch):
+    """As the C library does on file systems that cannot; it refuses a file that is open for appending."""
+
+    def write_zeros(descriptor, offset, size):
+        if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_APPEND:
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        for place in range(offset, offset + size):
+            os.pwrite(descriptor, os.pread(descriptor, 1, place), place)
+
+    monkeypatch.setattr(os, "posix_fallocate", write_zeros)
+    cache = ImageCache(tmp_path / "file", 2, (1, 2, 2))
+    cache.put(0, torch.ones(1, 2, 2, dtype=torch.uint8), 0)
+    cache.reserve()
+    assert missing(cache) == [1]
+
+
+def test_a_cache_folder_that_cannot_be_made_is_named_with_a_remedy(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(OSError, match=f"{tmp_path}/file.*set XDG_CACHE_HOME"):
+        cache_folder()
 
 
 def test_what_differs_in_every_epoch_is_not_kept(pictures):

@@ -1,5 +1,9 @@
 """A cache of decoded images changes no result."""
 
+import errno
+import multiprocessing
+import os
+
 import numpy as np
 import pytest
 import soak
@@ -8,8 +12,12 @@ from PIL import Image
 from test_trainer import assert_same_run, trainer
 
 from diffusion_framework import ImageFolder
+from diffusion_framework.data.cache import CachedImages
+from diffusion_framework.training import batches as batches_module
+from diffusion_framework.training import caching
 from diffusion_framework.training.batches import DecodedImages, ShuffledBatches, loaded_batches
 from diffusion_framework.training.caching import cached
+from diffusion_framework.training.memory import free_memory
 
 
 @pytest.fixture(autouse=True)
@@ -51,10 +59,22 @@ def test_batches_are_the_same_before_and_after_all_are_decoded(folder):
         assert all(torch.equal(one, other) for one, (other,) in zip(expected, got, strict=True))
 
 
-def test_images_on_a_device_are_those_of_the_cache(folder):
+def test_data_workers_end_once_all_is_decoded(folder):
+    images, order = ImageFolder(folder, 8, 1), ShuffledBatches(10, 5, seed=1)
+    accelerator = trainer(folder, folder.parent / "run").accelerator
+    with cached(images, "memory", accelerator) as kept, loaded_batches(kept, order, 2, accelerator.device) as batches:
+        next(batches)
+        assert len(multiprocessing.active_children()) == 2
+        for _ in range(4):
+            next(batches)
+        assert not multiprocessing.active_children()
+
+
+def test_images_on_a_device_are_those_of_the_cache(folder, monkeypatch):
     accelerator = trainer(folder, folder.parent / "run").accelerator
     with cached(ImageFolder(folder, 8, 1), "memory", accelerator) as kept:
-        there = DecodedImages(kept.take(np.arange(10)), accelerator.device)
+        monkeypatch.setattr(batches_module, "_AT_ONCE", 4)
+        there = DecodedImages(kept, accelerator.device)
         indices = np.array([3, 1, 3, 9])
         assert torch.equal(there.take(indices)[0].cpu(), kept.take(indices)[0])
 
@@ -73,16 +93,64 @@ def test_without_room_each_epoch_decodes_anew(folder):
     vast = ImageFolder(folder, 20_000)
     vast.paths *= 1000  # of a folder that large
     with (
-        pytest.warns(UserWarning, match=r"10000 decoded images take 1\.2e\+04 GB"),
+        pytest.warns(UserWarning, match=r"10000 decoded images take 1\.2e\+04 GB.*too little room"),
         cached(vast, "auto", accelerator) as same,
     ):
         assert same is vast
 
 
-def test_a_cache_folder_that_cannot_be_made_is_an_error(folder, tmp_path):
+def test_what_does_not_fit_the_memory_goes_to_the_disk(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(caching, "free_memory", lambda: 0)
+    accelerator = trainer(folder, folder.parent / "run").accelerator
+    with cached(ImageFolder(folder, 8, 1), "auto", accelerator) as kept:
+        assert isinstance(kept, CachedImages)
+    assert list((tmp_path / "cache").rglob("images/*"))
+
+
+def test_a_disk_that_becomes_full_keeps_nothing(folder, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(caching, "free_memory", lambda: 0)
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    images, accelerator = ImageFolder(folder, 8, 1), trainer(folder, folder.parent / "run").accelerator
+    with pytest.warns(UserWarning, match="No space left"), cached(images, "auto", accelerator) as same:
+        assert same is images
+    with pytest.raises(OSError, match="No space left.*set cache to memory or off"), cached(images, "disk", accelerator):
+        pass
+    assert not list((tmp_path / "cache").rglob("images/*"))
+
+
+def test_a_cache_folder_that_cannot_be_made_is_an_error_if_it_was_asked_for(folder, tmp_path, monkeypatch):
     (tmp_path / "cache").write_text("a file")
     with pytest.raises(OSError, match="set cache to memory or off"):
         trainer(folder, tmp_path / "run", cache="disk").train()
+    monkeypatch.setattr(caching, "free_memory", lambda: 0)
+    with pytest.warns(UserWarning, match=f"{tmp_path}/cache.*set XDG_CACHE_HOME.*decode them anew"):
+        trainer(folder, tmp_path / "auto").train()
+
+
+def test_memory_is_what_the_groups_of_the_process_leave_it(tmp_path):
+    def limited(folder, limit, use, droppable):
+        folder = tmp_path / folder
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in ((files[0], limit), (files[1], use), ("memory.stat", f"anon 5\n{files[2]} {droppable}")):
+            (folder / name).write_text(f"{text}\n")
+
+    groups = tmp_path / "groups"
+    groups.write_text("4:cpu:/job\n3:memory:/job/step\n0::/slice/job/step\n")
+    whole = free_memory(tmp_path / "none", groups)
+    assert whole == pytest.approx(free_memory(tmp_path, tmp_path / "none"), rel=0.2)
+    files = "memory.max", "memory.current", "inactive_file"
+    limited("slice/job/step", "max", 800, 300)
+    assert free_memory(tmp_path, groups) > 10_000
+    limited("slice/job", 10_000, 1000, 400)
+    assert free_memory(tmp_path, groups) == 9400
+    files = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
+    limited("memory", 2**63 - 4096, 10_000, 0)
+    assert free_memory(tmp_path, groups) == 9400
+    limited("memory/job/step", 5000, 1000, 200)
+    assert free_memory(tmp_path, groups) == 4200
 
 
 @pytest.mark.parametrize("place", ["memory", "disk"])
