@@ -152,12 +152,13 @@ class Shards(EncodedImages):
         if not path.exists():
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                with FileLock(path.with_suffix(".lock")):
-                    _remembered(path, self._survey)
-            except PermissionError as error:
+                path.with_suffix(".lock").touch()
+            except OSError as error:
                 raise OSError(
                     f"{error}: shards are listed in a folder that can be written to; set cache_folder"
                 ) from error
+            with FileLock(path.with_suffix(".lock")):
+                _remembered(path, self._survey)
         table = _remembered(path, self._survey)
         if self.with_labels and (table[:, 1] < 0).any():
             shard = int(np.argmax(table[:, 1] < 0))
