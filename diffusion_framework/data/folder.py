@@ -4,6 +4,7 @@ import hashlib
 import os
 from typing import Literal
 
+import PIL
 from beartype import beartype
 
 from diffusion_framework.data.encoded import EncodedImages, file_endings
@@ -78,8 +79,8 @@ class ImageFolder(EncodedImages):
         return hashlib.sha256(b"\0".join(map(os.fsencode, self.paths))).hexdigest()
 
     def version(self) -> str:
-        """A hash of the relative paths, sizes and times of change."""
-        found = hashlib.sha256()
+        """A hash of the relative paths, sizes and times of change, and of which Pillow decodes them."""
+        found = hashlib.sha256(PIL.__version__.encode())
         for path in self.paths:
             try:
                 status = os.stat(os.path.join(self.folder, path))

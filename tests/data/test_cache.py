@@ -8,6 +8,7 @@ import pickle
 import shutil
 
 import numpy as np
+import PIL
 import pytest
 import torch
 from PIL import Image
@@ -124,7 +125,7 @@ def test_pickled_it_is_the_same_file(tmp_path):
     assert labels.tolist() == [3]
 
 
-def test_on_disk_it_serves_the_next_run_until_an_image_changes(pictures):
+def test_on_disk_it_serves_the_next_run_until_an_image_or_pillow_changes(pictures, monkeypatch):
     images = ImageFolder(pictures, 8)
     first = file_on_disk(images)
     cached(images, first).take(np.arange(12))
@@ -143,7 +144,10 @@ def test_on_disk_it_serves_the_next_run_until_an_image_changes(pictures):
     assert not first.exists()
     assert not cached(ImageFolder(pictures, 8), second).take(np.array([0]))[0].any()
     (pictures / "b" / "1.png").unlink()
-    assert file_on_disk(ImageFolder(pictures, 8)) != second
+    third = file_on_disk(ImageFolder(pictures, 8))
+    assert third != second
+    monkeypatch.setattr(PIL, "__version__", "99")
+    assert file_on_disk(ImageFolder(pictures, 8)) != third
 
 
 def test_the_same_relative_name_elsewhere_is_another_folder(pictures, tmp_path, monkeypatch):
