@@ -416,6 +416,8 @@ def _one_line(message: str) -> str:
     if "Union subtypes" in message:  # one complaint for each type that an option may have: those of type are no news
         complaints = message.partition(" Errors: - ")[2].partition(" Given value type: ")[0].split(" - ")
         message = "; ".join(c for c in complaints if not c.startswith("Expected a <class")) or message
+    if re.search(r"Literal\[.* Got value: (True|False)$", message):
+        message += "; in YAML, put no, off, yes and on in quotes"
     if name := re.search(r"Expected a dot import path string: (\S+)", message):
         message = f"there is no class {name[1]!r}; give one of this package, or an import path as package.module.Class"
     return message

@@ -238,6 +238,10 @@ BAD_TRAINING = [
     (["--config=no/such.yaml"], "does not exist: .*no/such.yaml"),
     (["--config={broken}"], "config"),
     (["--config={unknown}"], "nonsense"),
+    (["--config={unquoted}"], "cache.*Got value: False; in YAML, put no, off, yes and on in quotes"),
+    (["--trainer.cache=no"], "cache.*'off'.*Got value: no$"),
+    (["--trainer.cache=disk"], "not .*Digits.*; set cache to auto or off"),
+    (["--diffusion.model.recomputed_levels=[9]"], r"recomputed_levels must lie in .*; got \[9\]"),
     (["--diffusion.noise_schedule=foo"], "one of sigmoid, cosine, linear.*or an object; got 'foo'"),
     (["--diffusion.noise_schedule=Cosine", "--diffusion.noise_schedule.end=2"], "^error: cosine needs.*end=2"),
     (["--diffusion.loss=hybrid", "--diffusion.times=steps"], "set its learned_variance to true"),
@@ -263,7 +267,8 @@ def test_bad_training_input_is_one_line_and_creates_nothing(words, message, digi
     Image.new("RGB", (9, 9)).save(inputs / "one" / "one.png")
     (inputs / "broken.yaml").write_text("trainer: [unclosed")
     (inputs / "unknown.yaml").write_text("data: {class_path: Digits}\ntrainer: {nonsense: 1}")
-    places = {name: inputs / name for name in ("empty", "one")}
+    (inputs / "unquoted.yaml").write_text("data: {class_path: Digits}\ntrainer: {cache: off}")
+    places = {name: inputs / name for name in ("empty", "one")} | {"unquoted": inputs / "unquoted.yaml"}
     places |= {"broken": inputs / "broken.yaml", "unknown": inputs / "unknown.yaml", "run": digits_run}
     work = tmp_path / "work"
     work.mkdir()

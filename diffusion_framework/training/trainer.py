@@ -157,7 +157,7 @@ class Trainer(Configurable):
             raise ValueError("convert_image_to goes with a folder given by its path; set it on the dataset instead")
         if cache in ("memory", "disk") and not getattr(self.dataset, "worth_caching", False):
             raise ValueError(
-                f"cache={cache!r} keeps images of a folder that are cropped at the center, not {self.dataset}; "
+                f"cache={cache!r} keeps images of a folder that are cropped at the center, not those of this {type(self.dataset).__name__}; "
                 "set cache to auto or off"
             )
         check_data(self.dataset, diffusion, self.results_folder, self.batch_size, self.accelerator.num_processes)
@@ -215,27 +215,31 @@ class Trainer(Configurable):
             OSError: something could not be written.
         """
         checkpoint = self.check(resume)
+        with cached(self.dataset, self.cache, self.accelerator) as dataset:
+            self._train(dataset, checkpoint)
+
+    def _train(self, dataset: Any, checkpoint: Checkpoint | None) -> None:
         owner = on_main_process(self.accelerator, lambda: Ownership(self.results_folder))
         try:
             if checkpoint:
                 self._load(checkpoint)
             with NotedSignals() as signals:
                 guard = Guard(self.accelerator, signals)
-                self._loop(guard, checkpoint.state["unwritten"] if checkpoint else [])
+                self._loop(dataset, guard, checkpoint.state["unwritten"] if checkpoint else [])
             if guard.signal:
                 end_process(guard.signal, self._say_stopped(guard.signal))
         finally:
             if owner is not None:
                 owner.release()
 
-    def _loop(self, guard: Guard, unwritten: Sequence[tuple[float, float]]) -> None:
+    def _loop(self, dataset: Any, guard: Guard, unwritten: Sequence[tuple[float, float]]) -> None:
         state = self.state
         images_per_step = self.batch_size * self.take_step.accumulate
         log = TrainingLog(
             self.results_folder, self.accelerator, state.step, self.num_steps, images_per_step, self.progress, unwritten
         )
         try:
-            with cached(self.dataset, self.cache, self.accelerator) as dataset, self._batches(dataset) as batches:
+            with self._batches(dataset) as batches:
                 while state.step < self.num_steps and not guard.signal:
                     log.add(*self.take_step(state, batches, guard))
                     saves = state.step % self.save_every == 0 or state.step == self.num_steps

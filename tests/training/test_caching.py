@@ -125,6 +125,7 @@ def test_a_cache_folder_that_cannot_be_made_is_an_error_if_it_was_asked_for(fold
     (tmp_path / "cache").write_text("a file")
     with pytest.raises(OSError, match="set cache to memory or off"):
         trainer(folder, tmp_path / "run", cache="disk").train()
+    assert not (tmp_path / "run").exists()
     monkeypatch.setattr(caching, "free_memory", lambda: 0)
     with pytest.warns(UserWarning, match=f"{tmp_path}/cache.*set XDG_CACHE_HOME.*decode them anew"):
         trainer(folder, tmp_path / "auto").train()
