@@ -157,8 +157,8 @@ class Trainer(Configurable):
             raise ValueError("convert_image_to goes with a folder given by its path; set it on the dataset instead")
         if cache in ("memory", "disk") and not getattr(self.dataset, "worth_caching", False):
             raise ValueError(
-                f"cache={cache!r} keeps images of a folder that are cropped at the center, not those of this {type(self.dataset).__name__}; "
-                "set cache to auto or off"
+                f"cache={cache!r} keeps images of a folder that are cropped at the center, not those of this "
+                f"{type(self.dataset).__name__}; set cache to auto or off"
             )
         check_data(self.dataset, diffusion, self.results_folder, self.batch_size, self.accelerator.num_processes)
         if keep_best and validation is None:
