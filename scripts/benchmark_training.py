@@ -15,7 +15,7 @@ Self-conditioning, a default of ours alone, is off. Printed:
 
 `pip install -e '.[benchmark]'` brings the others. Networks are smaller than the examples' (--width) so that a CPU can
 do with them: 20 minutes on two cores. On a GPU take --width 128 --batch 64 --turn 50. Writes training.json and
-training.png to --output. Linux only.
+training.png to --output; benchmark_training_cpu.json beside this file is of one run. Linux only.
 """
 
 from __future__ import annotations
@@ -260,6 +260,7 @@ def plot(found: dict[str, Any], path: Path) -> None:
     colors = ["tab:blue" if name.startswith("ours") else "tab:gray" for name in names]
     bars = axes.barh(names, rates, color=colors)
     axes.bar_label(bars, fmt="%.3g", padding=3)
+    axes.margins(x=0.1)
     axes.invert_yaxis()
     axes.set_xlabel("images a second in training")
     axes.set_title(f"{found['image_size']} x {found['image_size']} pixels, batch {found['batch']}, {found['device']}")
