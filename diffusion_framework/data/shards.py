@@ -27,8 +27,8 @@ _AT_ONCE = 8  # shards to list side by side
 class Shards(EncodedImages):
     """Images in tar files of the WebDataset convention: members KEY.jpg (or another picture) and KEY.cls, their label.
 
-    Training reads a few shards at a time from beginning to end, in an order that is new in each epoch (see
-    `training.ShardedBatches`), and mixes their images. So write images to shards in random order, all about as many.
+    Training reads a few shards at a time, each to its last image; shards and their images come in an order that is new
+    in each epoch (see `training.ShardedBatches`). So spread images over shards at random, about as many to each.
 
     Shards lie on a disk, or behind addresses that fsspec reads (s3://, http://, ...). Of the latter a few are kept in
     the cache folder, whole, and those needed next are fetched ahead. What lies where in a shard is read once and kept
