@@ -158,7 +158,9 @@ def output_weight(weight: LossWeight, objective: Objective, at: Level) -> Tensor
 
 
 def _log_gain(objective: Objective, at: Level) -> Tensor:
-    return torch.log(torch.as_tensor(objective.gain(at))).clamp(-_FAR / 2, _FAR / 2)
+    gain = objective.gain(at)
+    gain = gain if isinstance(gain, Tensor) else torch.full_like(at.log_snr, gain)
+    return torch.log(gain).clamp(-_FAR / 2, _FAR / 2)
 
 
 def _check_positive(what: str, **values: float) -> None:

@@ -47,8 +47,10 @@ def mean_weights(nodes: tuple[float, ...], z: float = 0.0) -> tuple[float, ...]:
     """
     if len(set(nodes)) < len(nodes):
         raise ValueError(f"predictions must lie at different levels; got {nodes}")
-    powers = torch.tensor([[node**k for node in nodes] for k in range(len(nodes))], dtype=torch.float64)
-    return tuple(torch.linalg.solve(powers, torch.tensor(moments(len(nodes), z), dtype=torch.float64)).tolist())
+    with torch.device("cpu"):
+        powers = torch.tensor([[node**k for node in nodes] for k in range(len(nodes))], dtype=torch.float64)
+        integrals = torch.tensor(moments(len(nodes), z), dtype=torch.float64)
+    return tuple(torch.linalg.solve(powers, integrals).tolist())
 
 
 @lru_cache(maxsize=4096)
