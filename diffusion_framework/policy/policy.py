@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from ..denoiser import Clip, Denoiser, Mapped, NetworkDenoiser
 from ..diffusion import GaussianDiffusion
-from ..grids import Grid, partial_grid, uniform_times
 from ..models import ObservationEncoder
 from ..process.noise import generator_noise, per_sample_noise
 from ..samplers import Sampler, trajectory
+from ..samplers.grids import Grid, partial_grid, uniform_times
 from .acting import RecedingHorizon
 from .normalizer import Normalizer
 from .windows import EpisodeWindows, check_windows
