@@ -19,7 +19,7 @@ PACKAGE = Path(df.__file__).parent
 # Each layer may import those before it, and its own members.
 LAYERS = [
     {"level", "noise", "config", "pictures", "labels"},
-    {"reverse"},
+    {"reverse", "spaces"},
     {"schedules", "objectives", "network_input", "checkpoint", "data"},
     {"grids", "denoiser", "models"},
     {"guidance", "losses", "samplers"},
