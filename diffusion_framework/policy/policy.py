@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from ..conditions import ObservationEncoder
 from ..denoiser import Clip, Denoiser, Mapped, NetworkDenoiser
 from ..diffusion import GaussianDiffusion
-from ..grids import Grid, partial_grid, uniform_times
 from ..process.noise import generator_noise, per_sample_noise
 from ..samplers import Sampler, trajectory
+from ..samplers.grids import Grid, partial_grid, uniform_times
 from ..spaces import Normalizer
 from .acting import RecedingHorizon
 from .windows import EpisodeWindows, check_windows
