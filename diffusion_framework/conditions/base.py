@@ -89,7 +89,7 @@ class Conditioner(Configurable, nn.Module, ABC):
     def finish(self) -> None:
         """Sets the statistics to those of all values that were observed."""
 
-    @final
+    @final  # type: ignore[misc]
     def forward(self, value: Any, *, drop: bool = False, generator: torch.Generator | None = None) -> Keywords:
         """The keywords of a batch.
 
@@ -139,7 +139,7 @@ class BoundConditions:
         Raises:
             ValueError: a condition that the network never had to do without, or none at all.
         """
-        droppable = {name for name, one in self.conditions.items() if one.dropout}
+        droppable = {name for name in self.conditions if self.conditions[name].dropout}
         chosen = droppable if names is None else set(names)
         if not chosen or not chosen <= droppable:
             wrong = ", ".join(sorted(chosen - droppable)) or "none"
@@ -191,6 +191,9 @@ class Conditions(nn.ModuleDict):
             conditioner.build(sample_shape)
             self[name] = conditioner
 
+    def __getitem__(self, name: str) -> Conditioner:
+        return super().__getitem__(name)  # type: ignore[return-value]
+
     def bind(
         self,
         values: Mapping[str, Any],
@@ -222,7 +225,8 @@ class Conditions(nn.ModuleDict):
                 f"Expected a value for {_list(missing)}, got none. Fix: pass {min(missing)}=..., one for each sample."
             )
         parts: dict[str, Keywords] = {}
-        for name, conditioner in self.items():
+        for name in self:
+            conditioner = self[name]
             value = given[name] if batch is None else conditioner.repeat(given[name], batch)
             parts[name] = conditioner(value, drop=drop, generator=generator)
             for encoded in parts[name].values():
@@ -244,7 +248,7 @@ class Conditions(nn.ModuleDict):
     @property
     def needs_fit(self) -> bool:
         """Whether statistics of a condition are still unknown."""
-        return any(conditioner.needs_fit for conditioner in self.values())
+        return any(self[name].needs_fit for name in self)
 
 
 def trained_none(nothing: nn.Parameter | None) -> nn.Parameter:
