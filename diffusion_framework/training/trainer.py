@@ -25,18 +25,17 @@ from ..data.loading.placement import cached
 from ..diffusion import GaussianDiffusion
 from ..pictures import save_grid
 from ..process.noise import mix
-from .guard import Guard
+from .distributed import on_main_process
 from .learning_rate import LearningRate
 from .log import TrainingLog
-from .owner import Ownership
+from .options import changed_options, check_data, check_launch, check_options, differences, run_config
 from .precision import choose_precision
 from .previews import sample_previews
-from .processes import on_main_process
+from .run_lock import RunLock
 from .seeds import Purpose
-from .settings import changed_options, check_data, check_launch, check_options, differences, run_config
-from .signals import NotedSignals, end_process, outlive_signals
 from .state import TrainingState
 from .step import TrainingStep
+from .stopping import Guard, NotedSignals, end_process, outlive_signals
 from .validation import best_steps, validate
 
 
@@ -219,7 +218,7 @@ class Trainer(Configurable):
             self._train(dataset, checkpoint)
 
     def _train(self, dataset: Any, checkpoint: Checkpoint | None) -> None:
-        owner = on_main_process(self.accelerator, lambda: Ownership(self.results_folder))
+        lock = on_main_process(self.accelerator, lambda: RunLock(self.results_folder))
         try:
             if checkpoint:
                 self._load(checkpoint)
@@ -229,8 +228,8 @@ class Trainer(Configurable):
             if guard.signal:
                 end_process(guard.signal, self._say_stopped(guard.signal))
         finally:
-            if owner is not None:
-                owner.release()
+            if lock is not None:
+                lock.release()
 
     def _loop(self, dataset: Any, guard: Guard, unwritten: Sequence[tuple[float, float]]) -> None:
         state = self.state

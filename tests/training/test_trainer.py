@@ -18,9 +18,8 @@ from diffusion_framework import Digits, GaussianDiffusion, ImageFolder, Trainer,
 from diffusion_framework.checkpoint import Checkpoint, list_checkpoints
 from diffusion_framework.config import to_config
 from diffusion_framework.data.loading.loader import to_device
-from diffusion_framework.training.guard import Guard
 from diffusion_framework.training.learning_rate import LearningRate
-from diffusion_framework.training.signals import NotedSignals
+from diffusion_framework.training.stopping import Guard, NotedSignals
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -414,7 +413,7 @@ print("RANK", run.accelerator.process_index, flat.double().sum().item(), flat.no
 
 def test_two_processes_train_one_model(tmp_path):
     script = tmp_path / "script.py"
-    script.write_text(SCRIPT.format(root=str(ROOT), tests=str(ROOT / "tests")))
+    script.write_text(SCRIPT.format(root=str(ROOT), tests=str(ROOT / "tests" / "support")))
     launch = [
         sys.executable,
         "-m",
