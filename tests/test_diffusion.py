@@ -14,7 +14,7 @@ from diffusion_framework import (
     DPM2,
     LMS,
     RK45,
-    Adaptive,
+    AdaptiveDPMSolver,
     Cosine,
     DPMSolver,
     Eps,
@@ -35,7 +35,7 @@ from diffusion_framework.config import from_config, to_config
 from diffusion_framework.denoiser import Threshold
 from diffusion_framework.diffusion import _checked, image_seeds
 from diffusion_framework.losses import Uniform, output_weight
-from diffusion_framework.noise import generator_noise
+from diffusion_framework.process.noise import generator_noise
 
 
 def generator(seed=0):
@@ -83,7 +83,7 @@ def test_self_conditioning_sees_the_estimate_from_the_noised_image():
 
     source = generator()
     at = diffusion.schedule.at(Uniform().uniform(3, images.device, source))
-    level = at.like(images)
+    level = at.expand_to(images)
     x = level.alpha * (2 * images - 1) + level.sigma * generator_noise(source)(images)
     torch.testing.assert_close(seen_first, x / x.flatten(1).std(dim=1)[:, None, None, None])
     estimate = diffusion.objective.prediction(network.conv(seen_first), x, at).x0.clamp(-1, 1)
@@ -95,7 +95,7 @@ def test_scale_one_leaves_the_input_alone():
     network = Plain()
     GaussianDiffusion(network)(torch.ones(4, 1, 4, 4), generator=generator())
     source = generator()
-    at = Sigmoid().at(Uniform().uniform(4, torch.device("cpu"), source)).like(torch.ones(4, 1, 4, 4))
+    at = Sigmoid().at(Uniform().uniform(4, torch.device("cpu"), source)).expand_to(torch.ones(4, 1, 4, 4))
     torch.testing.assert_close(
         network.seen[0][0], at.alpha + at.sigma * generator_noise(source)(torch.ones(4, 1, 4, 4))
     )
@@ -366,7 +366,7 @@ def test_labels_reach_the_network():
             lambda: tiny_diffusion(noise_schedule=Linear(), schedule_kwargs={"tau": 1.0}),
             "schedule given by name",
         ),
-        (lambda: tiny_diffusion(timesteps=0), "at least 1 step; got 0"),
+        (lambda: tiny_diffusion(timesteps=0), "from 1 to 100000, got 0"),
         (lambda: tiny_diffusion(scale=0.0), r"\(0, 1\]; got 0"),
         (lambda: tiny_diffusion(train_prob_self_cond=1.1), r"\[0, 1\]; got 1.1"),
         (lambda: tiny_diffusion(time_difference=-0.1), "got -0.1"),
@@ -374,7 +374,7 @@ def test_labels_reach_the_network():
         (lambda: GaussianDiffusion(nn.Linear(2, 2)), "Linear lacks them"),
         (lambda: tiny_diffusion()(torch.rand(2, 3, 8, 8)), r"must be \[batch, 1, 8, 8\]; got \[2, 3, 8, 8\]"),
         (lambda: tiny_diffusion().sample(0, progress=False), "batch_size of at least 1; got 0"),
-        (lambda: tiny_diffusion().sample(2, steps=0, progress=False), "at least 1 step; got 0"),
+        (lambda: tiny_diffusion().sample(2, steps=0, progress=False), "from 1 to 100000, got 0"),
         (lambda: tiny_diffusion().sample(3, seed=[1, 2], progress=False), "got 2 seeds for 3 samples"),
         (lambda: tiny_diffusion(time_difference=0.1).sample(1, sampler=LMS(), progress=False), "remember nothing"),
     ],
@@ -406,7 +406,7 @@ def test_nan_from_the_network_is_an_error_that_names_the_step():
     ):
         diffusion.sample(2, progress=False)
     assert network.calls == 7  # and ends there
-    for sampler in (RK45(), Adaptive()):
+    for sampler in (RK45(), AdaptiveDPMSolver()):
         with pytest.raises(FloatingPointError, match="NaN or infinity") as error:
             diffusion.sample(2, sampler=sampler, steps=1, progress=False)
         assert "\n" not in str(error.value)

@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 from ..data import ImageDataset
 from ..diffusion import GaussianDiffusion, image_seeds
 from ..evaluation import Bound, check_plot, mean_and_error, plot_bounds, write_bound
-from ..reverse import Variance
+from ..process.posterior import Variance
 from .common import check_positive, device_named, run
 
 DEFAULTS = {"data": {"class_path": "ImageFolder"}}

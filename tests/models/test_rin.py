@@ -11,7 +11,7 @@ from toys import randomised, tiny_rin
 
 import diffusion_framework as df
 from diffusion_framework import RIN, GaussianDiffusion
-from diffusion_framework.noise import generator_noise
+from diffusion_framework.process.noise import generator_noise
 
 SAMPLERS = [value() for value in vars(df).values() if inspect.isclass(value) and df.Sampler in value.__mro__[1:]]
 
@@ -62,7 +62,7 @@ def test_training_has_no_gradient_through_the_first_pass(self_condition):
 
     source = torch.Generator().manual_seed(0)
     at = diffusion.schedule.at(diffusion.times.uniform(3, images.device, source))
-    x0, eps, level = 2 * images - 1, generator_noise(source)(images), at.like(images)
+    x0, eps, level = 2 * images - 1, generator_noise(source)(images), at.expand_to(images)
     x = level.alpha * x0 + level.sigma * eps
 
     def gradients(stop):

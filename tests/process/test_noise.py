@@ -1,0 +1,35 @@
+import numpy as np
+import pytest
+import torch
+
+from diffusion_framework.process.noise import keyed_generator, mix, per_sample_noise
+
+
+def test_each_sample_depends_on_its_own_seed_alone():
+    x = torch.empty(4, 3, 5)
+    whole = per_sample_noise([7, 8, 9, 7], "cpu")
+    first, second = whole(x), whole(x)
+    alone = per_sample_noise([9], "cpu")
+    assert torch.equal(alone(x[:1])[0], first[2])
+    assert torch.equal(alone(x[:1])[0], second[2])
+    assert torch.equal(first[0], first[3])
+    assert not torch.equal(first[0], first[1])
+    assert not torch.equal(first, second)
+
+
+def test_a_seed_a_sample():
+    with pytest.raises(ValueError, match="got 2 seeds for 3 samples"):
+        per_sample_noise([1, 2], "cpu")(torch.empty(3, 1))
+
+
+def test_keys_do_not_collide_and_order_matters():
+    seeds = {mix(a, b) for a in range(-50, 50) for b in range(50)}
+    assert len(seeds) == 5000
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    for array in (np.arange(5, dtype=np.uint64), np.array([2**63, 2**64 - 1], np.uint64)):
+        assert mix(array, -3).tolist() == [mix(int(key), -3) for key in array]
+        assert mix(9, array, 2**63).tolist() == [mix(9, int(key), 2**63) for key in array]
+    assert mix(1, 2) != mix(2, 1) and mix(1) != mix(1, 0)
+    draws = torch.stack([torch.randn(1000, generator=keyed_generator("cpu", 0, i)) for i in range(30)])
+    correlations = torch.corrcoef(draws) - torch.eye(30)
+    assert correlations.abs().max() < 5 / 1000**0.5

@@ -1,0 +1,94 @@
+"""Runs that something happens to: each function is a process of a run, for `soak.start`."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sys
+import time
+from pathlib import Path
+
+import soak
+import torch
+from torch.utils.data import Dataset
+
+
+class SlowPictures(Dataset):
+    """64 noise pictures, each of which takes a while; the one numbered `bad` is NaN."""
+
+    def __init__(self, seconds: float = 0.0, bad: int = -1) -> None:
+        self.pictures, self.seconds, self.bad = (
+            torch.rand(64, 1, 8, 8, generator=torch.Generator().manual_seed(0)),
+            seconds,
+            bad,
+        )
+
+    def __len__(self) -> int:
+        return 64
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        time.sleep(self.seconds)
+        return self.pictures[index] * (float("nan") if index == self.bad else 1)
+
+
+def at_file_operation(number: int, action, path: str = "checkpoints") -> None:
+    """From now on: `action()` before operation `number` (from 0) on a file or folder whose path contains `path`."""
+    count = [0]
+
+    def hook(event: str, arguments: tuple) -> None:
+        if event in ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "shutil.rmtree", "os.scandir") and any(
+            path in os.fspath(a) for a in arguments if isinstance(a, str | os.PathLike)
+        ):
+            count[0] += 1
+            if count[0] == number + 1:
+                action()
+
+    sys.addaudithook(hook)
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def killed_in_save(results: str, rank: int, processes: int, port: int, options: dict) -> None:
+    from runs import write
+
+    at_file_operation(options["operation"], die)
+    write(results, 2, keep=1)
+
+
+def killed_while_drawing(results: str, rank: int, processes: int, port: int, options: dict) -> None:
+    from diffusion_framework.pictures import save_picture
+
+    at_file_operation(options["operation"], die, path=os.path.basename(results))
+    for index in range(3):
+        save_picture(torch.rand(3, 64, 64), Path(results) / f"{index:05d}.png")
+
+
+def full_disk(results: str, rank: int, processes: int, port: int, options: dict) -> None:
+    if rank == 0:  # no file above 40 kB: the log fits, weights do not
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
+    soak.train(results, rank, processes, port, options)
+
+
+def interrupted_twice_in_save(results: str, rank: int, processes: int, port: int, options: dict) -> None:
+    def twice() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(1.2)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.1)
+
+    at_file_operation(0, twice, "00000008/config.yaml")
+    soak.train(results, rank, processes, port, options)
+
+
+def in_own_group(results: str, rank: int, processes: int, port: int, options: dict) -> None:
+    os.setsid()
+    soak.train(results, rank, processes, port, options)
+
+
+def killed_in_third_save(results: str, rank: int, processes: int, port: int, options: dict) -> None:
+    at_file_operation(0, die, "00000012/config.yaml")
+    soak.train(results, rank, processes, port, options)
