@@ -310,7 +310,8 @@ def _from_typed(word: Typed, hint: Any, context: Mapping[str, Any]) -> Any:
             reading = read_yaml(text, where)
         except BadPart:
             continue
-        readings.append(raw if isinstance(reading, str) else reading)
+        plain = isinstance(reading, str) and not raw.startswith(("'", '"'))  # quotes make a word of null or 1
+        readings.append(raw if plain else reading)
     errors = []
     for reading in (*readings, raw):
         try:

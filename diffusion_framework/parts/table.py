@@ -15,7 +15,7 @@ PACKAGE = __name__.split(".")[0]
 
 TABLE: dict[str, dict[str, str]] = {
     "Sampler": {
-        "adaptive": "samplers.adaptive:Adaptive",
+        "adaptive_dpm_solver": "samplers.adaptive.dpm_solver:AdaptiveDPMSolver",
         "churn": "samplers.churn:Churn",
         "ddim": "samplers.ddim:DDIM",
         "ddpm": "samplers.ddpm:DDPM",
@@ -28,10 +28,12 @@ TABLE: dict[str, dict[str, str]] = {
         "lcm": "samplers.lcm:LCM",
         "lms": "samplers.lms:LMS",
         "reverse_diffusion": "samplers.langevin:ReverseDiffusion",
-        "rk45": "samplers.rk45:RK45",
+        "rk45": "samplers.adaptive.rk45:RK45",
         "score_sde": "samplers.langevin:ScoreSDE",
         "singlestep_dpm": "samplers.singlestep:SinglestepDPM",
         "unipc": "samplers.unipc:UniPC",
+        "flow_heun": "interop.flow:FlowHeun",
+        "lower_order_final": "interop.lower_order:LowerOrderFinal",
     },
     "NoiseSchedule": {
         "sigmoid": "process.schedules.gamma:Sigmoid",
@@ -54,6 +56,7 @@ TABLE: dict[str, dict[str, str]] = {
         "score": "process.objectives:Score",
         "velocity": "process.objectives:Velocity",
         "edm": "process.objectives:Preconditioned",
+        "negated_eps": "process.objectives:NegatedEps",
     },
     "TimeInput": {
         "unit": "network_input:UnitTime",
@@ -108,7 +111,7 @@ TABLE: dict[str, dict[str, str]] = {
         "fork_demonstrations": "policy.fork:ForkDemonstrations",
     },
     "ObservationEncoder": {"observation_encoder": "models.observations:ObservationEncoder"},
-    "Normalizer": {"normalizer": "policy.normalizer:Normalizer"},
+    "Normalizer": {"normalizer": "spaces.normalizer:Normalizer"},
 }
 """Kind -> name -> module:Class. All that a file can name without being trusted."""
 
