@@ -138,14 +138,15 @@ class Checkpoint:
         planned = plan(config[part], kind, trust=trust, where=where, given=dict.fromkeys(given, "the call."))
         with torch.device("meta"), _at_most(len(tensors)):
             shapes = {name: tensor.shape for name, tensor in planned.build(**given).state_dict().items()}
-        if wrong := [name for name in {**shapes, **tensors} if shapes.get(name) != _shape(tensors.get(name))]:
-            ours, theirs = shapes.get(wrong[0]), _shape(tensors.get(wrong[0]))
-            raise ValueError(
-                f"the weights of {self.path} do not fit the model of its config: {wrong[0]:.200} has shape "
-                f"{_listed(ours)}, the file's {_listed(theirs)}"
-            )
+        for name, shape in shapes.items():
+            if name not in tensors or tensors[name].shape != shape:
+                there = [*tensors[name].shape] if name in tensors else "none"
+                raise ValueError(
+                    f"the weights of {self.path} do not fit the model of its config: {name:.200} has shape {[*shape]}, "
+                    f"the file's has {there}"
+                )
         module = planned.build(**given)
-        module.load_state_dict(tensors)
+        self.load_weights(module, weights)
         return module
 
     def load_weights(self, module: nn.Module, name: str, adapt: Callable[[dict[str, Tensor]], Any] = dict) -> None:
@@ -268,14 +269,6 @@ def _save_tensors(group: Mapping[str, Tensor], path: Path) -> None:
         save_file(tensors, path)
     except SafetensorError as error:  # a full disk, among other things
         raise OSError(f"{path} could not be written ({error}); the checkpoints before it are whole") from error
-
-
-def _shape(tensor: Tensor | None) -> torch.Size | None:
-    return None if tensor is None else tensor.shape
-
-
-def _listed(shape: torch.Size | None) -> object:
-    return "none" if shape is None else [*shape]
 
 
 @contextmanager

@@ -313,7 +313,7 @@ def test_config_round_trip():
     again = from_config(to_config(diffusion), GaussianDiffusion)
     assert to_config(again) == to_config(diffusion)
     assert again.schedule == diffusion.schedule and again.objective == diffusion.objective
-    with pytest.raises(ValueError, match="cannot build a GaussianDiffusion") as error:
+    with pytest.raises(ValueError, match="os.system is not part of this package") as error:
         from_config({"class_path": "os.system", "init_args": {"command": "true"}}, GaussianDiffusion)
     assert "\n" not in str(error.value)
 

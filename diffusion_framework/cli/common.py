@@ -132,7 +132,7 @@ def _arguments(
             found[name] = tuple(str(word) for word in tree.get(name, ()))
         elif name in tree and (needed or name in typed):
             where = name if flat else f"--{name}"
-            context = {"trust": trust, "where": where, "given": given.get(name)}
+            context: dict[str, Any] = {"trust": trust, "where": where, "given": given.get(name)}
             found[name] = convert(tree[name], hints[name], **context)
         elif needed:
             raise BadPart(f"{name.upper() if flat else f'--{name}'} is missing. See {prog} --help.")

@@ -92,9 +92,7 @@ def _train(
 def _configs_below(default_config: Path, tree: Tree, config_named: bool) -> list[Path]:
     """The configs that lie below the flags: the default one where no data is named, and that of the resumed run."""
     data = tree.get("data")
-    names_data = isinstance(data, str) or (
-        isinstance(data, dict) and not data.keys().isdisjoint(("class_path", "folder"))
-    )
+    names_data = isinstance(data, str) or (isinstance(data, dict) and not {"class_path", "folder"}.isdisjoint(data))
     found = [] if config_named or names_data else [default_config]
     if str(tree.get("resume")) == "true":
         results = (tree.get("trainer") or {}).get("results_folder")

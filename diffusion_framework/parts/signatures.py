@@ -24,9 +24,13 @@ class Option:
     doc: str
 
 
-@functools.cache
 def options(cls: type) -> Mapping[str, Option]:
     """What can be set on a class: the arguments of its `__init__`, and of the one above that its `**` go to."""
+    return _options(cls)
+
+
+@functools.cache
+def _options(cls: Any) -> Mapping[str, Option]:
     found: dict[str, Option] = {}
     for base in cls.__mro__:
         if "__init__" not in vars(base):
@@ -42,7 +46,7 @@ def options(cls: type) -> Mapping[str, Option]:
             if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) or name in found:
                 continue
             if name in fields and fields[name].default_factory is not dataclasses.MISSING:
-                default = fields[name].default_factory()  # type: ignore[misc]
+                default = fields[name].default_factory()  # type: ignore[operator]
             found[name] = Option(name, hints.get(name, Any), default, docs.get(name, ""))
         if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
             break

@@ -64,7 +64,7 @@ for _tag, _pattern, _first, _make in (
 Strict.add_constructor("tag:yaml.org,2002:str", lambda loader, node: loader.construct_scalar(node))
 Strict.add_constructor("tag:yaml.org,2002:seq", lambda loader, node: loader.construct_sequence(node, deep=True))
 Strict.add_constructor("tag:yaml.org,2002:map", lambda loader, node: loader.construct_mapping(node, deep=True))
-Strict.add_constructor(None, _refused)  # type: ignore[type-var]
+Strict.add_constructor(None, _refused)
 
 
 def read_yaml(text: str | bytes, what: str) -> Any:

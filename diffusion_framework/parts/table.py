@@ -103,14 +103,27 @@ TABLE: dict[str, dict[str, str]] = {
         "behaviour_cloning": "policy.behaviour_cloning:BehaviourCloning",
     },
     "TrainingDataset": {
-        "image_folder": "data.folder:ImageFolder",
-        "shards": "data.shards:Shards",
-        "idx": "data.idx:IDX",
-        "digits": "data.digits:Digits",
+        "image_folder": "data.images.folder:ImageFolder",
+        "shards": "data.shards.shards:Shards",
+        "idx": "data.images.idx:IDX",
+        "digits": "data.images.digits:Digits",
         "episode_windows": "policy.windows:EpisodeWindows",
         "fork_demonstrations": "policy.fork:ForkDemonstrations",
     },
-    "ObservationEncoder": {"observation_encoder": "models.observations:ObservationEncoder"},
+    "DataSpace": {
+        "images": "spaces.images:ImageSpace",
+        "unbounded": "spaces.unbounded:Unbounded",
+        "latents": "spaces.latents:LatentSpace",
+        "actions": "spaces.actions:ActionSpace",
+    },
+    "Conditioner": {
+        "labels": "conditions.labels:Labels",
+        "images": "conditions.images:Images",
+        "vectors": "conditions.vectors:Vectors",
+        "tokens": "conditions.tokens:Tokens",
+        "observations": "conditions.observations:Observations",
+    },
+    "ObservationEncoder": {"observation_encoder": "conditions.observations:ObservationEncoder"},
     "Normalizer": {"normalizer": "spaces.normalizer:Normalizer"},
 }
 """Kind -> name -> module:Class. All that a file can name without being trusted."""
@@ -126,6 +139,8 @@ NOUNS = {
     "Times": "time sampler",
     "Module": "network",
     "GaussianDiffusion": "diffusion model",
+    "DataSpace": "data space",
+    "Conditioner": "conditioner",
     "TrainingDataset": "dataset",
     "ImageDataset": "dataset of images",
 }

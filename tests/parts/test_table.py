@@ -8,7 +8,7 @@ import pytest
 from torch import nn
 
 import diffusion_framework as df
-from diffusion_framework.data.cache import CachedImages
+from diffusion_framework.data.loading.cache import CachedImages
 from diffusion_framework.parts import fold
 from diffusion_framework.parts.signatures import options
 from diffusion_framework.parts.table import NOUNS, TABLE, _load
