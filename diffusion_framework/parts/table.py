@@ -93,9 +93,9 @@ TABLE: dict[str, dict[str, str]] = {
         "unet": "models.unet:UNet",
         "dit": "models.dit:DiT",
         "rin": "models.rin:RIN",
-        "unet1d": "models.unet1d:UNet1D",
-        "transformer1d": "models.transformer1d:Transformer1D",
-        "residual_mlp": "models.residual_mlp:ResidualMLP",
+        "unet1d": "models.sequence.unet1d:UNet1D",
+        "transformer1d": "models.sequence.transformer1d:Transformer1D",
+        "residual_mlp": "models.sequence.residual_mlp:ResidualMLP",
     },
     "GaussianDiffusion": {
         "gaussian_diffusion": "diffusion:GaussianDiffusion",
