@@ -33,7 +33,7 @@ TABLE: dict[str, dict[str, str]] = {
         "singlestep_dpm": "samplers.singlestep:SinglestepDPM",
         "unipc": "samplers.unipc:UniPC",
         "flow_heun": "interop.flow:FlowHeun",
-        "lower_order_final": "interop.lower_order:LowerOrderFinal",
+        "lower_order_final": "interop.lower_order_final:LowerOrderFinal",
     },
     "NoiseSchedule": {
         "sigmoid": "process.schedules.gamma:Sigmoid",
