@@ -103,7 +103,7 @@ def train_parser() -> OneLineParser:
         default={"class_path": "diffusion_framework.GaussianDiffusion", "init_args": {"model": network}},
     )
     parser.add_class_arguments(
-        Trainer, "trainer", skip={"diffusion", "folder", "validation", "convert_image_to"}, instantiate=False
+        Trainer, "trainer", skip={"model", "folder_or_dataset", "validation", "convert_image_to"}, instantiate=False
     )
     for key, of in {  # the data comes as the network asks; what the class of the data does not take is not asked
         "image_size": lambda diffusion: diffusion.sample_shape[1:],

@@ -26,9 +26,9 @@ SMALL = [
     "--trainer.train_batch_size=4",
     "--trainer.save_and_sample_every=1",
     "--trainer.num_samples=4",
-    "--trainer.sampling_steps=2",
-    "--trainer.num_workers=0",
-    "--trainer.progress=false",
+    "--trainer.previews.sampling_steps=2",
+    "--trainer.loading.num_workers=0",
+    "--trainer.logging.progress=false",
 ]
 
 
@@ -117,7 +117,7 @@ def test_a_network_of_ones_own_by_its_import_path(tmp_path):
         "        return self.layers(x)\n"
     )
     own = ["--diffusion.model", "mypackage.MyNetwork", "--diffusion.model.width", "6"]
-    short = ["--trainer.train_num_steps=1", "--trainer.progress=false", "--trainer.sampling_steps=1"]
+    short = ["--trainer.train_num_steps=1", "--trainer.logging.progress=false", "--trainer.previews.sampling_steps=1"]
     script("train.py", *own, *short, "--trainer.results_folder=run", cwd=tmp_path)
     assert Checkpoint.find(tmp_path / "run").tensors("model")["model.layers.0.weight"].shape == (6, 1, 1, 1)
     script("sample.py", "run", "--steps=1", "--num_samples=1", "--output=out", cwd=tmp_path)
@@ -231,7 +231,7 @@ BAD_TRAINING = [
     (["--trainer.train_lr=abc"], "train_lr.*Got value: abc"),
     (["--trainer.train_lr=.nan"], "train_lr.*got nan"),
     (["--trainer.train_lr=-1"], "train_lr.*got -1"),
-    (["--trainer.train_num_steps=0"], "train_num_steps must be at least 1; got 0"),
+    (["--trainer.train_num_steps=0"], "train_num_steps of at least 1, got 0"),
     (["--trainer.train_num_steps=1.5"], "train_num_steps.*Got value: 1.5"),
     (["--trainer.train_num_steps=true"], "train_num_steps.*Got value: True"),
     (["--trainer.nonsense=3"], "unrecognized arguments: --trainer.nonsense=3"),
@@ -239,8 +239,8 @@ BAD_TRAINING = [
     (["--config={broken}"], "config"),
     (["--config={unknown}"], "nonsense"),
     (["--config={unquoted}"], "cache.*Got value: False; in YAML, put no, off, yes and on in quotes"),
-    (["--trainer.cache=no"], "cache.*'off'.*Got value: no$"),
-    (["--trainer.cache=disk"], "not .*Digits.*; set cache to auto or off"),
+    (["--trainer.loading.cache=no"], "cache.*'off'.*Got value: no$"),
+    (["--trainer.loading.cache=disk"], "not .*Digits.*; set loading.cache to auto or off"),
     (["--diffusion.model.recomputed_levels=[9]"], r"recomputed_levels must lie in .*; got \[9\]"),
     (["--diffusion.noise_schedule=foo"], "one of sigmoid, cosine, linear.*or an object; got 'foo'"),
     (["--diffusion.noise_schedule=Cosine", "--diffusion.noise_schedule.end=2"], "^error: cosine needs.*end=2"),
@@ -267,7 +267,7 @@ def test_bad_training_input_is_one_line_and_creates_nothing(words, message, digi
     Image.new("RGB", (9, 9)).save(inputs / "one" / "one.png")
     (inputs / "broken.yaml").write_text("trainer: [unclosed")
     (inputs / "unknown.yaml").write_text("data: {class_path: Digits}\ntrainer: {nonsense: 1}")
-    (inputs / "unquoted.yaml").write_text("data: {class_path: Digits}\ntrainer: {cache: off}")
+    (inputs / "unquoted.yaml").write_text("data: {class_path: Digits}\ntrainer: {loading: {cache: off}}")
     places = {name: inputs / name for name in ("empty", "one")} | {"unquoted": inputs / "unquoted.yaml"}
     places |= {"broken": inputs / "broken.yaml", "unknown": inputs / "unknown.yaml", "run": digits_run}
     work = tmp_path / "work"
@@ -362,7 +362,12 @@ def test_tables_are_not_overwritten_unless_told(digits_run, tmp_path, capsys):
 
 def test_a_broken_image_ends_training_with_one_line(pictures, tmp_path):
     (pictures / "7.jpg").write_bytes((pictures / "0.JPG").read_bytes()[:300])
-    words = [*SMALL[:-2], "--trainer.num_workers=1", "--trainer.progress=false", "--diffusion.model.image_size=16"]
+    words = [
+        *SMALL[:-2],
+        "--trainer.loading.num_workers=1",
+        "--trainer.logging.progress=false",
+        "--diffusion.model.image_size=16",
+    ]
     words += ["--trainer.train_num_steps=20", "--trainer.results_folder", tmp_path / "run", "--data.folder", pictures]
     done = script("train.py", *words, check=False)
     assert done.returncode == 2
