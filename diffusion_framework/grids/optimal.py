@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..schedules import NoiseSchedule
+from ..process.schedules import NoiseSchedule
 from .sigmas import log_snr_range, uniform_log_snrs
 from .times import check_steps
 
@@ -57,11 +58,12 @@ def error_bound(log_snrs: Tensor, order: int) -> Tensor:
     """
     halves = log_snrs / 2
     size = torch.sigmoid(-log_snrs) * torch.exp(-0.5 * torch.nn.functional.logsigmoid(log_snrs))  # sigma² / alpha
-    nodes, weights = (torch.tensor(v, dtype=torch.float64) for v in np.polynomial.legendre.leggauss(16))
-    total = torch.zeros((), dtype=torch.float64)
+    exact: Any = {"dtype": torch.float64, "device": log_snrs.device}
+    nodes, weights = (torch.tensor(v, **exact) for v in np.polynomial.legendre.leggauss(16))
+    total = torch.zeros((), **exact)
     count = len(halves) - 1
     for past in range(1, min(order, count) + 1):  # steps that see this many predictions
-        now = torch.arange(past - 1, count if past == order else past)
+        now = torch.arange(past - 1, count if past == order else past, device=log_snrs.device)
         start, width = halves[now, None], (halves[now + 1] - halves[now])[:, None]
         at = start + width * (nodes + 1) / 2
         density = width * weights / 2 * torch.exp(at - halves[-1])

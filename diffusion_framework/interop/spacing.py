@@ -13,8 +13,8 @@ import torch
 
 from ..grids import Grid, beta_sigmas, distilled_times, exponential_sigmas, grid_of_times, karras_sigmas, spaced_times
 from ..grids.times import check_steps
-from ..level import Level
-from ..schedules import NoiseSchedule
+from ..process.level import Level
+from ..process.schedules import NoiseSchedule
 
 SIGMAS: dict[str, Callable[[int, float, float], list[float]]] = {
     "karras": karras_sigmas,
@@ -85,7 +85,7 @@ class StepSpacing(Spacing):
         """Steps of training, falling."""
         count = steps + (self.spare and self.spacing != "trailing")
         offset = self.offset if self.spacing == "leading" else 0
-        at_steps = schedule.at(torch.arange(1, trained + 1, dtype=torch.float64) / trained)
+        at_steps = schedule.at(torch.arange(1, trained + 1, dtype=torch.float64, device="cpu") / trained)
         usable = int((at_steps.log_snr / 2 >= self.lowest).sum())
         if self.spacing == "linspace" and not self.whole and 1 < steps < usable:
             return [(usable - 1) * (steps - 1 - i) / (steps - 1) for i in range(steps)]

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..level import Level
-from ..objectives import Objective
-from ..schedules import NoiseSchedule
+from ..process.level import Level
+from ..process.objectives import Objective
+from ..process.schedules import NoiseSchedule
 
 _FAR = 1e4  # stands for infinity: where two infinite logarithms meet, they cancel as their limits do
 
@@ -158,7 +158,9 @@ def output_weight(weight: LossWeight, objective: Objective, at: Level) -> Tensor
 
 
 def _log_gain(objective: Objective, at: Level) -> Tensor:
-    return torch.log(torch.as_tensor(objective.gain(at))).clamp(-_FAR / 2, _FAR / 2)
+    gain = objective.gain(at)
+    gain = gain if isinstance(gain, Tensor) else torch.full_like(at.log_snr, gain)
+    return torch.log(gain).clamp(-_FAR / 2, _FAR / 2)
 
 
 def _check_positive(what: str, **values: float) -> None:

@@ -12,7 +12,7 @@ from functools import lru_cache
 
 import torch
 
-from ..level import Level, Prediction
+from ..process.level import Level, Prediction
 
 Levels = tuple[Level, ...]
 """Where the predictions were made, the first where the step starts; one may lie where it ends, as in a corrector."""
@@ -47,8 +47,10 @@ def mean_weights(nodes: tuple[float, ...], z: float = 0.0) -> tuple[float, ...]:
     """
     if len(set(nodes)) < len(nodes):
         raise ValueError(f"predictions must lie at different levels; got {nodes}")
-    powers = torch.tensor([[node**k for node in nodes] for k in range(len(nodes))], dtype=torch.float64)
-    return tuple(torch.linalg.solve(powers, torch.tensor(moments(len(nodes), z), dtype=torch.float64)).tolist())
+    with torch.device("cpu"):
+        powers = torch.tensor([[node**k for node in nodes] for k in range(len(nodes))], dtype=torch.float64)
+        integrals = torch.tensor(moments(len(nodes), z), dtype=torch.float64)
+    return tuple(torch.linalg.solve(powers, integrals).tolist())
 
 
 @lru_cache(maxsize=4096)

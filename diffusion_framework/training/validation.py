@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from torch.utils.data import default_collate
 
 from ..diffusion import GaussianDiffusion
-from ..noise import keyed_generator, mix
+from ..process.noise import keyed_generator, mix
 from .batches import to_device
 from .checks import expect
 

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 from oracles import GaussianOracle, MixtureOracle
-from test_adaptive import Counting
-from test_orders import even_grid
 from toys import tiny_diffusion
+from walks import Counting, even_grid
 
 import diffusion_framework as df
 from diffusion_framework import trajectory
@@ -25,7 +24,7 @@ from diffusion_framework.grids import (
     uniform_log_snrs,
     uniform_times,
 )
-from diffusion_framework.noise import generator_noise
+from diffusion_framework.process.noise import generator_noise
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 ROWS = {

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from oracles import GaussianOracle, MixtureOracle
-from test_orders import end, even_grid
+from walks import end, even_grid
 
 from diffusion_framework import (
     DDIM,
@@ -25,7 +25,7 @@ from diffusion_framework import (
     trajectory,
 )
 from diffusion_framework.grids import grid_of_times, uniform_times
-from diffusion_framework.noise import generator_noise
+from diffusion_framework.process.noise import generator_noise
 
 COUNT = 50_000
 

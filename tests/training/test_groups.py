@@ -7,7 +7,7 @@ import inspect
 import re
 
 import pytest
-from test_trainer import trainer
+from runs import trainer
 
 from diffusion_framework import Trainer, training
 from diffusion_framework.checkpoint import Checkpoint

@@ -87,7 +87,7 @@ def _log_variance(sigma: Scalar, now: Level, to: Level) -> Tensor:
 
 def as_float64(value: Scalar) -> Tensor:
     """A float as a tensor of one number in full precision; tensors stay."""
-    return value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
+    return value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64, device="cpu")
 
 
 def _like(value: Tensor, x: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..config import Portable
+from ...config import Portable
 from ..level import Level, Scalar
 
 
@@ -68,7 +68,7 @@ class NoiseSchedule(Portable, ABC):
 
     def check_steps(self, steps: int) -> None:
         """Raise ValueError unless there is noise to take away in each of so many steps."""
-        log_snr = self.log_snr(torch.linspace(0, 1, steps + 1, dtype=torch.float64))
+        log_snr = self.log_snr(torch.linspace(0, 1, steps + 1, dtype=torch.float64, device="cpu"))
         if still := int((log_snr[1:] >= log_snr[:-1]).sum()):
             raise ValueError(
                 f"{self} stands still in {still} of {steps} steps, which then have no reverse; take fewer steps, or a "
@@ -133,6 +133,6 @@ class Scaled(NoiseSchedule):
 
 
 def _as_float64(value: Scalar) -> Tensor:
-    if isinstance(value, Tensor) and value.device.type == "mps":
-        return value.float()  # MPS has no float64
-    return torch.as_tensor(value, dtype=torch.float64)
+    if not isinstance(value, Tensor):
+        return torch.tensor(value, dtype=torch.float64, device="cpu")
+    return value.to(torch.float32 if value.device.type == "mps" else torch.float64)  # MPS has no float64

@@ -208,7 +208,8 @@ def _nodes(betas: tuple[float, ...], zero_terminal_snr: bool) -> tuple[Tensor, T
         sums = _running_sums(logs)
         signal = [math.exp(-total) for total in sums] + [0.0] * ends_in_noise
         noise = [-math.expm1(-total) for total in sums] + [1.0] * ends_in_noise
-    return torch.tensor([1.0, *signal], dtype=torch.float64), torch.tensor([0.0, *noise], dtype=torch.float64)
+    with torch.device("cpu"):
+        return torch.tensor([1.0, *signal], dtype=torch.float64), torch.tensor([0.0, *noise], dtype=torch.float64)
 
 
 def _log_snr(alpha: Tensor, drop: Tensor) -> Tensor:

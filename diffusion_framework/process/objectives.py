@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .config import Portable
+from ..config import Portable
 from .level import Level, Prediction, Scalar, beside
 from .schedules import NoiseSchedule
 
@@ -47,8 +47,8 @@ class Objective(Portable, ABC):
 
     def check(self, schedule: NoiseSchedule) -> None:
         """Raise ValueError unless the output determines the clean data at all levels of the schedule with noise."""
-        last = schedule.at(torch.ones(1, dtype=torch.float64))
-        if not torch.as_tensor(self.gain(last)).isfinite().all():
+        last = schedule.at(torch.ones(1, dtype=torch.float64, device="cpu"))
+        if not torch.as_tensor(self.gain(last), device="cpu").isfinite().all():
             raise ValueError(
                 f"{self} says nothing of the clean data where none of it is left, and {schedule} ends there "
                 "(alpha = 0 at t = 1); use the objective v, x0 or velocity"
@@ -155,8 +155,9 @@ class PreviousX(Objective):
 
     def gain(self, at: Level) -> Scalar:  # the difference in the general form cancels
         to = self.schedule.cleaner(at, self.steps)
-        left = -torch.expm1(torch.as_tensor(at.log_snr - to.log_snr))
-        return 1 / (to.alpha * (left if isinstance(at.sigma, Tensor) else left.item()))
+        fall = at.log_snr - to.log_snr
+        left = -torch.expm1(fall) if isinstance(fall, Tensor) else -math.expm1(fall)
+        return 1 / (to.alpha * left)
 
 
 by_name: dict[str, type[Objective]] = {
