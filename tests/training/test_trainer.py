@@ -390,7 +390,7 @@ def test_flips_mirror_about_half_and_scale_to_floats():
 
 
 SCRIPT = """
-import sys, torch
+import os, sys, torch
 sys.path[:0] = [{root!r}, {tests!r}]
 from diffusion_framework import Digits, Trainer
 from diffusion_framework.training import Previews
@@ -402,13 +402,14 @@ run = Trainer(tiny_diffusion(), Digits(), results_folder=sys.argv[1], train_batc
 assert run.accelerator.num_processes == 2
 run.train()
 flat = torch.cat([p.detach().flatten() for p in run.model.parameters()])
-print("RANK", run.accelerator.process_index, flat.double().sum().item(), flat.norm().item())
+line = f"RANK {{run.accelerator.process_index}} {{flat.double().sum().item()}} {{flat.norm().item()}}\\n"
+os.write(1, line.encode())  # at once: the other process writes into the same pipe
 """
 
 
 def test_two_processes_train_one_model(tmp_path):
     script = tmp_path / "script.py"
-    script.write_text(SCRIPT.format(root=str(ROOT), tests=str(ROOT / "tests")))
+    script.write_text(SCRIPT.format(root=str(ROOT), tests=str(ROOT / "tests" / "support")))
     launch = [
         sys.executable,
         "-m",
