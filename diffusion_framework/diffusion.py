@@ -16,16 +16,6 @@ from .checkpoint import Checkpoint
 from .config import Configurable, from_config, named
 from .denoiser import Clip, Denoiser, Mapped, Memoryless, NetworkDenoiser, Threshold, feeds_back
 from .evaluation import Bound, Trace, flow_bits_per_dim, variational_bound
-from .grids import (
-    Grid,
-    grid_of_log_snrs,
-    grid_of_times,
-    optimal_log_snrs,
-    respaced_times,
-    uniform_angles,
-    uniform_log_snrs,
-    uniform_times,
-)
 from .guidance import ClassifierFree
 from .inversion import invert, slerp
 from .labels import check_labels, drop_labels
@@ -48,6 +38,16 @@ from .process.objectives import Objective
 from .process.posterior import Variance
 from .process.schedules import NoiseSchedule, Scaled
 from .samplers import DDIM, DDPM, Heun, Sampler, Snapshot, trajectory
+from .samplers.grids import (
+    Grid,
+    grid_of_log_snrs,
+    grid_of_times,
+    optimal_log_snrs,
+    respaced_times,
+    uniform_angles,
+    uniform_log_snrs,
+    uniform_times,
+)
 
 KeepInRange = bool | Literal["dynamic"] | Callable[[Tensor], Tensor]
 
@@ -279,7 +279,7 @@ class GaussianDiffusion(Configurable, nn.Module):
             self.schedule, self.times.uniform(len(x0), x0.device, generator), memory=self.time_memory
         )
         eps = generator_noise(generator)(x0)
-        level = draw.at.like(x0)
+        level = draw.at.expand_to(x0)
         x = level.alpha * x0 + level.sigma * eps
 
         if (labels := condition.get("labels")) is not None and self.num_classes is not None:
@@ -338,7 +338,7 @@ class GaussianDiffusion(Configurable, nn.Module):
             batch_size: Number of images.
             sampler: The sampler; None is DDIM(), or with use_ddim=False DDPM, with the variance of the loss.
             steps: Steps of the sampler, evenly spaced in time; None is `timesteps`; or a text such as 'ddim50'.
-            grid: Other levels to walk, in place of steps (see `grid` and `diffusion_framework.grids`).
+            grid: Other levels to walk, in place of steps (see `grid` and `diffusion_framework.samplers.grids`).
             seed: Of the noise. With a number, image i is the same for every batch_size (up to rounding in the
                 network); a sequence gives each image a seed of its own; None draws from torch's default generator.
             clip_denoised: How each estimate of the clean images, in [-1, 1], is kept in range: cut off there (True), by

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from .denoiser import Denoiser
-from .grids import Grid
 from .samplers import Sampler, trajectory
+from .samplers.grids import Grid
 
 
 def invert(denoise: Denoiser, x0: Tensor, grid: Grid, sampler: Sampler[Any]) -> Tensor:

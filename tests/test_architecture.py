@@ -19,9 +19,9 @@ PACKAGE = Path(df.__file__).parent
 # Each layer may import those before it, and its own members.
 LAYERS = [
     {"config", "pictures", "labels"},
-    {"process"},
+    {"process", "spaces"},
     {"network_input", "checkpoint", "data"},
-    {"grids", "denoiser", "models"},
+    {"denoiser", "models"},
     {"guidance", "losses", "samplers"},
     {"interop", "evaluation", "inversion"},
     {"diffusion"},

@@ -11,10 +11,10 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..denoiser import Denoiser
-from ..grids import Grid
 from ..losses.vlb import bound_term, prior_term
 from ..process.level import Noise
 from ..process.posterior import Variance
+from ..samplers.grids import Grid
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..denoiser import Clip, Threshold
-from ..grids import Grid
 from ..process.level import Level
 from ..process.objectives import Objective
 from ..process.schedules import NoiseSchedule
 from ..samplers import Sampler
+from ..samplers.grids import Grid
 from .spacing import Spacing
 
 

@@ -1,6 +1,7 @@
 """Samplers. Add one: a frozen dataclass in a file here, and a line below."""
 
-from .adaptive import Adaptive
+from .adaptive import AdaptiveDPMSolver
+from .adaptive.rk45 import RK45
 from .base import Sampler, Snapshot, trajectory
 from .churn import Churn, KarrasVE
 from .ddim import DDIM
@@ -12,7 +13,6 @@ from .heun import Heun
 from .langevin import Langevin, ReverseDiffusion, ScoreSDE
 from .lcm import LCM
 from .lms import LMS
-from .rk45 import RK45
 from .singlestep import SinglestepDPM
 from .unipc import UniPC
 
@@ -23,7 +23,7 @@ __all__ = [
     "LCM",
     "LMS",
     "RK45",
-    "Adaptive",
+    "AdaptiveDPMSolver",
     "Churn",
     "DPMSolver",
     "Euler",

@@ -9,7 +9,7 @@ from torch import Tensor
 from ..denoiser import Denoiser
 from ..process.level import Level, Noise, combine, move
 from .base import Sampler
-from .quadrature import eps_factors, x0_factors
+from .multistep import eps_factors, x0_factors
 
 History = tuple[tuple[Level, Tensor], ...]  # predictions, newest first
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from ..denoiser import Denoiser
 from ..process.level import Level, Noise, combine, move
 from .base import Sampler
-from .quadrature import sigma_factors
+from .multistep import sigma_factors
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from torch import Tensor
 from ..denoiser import Denoiser
 from ..process.level import Level, Noise, combine, move
 from .base import Sampler
-from .quadrature import sigma_factors
+from .multistep import sigma_factors
 
 History = tuple[tuple[Level, Tensor], ...]  # noise, newest first
 
