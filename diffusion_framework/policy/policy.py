@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..conditions import ObservationEncoder
 from ..denoiser import Clip, Denoiser, Mapped, NetworkDenoiser
 from ..diffusion import GaussianDiffusion
-from ..models import ObservationEncoder
 from ..process.noise import generator_noise, per_sample_noise
 from ..samplers import Sampler, trajectory
 from ..samplers.grids import Grid, partial_grid, uniform_times

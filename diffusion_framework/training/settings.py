@@ -84,8 +84,8 @@ def check_data(
 
 def run_config(trainer: Configurable, dataset: Any, model: GaussianDiffusion) -> dict[str, Any]:
     """Returns everything that built the run, in the form that scripts/train.py reads."""
-    options = {
-        name: dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
+    options: dict[str, Any] = {
+        name: vars(value) if dataclasses.is_dataclass(value) else value  # a group as a plain mapping
         for name, value in trainer._init_args.items()
     }
     for name in ("model", "folder_or_dataset", "convert_image_to"):

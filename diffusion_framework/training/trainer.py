@@ -21,11 +21,11 @@ from torch.utils.data import Dataset
 from ..checkpoint import Checkpoint, check_space, list_checkpoints, newest_whole_checkpoint, write_checkpoint
 from ..config import Configurable
 from ..data import ImageFolder
+from ..data.loading.loader import loaded_batches, shuffled_batches
+from ..data.loading.placement import cached
 from ..diffusion import GaussianDiffusion
 from ..pictures import save_grid
 from ..process.noise import mix
-from .batches import loaded_batches, shuffled_batches
-from .caching import cached
 from .compute import Compute
 from .ema import EMA
 from .guard import Guard
@@ -47,7 +47,7 @@ from .settings import (
     differences,
     run_config,
 )
-from .signals import NotedSignals, end_process
+from .signals import NotedSignals, end_process, outlive_signals
 from .state import TrainingState
 from .step import TrainingStep
 from .validation import ValidationOptions, validate
@@ -311,7 +311,7 @@ class Trainer(Configurable):
             self.accelerator.process_index,
             self.accelerator.num_processes,
         )
-        return loaded_batches(dataset, order, self.loading.num_workers, self.accelerator.device)
+        return loaded_batches(dataset, order, self.loading.num_workers, self.accelerator.device, outlive_signals)
 
     def _validate(self, log: TrainingLog) -> dict[str, float]:
         samples = self.validation_options.samples

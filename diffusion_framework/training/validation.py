@@ -10,9 +10,9 @@ import torch
 from accelerate import Accelerator
 from torch.utils.data import default_collate
 
+from ..data.loading.loader import to_device
 from ..diffusion import GaussianDiffusion
 from ..process.noise import keyed_generator, mix
-from .batches import to_device
 from .checks import expect
 
 
