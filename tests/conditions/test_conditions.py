@@ -169,6 +169,14 @@ def test_one_clear_value_serves_a_whole_batch():
     assert all(torch.equal(one[k], many[k]) for k in one)
 
 
+def test_one_value_does_not_serve_a_batch_in_training():
+    conditions = built(labels=Labels(5))
+    with pytest.raises(ValueError, match=r"Expected labels \[batch\], got \[\]"):
+        conditions.bind({"labels": 3}, 4, drop=True)
+    with pytest.raises(ValueError, match="Expected 4 of labels, one for each sample, got 1"):
+        conditions.bind({"labels": [3]}, 4, drop=True)
+
+
 def test_mirrored_data_has_mirrored_images_beside_it():
     conditions = built(labels=Labels(5), image=Images())
     values = {"labels": value("labels"), "image": value("image"), "mask": torch.ones(BATCH, dtype=torch.bool)}
