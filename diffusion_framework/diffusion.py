@@ -1,7 +1,7 @@
 """`GaussianDiffusion`: a network, a schedule, an objective and a loss as one module to train and to sample from."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 from typing_extensions import Self
 
 from .checkpoint import Checkpoint
-from .config import Configurable, from_config, named
+from .config import Configurable, named
 from .denoiser import Clip, Denoiser, Mapped, Memoryless, NetworkDenoiser, Threshold, feeds_back
 from .evaluation import Bound, Trace, flow_bits_per_dim, variational_bound
 from .guidance import ClassifierFree
@@ -165,6 +165,7 @@ class GaussianDiffusion(Configurable, nn.Module):
         weights: str = "ema",
         model: nn.Module | None = None,
         device: torch.device | str = "cpu",
+        trust: Collection[str] = (),
     ) -> Self:
         """The diffusion model that a training run saved, in evaluation mode.
 
@@ -173,23 +174,13 @@ class GaussianDiffusion(Configurable, nn.Module):
             weights: 'ema' for the averaged weights, 'model' for the last ones.
             model: The network, if its class does not record its arguments (see `Configurable`).
             device: Where to put it.
+            trust: Packages, besides this one, whose classes the checkpoint may name. Their code then runs.
 
         Raises:
             ValueError: no such checkpoint, a damaged one, or weights that do not fit the network.
         """
-        checkpoint = Checkpoint.find(path)
-        config = checkpoint.config["diffusion"]
-        network = config["init_args"]["model"]
-        if model is None and network["init_args"] is None:
-            raise ValueError(
-                f"{network['class_path']} does not record its arguments; pass from_checkpoint(..., model=...), "
-                "or derive the network from diffusion_framework.Configurable"
-            )
-        if model is not None:
-            diffusion = cls(model, **{k: v for k, v in config["init_args"].items() if k != "model"})
-        else:
-            diffusion = from_config(config, cls)
-        checkpoint.load_weights(diffusion, weights)
+        given = {} if model is None else {"model": model}
+        diffusion = Checkpoint.find(path).build("diffusion", cls, weights, trust, **given)
         return diffusion.to(device).eval()
 
     @property

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from .process.level import Level, Scalar, expand_to
+from .process.level import Level, Scalar, check_step_count, expand_to
 
 _FARTHEST = 30.0  # log-SNR in nats that stands for infinity: all but 1e-13 of x is then data, or noise
 
@@ -42,8 +42,7 @@ class StepTime(TimeInput):
     rescaled: bool = False
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ValueError(f"steps must be at least 1; got {self.steps}")
+        check_step_count(self.steps)
 
     def time(self, at: Level) -> Scalar:
         return (at.t * self.steps - 1) * (1000 / self.steps if self.rescaled else 1.0)

@@ -193,7 +193,7 @@ def checkpoint_seconds(task: Task) -> float:
         trainer = Trainer(GaussianDiffusion(network), data, results_folder=folder, train_batch_size=1)
         for parameter in trainer.model.parameters():
             parameter.grad = torch.zeros_like(parameter)
-        trainer.state.advance(veto=None)  # so that Adam has its moments
+        trainer.state.advance(skip_step=None)  # so that Adam has its moments
 
         def save() -> None:
             tensors, numbers = trainer.state.tensors(), trainer.state.numbers()

@@ -97,7 +97,8 @@ def train(fed_back: str, seed: int, args: argparse.Namespace) -> dict[str, float
     began = time.perf_counter()
     trainer.train()
     seconds = time.perf_counter() - began
-    return {"seconds": seconds, **held_out_losses(GaussianDiffusion.from_checkpoint(trainer.results_folder))}
+    trained = GaussianDiffusion.from_checkpoint(trainer.results_folder, model=network)  # its class is this script's
+    return {"seconds": seconds, **held_out_losses(trained)}
 
 
 def main() -> None:

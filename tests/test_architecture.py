@@ -18,6 +18,7 @@ from diffusion_framework.network_input import InputScaling, TimeInput
 PACKAGE = Path(df.__file__).parent
 # Each layer may import those before it, and its own members.
 LAYERS = [
+    {"parts"},
     {"config", "pictures", "labels"},
     {"process", "spaces"},
     {"conditions", "network_input", "checkpoint", "data"},

@@ -313,7 +313,7 @@ def test_config_round_trip():
     again = from_config(to_config(diffusion), GaussianDiffusion)
     assert to_config(again) == to_config(diffusion)
     assert again.schedule == diffusion.schedule and again.objective == diffusion.objective
-    with pytest.raises(ValueError, match="cannot build a GaussianDiffusion") as error:
+    with pytest.raises(ValueError, match="os.system is not part of this package") as error:
         from_config({"class_path": "os.system", "init_args": {"command": "true"}}, GaussianDiffusion)
     assert "\n" not in str(error.value)
 
@@ -366,7 +366,7 @@ def test_labels_reach_the_network():
             lambda: tiny_diffusion(noise_schedule=Linear(), schedule_kwargs={"tau": 1.0}),
             "schedule given by name",
         ),
-        (lambda: tiny_diffusion(timesteps=0), "at least 1 step; got 0"),
+        (lambda: tiny_diffusion(timesteps=0), "from 1 to 100000, got 0"),
         (lambda: tiny_diffusion(scale=0.0), r"\(0, 1\]; got 0"),
         (lambda: tiny_diffusion(train_prob_self_cond=1.1), r"\[0, 1\]; got 1.1"),
         (lambda: tiny_diffusion(time_difference=-0.1), "got -0.1"),
@@ -374,7 +374,7 @@ def test_labels_reach_the_network():
         (lambda: GaussianDiffusion(nn.Linear(2, 2)), "Linear lacks them"),
         (lambda: tiny_diffusion()(torch.rand(2, 3, 8, 8)), r"must be \[batch, 1, 8, 8\]; got \[2, 3, 8, 8\]"),
         (lambda: tiny_diffusion().sample(0, progress=False), "batch_size of at least 1; got 0"),
-        (lambda: tiny_diffusion().sample(2, steps=0, progress=False), "at least 1 step; got 0"),
+        (lambda: tiny_diffusion().sample(2, steps=0, progress=False), "from 1 to 100000, got 0"),
         (lambda: tiny_diffusion().sample(3, seed=[1, 2], progress=False), "got 2 seeds for 3 samples"),
         (lambda: tiny_diffusion(time_difference=0.1).sample(1, sampler=LMS(), progress=False), "remember nothing"),
     ],

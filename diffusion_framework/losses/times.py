@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ..process.level import Level
+from ..process.level import Level, check_step_count
 from ..process.schedules import NoiseSchedule
 
 
@@ -251,5 +251,4 @@ def _check_std(times: LogNormal | LogitNormal) -> None:
 
 
 def _check_count(times: Steps | LossAware, name: str) -> None:
-    if getattr(times, name) < 1:
-        raise ValueError(f"{name} must be at least 1; got {times}")
+    check_step_count(getattr(times, name), f"{name} of {type(times).__name__}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,9 +92,43 @@ def _from_zarr(path: Path, names: Sequence[str]) -> Episodes:
         import zarr
     except ImportError as error:
         raise ValueError(f"{path} needs the package zarr; pip install 'diffusion-framework[policy]'") from error
+    _refuse_objects(path)
     group: Any = zarr.open_group(os.fspath(path), mode="r")
     present = _present(names, [array.name for array in (path / "data").iterdir() if array.is_dir()], path)
     return Episodes({name: group[f"data/{name}"][:] for name in present}, group["meta/episode_ends"][:])
+
+
+def _refuse_objects(path: Path) -> None:
+    """Raise ValueError for arrays of Python objects: their codecs, pickle among them, may run code when read."""
+    for file in sorted(path.rglob("*")):
+        if file.name not in (".zarray", ".zmetadata", "zarr.json"):
+            continue
+        try:
+            found = set(_words_in(json.loads(file.read_bytes())))
+        except (ValueError, RecursionError, OSError) as error:
+            raise ValueError(f"{file} cannot be read ({' '.join(str(error).split()):.200})") from error
+        if unsafe := sorted(found & _OBJECTS):
+            raise ValueError(
+                f"{file} describes an array of Python objects ({unsafe[0]}), and reading one may run code. "
+                "Fix: store numbers only."
+            )
+
+
+_OBJECTS = {"pickle", "json2", "msgpack2", "|O", "O", "object", "vlen-utf8", "vlen-bytes", "vlen-array"} | {
+    f"numcodecs.{name}" for name in ("pickle", "json2", "msgpack2", "vlen-utf8", "vlen-bytes", "vlen-array")
+}
+
+
+def _words_in(data: Any) -> Iterator[str]:
+    """All the words in nested plain data, the keys left out."""
+    if isinstance(data, dict):
+        for value in data.values():
+            yield from _words_in(value)
+    elif isinstance(data, list):
+        for value in data:
+            yield from _words_in(value)
+    elif isinstance(data, str):
+        yield data
 
 
 def _from_lerobot(path: Path, names: Sequence[str]) -> Episodes:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..config import Portable
-from .level import Level, Prediction, Scalar, expand_to
+from .level import Level, Prediction, Scalar, check_step_count, expand_to
 from .schedules import NoiseSchedule
 
 
@@ -141,8 +141,7 @@ class PreviousX(Objective):
     steps: int
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ValueError(f"steps must be at least 1; got {self.steps}")
+        check_step_count(self.steps)
 
     def check(self, schedule: NoiseSchedule) -> None:
         self.schedule.check_steps(self.steps)

@@ -27,18 +27,12 @@ from ..diffusion import GaussianDiffusion
 from ..pictures import save_grid
 from ..process.noise import mix
 from .compute import Compute
+from .distributed import on_main_process
 from .ema import EMA
-from .guard import Guard
 from .learning_rate import LearningRate
 from .loading import Loading
 from .log import Logging, TrainingLog
-from .owner import Ownership
-from .precision import choose_precision
-from .previews import Previews, sample_previews
-from .processes import on_main_process
-from .saving import Saving
-from .seeds import Purpose
-from .settings import (
+from .options import (
     changed_options,
     check_best,
     check_data,
@@ -47,9 +41,14 @@ from .settings import (
     differences,
     run_config,
 )
-from .signals import NotedSignals, end_process, outlive_signals
+from .precision import choose_precision
+from .previews import Previews, sample_previews
+from .run_lock import RunLock
+from .saving import Saving
+from .seeds import Purpose
 from .state import TrainingState
 from .step import TrainingStep
+from .stopping import Guard, NotedSignals, end_process, outlive_signals
 from .validation import ValidationOptions, validate
 
 
@@ -214,7 +213,7 @@ class Trainer(Configurable):
             self._train(dataset, checkpoint)
 
     def _train(self, dataset: Any, checkpoint: Checkpoint | None) -> None:
-        owner = on_main_process(self.accelerator, lambda: Ownership(self.results_folder))
+        lock = on_main_process(self.accelerator, lambda: RunLock(self.results_folder))
         try:
             if checkpoint:
                 self._load(checkpoint)
@@ -224,8 +223,8 @@ class Trainer(Configurable):
             if guard.signal:
                 end_process(guard.signal, self._say_stopped(guard.signal))
         finally:
-            if owner is not None:
-                owner.release()
+            if lock is not None:
+                lock.release()
 
     def _loop(self, dataset: Any, guard: Guard, unwritten: Sequence[tuple[float, float]]) -> None:
         state = self.state

@@ -21,10 +21,9 @@ from diffusion_framework.checkpoint import Checkpoint, list_checkpoints, newest_
 from diffusion_framework.data.loading.loader import ShuffledBatches
 from diffusion_framework.process.noise import mix
 from diffusion_framework.training import Compute, Saving
-from diffusion_framework.training.guard import Guard
-from diffusion_framework.training.owner import Ownership
+from diffusion_framework.training.run_lock import RunLock
 from diffusion_framework.training.seeds import Purpose
-from diffusion_framework.training.signals import NotedSignals
+from diffusion_framework.training.stopping import Guard, NotedSignals
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -250,10 +249,10 @@ def test_one_owner_for_a_folder_until_it_dies(tmp_path):
     (process,) = soak.start(tmp_path, train_num_steps=100_000, workers=1)
     wait_for(lambda: steps_of(tmp_path))
     with pytest.raises(ValueError, match=rf"in use by process {process.pid} on .*choose another results_folder"):
-        Ownership(tmp_path)
+        RunLock(tmp_path)
     process.kill()
     process.join()
-    Ownership(tmp_path).release()
+    RunLock(tmp_path).release()
 
 
 @pytest.mark.parametrize("victim", [0, 1])

@@ -20,8 +20,7 @@ from diffusion_framework.checkpoint import Checkpoint, list_checkpoints
 from diffusion_framework.config import to_config
 from diffusion_framework.data.loading.loader import to_device
 from diffusion_framework.training import Compute, LearningRate, Loading, Logging, Previews, Saving
-from diffusion_framework.training.guard import Guard
-from diffusion_framework.training.signals import NotedSignals
+from diffusion_framework.training.stopping import Guard, NotedSignals
 
 ROOT = Path(__file__).resolve().parents[2]
 
