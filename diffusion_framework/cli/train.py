@@ -31,6 +31,7 @@ _LINKS = {
     "observation_steps": _POLICY,
     "action_steps": _POLICY,
 }
+_PARTS = ("model", "folder_or_dataset", "validation", "convert_image_to")
 GIVEN = {
     "data": _LINKS,
     "validation": _LINKS,
