@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..checkpoint import Checkpoint, list_checkpoints, step_of
+from ..storage.checkpoint import Checkpoint, list_checkpoints, step_of
 from .checks import expect
 
 

@@ -11,8 +11,8 @@ import torch
 from toys import QUIET, tiny_diffusion
 
 from diffusion_framework import DiffusionPolicy, ForkDemonstrations, Normalizer, ResidualMLP, Trainer
-from diffusion_framework.checkpoint import list_checkpoints
 from diffusion_framework.process.noise import keyed_generator, mix
+from diffusion_framework.storage.checkpoint import list_checkpoints
 from diffusion_framework.training import Previews, Saving
 
 OPTIONS = {"train_batch_size": 4, "save_and_sample_every": 1, "num_samples": 1, **QUIET}
