@@ -10,7 +10,7 @@ import pytest
 from runs import trainer
 
 from diffusion_framework import Trainer, training
-from diffusion_framework.checkpoint import Checkpoint
+from diffusion_framework.storage.checkpoint import Checkpoint
 from diffusion_framework.training import (
     EMA,
     LearningRate,
