@@ -70,5 +70,5 @@ def to_sixteen_bits(
     """A deep picture as mode F, values 0 to 65535; what is transparent shows the grey of the background."""
     values = scaled(image, value_range, file_bits, bits=16)
     if (hidden := transparent(image)) is not None:
-        values[hidden] = 257 * Image.new("RGB", (1, 1), background).convert("L").getpixel((0, 0))
+        values[hidden] = 257 * np.asarray(Image.new("RGB", (1, 1), background).convert("L")).item()
     return Image.fromarray(values.astype(np.float32))
