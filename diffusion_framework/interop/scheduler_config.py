@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .plan import SamplingPlan
+from .recipe import SchedulerRecipe
 from .schedulers import FIXED, INERT, SCHEDULERS, Options
 
 
-def read_scheduler_config(config: Mapping[str, Any] | str | os.PathLike[str], mu: float | None = None) -> SamplingPlan:
-    """The plan that a `scheduler_config.json` of diffusers describes.
+def read_scheduler_config(
+    config: Mapping[str, Any] | str | os.PathLike[str], mu: float | None = None
+) -> SchedulerRecipe:
+    """The recipe that a `scheduler_config.json` of diffusers describes.
 
     Known are DDPM, DDIM, PNDM, LMSDiscrete, EulerDiscrete, EulerAncestralDiscrete, HeunDiscrete, KDPM2Discrete,
     DPMSolverMultistep, DEISMultistep, UniPCMultistep, LCM, ScoreSdeVe, KarrasVe, FlowMatchEulerDiscrete and
