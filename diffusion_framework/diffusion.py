@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 from typing_extensions import Self
 
-from .checkpoint import Checkpoint
 from .config import Configurable, named
 from .denoiser import Clip, Denoiser, Mapped, Memoryless, NetworkDenoiser, Threshold, feeds_back
 from .evaluation import Bound, Trace, flow_bits_per_dim, variational_bound
@@ -48,6 +47,7 @@ from .samplers.grids import (
     uniform_log_snrs,
     uniform_times,
 )
+from .storage.checkpoint import Checkpoint
 
 KeepInRange = bool | Literal["dynamic"] | Callable[[Tensor], Tensor]
 

@@ -115,7 +115,7 @@ def difference(a: Path, b: Path) -> str:
     """What differs between the ends of two runs; empty if nothing does."""
     import torch
 
-    from diffusion_framework.checkpoint import Checkpoint
+    from diffusion_framework.storage.checkpoint import Checkpoint
 
     first, second = Checkpoint.find(a), Checkpoint.find(b)
     if first.step != second.step:
@@ -132,7 +132,7 @@ def difference(a: Path, b: Path) -> str:
 
 def soak(folder: Path, kills: int, seed: int) -> dict[str, int]:
     """Run, kill and resume until there were so many kills. Returns counts; raises AssertionError at a difference."""
-    from diffusion_framework.checkpoint import list_checkpoints, newest_whole_checkpoint
+    from diffusion_framework.storage.checkpoint import list_checkpoints, newest_whole_checkpoint
 
     chance = random.Random(seed)
     counts = {"kills": 0, "SIGKILL": 0, "SIGTERM": 0, "in a save": 0, "runs ended": 0}

@@ -19,9 +19,9 @@ PACKAGE = Path(df.__file__).parent
 # Each layer may import those before it, and its own members.
 LAYERS = [
     {"parts"},
-    {"config", "pictures", "labels"},
+    {"config", "storage", "labels"},
     {"process", "spaces"},
-    {"conditions", "network_input", "checkpoint", "data"},
+    {"conditions", "network_input", "data"},
     {"denoiser", "models"},
     {"guidance", "losses", "samplers"},
     {"interop", "evaluation", "inversion"},

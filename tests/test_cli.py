@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 
 from diffusion_framework import GaussianDiffusion, cli
-from diffusion_framework.checkpoint import Checkpoint, list_checkpoints
 from diffusion_framework.parts import read_yaml
+from diffusion_framework.storage.checkpoint import Checkpoint, list_checkpoints
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = [

@@ -11,8 +11,8 @@ from tqdm.auto import tqdm
 
 from ..diffusion import GaussianDiffusion, image_seeds
 from ..labels import check_labels
-from ..pictures import save_grid, save_picture
 from ..samplers import Sampler
+from ..storage.images import save_grid, save_picture
 from .common import check_positive, device_named, run
 
 DEFAULTS = {"sampler": {"class_path": "DDIM"}}

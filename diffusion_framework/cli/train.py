@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from ..checkpoint import Checkpoint, list_checkpoints
 from ..data import TrainingDataset
 from ..diffusion import GaussianDiffusion
 from ..parts import options
+from ..storage.checkpoint import Checkpoint, list_checkpoints
 from ..training import Trainer
 from .common import Tree, run
 

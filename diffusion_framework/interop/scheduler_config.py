@@ -9,12 +9,14 @@ from typing import Any
 
 from ..config import read_json
 from ..parts import convert
-from .plan import SamplingPlan
+from .recipe import SchedulerRecipe
 from .schedulers import FIXED, INERT, SCHEDULERS, Options
 
 
-def read_scheduler_config(config: Mapping[str, Any] | str | os.PathLike[str], mu: float | None = None) -> SamplingPlan:
-    """The plan that a `scheduler_config.json` of diffusers describes.
+def read_scheduler_config(
+    config: Mapping[str, Any] | str | os.PathLike[str], mu: float | None = None
+) -> SchedulerRecipe:
+    """The recipe that a `scheduler_config.json` of diffusers describes.
 
     Known are DDPM, DDIM, PNDM, LMSDiscrete, EulerDiscrete, EulerAncestralDiscrete, HeunDiscrete, KDPM2Discrete,
     DPMSolverMultistep, DEISMultistep, UniPCMultistep, LCM, ScoreSdeVe, KarrasVe, FlowMatchEulerDiscrete and
@@ -60,7 +62,8 @@ def read_scheduler_config(config: Mapping[str, Any] | str | os.PathLike[str], mu
     options = _load(config)
     name = options.get("_class_name")
     if not isinstance(name, str) or name not in SCHEDULERS:
-        raise ValueError(f"unknown scheduler; got _class_name={name!r:.60}, wanted one of {', '.join(sorted(SCHEDULERS))}")
+        names = ", ".join(sorted(SCHEDULERS))
+        raise ValueError(f"unknown scheduler; got _class_name={name!r:.60}, wanted one of {names}")
     build, defaults = SCHEDULERS[name]
     known = {key for _, others in SCHEDULERS.values() for key in others} | FIXED.keys() | INERT
     for key in options:
@@ -70,7 +73,8 @@ def read_scheduler_config(config: Mapping[str, Any] | str | os.PathLike[str], mu
         value = options.get(key)
         if key in defaults and value is not None and value != neutral:
             raise ValueError(
-                f"{name}: got {key}={value!r:.60}, which has no counterpart here, wanted {neutral!r}: set it if that serves"
+                f"{name}: got {key}={value!r:.60}, which has no counterpart here, wanted {neutral!r}: set it if that "
+                "serves"
             )
     if mu is not None and not options.get("use_dynamic_shifting"):
         raise ValueError(f"mu goes with use_dynamic_shifting; got mu={mu} for a {name} without: leave it out")

@@ -33,7 +33,7 @@ TABLE: dict[str, dict[str, str]] = {
         "singlestep_dpm": "samplers.singlestep:SinglestepDPM",
         "unipc": "samplers.unipc:UniPC",
         "flow_heun": "interop.flow:FlowHeun",
-        "lower_order_final": "interop.lower_order:LowerOrderFinal",
+        "lower_order_final": "interop.lower_order_final:LowerOrderFinal",
     },
     "NoiseSchedule": {
         "sigmoid": "process.schedules.gamma:Sigmoid",
@@ -93,9 +93,9 @@ TABLE: dict[str, dict[str, str]] = {
         "unet": "models.unet:UNet",
         "dit": "models.dit:DiT",
         "rin": "models.rin:RIN",
-        "unet1d": "models.unet1d:UNet1D",
-        "transformer1d": "models.transformer1d:Transformer1D",
-        "residual_mlp": "models.residual_mlp:ResidualMLP",
+        "unet1d": "models.sequence.unet1d:UNet1D",
+        "transformer1d": "models.sequence.transformer1d:Transformer1D",
+        "residual_mlp": "models.sequence.residual_mlp:ResidualMLP",
     },
     "GaussianDiffusion": {
         "gaussian_diffusion": "diffusion:GaussianDiffusion",

@@ -12,8 +12,8 @@ from accelerate import Accelerator
 from ema_pytorch import EMA
 from torch import Tensor
 
-from ..checkpoint import Checkpoint
 from ..diffusion import GaussianDiffusion
+from ..storage.checkpoint import Checkpoint
 from .distributed import full_tensor, no_sync, shard_like, shard_network
 
 

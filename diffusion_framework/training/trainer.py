@@ -17,14 +17,14 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch.utils.data import Dataset
 
-from ..checkpoint import Checkpoint, check_space, list_checkpoints, newest_whole_checkpoint, write_checkpoint
 from ..config import Configurable
 from ..data import ImageFolder
 from ..data.loading.loader import loaded_batches, shuffled_batches
 from ..data.loading.placement import cached
 from ..diffusion import GaussianDiffusion
-from ..pictures import save_grid
 from ..process.noise import mix
+from ..storage.checkpoint import Checkpoint, check_space, list_checkpoints, newest_whole_checkpoint, write_checkpoint
+from ..storage.images import save_grid
 from .distributed import on_main_process
 from .learning_rate import LearningRate
 from .log import TrainingLog

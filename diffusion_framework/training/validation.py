@@ -11,10 +11,10 @@ import torch
 from accelerate import Accelerator
 from torch.utils.data import default_collate
 
-from ..checkpoint import Checkpoint, list_checkpoints, step_of
 from ..data.loading.loader import to_device
 from ..diffusion import GaussianDiffusion
 from ..process.noise import keyed_generator, mix
+from ..storage.checkpoint import Checkpoint, list_checkpoints, step_of
 
 
 def validate(

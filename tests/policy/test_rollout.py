@@ -9,8 +9,8 @@ from PIL import Image
 
 from diffusion_framework import DiffusionPolicy, ForkDemonstrations, Normalizer, ResidualMLP, Trainer
 from diffusion_framework.cli import rollout
-from diffusion_framework.pictures import save_animation
 from diffusion_framework.policy.rollout import Episode, plan_latency, run_episodes, summary, wilson_interval
+from diffusion_framework.storage.images import save_animation
 
 gymnasium = pytest.importorskip("gymnasium", reason="gymnasium is not installed")
 

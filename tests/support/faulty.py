@@ -59,7 +59,7 @@ def killed_in_save(results: str, rank: int, processes: int, port: int, options: 
 
 
 def killed_while_drawing(results: str, rank: int, processes: int, port: int, options: dict) -> None:
-    from diffusion_framework.pictures import save_picture
+    from diffusion_framework.storage.images import save_picture
 
     at_file_operation(options["operation"], die, path=os.path.basename(results))
     for index in range(3):

@@ -6,7 +6,7 @@ import torch
 from toys import tiny_diffusion
 
 from diffusion_framework import Trainer
-from diffusion_framework.checkpoint import Checkpoint, write_checkpoint
+from diffusion_framework.storage.checkpoint import Checkpoint, write_checkpoint
 
 
 def trainer(folder, results, **options):

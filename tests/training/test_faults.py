@@ -17,9 +17,9 @@ from faulty import SlowPictures
 from PIL import Image
 from runs import trainer, write
 
-from diffusion_framework.checkpoint import Checkpoint, list_checkpoints, newest_whole_checkpoint
 from diffusion_framework.data.loading.loader import ShuffledBatches
 from diffusion_framework.process.noise import mix
+from diffusion_framework.storage.checkpoint import Checkpoint, list_checkpoints, newest_whole_checkpoint
 from diffusion_framework.training.run_lock import RunLock
 from diffusion_framework.training.seeds import Purpose
 from diffusion_framework.training.stopping import Guard, NotedSignals

@@ -32,7 +32,7 @@ from torch.nn.modules.module import (
     register_module_parameter_registration_hook,
 )
 
-from .parts import plan, read_yaml, write_yaml
+from ..parts import plan, read_yaml, write_yaml
 
 T = TypeVar("T", bound=nn.Module)
 FORMAT_VERSION = 1

@@ -9,11 +9,11 @@ from ..process.objectives import Objective
 from ..process.schedules import NoiseSchedule
 from ..samplers import Sampler
 from ..samplers.grids import Grid
-from .spacing import Spacing
+from .grids import Spacing
 
 
 @dataclass(frozen=True)
-class SamplingPlan:
+class SchedulerRecipe:
     """How a published network was trained and is to be sampled.
 
     Attributes:
