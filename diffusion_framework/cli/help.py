@@ -8,11 +8,11 @@ import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from ..config import to_config
 from ..parts import BadPart, Option, Plan, fold, names_of, nearest, options, write_yaml
 from ..parts.plan import said
 from ..parts.signatures import REQUIRED, descriptions, members
 from ..parts.table import PACKAGE, is_named, parts_of
+from ..storage.config import to_config
 
 WIDTH = 100
 

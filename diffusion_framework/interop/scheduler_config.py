@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..config import read_json
 from ..parts import convert
+from ..storage.config import read_json
 from .recipe import SchedulerRecipe
 from .schedulers import FIXED, INERT, SCHEDULERS, Options
 

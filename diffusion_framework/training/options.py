@@ -9,8 +9,8 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from ..config import Configurable, to_config
 from ..diffusion import GaussianDiffusion
+from ..storage.config import Configurable, to_config
 
 
 def check_options(options: Mapping[str, Any]) -> None:

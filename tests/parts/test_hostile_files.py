@@ -17,12 +17,12 @@ from runs import trainer
 
 import diffusion_framework as df
 from diffusion_framework import GaussianDiffusion, NoiseSchedule, Sampler, cli
-from diffusion_framework.config import from_config
 from diffusion_framework.interop import read_scheduler_config
 from diffusion_framework.interop.schedulers import SCHEDULERS
 from diffusion_framework.parts import BadPart, Typed, options, plan, read_yaml
 from diffusion_framework.parts.table import TABLE, _load, parts_of
 from diffusion_framework.storage.checkpoint import list_checkpoints
+from diffusion_framework.storage.config import from_config
 
 ROOT = Path(__file__).resolve().parents[2]
 GADGETS = {

@@ -15,9 +15,9 @@ from torch.utils.data import TensorDataset
 from toys import tiny_diffusion, tiny_unet
 
 from diffusion_framework import Digits, GaussianDiffusion, ImageFolder, Trainer, UNet
-from diffusion_framework.config import to_config
 from diffusion_framework.data.loading.loader import to_device
 from diffusion_framework.storage.checkpoint import Checkpoint, list_checkpoints
+from diffusion_framework.storage.config import to_config
 from diffusion_framework.training.learning_rate import LearningRate
 from diffusion_framework.training.stopping import Guard, NotedSignals
 
