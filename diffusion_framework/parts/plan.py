@@ -218,8 +218,8 @@ def _one(value: Any, hint: Any, context: Mapping[str, Any]) -> Any:
         return value
     if hint is int and (number := _whole(value)) is not None:
         return number
-    if hint is float and (number := _number(value)) is not None:
-        return number
+    if hint is float and (real := _number(value)) is not None:
+        return real
     if origin is Literal and any(type(value) is type(arg) and value == arg for arg in args):
         return value
     if (hint in (Path, os.PathLike) or origin is os.PathLike) and isinstance(value, str) and "\0" not in value:
