@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import textwrap
 import typing
@@ -85,6 +86,8 @@ def config_text(arguments: Mapping[str, Any], given: Mapping[str, Mapping[str, s
 
 
 def _entry(name: str, value: Any, pad: str, given: Mapping[str, str]) -> Iterator[str]:
+    if dataclasses.is_dataclass(value) and not isinstance(value, Plan) and not is_named(type(value)):
+        value = Plan(type(value), dict(vars(value)))  # a group of options
     if not isinstance(value, Plan):
         data = write_yaml(to_config(value), flow=True)
         yield f"{pad}{name}: {data.removesuffix('...' + chr(10)).rstrip()}"

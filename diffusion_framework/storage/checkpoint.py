@@ -258,7 +258,7 @@ def check_space(results_folder: str | os.PathLike[str], size: int, count: int) -
     if free < size * count:
         raise ValueError(
             f"{count} checkpoints of {size / 1e9:.3g} GB need {size * count / 1e9:.3g} GB; {folder} has "
-            f"{free / 1e9:.3g} GB free: make room, or lower keep_checkpoints"
+            f"{free / 1e9:.3g} GB free: make room, or lower saving.keep_newest"
         )
 
 
