@@ -190,8 +190,8 @@ def checkpoint_seconds(task: Task) -> float:
     network = CONTESTANTS["ours, as lucidrains"][1](task)
     with tempfile.TemporaryDirectory() as folder:
         data = Digits(task.image_size, 3)
-        trainer = Trainer(GaussianDiffusion(network), data, results_folder=folder, progress=False, train_batch_size=1)
-        for parameter in trainer.diffusion.parameters():
+        trainer = Trainer(GaussianDiffusion(network), data, results_folder=folder, train_batch_size=1)
+        for parameter in trainer.model.parameters():
             parameter.grad = torch.zeros_like(parameter)
         trainer.state.advance(skip_step=None)  # so that Adam has its moments
 

@@ -26,9 +26,9 @@ SMALL = [
     "--trainer.train_batch_size=4",
     "--trainer.save_and_sample_every=1",
     "--trainer.num_samples=4",
-    "--trainer.sampling_steps=2",
-    "--trainer.num_workers=0",
-    "--trainer.progress=false",
+    "--trainer.previews.sampling_steps=2",
+    "--trainer.loading.num_workers=0",
+    "--trainer.logging.progress=false",
 ]
 
 
@@ -117,7 +117,7 @@ def test_a_network_of_ones_own_by_its_import_path(tmp_path):
         "        return self.layers(x)\n"
     )
     own = ["--diffusion.model", "mypackage.MyNetwork", "--diffusion.model.width", "6"]
-    short = ["--trainer.train_num_steps=1", "--trainer.progress=false", "--trainer.sampling_steps=1"]
+    short = ["--trainer.train_num_steps=1", "--trainer.logging.progress=false", "--trainer.previews.sampling_steps=1"]
     script("train.py", *own, *short, "--trainer.results_folder=run", cwd=tmp_path)
     assert Checkpoint.find(tmp_path / "run").tensors("model")["model.layers.0.weight"].shape == (6, 1, 1, 1)
     words = ["run", "--steps=1", "--num_samples=1", "--output=out"]
@@ -127,7 +127,12 @@ def test_a_network_of_ones_own_by_its_import_path(tmp_path):
     script("sample.py", *words, "--trust", "mypackage", cwd=tmp_path)
     assert (tmp_path / "out" / "00000.png").is_file()
 
-    more = ["--resume", "--trainer.results_folder=run", "--trainer.train_num_steps=2", "--trainer.progress=false"]
+    more = [
+        "--resume",
+        "--trainer.results_folder=run",
+        "--trainer.train_num_steps=2",
+        "--trainer.logging.progress=false",
+    ]
     assert script("train.py", *more, cwd=tmp_path, check=False).returncode == 2, "trust is not stored"
     script("train.py", *more, "--trust=mypackage", cwd=tmp_path)
     script("train.py", *more[:2], "--trainer.train_num_steps=3", *more[3:], *own[:2], cwd=tmp_path)
@@ -244,15 +249,15 @@ BAD_TRAINING = [
     (["--trainer.train_lr=abc"], "--trainer.train_lr: expected a number, got 'abc'"),
     (["--trainer.train_lr=.nan"], "train_lr.*got nan"),
     (["--trainer.train_lr=-1"], "train_lr.*got -1"),
-    (["--trainer.train_num_steps=0"], "train_num_steps must be at least 1; got 0"),
+    (["--trainer.train_num_steps=0"], "train_num_steps of at least 1, got 0"),
     (["--trainer.train_num_steps=1.5"], "--trainer.train_num_steps: expected a whole number, got 1.5"),
     (["--trainer.train_num_steps=true"], "--trainer.train_num_steps: expected a whole number, got True"),
     (["--trainer.nonsense=3"], "--trainer.nonsense: Trainer has no option 'nonsense'"),
     (["--config=no/such.yaml"], "there is no file no/such.yaml"),
     (["--config={broken}"], "broken.yaml is not valid YAML"),
     (["--config={unknown}"], "nonsense"),
-    (["--trainer.cache=no"], "cache: expected auto or memory or disk or off, got 'no'"),
-    (["--trainer.cache=disk"], "not .*Digits.*; set cache to auto or off"),
+    (["--trainer.loading.cache=no"], "cache: expected auto or memory or disk or off, got 'no'"),
+    (["--trainer.loading.cache=disk"], "not .*Digits.*; set loading.cache to auto or off"),
     (["--diffusion.model.recomputed_levels=[9]"], r"recomputed_levels must lie in .*; got \[9\]"),
     (["--diffusion.noise_schedule=foo"], "there is no noise schedule 'foo'.*Sigmoid"),
     (["--diffusion.noise_schedule=Cosine", "--diffusion.noise_schedule.end=2"], "^error: cosine needs.*end=2"),
@@ -375,7 +380,12 @@ def test_tables_are_not_overwritten_unless_told(digits_run, tmp_path, capsys):
 
 def test_a_broken_image_ends_training_with_one_line(pictures, tmp_path):
     (pictures / "7.jpg").write_bytes((pictures / "0.JPG").read_bytes()[:300])
-    words = [*SMALL[:-2], "--trainer.num_workers=1", "--trainer.progress=false", "--diffusion.model.image_size=16"]
+    words = [
+        *SMALL[:-2],
+        "--trainer.loading.num_workers=1",
+        "--trainer.logging.progress=false",
+        "--diffusion.model.image_size=16",
+    ]
     words += ["--trainer.train_num_steps=20", "--trainer.results_folder", tmp_path / "run", "--data.folder", pictures]
     done = script("train.py", *words, check=False)
     assert done.returncode == 2

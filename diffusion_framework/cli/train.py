@@ -31,10 +31,13 @@ _LINKS = {
     "observation_steps": _POLICY,
     "action_steps": _POLICY,
 }
+_PARTS = ("model", "folder_or_dataset", "validation", "convert_image_to")
 GIVEN = {
     "data": _LINKS,
     "validation": _LINKS,
-    "trainer": dict.fromkeys(("diffusion", "folder", "validation", "convert_image_to"), "--diffusion and --data."),
+    "trainer": dict.fromkeys(
+        ("model", "folder_or_dataset", "validation", "convert_image_to"), "--diffusion and --data."
+    ),
 }
 
 
@@ -83,7 +86,7 @@ def _train(
         if (value := getattr(model, name, None)) is not None:
             links[name] = value
     built = {name: plans[name].build(**links) for name in ("data", "validation") if plans[name] is not None}
-    run = plans["trainer"].build(diffusion=model, folder=built["data"], validation=built.get("validation"))
+    run = plans["trainer"].build(model=model, folder_or_dataset=built["data"], validation=built.get("validation"))
     run.train(resume=resume)
     if run.accelerator.is_main_process:
         print(f"done: {run.results_folder}; sample with: python scripts/sample.py {run.results_folder} --steps 50")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from ema_pytorch import EMA
-from torch import Tensor
+from ema_pytorch import EMA as MovingAverage
+from torch import Tensor, nn
 
 from ..diffusion import GaussianDiffusion
 from ..storage.checkpoint import Checkpoint
@@ -23,7 +23,7 @@ class TrainingState:
     Args:
         diffusion: The model; it is moved to the device.
         accelerator: Says which device, and wraps the model for several processes.
-        ema: Options of the average (`ema_pytorch.EMA`).
+        average: Makes the average of a model's weights.
         adam: Options of AdamW.
         compile: Compile the network.
         shard: Keep on each process only its part of the weights, their average and the optimizer's state.
@@ -38,15 +38,14 @@ class TrainingState:
         diffusion: GaussianDiffusion,
         accelerator: Accelerator,
         *,
-        ema: Mapping[str, Any],
+        average: Callable[[nn.Module], MovingAverage],
         adam: Mapping[str, Any],
         compile: bool,
         shard: bool,
     ) -> None:
         self.accelerator, self.step = accelerator, 0
         self.diffusion = diffusion.to(accelerator.device)
-        # Made on the device rather than moved there: its step counter then stays on the CPU, where reading it is free.
-        self.ema = EMA(self.diffusion, include_online_model=False, use_foreach=True, **ema)
+        self.ema = average(self.diffusion)
         self.sharded = shard and accelerator.num_processes > 1
         if self.sharded:
             for module in (self.diffusion, self.averaged):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,6 @@ from torch import Tensor
 
 from ..data.loading.loader import to_device
 from ..process.noise import keyed_generator, mix
-from .learning_rate import LearningRate
 from .seeds import Purpose
 from .state import TrainingState
 from .stopping import Guard
@@ -26,7 +25,7 @@ class TrainingStep:
 
     Args:
         accelerator: Of the run.
-        learning_rate: Of each step.
+        learning_rate: Learning rate of each step, by its number from 0.
         seed: Of the run.
         accumulate: Batches of one step.
         flip: Whether every other image is mirrored.
@@ -34,7 +33,7 @@ class TrainingStep:
     """
 
     accelerator: Accelerator
-    learning_rate: LearningRate
+    learning_rate: Callable[[int], float]
     seed: int
     accumulate: int
     flip: bool

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from toys import tiny_unet
+from toys import QUIET, tiny_unet
 
 from diffusion_framework import (
     DDPM,
@@ -24,8 +24,8 @@ from diffusion_framework import (
     Transformer1D,
     UNet1D,
 )
-from diffusion_framework.config import from_config, to_config
 from diffusion_framework.losses import Bound
+from diffusion_framework.storage.config import from_config, to_config
 
 
 def episodes(count: int = 6, length: int = 12) -> Episodes:
@@ -205,7 +205,7 @@ def test_several_streams_and_images():
 def test_training_fits_the_normalizer_and_a_checkpoint_brings_it_back(tmp_path):
     made = policy(fitted=False, relative_to="state")
     data = windows()
-    options = {"num_workers": 0, "progress": False, "train_batch_size": 4, "results_folder": tmp_path / "run"}
+    options = {**QUIET, "train_batch_size": 4, "results_folder": tmp_path / "run"}
     Trainer(made, data, train_num_steps=2, **options).train()
     loaded = DiffusionPolicy.from_checkpoint(tmp_path / "run", weights="model")
     _, condition = batch()

@@ -5,19 +5,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from toys import tiny_diffusion
+from toys import QUIET, tiny_diffusion
 
 import diffusion_framework as df
 from diffusion_framework import Digits, GaussianDiffusion, Trainer
-from diffusion_framework.config import from_config
 from diffusion_framework.losses import LossAware, Stratified
 from diffusion_framework.parts import read_yaml
 from diffusion_framework.storage.checkpoint import Checkpoint
+from diffusion_framework.storage.config import from_config
+from diffusion_framework.training import Previews
 
 ROOT = Path(__file__).resolve().parents[2]
 FAMILIES = ["ddpm", "improved_ddpm", "edm", "flow", "ve_sde"]
 SMALL = {"dim": 8, "dim_mults": [1, 2], "blocks": 1, "channels": 1, "image_size": 8, "heads": 1, "dim_head": 8}
-RUN = {"train_batch_size": 8, "save_and_sample_every": 3, "num_samples": 4, "sampling_steps": 2, "num_workers": 0}
+RUN = {"train_batch_size": 8, "save_and_sample_every": 3, "num_samples": 4, "previews": Previews(sampling_steps=2)}
 SAMPLERS = [
     sampler()
     for sampler in vars(df).values()
@@ -27,7 +28,7 @@ SAMPLERS = [
 
 def trained(diffusion, results, steps, resume=False):
     torch.manual_seed(0)
-    options = {**RUN, "results_folder": results, "ema_update_every": 1, "progress": False}
+    options = {**RUN, "results_folder": results, "ema_update_every": 1, **QUIET}
     Trainer(diffusion, Digits(), train_num_steps=steps, **options).train(resume=resume)
     return Checkpoint.find(results)
 
