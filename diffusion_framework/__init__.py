@@ -6,7 +6,6 @@
 from typing import TYPE_CHECKING, Any
 
 from .conditions import ObservationEncoder
-from .config import Configurable
 from .data import IDX, Digits, ImageDataset, ImageFolder, Shards, TrainingDataset
 from .denoiser import Denoiser
 from .diffusion import GaussianDiffusion
@@ -51,6 +50,7 @@ from .samplers import (
     UniPC,
     trajectory,
 )
+from .storage.config import Configurable
 
 if TYPE_CHECKING:
     from .training import Trainer

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 from typing_extensions import Self
 
-from .config import Configurable, named
 from .denoiser import Clip, Denoiser, Mapped, Memoryless, NetworkDenoiser, Threshold, feeds_back
 from .evaluation import Bound, Trace, flow_bits_per_dim, variational_bound
 from .guidance import ClassifierFree
@@ -48,6 +47,7 @@ from .samplers.grids import (
     uniform_times,
 )
 from .storage.checkpoint import Checkpoint
+from .storage.config import Configurable, named
 
 KeepInRange = bool | Literal["dynamic"] | Callable[[Tensor], Tensor]
 

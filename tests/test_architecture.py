@@ -11,15 +11,15 @@ import pytest
 import torch
 
 import diffusion_framework as df
-from diffusion_framework.config import Portable, from_config, to_config
 from diffusion_framework.losses import Loss, LossWeight, Times
 from diffusion_framework.network_input import InputScaling, TimeInput
+from diffusion_framework.storage.config import Portable, from_config, to_config
 
 PACKAGE = Path(df.__file__).parent
 # Each layer may import those before it, and its own members.
 LAYERS = [
     {"parts"},
-    {"config", "storage", "labels"},
+    {"storage", "labels"},
     {"process", "spaces"},
     {"conditions", "network_input", "data"},
     {"denoiser", "models"},

@@ -9,13 +9,11 @@ import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import yaml
-
-from ..config import to_config
-from ..parts import BadPart, Option, Plan, fold, names_of, nearest, options
+from ..parts import BadPart, Option, Plan, fold, names_of, nearest, options, write_yaml
 from ..parts.plan import said
 from ..parts.signatures import REQUIRED, descriptions, members
 from ..parts.table import PACKAGE, is_named, parts_of
+from ..storage.config import to_config
 
 WIDTH = 100
 
@@ -91,7 +89,7 @@ def _entry(name: str, value: Any, pad: str, given: Mapping[str, str]) -> Iterato
     if dataclasses.is_dataclass(value) and not isinstance(value, Plan) and not is_named(type(value)):
         value = Plan(type(value), dict(vars(value)))  # a group of options
     if not isinstance(value, Plan):
-        data = yaml.safe_dump(to_config(value), default_flow_style=True, sort_keys=False, width=10_000)
+        data = write_yaml(to_config(value), flow=True)
         yield f"{pad}{name}: {data.removesuffix('...' + chr(10)).rstrip()}"
         return
     yield f"{pad}{name}:"

@@ -10,7 +10,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from ..config import Configurable
+from ..storage.config import Configurable
 
 Keywords = dict[str, Tensor]
 """What a network is given by name, each [batch, ...]."""

@@ -8,8 +8,8 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from ..config import Configurable
 from ..spaces import ImageSpace, Normalizer
+from ..storage.config import Configurable
 from .base import Conditioner, Keywords, as_tensor, checked_samples, trained_none
 from .image_features import center_crop, image_network, random_crop
 

@@ -7,7 +7,7 @@ classes of trusted packages. Only a word typed on a command line (`Typed`) may n
 
 from .plan import Plan, convert, plan, resolve
 from .signatures import Option, options
-from .strict_yaml import read_yaml
+from .strict_yaml import read_yaml, write_yaml
 from .table import BadPart, NotTrusted, Typed, find, fold, names_of, nearest
 
 __all__ = [
@@ -25,4 +25,5 @@ __all__ = [
     "plan",
     "read_yaml",
     "resolve",
+    "write_yaml",
 ]

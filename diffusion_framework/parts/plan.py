@@ -218,8 +218,8 @@ def _one(value: Any, hint: Any, context: Mapping[str, Any]) -> Any:
         return value
     if hint is int and (number := _whole(value)) is not None:
         return number
-    if hint is float and isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value):
-        return float(value) if abs(value) < 2**1023 or isinstance(value, float) else math.inf
+    if hint is float and (real := _number(value)) is not None:
+        return real
     if origin is Literal and any(type(value) is type(arg) and value == arg for arg in args):
         return value
     if (hint in (Path, os.PathLike) or origin is os.PathLike) and isinstance(value, str) and "\0" not in value:
@@ -256,6 +256,17 @@ def _whole(value: Any) -> int | None:
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         value = int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63 else None
+
+
+def _number(value: Any) -> float | None:
+    """A number as a float, or None; infinity is one, nan and true are not."""
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or (isinstance(value, int) and abs(value) > 2**1000)
+    ):
+        return None
+    return None if math.isnan(value) else float(value)
 
 
 def _exact(value: Any, hint: Any) -> bool:

@@ -67,6 +67,23 @@ Strict.add_constructor("tag:yaml.org,2002:map", lambda loader, node: loader.cons
 Strict.add_constructor(None, _refused)
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes every word that YAML 1.1 or 1.2 would read as something else, and writes no aliases."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012
+        first: yaml.SafeDumper.yaml_implicit_resolvers.get(first, []) + Strict.yaml_implicit_resolvers.get(first, [])
+        for first in {*yaml.SafeDumper.yaml_implicit_resolvers, *Strict.yaml_implicit_resolvers}
+    }
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def write_yaml(data: Any, flow: bool = False) -> str:
+    """Text that `read_yaml` reads as the same plain data; in one line with `flow`."""
+    return str(yaml.dump(data, Dumper=_Dumper, sort_keys=False, default_flow_style=flow, width=10_000 if flow else 100))
+
+
 def read_yaml(text: str | bytes, what: str) -> Any:
     """Plain data: None, bool, int, float, str, lists, and dictionaries with words as keys.
 

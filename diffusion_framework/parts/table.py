@@ -239,7 +239,9 @@ def find(name: Any, kind: type, trust: Collection[str] = (), where: str = "") ->
 
 
 def _in_table(name: str, kind: type, where: str) -> type:
-    """The class of a row whose name or class is called so, if it is a `kind`."""
+    """The class of a row whose name or class is called so, if it is a `kind`; or the kind itself."""
+    if kind.__module__.split(".")[0] == PACKAGE and fold(name) == fold(kind.__name__) and not inspect.isabstract(kind):
+        return kind
     for row in TABLE.values():
         for key, home in row.items():
             if fold(name) in (fold(key), fold(home.split(":")[1])) and issubclass(cls := _load(home), kind):

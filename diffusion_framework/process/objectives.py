@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..config import Portable
+from ..storage.config import Portable
 from .level import Level, Prediction, Scalar, check_step_count, expand_to
 from .schedules import NoiseSchedule
 

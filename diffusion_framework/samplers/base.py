@@ -9,9 +9,9 @@ from typing import Generic, TypeVar
 
 from torch import Tensor
 
-from ..config import Portable
 from ..denoiser import Denoiser
 from ..process.level import Level, Noise, Prediction
+from ..storage.config import Portable
 
 State = TypeVar("State")
 

@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor, nn
@@ -33,7 +32,7 @@ from torch.nn.modules.module import (
     register_module_parameter_registration_hook,
 )
 
-from ..parts import plan, read_yaml
+from ..parts import plan, read_yaml, write_yaml
 
 T = TypeVar("T", bound=nn.Module)
 FORMAT_VERSION = 1
@@ -218,7 +217,7 @@ def write_checkpoint(
     try:
         for name, group in tensors.items():
             _save_tensors(group, aside / f"{name}.safetensors")
-        (aside / "config.yaml").write_text(yaml.safe_dump(dict(config), sort_keys=False))
+        (aside / "config.yaml").write_text(write_yaml(dict(config)))
         (aside / "state.json").write_text(json.dumps(state, indent=1))
         files = {file.name: {"size": file.stat().st_size, "sha256": _sha256(file)} for file in sorted(aside.iterdir())}
         manifest = {

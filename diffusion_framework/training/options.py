@@ -10,8 +10,8 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from ..config import Configurable, to_config
 from ..diffusion import GaussianDiffusion
+from ..storage.config import Configurable, to_config
 from .checks import expect
 
 

@@ -14,13 +14,13 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch.utils.data import Dataset
 
-from ..config import Configurable
 from ..data import ImageFolder
 from ..data.loading.loader import loaded_batches, shuffled_batches
 from ..data.loading.placement import cached
 from ..diffusion import GaussianDiffusion
 from ..process.noise import mix
 from ..storage.checkpoint import Checkpoint, check_space, list_checkpoints
+from ..storage.config import Configurable
 from ..storage.images import save_grid
 from .compute import Compute
 from .ema import EMA

@@ -16,8 +16,8 @@ from diffusion_framework.conditions import (
     Tokens,
     Vectors,
 )
-from diffusion_framework.config import from_config, to_config
 from diffusion_framework.spaces import Unbounded
+from diffusion_framework.storage.config import from_config, to_config
 
 BATCH, SHAPE = 6, (3, 8, 8)
 KINDS = {

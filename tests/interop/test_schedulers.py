@@ -468,12 +468,12 @@ def test_files(tmp_path):
     for place in (path, str(path.parent), tmp_path):
         assert read_scheduler_config(place) == read_scheduler_config(config)
     path.write_text("{")
-    with pytest.raises(ValueError, match="cannot read a scheduler_config.json"):
+    with pytest.raises(ValueError, match="scheduler_config.json cannot be read"):
         read_scheduler_config(path)
     path.write_text("[]")
     with pytest.raises(ValueError, match="JSON object; got list"):
         read_scheduler_config(path)
-    with pytest.raises(ValueError, match="cannot read"):
+    with pytest.raises(ValueError, match="cannot be read"):
         read_scheduler_config(tmp_path / "nowhere")
 
 

@@ -1,6 +1,8 @@
+import random
+
 import pytest
 
-from diffusion_framework.parts import BadPart, read_yaml
+from diffusion_framework.parts import BadPart, read_yaml, write_yaml
 
 
 @pytest.mark.parametrize(
@@ -53,3 +55,36 @@ def test_what_is_more_than_plain_data_is_refused_in_one_line(text):
     with pytest.raises(BadPart, match="config is not valid YAML") as error:
         read_yaml(text, "config")
     assert "\n" not in str(error.value) and len(str(error.value)) < 400
+
+
+WORDS = [
+    "no",
+    "1e5",
+    "1e-4",
+    "012",
+    "1:30",
+    "~",
+    "null",
+    "",
+    " a",
+    "a: b",
+    "#x",
+    "true",
+    ".5",
+    "-.inf",
+    "0x1",
+    "x\ny",
+    "é",
+]
+
+
+@pytest.mark.parametrize("flow", [False, True])
+def test_what_is_written_is_read_back_as_it_was(flow):
+    chance = random.Random(0)
+    shared = [1, 2]
+    for _ in range(300):
+        words = ["".join(chance.choices("01.eE-+:~ nofx'\"", k=chance.randrange(1, 6))) for _ in range(5)]
+        data = {"words": [*words, *WORDS], "numbers": [1, -2, 1e-9, 1e22, 0.1, float("inf")], "none": None, "b": [True]}
+        data |= dict.fromkeys((*words, *WORDS), shared)
+        again = read_yaml(write_yaml(data, flow), "x")
+        assert again == data and list(map(type, again["numbers"])) == list(map(type, data["numbers"]))

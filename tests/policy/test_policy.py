@@ -24,8 +24,8 @@ from diffusion_framework import (
     Transformer1D,
     UNet1D,
 )
-from diffusion_framework.config import from_config, to_config
 from diffusion_framework.losses import Bound
+from diffusion_framework.storage.config import from_config, to_config
 
 
 def episodes(count: int = 6, length: int = 12) -> Episodes:

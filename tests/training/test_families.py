@@ -9,10 +9,10 @@ from toys import QUIET, tiny_diffusion
 
 import diffusion_framework as df
 from diffusion_framework import Digits, GaussianDiffusion, Trainer
-from diffusion_framework.config import from_config
 from diffusion_framework.losses import LossAware, Stratified
 from diffusion_framework.parts import read_yaml
 from diffusion_framework.storage.checkpoint import Checkpoint
+from diffusion_framework.storage.config import from_config
 from diffusion_framework.training import Previews
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -16,9 +16,9 @@ from torch.utils.data import TensorDataset
 from toys import QUIET, tiny_diffusion, tiny_unet
 
 from diffusion_framework import Digits, GaussianDiffusion, ImageFolder, Trainer, UNet
-from diffusion_framework.config import to_config
 from diffusion_framework.data.loading.loader import to_device
 from diffusion_framework.storage.checkpoint import Checkpoint, list_checkpoints
+from diffusion_framework.storage.config import to_config
 from diffusion_framework.training import Compute, LearningRate, Loading, Logging, Previews, Saving
 from diffusion_framework.training.stopping import Guard, NotedSignals
 

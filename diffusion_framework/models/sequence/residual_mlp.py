@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...config import Configurable
+from ...storage.config import Configurable
 from ..layers import zero_init
 from .context import TimeAndContext, with_estimate
 

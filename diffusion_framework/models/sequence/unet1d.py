@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from ...config import Configurable
+from ...storage.config import Configurable
 from ..layers import zero_init
 from .context import TimeAndContext, with_estimate
 

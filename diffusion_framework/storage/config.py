@@ -13,8 +13,8 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
-from .parts import BadPart, plan
-from .parts.strict_yaml import MAX_BYTES
+from ..parts import BadPart, plan
+from ..parts.strict_yaml import MAX_BYTES
 
 T = TypeVar("T")
 
@@ -76,7 +76,7 @@ def to_config(value: Any) -> Any:
 
 def class_path(cls: type) -> str:
     """The import path of a class, the short public one if the package exports it."""
-    package = __package__ or ""
+    package = __name__.split(".")[0]
     if getattr(sys.modules[package], cls.__name__, None) is cls:
         return f"{package}.{cls.__name__}"
     return f"{cls.__module__}.{cls.__qualname__}"
