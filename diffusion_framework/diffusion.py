@@ -47,12 +47,12 @@ from .samplers.grids import (
     uniform_times,
 )
 from .storage.checkpoint import Checkpoint
-from .storage.config import Configurable, named
+from .storage.config import RecordsArguments, named
 
 KeepInRange = bool | Literal["dynamic"] | Callable[[Tensor], Tensor]
 
 
-class GaussianDiffusion(Configurable, nn.Module):
+class GaussianDiffusion(RecordsArguments, nn.Module):
     """A diffusion model of images in [0, 1], or of samples of any other shape in that range.
 
     `diffusion(images)` is the training loss, `diffusion.sample(16)` gives images, `diffusion.denoiser()` is what
@@ -172,7 +172,7 @@ class GaussianDiffusion(Configurable, nn.Module):
         Args:
             path: A results folder (its newest checkpoint is taken) or one checkpoint folder.
             weights: 'ema' for the averaged weights, 'model' for the last ones.
-            model: The network, if its class does not record its arguments (see `Configurable`).
+            model: The network, if its class does not record its arguments (see `RecordsArguments`).
             device: Where to put it.
             trust: Packages, besides this one, whose classes the checkpoint may name. Their code then runs.
 

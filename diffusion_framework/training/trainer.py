@@ -24,7 +24,7 @@ from ..data.loading.placement import cached
 from ..diffusion import GaussianDiffusion
 from ..process.noise import mix
 from ..storage.checkpoint import Checkpoint, check_space, list_checkpoints, newest_whole_checkpoint, write_checkpoint
-from ..storage.config import Configurable
+from ..storage.config import RecordsArguments
 from ..storage.images import save_grid
 from .compute import Compute
 from .distributed import on_main_process
@@ -52,7 +52,7 @@ from .stopping import Guard, NotedSignals, end_process, outlive_signals
 from .validation import ValidationOptions, validate
 
 
-class Trainer(Configurable):
+class Trainer(RecordsArguments):
     """Trains a diffusion model and writes down what it did.
 
     Started by `accelerate launch` or `torchrun`, it trains on all their processes. Below the results folder it keeps
