@@ -98,7 +98,7 @@ def from_config(config: Mapping[str, Any], kind: type[T], *, trust: Collection[s
     return built
 
 
-def named(value: str | T, by_name: Mapping[str, type[T]], keyword: str, **known: Any) -> T:
+def resolve(value: str | T, by_name: Mapping[str, type[T]], keyword: str, **known: Any) -> T:
     """The part that `value` is, or that its name stands for.
 
     Args:
