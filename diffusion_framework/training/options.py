@@ -11,7 +11,7 @@ from typing import Any
 from accelerate import Accelerator
 
 from ..diffusion import GaussianDiffusion
-from ..storage.config import Configurable, to_config
+from ..storage.config import RecordsArguments, to_config
 from .checks import expect
 
 
@@ -72,7 +72,7 @@ def check_data(
         )
 
 
-def run_config(trainer: Configurable, dataset: Any, model: GaussianDiffusion) -> dict[str, Any]:
+def run_config(trainer: RecordsArguments, dataset: Any, model: GaussianDiffusion) -> dict[str, Any]:
     """Returns everything that built the run, in the form that scripts/train.py reads."""
     options: dict[str, Any] = {
         name: vars(value) if dataclasses.is_dataclass(value) else value  # a group as a plain mapping

@@ -20,7 +20,7 @@ from ..data.loading.placement import cached
 from ..diffusion import GaussianDiffusion
 from ..process.noise import mix
 from ..storage.checkpoint import Checkpoint, check_space, list_checkpoints
-from ..storage.config import Configurable
+from ..storage.config import RecordsArguments
 from ..storage.images import save_grid
 from .compute import Compute
 from .ema import EMA
@@ -44,7 +44,7 @@ from .stopping import Guard, NotedSignals, end_run, outlive_signals
 from .validation import ValidationOptions, validate
 
 
-class Trainer(Configurable):
+class Trainer(RecordsArguments):
     """Trains a diffusion model and writes down what it did.
 
     Started by `accelerate launch` or `torchrun`, it trains on all their processes. Below the results folder it keeps
@@ -245,7 +245,7 @@ class Trainer(Configurable):
         """What is due after the last step taken; at the end of a run, everything is."""
         every = {
             "log": self.logging.every,
-            "validate": self._every(self.validation_options.every) if self.validation else 0,
+            "validate": self._every(self.validation_options.every) if self.validation is not None else 0,
             "save": self.save_every,
             "preview": self._every(self.previews.every),
         }
