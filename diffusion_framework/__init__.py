@@ -50,7 +50,7 @@ from .samplers import (
     UniPC,
     trajectory,
 )
-from .storage.config import Configurable
+from .storage.config import RecordsArguments
 
 if TYPE_CHECKING:
     from .training import Trainer
@@ -72,7 +72,6 @@ __all__ = [
     "Betas",
     "Churn",
     "ClassifierFree",
-    "Configurable",
     "Cosine",
     "DPMSolver",
     "Denoiser",
@@ -102,6 +101,7 @@ __all__ = [
     "Preconditioned",
     "Prediction",
     "PreviousX",
+    "RecordsArguments",
     "ResidualMLP",
     "ReverseDiffusion",
     "Sampler",
