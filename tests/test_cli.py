@@ -243,8 +243,8 @@ def test_images_are_not_overwritten_unless_told(digits_run, tmp_path):
 
 
 BAD_TRAINING = [
-    (["--data.folder=/no/such/folder"], "'/no/such/folder' does not exist"),
-    (["--data.folder={empty}"], "found 0 images"),
+    (["--data.folder=/no/such/folder"], "Expected an existing folder, got '/no/such/folder'"),
+    (["--data.folder={empty}"], "got 0 images"),
     (["--data.folder={one}"], "has 1 images, fewer than a batch of 4: add images or lower train_batch_size"),
     (["--trainer.train_lr=abc"], "--trainer.train_lr: expected a number, got 'abc'"),
     (["--trainer.train_lr=.nan"], "train_lr.*got nan"),

@@ -1,4 +1,4 @@
-"""One picture file to one upright 8-bit picture, and one picture to one tensor of a given size."""
+"""Decodes image files of any format into upright 8-bit images, and resizes these into tensors."""
 
 import math
 import os
@@ -13,12 +13,13 @@ from jaxtyping import UInt8
 from PIL import Image, ImageCms, UnidentifiedImageError
 from torch import Tensor
 
-# EPS runs an external program; BUFR, GRIB, HDF5 and WMF need a handler that Pillow does not bring; of MPEG it
-# reads the header alone.
-NOT_PICTURES = frozenset({"EPS", "BUFR", "GRIB", "HDF5", "WMF", "MPEG"})
+# EPS runs an external program; BUFR, GRIB, HDF5 and WMF need handlers that Pillow does not ship;
+# of MPEG, Pillow reads only the header.
+EXCLUDED_FORMATS = frozenset({"EPS", "BUFR", "GRIB", "HDF5", "WMF", "MPEG"})
 
-# What Pillow raises for damaged files, found by damaging files. MemoryError is among them for absurd sizes.
-BROKEN = (
+# The exceptions that Pillow raises for damaged files, found by damaging files.
+# Absurd sizes raise MemoryError.
+DECODING_ERRORS = (
     OSError,
     SyntaxError,
     ValueError,
@@ -35,9 +36,9 @@ BROKEN = (
     Image.DecompressionBombWarning,
 )
 
-MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # by number of channels
-BITS_PER_SAMPLE, ORIENTATION = 258, 274  # TIFF and EXIF tags
-UPRIGHT = {
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # number of channels -> Pillow mode
+BITS_PER_SAMPLE_TAG, ORIENTATION_TAG = 258, 274  # of TIFF and EXIF
+UPRIGHT_TRANSPOSES = {  # EXIF orientation -> transpose that undoes it
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -49,16 +50,16 @@ UPRIGHT = {
 
 
 class BrokenImageError(ValueError):
-    """A file cannot be decoded. The message is one line that names the file and the reason."""
+    """A file cannot be decoded; the message names the file and the reason on one line."""
 
 
 @lru_cache(maxsize=1)
-def picture_formats() -> dict[str, tuple[str, ...]]:
-    """The formats that are decoded, each with its file endings: all that Pillow reads but NOT_PICTURES."""
+def image_formats() -> dict[str, tuple[str, ...]]:
+    """Returns the decoded formats with their file endings: Pillow's except EXCLUDED_FORMATS."""
     Image.init()
-    endings: dict[str, list[str]] = {name: [] for name in Image.ID if name not in NOT_PICTURES}
+    endings: dict[str, list[str]] = {name: [] for name in Image.ID if name not in EXCLUDED_FORMATS}
     for ending, name in Image.registered_extensions().items():
-        # multi-picture files (MPO) have an ending of their own but are opened as JPEG
+        # MPO (several JPEG images in one file) has its own ending, but Pillow opens it as JPEG
         if (name := "JPEG" if name == "MPO" else name) in endings:
             endings[name].append(ending)
     return {name: tuple(found) for name, found in endings.items()}
@@ -71,47 +72,49 @@ def decode_image(
     convert_image_to: str | None = None,
     at_least: tuple[int, int] | None = None,
 ) -> Image.Image:
-    """The first frame of a picture file, upright by its EXIF orientation, in mode L, RGB or RGBA.
+    """Decodes the first frame of an image file into an upright image of mode L, RGB or RGBA.
 
-    Transparent pixels are laid on `background`, or kept with 4 channels. Values of more than 8 bits are
-    scaled, not clipped: see `from_deep`. Colour profiles are not applied. The format is told by the content,
-    not by the file's ending.
+    The EXIF orientation is applied, colour profiles are not. Transparent pixels are composited
+    onto `background`, or kept with 4 channels. Values of more than 8 bits are scaled, not clipped
+    (see `scale_to_8_bits`). The format is detected from the content, not from the file's ending.
 
     Args:
-        source: the file's path, or an open file, which is named in errors by its `name` if it has one.
+        source: Path of the file, or a binary file object; its `name`, if any, appears in errors.
         channels: 1, 3 or 4, for mode L, RGB or RGBA.
-        background: red, green and blue in 0..255 behind transparent pixels.
-        convert_image_to: a Pillow mode, such as L, through which the colours go; transparency is not touched.
-        at_least: (height, width) that `crop_and_resize` will ask for. A large JPEG is then decoded at 1/2,
-            1/4 or 1/8 of its scale, which is faster, but never below twice this size.
+        background: Red, green and blue in 0..255 behind transparent pixels.
+        convert_image_to: Pillow mode, such as L, that colours are converted to and back;
+            transparency stays.
+        at_least: (height, width) of a later `crop_and_resize`. A large JPEG is then decoded at
+            1/2, 1/4 or 1/8 of its scale, which is faster. The crop keeps at least twice this size.
 
     Raises:
-        BrokenImageError: for a file that is missing, unreadable, damaged, truncated, no picture, or of more
-            than PIL.Image.MAX_IMAGE_PIXELS pixels.
+        BrokenImageError: the file is missing, unreadable, damaged, truncated, not an image, or
+            has more than `PIL.Image.MAX_IMAGE_PIXELS` pixels.
     """
     try:
-        with Image.open(source, formats=list(picture_formats())) as image:
+        with Image.open(source, formats=list(image_formats())) as image:
             limit = Image.MAX_IMAGE_PIXELS
             if limit is not None and image.width * image.height > limit:
-                raise ValueError(f"{image.width} x {image.height} is more than the limit of {limit} pixels")
+                raise ValueError(f"{image.width} x {image.height} exceeds the limit of {limit} pixels")
             if at_least is not None and image.format in ("JPEG", "MPO"):
                 reduce_scale(image, at_least)
             image.load()
-            # after load: TIFF then is upright already, and PNG may hold its EXIF behind the pixels
-            orientation = image.getexif().get(ORIENTATION)
-            upright = image.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else image
-            plain = to_eight_bits(upright, image)
-    except BROKEN as error:
-        # repr keeps a newline in a name on this one line
+            # after load(): it turns TIFF upright itself, and PNG may store EXIF after the pixels
+            orientation = image.getexif().get(ORIENTATION_TAG)
+            transpose = UPRIGHT_TRANSPOSES.get(orientation)
+            upright = image if transpose is None else image.transpose(transpose)
+            eight_bit = to_8_bits(upright, image)
+    except DECODING_ERRORS as error:
         name = os.fspath(source) if isinstance(source, str | os.PathLike) else getattr(source, "name", "without a name")
-        raise BrokenImageError(f"cannot decode image {name!r}: {reason(error)}") from error
-    return to_channels(plain, channels, background, convert_image_to)
+        # repr escapes a newline in the name
+        raise BrokenImageError(f"Cannot decode image {name!r}: {reason(error)}") from error
+    return to_channels(eight_bit, channels, background, convert_image_to)
 
 
 def reason(error: BaseException) -> str:
-    """What went wrong, in a line that does not name the file again."""
+    """Describes a decoding error on one line, without the name of the file."""
     if isinstance(error, UnidentifiedImageError):
-        return "it is empty, damaged, or not a picture"
+        return "it is empty, damaged, or not in a supported image format"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     text = " ".join(str(error).split())
@@ -119,46 +122,62 @@ def reason(error: BaseException) -> str:
 
 
 def reduce_scale(image: Image.Image, at_least: tuple[int, int]) -> None:
-    """Have a JPEG that is not yet loaded decoded at the smallest scale with twice `at_least` in its crop."""
+    """Sets a JPEG that is not loaded yet to decode at the smallest sufficient scale.
+
+    The scale is sufficient if the crop with the proportions of `at_least` (height, width) is at
+    least twice that size.
+    """
     height, width = at_least
-    if image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8):  # lying on its side
+    if image.getexif().get(ORIENTATION_TAG, 1) in (5, 6, 7, 8):  # rotated by 90 degrees
         height, width = width, height
     shrink = 2 * max(height / image.height, width / image.width)
     if shrink < 1:
         image.draft(None, (math.ceil(image.width * shrink), math.ceil(image.height * shrink)))
 
 
-def to_eight_bits(image: Image.Image, source: Image.Image) -> Image.Image:
-    """Any mode to L, RGB or RGBA. `source` is the opened file, which alone knows its TIFF tags."""
+def to_8_bits(image: Image.Image, source: Image.Image) -> Image.Image:
+    """Converts an image of any mode to mode L, RGB or RGBA.
+
+    Args:
+        image: Image to convert.
+        source: Image as opened from the file; only this object has the TIFF tags.
+    """
     if image.mode == "F" or image.mode.startswith("I"):
-        bits = getattr(source, "tag_v2", {}).get(BITS_PER_SAMPLE, (16,))[0]
-        return from_deep(image, min(bits, 16))
+        bits = getattr(source, "tag_v2", {}).get(BITS_PER_SAMPLE_TAG, (16,))[0]
+        return scale_to_8_bits(image, min(bits, 16))
     if image.mode == "LAB":
         lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
         converted = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
-        assert converted is not None  # None is for inPlace=True alone
+        assert converted is not None  # None is returned only for inPlace=True
         return converted
     if image.mode in ("LA", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         return image.convert("RGBA")
     return image.convert("L" if image.mode in ("L", "1") else "RGB")
 
 
-def from_deep(image: Image.Image, bits: int = 16) -> Image.Image:
-    """Grey values of more than 8 bits (modes I;16, I, F) to mode L, or RGBA if one value means transparent.
+def scale_to_8_bits(image: Image.Image, bits: int = 16) -> Image.Image:
+    """Scales grey values of more than 8 bits (modes I;16, I, F) to 0..255.
 
-    What becomes 0..255: for whole numbers 0..2^bits-1; for mode F 0..1 if all values lie there, else 0..255.
-    If values of mode I or F lie outside, from the least to the greatest of this picture. Not-a-number becomes
-    the lower end, an infinity the end on its side.
+    The range that becomes 0..255 depends on the mode. For integers it is 0..2^bits - 1. For mode F
+    it is 0..1 if no value exceeds 1, otherwise 0..255. If any value lies outside, it is the minimum
+    to the maximum of this image. NaN becomes the lower end, infinities the end of their sign.
+
+    Args:
+        image: Image of mode I;16, I or F.
+        bits: Significant bits of an integer, at most 16.
+
+    Returns:
+        Image of mode L, or RGBA if the file declares one grey value transparent.
     """
     values = np.asarray(image).astype(np.float64)
     finite = values[np.isfinite(values)]
-    least, greatest = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
+    minimum, maximum = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
     if image.mode == "F":
-        low, high = 0.0, 1.0 if greatest <= 1 else 255.0
+        low, high = 0.0, 1.0 if maximum <= 1 else 255.0
     else:
         low, high = 0.0, 2.0**bits - 1
-    if least < low or greatest > high:
-        low, high = least, greatest
+    if minimum < low or maximum > high:
+        low, high = minimum, maximum
     transparent = image.info.get("transparency")
     alpha = None if transparent is None else np.where(values == transparent, 0, 255).astype(np.uint8)
     values = np.nan_to_num(values, copy=False, nan=low, posinf=high, neginf=low)
@@ -175,11 +194,18 @@ def from_deep(image: Image.Image, bits: int = 16) -> Image.Image:
 def to_channels(
     image: Image.Image, channels: int, background: tuple[int, int, int], convert_image_to: str | None
 ) -> Image.Image:
-    """Mode L, RGB or RGBA to the mode of 1, 3 or 4 channels, by way of `convert_image_to`."""
+    """Converts an image of mode L, RGB or RGBA to the mode of 1, 3 or 4 channels.
+
+    Args:
+        image: Image of mode L, RGB or RGBA.
+        channels: 1, 3 or 4.
+        background: Red, green and blue in 0..255 behind transparent pixels; unused with 4 channels.
+        convert_image_to: Pillow mode that colours are converted to and back, or None.
+    """
     alpha = image.getchannel("A") if image.mode == "RGBA" else None
     if alpha is not None and channels != 4:
         opaque = Image.new("RGB", image.size, background)
-        opaque.paste(image, mask=alpha)  # convert("RGB") would bring back the colour hidden under alpha
+        opaque.paste(image, mask=alpha)  # convert("RGB") would reveal the colours under alpha
         image = opaque
     if convert_image_to is not None:
         image = image.convert("RGB").convert(convert_image_to).convert("RGB")
@@ -190,24 +216,31 @@ def to_channels(
     return image
 
 
-def crop_and_resize(image: Image.Image, size: tuple[int, int], place: tuple[float, float] = (0.5, 0.5)) -> Image.Image:
-    """The largest box of the proportions of `size` (height, width), resized to it.
+def crop_and_resize(
+    image: Image.Image, size: tuple[int, int], position: tuple[float, float] = (0.5, 0.5)
+) -> Image.Image:
+    """Crops the largest box with the proportions of `size` and resizes it, never stretching.
 
-    The box touches two opposite sides; `place` (down, right) in 0..1 says where it lies between the others.
-    Only the box is resized, so that 1 x 9000 never grows to 64 x 576000. The filter is antialiased bicubic,
-    as in the usual evaluation of generated images.
+    Only the box is resized, so that a 1 x 9000 image never grows to 64 x 576000. The filter is
+    antialiased bicubic, as is usual in the evaluation of generated images.
+
+    Args:
+        image: Image of any size.
+        size: (height, width) of the result.
+        position: (vertical, horizontal) position of the box in 0..1, from the top left to the
+            bottom right; the box spans the image in one direction.
     """
     height, width = size
     scale = min(image.height / height, image.width / width)
-    top = max(place[0] * (image.height - height * scale), 0)
-    left = max(place[1] * (image.width - width * scale), 0)
-    if scale == 1:  # whole pixels, which are then copied as they are
+    top = max(position[0] * (image.height - height * scale), 0)
+    left = max(position[1] * (image.width - width * scale), 0)
+    if scale == 1:  # integer offsets, so that pixels are copied unchanged
         top, left = int(top), int(left)
     right, bottom = min(left + width * scale, image.width), min(top + height * scale, image.height)
     return image.resize((width, height), Image.Resampling.BICUBIC, box=(left, top, right, bottom))
 
 
 def to_tensor(image: Image.Image) -> UInt8[Tensor, "channels height width"]:
-    """Mode L, RGB or RGBA to a contiguous tensor of 1, 3 or 4 channels."""
+    """Converts an image of mode L, RGB or RGBA to a contiguous tensor of 1, 3 or 4 channels."""
     pixels = torch.from_numpy(np.array(image))
     return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1).contiguous()
