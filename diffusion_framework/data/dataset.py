@@ -3,16 +3,16 @@
 from abc import ABC, abstractmethod
 from typing import Any
 
-from jaxtyping import UInt8
+from jaxtyping import UInt
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from diffusion_framework.storage.config import Configurable
+from diffusion_framework.storage.config import RecordsArguments
 
-ImageTensor = UInt8[Tensor, "channels height width"]
+ImageTensor = UInt[Tensor, "channels height width"]
 
 
-class TrainingDataset(Configurable, Dataset[Any], ABC):
+class TrainingDataset(RecordsArguments, Dataset[Any], ABC):
     """Samples in a fixed order: tensors, or pairs of a tensor and its conditions.
 
     Conditions are a class label or a dictionary of keyword arguments of the network (a mask, ...).
@@ -46,11 +46,12 @@ class TrainingDataset(Configurable, Dataset[Any], ABC):
 
 
 class ImageDataset(TrainingDataset):
-    """Images as contiguous uint8 tensors [channels, height, width], or pairs (image, label).
+    """Images as contiguous tensors [channels, height, width], or pairs (image, label).
 
     Attributes:
         image_size: (height, width) of every image.
         channels: Channels of every image: 1 (grey), 3 (RGB) or 4 (RGBA).
+        bits: Bits per channel of every image: 8 (uint8) or 16 (uint16).
         class_names: Names of the labels 0, 1, ...; empty without labels.
         worth_caching: Whether drawing an image is slow and gives the same pixels in every epoch;
             if so, `version` is implemented.
@@ -58,6 +59,7 @@ class ImageDataset(TrainingDataset):
 
     image_size: tuple[int, int]
     channels: int
+    bits: int = 8
     class_names: list[str]
     worth_caching: bool = False
 

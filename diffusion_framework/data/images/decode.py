@@ -1,4 +1,4 @@
-"""Decodes image files of any format into upright 8-bit images, and resizes these into tensors."""
+"""Decodes image files of any format into upright images, and these into tensors of one size."""
 
 import math
 import os
@@ -9,9 +9,11 @@ from typing import BinaryIO
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
 from PIL import Image, ImageCms, UnidentifiedImageError
 from torch import Tensor
+
+from diffusion_framework.data.dataset import ImageTensor
+from diffusion_framework.data.images import deep
 
 # EPS runs an external program; BUFR, GRIB, HDF5 and WMF need handlers that Pillow does not ship;
 # of MPEG, Pillow reads only the header.
@@ -37,7 +39,7 @@ DECODING_ERRORS = (
 )
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # number of channels -> Pillow mode
-BITS_PER_SAMPLE_TAG, ORIENTATION_TAG = 258, 274  # of TIFF and EXIF
+ORIENTATION_TAG = 274  # of EXIF
 UPRIGHT_TRANSPOSES = {  # EXIF orientation -> transpose that undoes it
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -71,12 +73,15 @@ def decode_image(
     background: tuple[int, int, int] = (255, 255, 255),
     convert_image_to: str | None = None,
     at_least: tuple[int, int] | None = None,
+    value_range: tuple[float, float] | None = None,
+    bits: int = 8,
 ) -> Image.Image:
-    """Decodes the first frame of an image file into an upright image of mode L, RGB or RGBA.
+    """Decodes the first frame of an image file into an upright image of mode L, RGB, RGBA or F.
 
     The EXIF orientation is applied, colour profiles are not. Transparent pixels are composited
-    onto `background`, or kept with 4 channels. Values of more than 8 bits are scaled, not clipped
-    (see `scale_to_8_bits`). The format is detected from the content, not from the file's ending.
+    onto `background`, or kept with 4 channels. Values of more than 8 bits are scaled, not clipped,
+    on the same scale for every image (see `deep.scale_values`). The format is detected from the
+    content, not from the file's ending.
 
     Args:
         source: Path of the file, or a binary file object; its `name`, if any, appears in errors.
@@ -86,8 +91,13 @@ def decode_image(
             transparency stays.
         at_least: (height, width) of a later `crop_and_resize`. A large JPEG is then decoded at
             1/2, 1/4 or 1/8 of its scale, which is faster. The crop keeps at least twice this size.
+        value_range: Smallest and largest value of images of more than 8 bits; None for the range
+            of their integer type, or [0, 1] for floats.
+        bits: 8, or 16 to keep the depth of grey images of more than 8 bits; these have mode F and
+            values in 0..65535.
 
     Raises:
+        ValueRangeError: values outside `value_range`.
         BrokenImageError: the file is missing, unreadable, damaged, truncated, not an image, or
             has more than `PIL.Image.MAX_IMAGE_PIXELS` pixels.
     """
@@ -101,14 +111,40 @@ def decode_image(
             image.load()
             # after load(): it turns TIFF upright itself, and PNG may store EXIF after the pixels
             orientation = image.getexif().get(ORIENTATION_TAG)
-            transpose = UPRIGHT_TRANSPOSES.get(orientation)
-            upright = image if transpose is None else image.transpose(transpose)
-            eight_bit = to_8_bits(upright, image)
+            upright = image.transpose(UPRIGHT_TRANSPOSES[orientation]) if orientation in UPRIGHT_TRANSPOSES else image
+            # TIFF may declare 12 bits
+            file_bits = getattr(image, "tag_v2", {}).get(deep.BITS_PER_SAMPLE_TAG, (16,))[0]
+            if bits == 16 and deep.is_deep(upright) and convert_image_to in (None, "L"):
+                return deep.to_sixteen_bits(upright, value_range, file_bits, background)
+            if deep.is_deep(upright):
+                eight_bit = deep.to_eight_bits(upright, value_range, file_bits)
+            else:
+                eight_bit = to_plain_mode(upright)
+    except deep.ValueRangeError as error:
+        raise deep.ValueRangeError(f"Image {quoted_name(source)}: {error}") from error
     except DECODING_ERRORS as error:
-        name = os.fspath(source) if isinstance(source, str | os.PathLike) else getattr(source, "name", "without a name")
-        # repr escapes a newline in the name
-        raise BrokenImageError(f"Cannot decode image {name!r}: {reason(error)}") from error
+        raise BrokenImageError(f"Cannot decode image {quoted_name(source)}: {reason(error)}") from error
     return to_channels(eight_bit, channels, background, convert_image_to)
+
+
+def is_deep_file(source: str | os.PathLike[str] | BinaryIO) -> bool:
+    """Returns whether an image file has more than 8 bits per channel, from its header alone.
+
+    Raises:
+        BrokenImageError: the file cannot be read.
+    """
+    try:
+        with Image.open(source, formats=list(image_formats())) as image:
+            return deep.is_deep(image)
+    except DECODING_ERRORS as error:
+        raise BrokenImageError(f"Cannot decode image {quoted_name(source)}: {reason(error)}") from error
+
+
+def quoted_name(source: str | os.PathLike[str] | BinaryIO) -> str:
+    """Returns the quoted name of a file on one line; `repr` escapes newlines."""
+    return repr(
+        os.fspath(source) if isinstance(source, str | os.PathLike) else getattr(source, "name", "without a name")
+    )
 
 
 def reason(error: BaseException) -> str:
@@ -135,16 +171,8 @@ def reduce_scale(image: Image.Image, at_least: tuple[int, int]) -> None:
         image.draft(None, (math.ceil(image.width * shrink), math.ceil(image.height * shrink)))
 
 
-def to_8_bits(image: Image.Image, source: Image.Image) -> Image.Image:
-    """Converts an image of any mode to mode L, RGB or RGBA.
-
-    Args:
-        image: Image to convert.
-        source: Image as opened from the file; only this object has the TIFF tags.
-    """
-    if image.mode == "F" or image.mode.startswith("I"):
-        bits = getattr(source, "tag_v2", {}).get(BITS_PER_SAMPLE_TAG, (16,))[0]
-        return scale_to_8_bits(image, min(bits, 16))
+def to_plain_mode(image: Image.Image) -> Image.Image:
+    """Converts an image of any mode of 8 bits to mode L, RGB or RGBA."""
     if image.mode == "LAB":
         lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
         converted = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
@@ -153,42 +181,6 @@ def to_8_bits(image: Image.Image, source: Image.Image) -> Image.Image:
     if image.mode in ("LA", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         return image.convert("RGBA")
     return image.convert("L" if image.mode in ("L", "1") else "RGB")
-
-
-def scale_to_8_bits(image: Image.Image, bits: int = 16) -> Image.Image:
-    """Scales grey values of more than 8 bits (modes I;16, I, F) to 0..255.
-
-    The range that becomes 0..255 depends on the mode. For integers it is 0..2^bits - 1. For mode F
-    it is 0..1 if no value exceeds 1, otherwise 0..255. If any value lies outside, it is the minimum
-    to the maximum of this image. NaN becomes the lower end, infinities the end of their sign.
-
-    Args:
-        image: Image of mode I;16, I or F.
-        bits: Significant bits of an integer, at most 16.
-
-    Returns:
-        Image of mode L, or RGBA if the file declares one grey value transparent.
-    """
-    values = np.asarray(image).astype(np.float64)
-    finite = values[np.isfinite(values)]
-    minimum, maximum = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
-    if image.mode == "F":
-        low, high = 0.0, 1.0 if maximum <= 1 else 255.0
-    else:
-        low, high = 0.0, 2.0**bits - 1
-    if minimum < low or maximum > high:
-        low, high = minimum, maximum
-    transparent = image.info.get("transparency")
-    alpha = None if transparent is None else np.where(values == transparent, 0, 255).astype(np.uint8)
-    values = np.nan_to_num(values, copy=False, nan=low, posinf=high, neginf=low)
-    values -= low
-    values *= 255 / ((high - low) or 1)
-    grey = Image.fromarray(np.rint(values, out=values).astype(np.uint8))
-    if alpha is None:
-        return grey
-    with_alpha = grey.convert("RGBA")
-    with_alpha.putalpha(Image.fromarray(alpha))
-    return with_alpha
 
 
 def to_channels(
@@ -240,7 +232,23 @@ def crop_and_resize(
     return image.resize((width, height), Image.Resampling.BICUBIC, box=(left, top, right, bottom))
 
 
-def to_tensor(image: Image.Image) -> UInt8[Tensor, "channels height width"]:
-    """Converts an image of mode L, RGB or RGBA to a contiguous tensor of 1, 3 or 4 channels."""
-    pixels = torch.from_numpy(np.array(image))
-    return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1).contiguous()
+def to_tensor(image: Image.Image, channels: int | None = None, bits: int = 8) -> ImageTensor:
+    """Converts an image to a contiguous tensor [channels, height, width].
+
+    Args:
+        image: Image of mode L, RGB or RGBA, or of mode F with values in 0..65535.
+        channels: 1, 3 or 4 for mode F, whose grey is repeated; other modes keep their channels.
+        bits: 8 for uint8; 16 for uint16, where the values of 8-bit images are multiplied by 257.
+    """
+    if bits == 8:
+        return _channels_first(np.array(image))
+    if image.mode != "F":
+        return _channels_first(np.array(image).astype(np.uint16) * np.uint16(257))
+    grey = torch.from_numpy(np.rint(np.clip(np.array(image), 0, 65535)).astype(np.uint16))[None]
+    colours = [grey] * (1 if channels == 1 else 3)
+    return torch.cat([*colours, torch.full_like(grey, 65535)] if channels == 4 else colours)
+
+
+def _channels_first(pixels: np.ndarray) -> Tensor:
+    tensor = torch.from_numpy(pixels)
+    return tensor[None] if tensor.ndim == 2 else tensor.permute(2, 0, 1).contiguous()

@@ -2,6 +2,7 @@
 
 import warnings
 from abc import abstractmethod
+from functools import cached_property
 from typing import BinaryIO, Literal
 
 import numpy as np
@@ -13,8 +14,10 @@ from diffusion_framework.data.images.decode import (
     crop_and_resize,
     decode_image,
     image_formats,
+    is_deep_file,
     to_tensor,
 )
+from diffusion_framework.data.images.deep import ValueRangeError
 
 
 class EncodedImages(ImageDataset):
@@ -30,6 +33,10 @@ class EncodedImages(ImageDataset):
         convert_image_to: Pillow mode that colours are converted to and back, such as L for grey
             images in RGB.
         seed: Seed for the random crops.
+        value_range: Smallest and largest value of all images of more than 8 bits; None for the
+            range of their integer type, or [0, 1] for floats.
+        bits: Bits per channel of the samples: 16 keeps the depth of images of more than 8 bits,
+            8 reduces it. None means 16 if the first image has more than 8 bits, otherwise 8.
 
     Raises:
         ValueError: an option out of range.
@@ -44,8 +51,12 @@ class EncodedImages(ImageDataset):
         broken: Literal["error", "skip"],
         convert_image_to: str | None,
         seed: int,
+        value_range: tuple[float, float] | None = None,
+        bits: Literal[8, 16] | None = None,
     ):
         super().__init__(image_size, channels)
+        if value_range is not None and not value_range[0] < value_range[1]:
+            raise ValueError(f"Expected value_range to rise, got {value_range}. Fix: give the smaller value first.")
         if not all(0 <= value <= 255 for value in background):
             raise ValueError(f"Expected background in 0..255, got {background}. Fix: try 255, 255, 255.")
         if seed < 0:
@@ -53,7 +64,20 @@ class EncodedImages(ImageDataset):
         check_mode(convert_image_to)
         self.crop, self.background, self.broken, self.seed = crop, background, broken, seed
         self.convert_image_to = convert_image_to
+        self.value_range, self._bits = value_range, bits
         self._skipped: set[int] = set()
+
+    @cached_property
+    def bits(self) -> int:  # type: ignore[override]
+        """Bits per channel, 8 or 16; unless given, read from the header of the first good image."""
+        if self._bits is not None:
+            return self._bits
+        for index in range(min(len(self), 100)):
+            try:
+                return 16 if is_deep_file(self.encoded(index)[0]) else 8
+            except BrokenImageError:  # reported when the image is drawn
+                continue
+        return 8
 
     @abstractmethod
     def encoded(self, index: int) -> tuple[str | BinaryIO, int | None]:
@@ -81,11 +105,24 @@ class EncodedImages(ImageDataset):
                 return image if label is None else (image, label)
 
     def _decode(self, source: str | BinaryIO, index: int, epoch: int) -> ImageTensor:
-        image = decode_image(source, self.channels, self.background, self.convert_image_to, at_least=self.image_size)
+        image = decode_image(
+            source,
+            self.channels,
+            self.background,
+            self.convert_image_to,
+            at_least=self.image_size,
+            value_range=self.value_range,
+            bits=16 if self._bits is None else self._bits,
+        )
+        if image.mode == "F" and self.bits == 8:
+            raise ValueRangeError(
+                f"Expected images of 8 bits, as the first one, got image {index} with more. "
+                "Fix: --data.bits 16 keeps its depth, --data.bits 8 reduces it."
+            )
         vertical, horizontal = 0.5, 0.5
         if self.crop == "random":
             vertical, horizontal = np.random.default_rng((self.seed, index, epoch)).random(2)
-        return to_tensor(crop_and_resize(image, self.image_size, (vertical, horizontal)))
+        return to_tensor(crop_and_resize(image, self.image_size, (vertical, horizontal)), self.channels, self.bits)
 
     def _skip(self, index: int, error: BrokenImageError) -> None:
         """Warns of a broken image, once in each process.

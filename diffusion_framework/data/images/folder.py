@@ -36,6 +36,8 @@ class ImageFolder(EncodedImages):
         convert_image_to: str | None = None,
         seed: int = 0,
         extensions: list[str] | None = None,
+        value_range: tuple[int | float, int | float] | None = None,
+        bits: Literal[8, 16] | None = None,
     ):
         """Lists the folder; images are decoded later, when drawn.
 
@@ -56,13 +58,17 @@ class ImageFolder(EncodedImages):
             seed: Seed for the random crops.
             extensions: File endings to search for, such as [png, jpg]; null for all formats that
                 Pillow decodes.
+            value_range: Smallest and largest value of all images of more than 8 bits; null for the
+                range of their integer type, or [0, 1] for floats.
+            bits: Bits per channel of the samples: 16 keeps the depth of images of more than 8 bits,
+                8 reduces it. null means 16 if the first image has more than 8 bits, otherwise 8.
 
         Raises:
             FileNotFoundError: the folder does not exist.
             ValueError: `folder` is a file, the folder holds no image, an image lies outside the
                 subfolders (with labels), or an option is out of range.
         """
-        super().__init__(image_size, channels, crop, background, broken, convert_image_to, seed)
+        super().__init__(image_size, channels, crop, background, broken, convert_image_to, seed, value_range, bits)
         self.extensions = file_endings(extensions)
         scan = scan_folder(folder, tuple(self.extensions))
         self.folder, self.paths, self.dangling_links = scan.folder, scan.paths, scan.dangling_links
