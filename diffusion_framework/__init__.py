@@ -12,7 +12,7 @@ from .diffusion import GaussianDiffusion
 from .guidance import ClassifierFree
 from .losses import MinSNR
 from .models import RIN, DiT, ResidualMLP, Transformer1D, UNet, UNet1D
-from .policy import BehaviourCloning, DiffusionPolicy, Episodes, EpisodeWindows, ForkDemonstrations, Normalizer
+from .policies import BehaviourCloning, DiffusionPolicy, Episodes, EpisodeWindows, ForkDemonstrations, Normalizer
 from .process.level import Level, Prediction
 from .process.objectives import X0, Eps, Objective, Preconditioned, PreviousX, Score, V, Velocity
 from .process.schedules import (
@@ -50,7 +50,7 @@ from .samplers import (
     UniPC,
     trajectory,
 )
-from .storage.config import Configurable
+from .storage.config import RecordsArguments
 
 if TYPE_CHECKING:
     from .training import Trainer
@@ -72,7 +72,6 @@ __all__ = [
     "Betas",
     "Churn",
     "ClassifierFree",
-    "Configurable",
     "Cosine",
     "DPMSolver",
     "Denoiser",
@@ -102,6 +101,7 @@ __all__ = [
     "Preconditioned",
     "Prediction",
     "PreviousX",
+    "RecordsArguments",
     "ResidualMLP",
     "ReverseDiffusion",
     "Sampler",

@@ -34,7 +34,7 @@ def check_step_count(steps: int, name: str = "steps") -> None:
         ValueError: If `steps` lies outside 1 to 100,000.
     """
     if not 1 <= steps <= MAX_STEPS:
-        raise ValueError(f"Expected {name} from 1 to {MAX_STEPS}, got {steps}. Fix: choose a number in this range.")
+        raise ValueError(f"Expected {name} from 1 to {MAX_STEPS}, got {steps}. Fix: choose a number in range.")
 
 
 @dataclass(frozen=True)

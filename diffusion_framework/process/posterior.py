@@ -55,9 +55,9 @@ def log_variance(
 
     Args:
         variance: Kind of variance; see `Variance`.
-        prediction: Prediction of a denoiser at `now`. Its `variance` holds the network's output: for
-            `learned_range` the interpolation from small (0) to large (1), for `learned`
-            (log-variance + 1) / 2.
+        prediction: Prediction of a denoiser at `now`. Its `variance` holds the network's output.
+            This is the interpolation from small (0) to large (1) for `learned_range`, and
+            (log-variance + 1) / 2 for `learned`.
         now: Level of floats or of tensors [batch], with sigma > 0.
         to: Level with less noise.
         before: Level one step noisier than `now`, used only for a step to the clean end. Where no

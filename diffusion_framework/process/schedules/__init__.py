@@ -6,7 +6,7 @@ To add one, write a class in a file of this folder and add a line below.
 import dataclasses
 from collections.abc import Mapping
 
-from ...storage.config import named
+from ...storage.config import resolve
 from .base import Exploding, Interpolating, NoiseSchedule, Scaled
 from .beta import Betas, LinearBeta, ScaledLinearBeta, SquaredCosBeta
 from .edm import EDM
@@ -38,7 +38,7 @@ def schedule_named(value: str | NoiseSchedule, options: Mapping[str, float]) -> 
     Raises:
         ValueError: If the name or an option is unknown, or if options come with an object.
     """
-    schedule = named(value, by_name, "noise_schedule")
+    schedule = resolve(value, by_name, "noise_schedule")
     if not options:
         return schedule
     if not isinstance(value, str):

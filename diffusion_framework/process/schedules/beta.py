@@ -80,8 +80,8 @@ class Betas(_BetaSchedule):
         zero_terminal_snr: Rescale alpha to be exactly 0 at t = 1 (Lin et al. 2023, Alg. 1).
 
     Raises:
-        ValueError: If a beta is out of range or none is given, or if zero_terminal_snr has fewer than
-            two betas.
+        ValueError: If a beta is out of range or none is given, or if zero_terminal_snr has fewer
+            than two betas.
     """
 
     betas: tuple[float, ...] = (0.1, 0.3, 0.6, 0.9)
