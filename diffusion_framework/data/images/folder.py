@@ -21,6 +21,8 @@ class ImageFolder(EncodedImages):
         dangling_links: how many links to nowhere were left out.
     """
 
+    folder: str
+
     @beartype
     def __init__(
         self,
