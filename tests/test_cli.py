@@ -243,8 +243,8 @@ def test_images_are_not_overwritten_unless_told(digits_run, tmp_path):
 
 
 BAD_TRAINING = [
-    (["--data.folder=/no/such/folder"], "'/no/such/folder' does not exist"),
-    (["--data.folder={empty}"], "found 0 images"),
+    (["--data.folder=/no/such/folder"], "Expected an existing folder, got '/no/such/folder'"),
+    (["--data.folder={empty}"], "got 0 images"),
     (["--data.folder={one}"], "has 1 images, fewer than a batch of 4: add images or lower train_batch_size"),
     (["--trainer.train_lr=abc"], "--trainer.train_lr: expected a number, got 'abc'"),
     (["--trainer.train_lr=.nan"], "train_lr.*got nan"),
@@ -258,7 +258,7 @@ BAD_TRAINING = [
     (["--config={unknown}"], "nonsense"),
     (["--trainer.loading.cache=no"], "cache: expected auto or memory or disk or off, got 'no'"),
     (["--trainer.loading.cache=disk"], "not .*Digits.*; set loading.cache to auto or off"),
-    (["--diffusion.model.checkpointed_levels=[9]"], r"checkpointed_levels must lie in .*; got \[9\]"),
+    (["--diffusion.model.checkpointed_levels=[9]"], r"checkpointed_levels in .*, got \[9\]"),
     (["--diffusion.noise_schedule=foo"], "there is no noise schedule 'foo'.*Sigmoid"),
     (["--diffusion.noise_schedule=Cosine", "--diffusion.noise_schedule.end=2"], "^error: cosine needs.*end=2"),
     (["--diffusion.loss=hybrid", "--diffusion.times=steps"], "set its learned_variance to true"),
