@@ -10,11 +10,24 @@ from .data import IDX, Digits, ImageDataset, ImageFolder, Shards, TrainingDatase
 from .denoiser import Denoiser
 from .diffusion import GaussianDiffusion
 from .guidance import ClassifierFree
-from .level import Level, Prediction
 from .losses import MinSNR
 from .models import RIN, DiT, ObservationEncoder, ResidualMLP, Transformer1D, UNet, UNet1D
-from .objectives import X0, Eps, Objective, Preconditioned, PreviousX, Score, V, Velocity
 from .policy import BehaviourCloning, DiffusionPolicy, Episodes, EpisodeWindows, ForkDemonstrations, Normalizer
+from .process.level import Level, Prediction
+from .process.objectives import X0, Eps, Objective, Preconditioned, PreviousX, Score, V, Velocity
+from .process.schedules import (
+    EDM,
+    VE,
+    Betas,
+    Cosine,
+    Flow,
+    Linear,
+    LinearBeta,
+    NoiseSchedule,
+    ScaledLinearBeta,
+    Sigmoid,
+    SquaredCosBeta,
+)
 from .samplers import (
     DDIM,
     DDPM,
@@ -36,19 +49,6 @@ from .samplers import (
     Snapshot,
     UniPC,
     trajectory,
-)
-from .schedules import (
-    EDM,
-    VE,
-    Betas,
-    Cosine,
-    Flow,
-    Linear,
-    LinearBeta,
-    NoiseSchedule,
-    ScaledLinearBeta,
-    Sigmoid,
-    SquaredCosBeta,
 )
 
 if TYPE_CHECKING:

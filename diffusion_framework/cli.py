@@ -25,7 +25,7 @@ from .labels import check_labels
 from .pictures import save_animation, save_grid, save_picture
 from .policy import DiffusionPolicy
 from .policy.rollout import make_environment, plan_latency, run_episodes, streams, summary
-from .reverse import VARIANCES
+from .process.posterior import VARIANCES
 from .samplers import Sampler
 from .training import Trainer
 

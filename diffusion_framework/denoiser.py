@@ -11,10 +11,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from .level import Level, Prediction
 from .network_input import InputScaling, TimeInput
-from .objectives import Objective
-from .schedules import NoiseSchedule
+from .process.level import Level, Prediction
+from .process.objectives import Objective
+from .process.schedules import NoiseSchedule
 
 
 class Denoiser(Protocol):

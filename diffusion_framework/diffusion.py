@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 from typing_extensions import Self
 
-from . import objectives, schedules
 from .checkpoint import Checkpoint
 from .config import Configurable, from_config, named
 from .denoiser import Clip, Denoiser, Mapped, Memoryless, NetworkDenoiser, Threshold, feeds_back
@@ -30,7 +29,6 @@ from .grids import (
 from .guidance import ClassifierFree
 from .inversion import invert, slerp
 from .labels import check_labels, drop_labels
-from .level import Noise
 from .losses import (
     Loss,
     LossWeight,
@@ -43,11 +41,13 @@ from .losses import (
     weights_by_name,
 )
 from .network_input import InputScaling, MeasuredVariance, TimeInput, input_scalings, time_inputs
-from .noise import generator_noise, mix, per_sample_noise
-from .objectives import Objective
-from .reverse import Variance
+from .process import objectives, schedules
+from .process.level import Noise
+from .process.noise import generator_noise, mix, per_sample_noise
+from .process.objectives import Objective
+from .process.posterior import Variance
+from .process.schedules import NoiseSchedule, Scaled
 from .samplers import DDIM, DDPM, Heun, Sampler, Snapshot, trajectory
-from .schedules import NoiseSchedule, Scaled
 
 KeepInRange = bool | Literal["dynamic"] | Callable[[Tensor], Tensor]
 

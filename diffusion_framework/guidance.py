@@ -7,7 +7,7 @@ import math
 from torch import Tensor
 
 from .denoiser import Denoiser
-from .level import Level, Prediction
+from .process.level import Level, Prediction
 
 
 class ClassifierFree:

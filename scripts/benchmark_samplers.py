@@ -79,7 +79,7 @@ from diffusion_framework.grids import (
     uniform_log_snrs,
     uniform_times,
 )
-from diffusion_framework.noise import generator_noise
+from diffusion_framework.process.noise import generator_noise
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt

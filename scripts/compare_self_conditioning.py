@@ -23,7 +23,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from diffusion_framework import RIN, Digits, GaussianDiffusion, Trainer
-from diffusion_framework.noise import keyed_generator
+from diffusion_framework.process.noise import keyed_generator
 
 
 class Nothing(RIN):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from diffusion_framework import NoiseSchedule, Prediction, Sigmoid
-from diffusion_framework.level import Level
+from diffusion_framework.process.level import Level
 
 
 @dataclass

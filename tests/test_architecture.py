@@ -18,9 +18,9 @@ from diffusion_framework.network_input import InputScaling, TimeInput
 PACKAGE = Path(df.__file__).parent
 # Each layer may import those before it, and its own members.
 LAYERS = [
-    {"level", "noise", "config", "pictures", "labels"},
-    {"reverse"},
-    {"schedules", "objectives", "network_input", "checkpoint", "data"},
+    {"config", "pictures", "labels"},
+    {"process"},
+    {"network_input", "checkpoint", "data"},
     {"grids", "denoiser", "models"},
     {"guidance", "losses", "samplers"},
     {"interop", "evaluation", "inversion"},

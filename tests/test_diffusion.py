@@ -35,7 +35,7 @@ from diffusion_framework.config import from_config, to_config
 from diffusion_framework.denoiser import Threshold
 from diffusion_framework.diffusion import _checked, image_seeds
 from diffusion_framework.losses import Uniform, output_weight
-from diffusion_framework.noise import generator_noise
+from diffusion_framework.process.noise import generator_noise
 
 
 def generator(seed=0):

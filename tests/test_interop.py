@@ -13,7 +13,7 @@ from diffusion_framework import DDIM, trajectory
 from diffusion_framework.denoiser import Mapped
 from diffusion_framework.grids import distilled_times, grid_of_times, times_of_steps
 from diffusion_framework.interop import SamplingPlan, Score, read_scheduler_config
-from diffusion_framework.level import Level
+from diffusion_framework.process.level import Level
 
 diffusers = pytest.importorskip("diffusers", reason="parity with diffusers needs diffusers: pip install diffusers")
 

@@ -12,9 +12,9 @@ from tqdm.auto import tqdm
 
 from ..denoiser import Denoiser
 from ..grids import Grid
-from ..level import Noise
 from ..losses.vlb import bound_term, prior_term
-from ..reverse import Variance
+from ..process.level import Noise
+from ..process.posterior import Variance
 
 
 @dataclass(frozen=True)

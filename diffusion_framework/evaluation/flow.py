@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from ..denoiser import Denoiser
-from ..level import Level, Noise
 from ..losses.vlb import bits_per_dim, gaussian_nll
+from ..process.level import Level, Noise
 from .runge_kutta import integrate
 
 Trace = Literal["rademacher", "gaussian", "exact"]

@@ -1,6 +1,6 @@
 """Reading what other libraries wrote. See `read_scheduler_config`."""
 
-from ..objectives import NegatedEps, Score
+from ..process.objectives import NegatedEps, Score
 from .lower_order import LowerOrderFinal
 from .plan import SamplingPlan
 from .scheduler_config import read_scheduler_config

@@ -12,9 +12,9 @@ from torch import Tensor
 from ..denoiser import Denoiser
 from ..grids import Grid, grid_of_times
 from ..grids.times import check_steps
-from ..level import Level, Noise, move
+from ..process.level import Level, Noise, move
+from ..process.schedules import NoiseSchedule
 from ..samplers import Sampler
-from ..schedules import NoiseSchedule
 from .spacing import SIGMAS, Spacing
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from ..denoiser import Denoiser
-from ..level import Level, Noise
+from ..process.level import Level, Noise
 from ..samplers import DPMSolver, Sampler, UniPC
 
 State = tuple[int, int, Any]  # number of steps, of those left, state of the sampler inside

@@ -5,10 +5,10 @@ from typing import Literal
 
 from ..denoiser import Clip, Threshold
 from ..grids import Grid
-from ..level import Level
-from ..objectives import Objective
+from ..process.level import Level
+from ..process.objectives import Objective
+from ..process.schedules import NoiseSchedule
 from ..samplers import Sampler
-from ..schedules import NoiseSchedule
 from .spacing import Spacing
 
 

@@ -9,7 +9,8 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from ..denoiser import Clip, Threshold
-from ..objectives import X0, Eps, NegatedEps, Objective, Score, V, Velocity
+from ..process.objectives import X0, Eps, NegatedEps, Objective, Score, V, Velocity
+from ..process.schedules import VE, Betas, Flow, LinearBeta, NoiseSchedule, ScaledLinearBeta, SquaredCosBeta
 from ..samplers import (
     DDIM,
     DDPM,
@@ -25,7 +26,6 @@ from ..samplers import (
     Sampler,
     UniPC,
 )
-from ..schedules import VE, Betas, Flow, LinearBeta, NoiseSchedule, ScaledLinearBeta, SquaredCosBeta
 from .flow import FlowHeun, FlowSpacing, shift_of, shifted
 from .lower_order import LowerOrderFinal
 from .plan import SamplingPlan

@@ -13,8 +13,8 @@ import torch
 
 from ..grids import Grid, beta_sigmas, distilled_times, exponential_sigmas, grid_of_times, karras_sigmas, spaced_times
 from ..grids.times import check_steps
-from ..level import Level
-from ..schedules import NoiseSchedule
+from ..process.level import Level
+from ..process.schedules import NoiseSchedule
 
 SIGMAS: dict[str, Callable[[int, float, float], list[float]]] = {
     "karras": karras_sigmas,

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from ..level import Level
-from ..objectives import Objective
-from ..reverse import Variance
-from ..schedules import NoiseSchedule
+from ..process.level import Level
+from ..process.objectives import Objective
+from ..process.posterior import Variance
+from ..process.schedules import NoiseSchedule
 from .vlb import bound_term
 from .weights import LossWeight, output_weight
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ..level import Level
-from ..schedules import NoiseSchedule
+from ..process.level import Level
+from ..process.schedules import NoiseSchedule
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from ..level import Level, Prediction
-from ..reverse import Variance, as_float64, log_variance, posterior
+from ..process.level import Level, Prediction
+from ..process.posterior import Variance, as_float64, log_variance, posterior
 
 
 def bound_term(
@@ -30,7 +30,7 @@ def bound_term(
         prediction: What the denoiser says of x.
         now: Levels of floats, or of tensors [batch]; sigma > 0.
         to: Levels with less noise.
-        variance: Of the model's reverse step (see `reverse.log_variance`).
+        variance: Of the model's reverse step (see `process.posterior.log_variance`).
         before: The levels one step noisier than `now`, or `now` where there are none; see there.
         bins: Equal steps of the data in [-1, 1], 256 for 8-bit images; None for continuous data, whose
             reconstruction is a density.

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..level import Level
-from ..objectives import Objective
-from ..schedules import NoiseSchedule
+from ..process.level import Level
+from ..process.objectives import Objective
+from ..process.schedules import NoiseSchedule
 
 _FAR = 1e4  # stands for infinity: where two infinite logarithms meet, they cancel as their limits do
 

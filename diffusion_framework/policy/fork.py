@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..noise import mix
+from ..process.noise import mix
 from .episodes import Episodes
 from .windows import EpisodeWindows, Split
 

@@ -12,7 +12,7 @@ from ..denoiser import Clip, Denoiser, Mapped, NetworkDenoiser
 from ..diffusion import GaussianDiffusion
 from ..grids import Grid, partial_grid, uniform_times
 from ..models import ObservationEncoder
-from ..noise import generator_noise, per_sample_noise
+from ..process.noise import generator_noise, per_sample_noise
 from ..samplers import Sampler, trajectory
 from .acting import RecedingHorizon
 from .normalizer import Normalizer

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..noise import mix
+from ..process.noise import mix
 from .policy import DiffusionPolicy
 
 

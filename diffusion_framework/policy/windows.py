@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..data import TrainingDataset
-from ..noise import mix
+from ..process.noise import mix
 from .episodes import Episodes, load_episodes
 
 Split = Literal["all", "train", "validation"]

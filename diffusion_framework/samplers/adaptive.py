@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..denoiser import Denoiser
-from ..level import Level, Noise, move
+from ..process.level import Level, Noise, move
 from .controlled import Controlled, Known, wide
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..config import Portable
 from ..denoiser import Denoiser
-from ..level import Level, Noise, Prediction
+from ..process.level import Level, Noise, Prediction
 
 State = TypeVar("State")
 

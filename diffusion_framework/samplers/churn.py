@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from ..denoiser import Denoiser
-from ..level import Level, Noise
+from ..process.level import Level, Noise
 from .base import Sampler
 from .heun import Heun
 

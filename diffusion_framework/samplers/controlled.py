@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..denoiser import Denoiser
-from ..level import Level, Noise, move
+from ..process.level import Level, Noise, move
 from .base import Sampler
 
 Known = Sequence[Tensor]  # predictions that a solver has for a place, each [batch, ...]

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from ..denoiser import Denoiser
-from ..level import Level, Noise, ancestral_std, forward_std, move
-from ..reverse import VARIANCES, Variance, log_variance
+from ..process.level import Level, Noise, ancestral_std, forward_std, move
+from ..process.posterior import VARIANCES, Variance, log_variance
 from .base import Sampler
 
 

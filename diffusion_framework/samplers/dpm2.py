@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..denoiser import Denoiser
-from ..level import Level, Noise, Prediction, move
+from ..process.level import Level, Noise, Prediction, move
 from .base import Sampler
 
 

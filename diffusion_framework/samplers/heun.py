@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..denoiser import Denoiser
-from ..level import Level, Noise, combine, move
+from ..process.level import Level, Noise, combine, move
 from .base import Sampler
 from .quadrature import sigma_factors
 

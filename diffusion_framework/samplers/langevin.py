@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..denoiser import Denoiser
-from ..level import Level, Noise, forward_std, move
+from ..process.level import Level, Noise, forward_std, move
 from .base import Sampler
 from .ddpm import DDPM
 

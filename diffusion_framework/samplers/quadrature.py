@@ -12,7 +12,7 @@ from functools import lru_cache
 
 import torch
 
-from ..level import Level, Prediction
+from ..process.level import Level, Prediction
 
 Levels = tuple[Level, ...]
 """Where the predictions were made, the first where the step starts; one may lie where it ends, as in a corrector."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..denoiser import Denoiser
-from ..level import Level, combine
+from ..process.level import Level, combine
 from .controlled import Controlled, Known, wide
 
 # Dormand & Prince 1980: how far into the step each stage lies, and its weights of the slopes before it.

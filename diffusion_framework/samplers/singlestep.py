@@ -7,7 +7,7 @@ from typing import Literal
 from torch import Tensor
 
 from ..denoiser import Denoiser
-from ..level import Level, Noise, Prediction, combine, move
+from ..process.level import Level, Noise, Prediction, combine, move
 from .base import Sampler
 from .quadrature import eps_factors, x0_factors
 

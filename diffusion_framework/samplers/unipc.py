@@ -7,7 +7,7 @@ from typing import Literal
 from torch import Tensor
 
 from ..denoiser import Denoiser
-from ..level import Level, Noise, combine
+from ..process.level import Level, Noise, combine
 from .base import Sampler
 from .quadrature import v_factors, velocity, x0_factors
 

@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from ..data.cache import CachedImages
-from ..noise import mix
+from ..process.noise import mix
 from .lanes import ShardedBatches
 from .permutation import permute
 from .signals import outlive_signals

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Sampler
 
-from ..noise import mix
+from ..process.noise import mix
 from .permutation import permute
 
 _LANES = 8

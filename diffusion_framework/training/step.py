@@ -12,7 +12,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from ..noise import keyed_generator, mix
+from ..process.noise import keyed_generator, mix
 from .batches import to_device
 from .guard import Guard
 from .learning_rate import LearningRate

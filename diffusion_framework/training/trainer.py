@@ -21,8 +21,8 @@ from ..checkpoint import Checkpoint, check_space, list_checkpoints, newest_whole
 from ..config import Configurable
 from ..data import ImageFolder
 from ..diffusion import GaussianDiffusion
-from ..noise import mix
 from ..pictures import save_grid
+from ..process.noise import mix
 from .batches import loaded_batches, shuffled_batches
 from .caching import cached
 from .guard import Guard

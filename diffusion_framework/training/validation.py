@@ -13,7 +13,7 @@ from torch.utils.data import default_collate
 
 from ..checkpoint import Checkpoint, list_checkpoints, step_of
 from ..diffusion import GaussianDiffusion
-from ..noise import keyed_generator, mix
+from ..process.noise import keyed_generator, mix
 from .batches import to_device
 
 

@@ -11,8 +11,8 @@ from diffusion_framework import EDM, Flow, GaussianDiffusion, Prediction, Sigmoi
 from diffusion_framework.diffusion import image_seeds
 from diffusion_framework.evaluation import Bound, variational_bound, write_bound
 from diffusion_framework.grids import grid_of_times, respaced_times, uniform_times
-from diffusion_framework.noise import generator_noise
-from diffusion_framework.reverse import log_variance
+from diffusion_framework.process.noise import generator_noise
+from diffusion_framework.process.posterior import log_variance
 
 DOUBLE = {"dtype": torch.float64}
 

@@ -8,7 +8,7 @@ from toys import tiny_unet
 from diffusion_framework import EDM, VE, Flow, GaussianDiffusion, LinearBeta, Prediction, Sigmoid
 from diffusion_framework.evaluation import flow_bits_per_dim
 from diffusion_framework.evaluation.runge_kutta import integrate
-from diffusion_framework.noise import generator_noise
+from diffusion_framework.process.noise import generator_noise
 
 DOUBLE = {"dtype": torch.float64}
 NOISE = generator_noise()

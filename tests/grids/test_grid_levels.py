@@ -16,7 +16,7 @@ from diffusion_framework.grids import (
     uniform_log_snrs,
     uniform_times,
 )
-from diffusion_framework.schedules import EDM, VE, Cosine, Flow, LinearBeta, Scaled, ScaledLinearBeta, Sigmoid
+from diffusion_framework.process.schedules import EDM, VE, Cosine, Flow, LinearBeta, Scaled, ScaledLinearBeta, Sigmoid
 
 SCHEDULES = [
     Cosine(),

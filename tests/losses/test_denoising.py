@@ -11,8 +11,8 @@ from toys import Plain, tiny_diffusion, tiny_unet
 from diffusion_framework import VE, Cosine, Eps, Flow, GaussianDiffusion, Sigmoid
 from diffusion_framework.losses import Bound, Hybrid, LossAware, Process, Steps, Trial
 from diffusion_framework.losses.vlb import bound_term
-from diffusion_framework.objectives import PreviousX
-from diffusion_framework.reverse import log_variance
+from diffusion_framework.process.objectives import PreviousX
+from diffusion_framework.process.posterior import log_variance
 
 
 def trial(schedule, steps, variance=True):

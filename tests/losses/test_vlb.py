@@ -12,8 +12,8 @@ from oracles import GaussianOracle
 
 from diffusion_framework import EDM, Betas, Cosine, Flow, Prediction, Sigmoid
 from diffusion_framework.losses.vlb import bound_term, discretised_gaussian_nll, gaussian_kl, prior_term
-from diffusion_framework.reverse import log_variance, posterior
-from diffusion_framework.schedules import Scaled
+from diffusion_framework.process.posterior import log_variance, posterior
+from diffusion_framework.process.schedules import Scaled
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from diffusion_framework import EDM, VE, X0, Cosine, Eps, Flow, MinSNR, Sigmoid, V
-from diffusion_framework.level import Level
 from diffusion_framework.losses import P2, EDMWeight, Likelihood, SoftMinSNR, UniformOn, output_weight
-from diffusion_framework.objectives import Preconditioned, Score, Velocity
+from diffusion_framework.process.level import Level
+from diffusion_framework.process.objectives import Preconditioned, Score, Velocity
 
 
 def levels(schedule=None):

@@ -11,7 +11,7 @@ from toys import randomised, tiny_rin
 
 import diffusion_framework as df
 from diffusion_framework import RIN, GaussianDiffusion
-from diffusion_framework.noise import generator_noise
+from diffusion_framework.process.noise import generator_noise
 
 SAMPLERS = [value() for value in vars(df).values() if inspect.isclass(value) and df.Sampler in value.__mro__[1:]]
 

@@ -7,7 +7,7 @@ from scipy.integrate import solve_ivp
 from test_orders import even_grid, exact_flow
 
 from diffusion_framework import EDM, RK45, Adaptive, Flow, Sigmoid, SquaredCosBeta, trajectory
-from diffusion_framework.noise import generator_noise
+from diffusion_framework.process.noise import generator_noise
 
 KINDS = [Adaptive(order=2), Adaptive(order=3), RK45()]
 

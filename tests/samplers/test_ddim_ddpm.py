@@ -7,9 +7,9 @@ from oracles import GaussianOracle, MixtureOracle
 
 from diffusion_framework import DDIM, DDPM, EDM, Cosine, Flow, Prediction, Sigmoid, trajectory
 from diffusion_framework.grids import grid_of_times, uniform_times
-from diffusion_framework.level import ancestral_std, forward_std
-from diffusion_framework.noise import generator_noise
-from diffusion_framework.schedules import Scaled
+from diffusion_framework.process.level import ancestral_std, forward_std
+from diffusion_framework.process.noise import generator_noise
+from diffusion_framework.process.schedules import Scaled
 
 
 def run(sampler, oracle, x, steps, seed=1, time_difference=0.0):

@@ -25,7 +25,7 @@ from diffusion_framework.grids import (
     uniform_log_snrs,
     uniform_times,
 )
-from diffusion_framework.noise import generator_noise
+from diffusion_framework.process.noise import generator_noise
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 ROWS = {

@@ -28,7 +28,7 @@ from diffusion_framework import (
     UniPC,
     trajectory,
 )
-from diffusion_framework.noise import generator_noise
+from diffusion_framework.process.noise import generator_noise
 
 ORDERS = [
     (DDIM(), 1),

@@ -25,7 +25,7 @@ from diffusion_framework import (
     trajectory,
 )
 from diffusion_framework.grids import grid_of_times, uniform_times
-from diffusion_framework.noise import generator_noise
+from diffusion_framework.process.noise import generator_noise
 
 COUNT = 50_000
 

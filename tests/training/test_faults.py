@@ -19,7 +19,7 @@ from test_checkpoint import write
 from test_trainer import trainer
 
 from diffusion_framework.checkpoint import Checkpoint, list_checkpoints, newest_whole_checkpoint
-from diffusion_framework.noise import mix
+from diffusion_framework.process.noise import mix
 from diffusion_framework.training.batches import ShuffledBatches
 from diffusion_framework.training.guard import Guard
 from diffusion_framework.training.owner import Ownership

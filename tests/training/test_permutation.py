@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare, ks_1samp, uniform
 
-from diffusion_framework.noise import mix
+from diffusion_framework.process.noise import mix
 from diffusion_framework.training.batches import ShuffledBatches
 from diffusion_framework.training.permutation import permute
 

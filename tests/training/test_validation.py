@@ -12,7 +12,7 @@ from toys import tiny_diffusion
 
 from diffusion_framework import DiffusionPolicy, ForkDemonstrations, Normalizer, ResidualMLP, Trainer
 from diffusion_framework.checkpoint import list_checkpoints
-from diffusion_framework.noise import keyed_generator, mix
+from diffusion_framework.process.noise import keyed_generator, mix
 from diffusion_framework.training.validation import best_steps
 
 OPTIONS = {"train_batch_size": 4, "num_workers": 0, "progress": False, "save_and_sample_every": 1, "num_samples": 1}

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from diffusion_framework.noise import keyed_generator, mix, per_sample_noise
+from diffusion_framework.process.noise import keyed_generator, mix, per_sample_noise
 
 
 def test_each_sample_depends_on_its_own_seed_alone():

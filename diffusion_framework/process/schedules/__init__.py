@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 
-from ..config import named
+from ...config import named
 from .base import Exploding, Interpolating, NoiseSchedule, Scaled
 from .beta import Betas, LinearBeta, ScaledLinearBeta, SquaredCosBeta
 from .edm import EDM

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..config import Portable
+from ...config import Portable
 from ..level import Level, Scalar
 
 

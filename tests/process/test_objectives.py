@@ -5,8 +5,8 @@ import torch
 from toys import tiny_unet
 
 from diffusion_framework import EDM, VE, X0, Eps, Flow, GaussianDiffusion, LinearBeta, Sigmoid, V
-from diffusion_framework.objectives import NegatedEps, Preconditioned, PreviousX, Score, Velocity
-from diffusion_framework.schedules import Scaled
+from diffusion_framework.process.objectives import NegatedEps, Preconditioned, PreviousX, Score, Velocity
+from diffusion_framework.process.schedules import Scaled
 
 OBJECTIVES = [Eps(), NegatedEps(), Score(), X0(), V(), Velocity(), Preconditioned(0.3), "previous"]
 SCHEDULES = [Sigmoid(), Scaled(Sigmoid(), 0.3), VE(), EDM(), Flow(), LinearBeta()]

@@ -6,7 +6,7 @@ import mpmath
 import pytest
 import torch
 
-from diffusion_framework.schedules import (
+from diffusion_framework.process.schedules import (
     EDM,
     VE,
     Betas,

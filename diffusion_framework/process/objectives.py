@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .config import Portable
+from ..config import Portable
 from .level import Level, Prediction, Scalar, beside
 from .schedules import NoiseSchedule
 
