@@ -19,7 +19,7 @@ PACKAGE = Path(df.__file__).parent
 # Each layer may import those before it, and its own members.
 LAYERS = [
     {"config", "pictures", "labels"},
-    {"process"},
+    {"process", "spaces"},
     {"network_input", "checkpoint", "data"},
     {"grids", "denoiser", "models"},
     {"guidance", "losses", "samplers"},

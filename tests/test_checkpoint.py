@@ -2,13 +2,9 @@ import json
 
 import pytest
 import torch
+from runs import write
 
 from diffusion_framework.checkpoint import Checkpoint, list_checkpoints, write_checkpoint
-
-
-def write(results, step, keep=9):
-    tensors = {"model": {"w": torch.full((3,), float(step))}}
-    return write_checkpoint(results, step, tensors, {"a": [1, 2]}, {"n": 1}, keep)
 
 
 def test_what_is_written_is_read(tmp_path):

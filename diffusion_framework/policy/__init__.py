@@ -1,9 +1,9 @@
 """Policies: actions from observations, learned from demonstrations."""
 
+from ..spaces import Normalizer
 from .behaviour_cloning import BehaviourCloning
 from .episodes import Episodes, load_episodes
 from .fork import ForkDemonstrations
-from .normalizer import Normalizer
 from .policy import DiffusionPolicy
 from .windows import EpisodeWindows
 

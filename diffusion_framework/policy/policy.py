@@ -14,8 +14,8 @@ from ..grids import Grid, partial_grid, uniform_times
 from ..models import ObservationEncoder
 from ..process.noise import generator_noise, per_sample_noise
 from ..samplers import Sampler, trajectory
+from ..spaces import Normalizer
 from .acting import RecedingHorizon
-from .normalizer import Normalizer
 from .windows import EpisodeWindows, check_windows
 
 Observations = Mapping[str, Tensor]
@@ -136,7 +136,7 @@ class DiffusionPolicy(GaussianDiffusion):
             if not torch.isfinite(observations[name]).all():
                 raise ValueError(f"observation {name!r} holds NaN or infinity; clean the data, or mend the sensor")
         normalize = self.normalizer.normalize
-        return {name: normalize(name, v) if name in numbers else v for name, v in observations.items()}
+        return {name: normalize(name, v).float() if name in numbers else v for name, v in observations.items()}
 
     def _origin(self, observations: Observations | None) -> Tensor | float:
         """What actions are counted from, [batch, 1, action_dim]."""

@@ -253,7 +253,10 @@ def test_behaviour_cloning_learns_the_mean_of_the_experts():
         (lambda: UNet1D(10, 2, down_dims=(8, 8, 8)), "horizon must be divisible by 4, .*; got 10: change horizon"),
         (lambda: policy(plan_steps=0), "at least 1 step; got 0"),
         (lambda: policy(timestep=3), "timestep"),
-        (lambda: policy(fitted=False).predict({"state": torch.zeros(1, 2, 3)}), "knows no streams yet, not 'state'"),
+        (
+            lambda: policy(fitted=False).predict({"state": torch.zeros(1, 2, 3)}),
+            r"fitted \(no streams yet\), got 'state'",
+        ),
         (
             lambda: policy().predict({"state": torch.zeros(1, 3, 3)}),
             r"'state' must be \[batch, 2, ...\]; got \[1, 3, 3\]",

@@ -4,7 +4,7 @@ import pytest
 import torch
 from oracles import GaussianOracle, MixtureOracle
 from scipy.integrate import solve_ivp
-from test_orders import even_grid, exact_flow
+from walks import Counting, even_grid, exact_flow
 
 from diffusion_framework import EDM, RK45, Adaptive, Flow, Sigmoid, SquaredCosBeta, trajectory
 from diffusion_framework.process.noise import generator_noise
@@ -14,17 +14,6 @@ KINDS = [Adaptive(order=2), Adaptive(order=3), RK45()]
 
 def with_tolerance(sampler, tolerance):
     return type(sampler)(**{**vars(sampler), "rtol": tolerance, "atol": tolerance})
-
-
-class Counting:
-    """An oracle that counts its calls."""
-
-    def __init__(self, oracle):
-        self.oracle, self.schedule, self.calls = oracle, oracle.schedule, 0
-
-    def __call__(self, x, at):
-        self.calls += 1
-        return self.oracle(x, at)
 
 
 ORACLE = MixtureOracle(stds=(0.4, 0.3))

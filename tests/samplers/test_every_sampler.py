@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 from oracles import GaussianOracle, MixtureOracle
-from test_adaptive import Counting
-from test_orders import even_grid
 from toys import tiny_diffusion
+from walks import Counting, even_grid
 
 import diffusion_framework as df
 from diffusion_framework import trajectory

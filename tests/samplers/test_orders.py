@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 from oracles import GaussianOracle, MixtureOracle
-from scipy.integrate import solve_ivp
+from walks import end, even_grid, exact_flow
 
 from diffusion_framework import (
     DDIM,
@@ -49,31 +49,6 @@ ORDERS = [
     (Churn(LMS(3), s_churn=0.0), 3),
     *[(SinglestepDPM(order, predict), order) for order in (1, 2, 3) for predict in ("x0", "eps")],
 ]
-
-
-def even_grid(schedule, first, last, steps, graded=0):
-    """Even steps in log-SNR; `graded` halvings make the first steps small, as they have lower order."""
-    first_step = (last - first) / steps
-    starts = [first + first_step * 2.0**-k for k in range(graded, 0, -1)]
-    points = [first, *starts, *(first + first_step * i for i in range(1, steps + 1))]
-    return list(itertools.pairwise(schedule.at_log_snr(point) for point in points))
-
-
-def exact_flow(oracle, x, now, to):
-    """The probability-flow ODE, d(x / alpha) / d(sigma / alpha) = eps, solved to 1e-12 by another library."""
-
-    def slope(s, scaled):
-        at = oracle.schedule.at_log_snr(-2 * math.log(s))
-        return oracle(torch.from_numpy(scaled) * at.alpha, at).eps.numpy()
-
-    span = (now.sigma / now.alpha, to.sigma / to.alpha)
-    solution = solve_ivp(slope, span, (x / now.alpha).numpy(), method="DOP853", rtol=1e-12, atol=1e-12)
-    return torch.from_numpy(solution.y[:, -1]) * to.alpha
-
-
-def end(sampler, oracle, x, grid, seed=1):
-    noise = generator_noise(torch.Generator().manual_seed(seed))
-    return list(trajectory(sampler, oracle, x, grid, noise))[-1].x
 
 
 @pytest.mark.parametrize(("sampler", "order"), ORDERS, ids=lambda v: repr(v))

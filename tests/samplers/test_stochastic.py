@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from oracles import GaussianOracle, MixtureOracle
-from test_orders import end, even_grid
+from walks import end, even_grid
 
 from diffusion_framework import (
     DDIM,

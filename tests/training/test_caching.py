@@ -9,7 +9,7 @@ import pytest
 import soak
 import torch
 from PIL import Image
-from test_trainer import assert_same_run, trainer
+from runs import assert_same_run, trainer
 
 from diffusion_framework import ImageFolder
 from diffusion_framework.data.cache import CachedImages

@@ -15,8 +15,7 @@ import soak
 import torch
 from faulty import SlowPictures
 from PIL import Image
-from test_checkpoint import write
-from test_trainer import trainer
+from runs import trainer, write
 
 from diffusion_framework.checkpoint import Checkpoint, list_checkpoints, newest_whole_checkpoint
 from diffusion_framework.process.noise import mix

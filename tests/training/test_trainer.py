@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from runs import assert_same_run, trainer, weights
 from torch.utils.data import TensorDataset
 from toys import tiny_diffusion, tiny_unet
 
@@ -32,36 +33,6 @@ def ten_images(tmp_path):
     for i in range(10):
         Image.fromarray(rng.integers(0, 255, (12, 9), dtype=np.uint8)).save(folder / f"{i}.PNG")
     return folder
-
-
-def trainer(folder, results, **options):
-    defaults = {
-        "train_batch_size": 4,
-        "train_num_steps": 6,
-        "save_and_sample_every": 3,
-        "num_samples": 5,
-        "sampling_steps": 2,
-        "ema_update_every": 1,
-        "log_every": 2,
-        "num_workers": 0,
-        "progress": False,
-    }
-    torch.manual_seed(0)
-    return Trainer(tiny_diffusion(), folder, results_folder=results, **{**defaults, **options})
-
-
-def weights(results, name="model"):
-    return Checkpoint.find(results).tensors(name)
-
-
-def assert_same_run(a, b):
-    for name in ("model", "ema", "optimizer"):
-        first, second = weights(a, name), weights(b, name)
-        assert first.keys() == second.keys()
-        for key in first:
-            assert torch.equal(first[key], second[key]), (name, key)
-    rows = [[row[:4] for row in csv.reader((folder / "log.csv").open())] for folder in (a, b)]  # all but the speed
-    assert rows[0] == rows[1]
 
 
 def test_a_run_on_ten_images_leaves_everything_behind(ten_images, tmp_path):

@@ -52,7 +52,7 @@ def die() -> None:
 
 
 def killed_in_save(results: str, rank: int, processes: int, port: int, options: dict) -> None:
-    from test_checkpoint import write
+    from runs import write
 
     at_file_operation(options["operation"], die)
     write(results, 2, keep=1)

@@ -1,0 +1,91 @@
+"""`ImageSpace`: images of a known range to [-1, 1]."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, final
+
+import torch
+from beartype import beartype
+from jaxtyping import Float, Shaped, jaxtyped
+from torch import Tensor
+
+from .base import DataSpace, at_least_float32, checked_range
+
+LARGEST = {torch.uint8: 255.0, torch.uint16: 65535.0}
+"""Integer types whose whole range stands for [0, 1], by their largest value."""
+
+
+@final
+class ImageSpace(DataSpace):
+    """Maps images to [-1, 1] by the ends of their range, and cuts samples off there.
+
+    Without a `value_range`, floats lie in [0, 1], and uint8 and uint16 stand for [0, 1] by the
+    whole range of their type. `decode` then gives [0, 1].
+
+    Args:
+        value_range: The smallest and the largest value of data, whatever its type: (0, 4095) for
+            12 bits, (-1, 1), or (270, 310) for temperatures.
+        bins: Number of values that a datum can take, evenly spaced over the range; None is
+            continuous.
+
+    Raises:
+        ValueError: a range that does not rise, or fewer than two bins.
+    """
+
+    bounds = (-1.0, 1.0)
+    sigma_data = 0.5
+
+    def __init__(self, value_range: tuple[float, float] | None = None, bins: int | None = 256) -> None:
+        super().__init__()
+        if value_range is not None:
+            low, high = value_range
+            if not (math.isfinite(low) and math.isfinite(high) and low < high):
+                raise ValueError(
+                    f"Expected a value_range that rises, got {low:g}, {high:g}. "
+                    "Fix: give the smallest and the largest value, in this order."
+                )
+            value_range = (float(low), float(high))
+        if bins is not None and bins < 2:
+            raise ValueError(f"Expected at least 2 bins, got {bins}. Fix: None is continuous.")
+        self.value_range, self.bins = value_range, bins
+
+    @jaxtyped(typechecker=beartype)
+    def encode(
+        self, data: Shaped[Tensor, "batch *shape"], condition: Mapping[str, Any]
+    ) -> Float[Tensor, "batch *shape"]:
+        """Maps images [batch, ...] to [-1, 1]; see `DataSpace.encode`."""
+        low, high = self._range(data.dtype)
+        images = at_least_float32(data)
+        if self.value_range is not None or data.is_floating_point():  # else the type is the range
+            remedy = "scale the data, or name its range: value_range=(lo, hi), --data.value_range lo,hi"
+            images = checked_range(images, low, high, remedy)
+        return (images - low) / ((high - low) / 2) - 1
+
+    @jaxtyped(typechecker=beartype)
+    def decode(self, x0: Float[Tensor, "batch *shape"], condition: Mapping[str, Any]) -> Float[Tensor, "batch *shape"]:
+        """Maps [-1, 1] to the value range, [0, 1] if none was given, and cuts off at its ends."""
+        low, high = self.value_range or (0.0, 1.0)
+        return ((x0 + 1) / 2 * (high - low) + low).clamp(low, high)
+
+    def bits_offset(self) -> float:
+        low, high = self.value_range or (0.0, 1.0)
+        return math.log2((high - low) / 2)
+
+    def pictures(self, data: Tensor) -> Tensor | None:
+        if data.ndim != 4 or data.shape[1] not in (1, 3, 4):
+            return None
+        low, high = self._range(data.dtype)
+        return ((at_least_float32(data) - low) / (high - low)).clamp(0, 1)
+
+    def _range(self, dtype: torch.dtype) -> tuple[float, float]:
+        """What -1 and 1 stand for in data of this type."""
+        if self.value_range is not None:
+            return self.value_range
+        if dtype.is_floating_point:
+            return 0.0, 1.0
+        if dtype not in LARGEST:
+            raise ValueError(
+                f"Expected floats in [0, 1], uint8 or uint16, got {dtype}. "
+                "Fix: name the data's range: value_range=(lo, hi), --data.value_range lo,hi."
+            )
+        return 0.0, LARGEST[dtype]

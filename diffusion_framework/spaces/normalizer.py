@@ -1,0 +1,168 @@
+"""Named streams of numbers to the range that a network sees, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..config import Configurable
+from .base import at_least_float32
+from .statistics import KeepsStatistics, RunningStatistics, unless_constant
+
+Mode = Literal["limits", "gaussian"]
+
+
+@final
+class Normalizer(Configurable, KeepsStatistics):
+    """An affine map for each number of each named stream, fitted to data.
+
+    A number that never changes is moved to 0 and not scaled.
+
+    Args:
+        mode: 'limits' maps the smallest and the largest value to -1 and 1; 'gaussian' gives mean 0
+            and variance 1.
+        modes: The mode of single streams, by name, where it is another one.
+        angles: Which numbers of a stream, counted from 0, are angles in radians: each becomes its
+            sine and cosine, which do not jump at 2 pi, and those come last.
+
+    Raises:
+        ValueError: an unknown mode.
+    """
+
+    def __init__(
+        self,
+        mode: Mode = "limits",
+        modes: dict[str, Mode] | None = None,
+        angles: dict[str, list[int]] | None = None,
+    ) -> None:
+        super().__init__()
+        self.mode, self.modes, self.angles = mode, dict(modes or {}), dict(angles or {})
+        for name in (mode, *self.modes.values()):
+            if name not in ("limits", "gaussian"):
+                raise ValueError(f"Expected limits or gaussian for a stream, got {name!r}. Fix: take one of them.")
+        self._seen: dict[str, RunningStatistics] = {}
+
+    @property
+    def streams(self) -> list[str]:
+        """Names of the streams that it knows."""
+        names = [name for name in self._buffers if name.startswith("offset/")]
+        return [name.removeprefix("offset/").replace("/", ".") for name in names]
+
+    def is_bounded(self, stream: str) -> bool:
+        """Whether the data it was fitted to lies in [-1, 1] afterwards."""
+        return self.modes.get(stream, self.mode) == "limits"
+
+    def build(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Makes room for the statistics of streams of these shapes [...], NaN until fitted."""
+        for name in list(self._buffers):
+            del self._buffers[name]
+        for stream, shape in shapes.items():
+            for kind in ("offset", "scale"):
+                self.register_buffer(_buffer(kind, stream), torch.full(shape, torch.nan))
+
+    @property
+    def needs_fit(self) -> bool:
+        """Whether statistics of a stream are still unknown."""
+        return any(b is not None and b.device.type != "meta" and bool(b.isnan().any()) for b in self._buffers.values())
+
+    def observe(self, data: Mapping[str, Any]) -> None:
+        """Adds a batch of streams [samples, ...] to the statistics: each number's over all samples.
+
+        Raises:
+            ValueError: NaN or infinity in a stream.
+        """
+        for stream, values in data.items():
+            rows = torch.as_tensor(values).detach().to("cpu", torch.float64)
+            self.statistics(stream, rows.shape)
+            if not torch.isfinite(rows).all():
+                raise ValueError(f"Expected finite numbers in {stream!r}, got NaN or infinity. Fix: clean the data.")
+            self._seen.setdefault(stream, RunningStatistics()).add(rows)
+
+    def finish(self) -> None:
+        """Sets the statistics to those of all the data that was observed.
+
+        Raises:
+            ValueError: a stream of which nothing was observed.
+        """
+        for stream in self.streams:
+            seen = self._seen.pop(stream, None)
+            if seen is None or not seen.count:
+                raise ValueError(f"Expected data of {stream!r} to fit to, got none. Fix: observe some.")
+            if self.is_bounded(stream):
+                offset, scale = (seen.low + seen.high) / 2, (seen.high - seen.low) / 2
+            else:
+                offset, scale = seen.mean, seen.std
+            for buffer, numbers in zip(self.statistics(stream), (offset, unless_constant(scale, offset)), strict=True):
+                buffer.copy_(numbers)
+
+    def fit(self, data: Mapping[str, Any]) -> None:
+        """Fits to whole streams, arrays [samples, ...]; forgets what it was fitted to before.
+
+        Raises:
+            ValueError: NaN or infinity in a stream, or nothing at all.
+        """
+        arrays = {stream: np.asarray(values) for stream, values in data.items()}
+        self.build({stream: values.shape[1:] for stream, values in arrays.items()})
+        self.observe(arrays)
+        self.finish()
+
+    def normalize(self, stream: str, values: Tensor) -> Tensor:
+        """Maps [batch, ..., numbers] as measured to what the network sees, in float32 or better.
+
+        With angles, there are more numbers than before.
+        """
+        offset, scale = self.statistics(stream, values.shape)
+        values = at_least_float32(values).to(offset.device)
+        normal = (values - offset) / scale
+        if angles := self.angles.get(stream):
+            rest = [i for i in range(values.shape[-1]) if i not in angles]
+            turned = values[..., angles]
+            normal = torch.cat([normal[..., rest], turned.sin(), turned.cos()], dim=-1)
+        return normal
+
+    def unnormalize(self, stream: str, values: Tensor) -> Tensor:
+        """Undoes `normalize`, for a stream without angles."""
+        offset, scale = self.statistics(stream, values.shape)
+        return at_least_float32(values) * scale + offset
+
+    def statistics(self, stream: str, shape: tuple[int, ...] | None = None) -> tuple[Tensor, Tensor]:
+        """Offset and scale of a stream, each [...].
+
+        Args:
+            stream: Its name.
+            shape: Shape of values to check, [batch, ..., numbers].
+
+        Raises:
+            ValueError: an unknown stream, or values of another shape.
+        """
+        if stream not in self.streams:
+            known = ", ".join(self.streams) or "no streams yet"
+            raise ValueError(
+                f"Expected a stream that was fitted ({known}), got {stream!r}. "
+                "Fix: fit the normalizer, or train the policy."
+            )
+        offset, scale = (
+            self.get_buffer(_buffer("offset", stream)),
+            self.get_buffer(_buffer("scale", stream)),
+        )
+        if shape is not None and shape[len(shape) - offset.ndim :] != offset.shape:
+            numbers = ", ".join(map(str, offset.shape))
+            raise ValueError(f"Expected {stream!r} [..., {numbers}], got {[*shape]}. Fix: give it as in training.")
+        return offset, scale
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        for key, value in state_dict.items():  # the checkpoint tells the streams
+            if key.startswith(prefix) and key.removeprefix(prefix).split("/")[0] in (
+                "offset",
+                "scale",
+            ):
+                self.register_buffer(key.removeprefix(prefix), torch.empty_like(value))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def _buffer(kind: str, stream: str) -> str:
+    return f"{kind}/{stream.replace('.', '/')}"  # names of buffers have no dots

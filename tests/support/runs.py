@@ -1,0 +1,44 @@
+"""Small runs of the trainer, what they leave, and checkpoints written by hand, for tests."""
+
+import csv
+
+import torch
+from toys import tiny_diffusion
+
+from diffusion_framework import Trainer
+from diffusion_framework.checkpoint import Checkpoint, write_checkpoint
+
+
+def trainer(folder, results, **options):
+    defaults = {
+        "train_batch_size": 4,
+        "train_num_steps": 6,
+        "save_and_sample_every": 3,
+        "num_samples": 5,
+        "sampling_steps": 2,
+        "ema_update_every": 1,
+        "log_every": 2,
+        "num_workers": 0,
+        "progress": False,
+    }
+    torch.manual_seed(0)
+    return Trainer(tiny_diffusion(), folder, results_folder=results, **{**defaults, **options})
+
+
+def weights(results, name="model"):
+    return Checkpoint.find(results).tensors(name)
+
+
+def assert_same_run(a, b):
+    for name in ("model", "ema", "optimizer"):
+        first, second = weights(a, name), weights(b, name)
+        assert first.keys() == second.keys()
+        for key in first:
+            assert torch.equal(first[key], second[key]), (name, key)
+    rows = [[row[:4] for row in csv.reader((folder / "log.csv").open())] for folder in (a, b)]  # all but the speed
+    assert rows[0] == rows[1]
+
+
+def write(results, step, keep=9):
+    tensors = {"model": {"w": torch.full((3,), float(step))}}
+    return write_checkpoint(results, step, tensors, {"a": [1, 2]}, {"n": 1}, keep)
