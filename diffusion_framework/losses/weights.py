@@ -20,7 +20,13 @@ _FAR = 1e4  # stands for infinity: where two infinite logarithms meet, they canc
 
 
 class LossWeight(ABC):
-    """A frozen dataclass with one method."""
+    """A frozen dataclass with one method.
+
+    Attributes:
+        sigma_data: Standard deviation of the clean data that it is made for; None for any.
+    """
+
+    sigma_data: float | None = None
 
     @abstractmethod
     def log_weight(self, at: Level) -> Tensor:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -16,12 +18,20 @@ from torch import Tensor
 from ..config import Portable
 from .level import Level, Prediction, Scalar, beside
 from .schedules import NoiseSchedule
+from .schedules.base import PRECONDITIONING
 
 
 class Objective(Portable, ABC):
-    """A frozen dataclass with one method, `row`. Levels may be of floats or of tensors [batch]."""
+    """A frozen dataclass with one method, `row`. Levels may be of floats or of tensors [batch].
+
+    Attributes:
+        sigma_data: Standard deviation of the clean data that it is made for; None for any.
+        proposes: Parts by name that go with it, for keywords of `GaussianDiffusion` left None.
+    """
 
     config_name = "objective.json"
+    sigma_data: float | None = None
+    proposes: ClassVar[Mapping[str, str]] = {}
 
     @abstractmethod
     def row(self, at: Level) -> tuple[Scalar, Scalar]:
@@ -110,14 +120,16 @@ class Velocity(Objective):
 class Preconditioned(Objective):
     """The network is F of Karras et al. 2022, eq. 7: x0 = c_skip x + c_out F, of unit variance at every level.
 
-    On any schedule, its x / alpha and sigma / alpha being those of the paper. The other half of its preconditioning is
-    what the network sees: `GaussianDiffusion(time_input="c_noise", input_scaling="unit_variance")`.
+    On any schedule, its x / alpha and sigma / alpha being those of the paper. It proposes the other
+    half of the preconditioning, what the network sees: 'c_noise' and 'unit_variance'.
 
     Args:
         sigma_data: Standard deviation of the clean data, above 0.
     """
 
     sigma_data: float = 0.5
+
+    proposes: ClassVar[Mapping[str, str]] = PRECONDITIONING
 
     def __post_init__(self) -> None:
         if not 0 < self.sigma_data < math.inf:

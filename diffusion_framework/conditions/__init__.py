@@ -1,0 +1,2 @@
+from .base import BoundConditions, Conditioner, Conditions
+from .labels import Labels
