@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from .config import Configurable
 from .data import IDX, Digits, ImageDataset, ImageFolder, Shards, TrainingDataset
-from .denoiser import Denoiser
+from .denoisers import ClassifierFree, Denoiser
 from .diffusion import GaussianDiffusion
-from .guidance import ClassifierFree
 from .losses import MinSNR
 from .models import RIN, DiT, ObservationEncoder, ResidualMLP, Transformer1D, UNet, UNet1D
 from .policy import BehaviourCloning, DiffusionPolicy, Episodes, EpisodeWindows, ForkDemonstrations, Normalizer
@@ -35,7 +34,7 @@ from .samplers import (
     LCM,
     LMS,
     RK45,
-    Adaptive,
+    AdaptiveDPMSolver,
     Churn,
     DPMSolver,
     Euler,
@@ -66,7 +65,7 @@ __all__ = [
     "RK45",
     "VE",
     "X0",
-    "Adaptive",
+    "AdaptiveDPMSolver",
     "BehaviourCloning",
     "Betas",
     "Churn",

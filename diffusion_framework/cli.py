@@ -19,13 +19,22 @@ from tqdm.auto import tqdm
 
 from .checkpoint import Checkpoint, list_checkpoints
 from .data import ImageDataset, TrainingDataset
-from .diffusion import GaussianDiffusion, image_seeds
-from .evaluation import Bound, check_plot, mean_and_error, plot_bounds, write_bound
+from .diffusion import GaussianDiffusion
+from .evaluation import (
+    BoundTerms,
+    bits_per_dim,
+    check_plot,
+    flow_bits_per_dim,
+    mean_and_error,
+    plot_bounds,
+    write_bound,
+)
 from .labels import check_labels
 from .pictures import save_animation, save_grid, save_picture
 from .policy import DiffusionPolicy
 from .policy.rollout import make_environment, plan_latency, run_episodes, streams, summary
 from .process.posterior import VARIANCES
+from .process.noise import sample_seeds
 from .samplers import Sampler
 from .training import Trainer
 
@@ -145,9 +154,9 @@ def sample(argv: Sequence[str]) -> None:
                 len(indices),
                 sampler=sampler,
                 grid=grid,
-                seed=image_seeds(args.seed, indices),
+                seed=sample_seeds(args.seed, indices),
                 clip_denoised=args.clip_denoised,
-                progress=args.progress,
+                show_progress=args.progress,
                 **condition,
             ).cpu()
             shown.extend(images[: 100 - len(shown)])
@@ -261,7 +270,7 @@ def evaluate_parser() -> OneLineParser:
 
 def _likelihood(
     diffusion: GaussianDiffusion, parser: OneLineParser, args: Any, name: str
-) -> tuple[Bound, torch.Tensor]:
+) -> tuple[BoundTerms, torch.Tensor]:
     """The bound on the first images of the data, and [images] bits per dimension by the flow."""
     channels, *size = diffusion.sample_shape
     for key, value in (("image_size", tuple(size)), ("channels", channels)):
@@ -278,10 +287,10 @@ def _likelihood(
         images = torch.stack([image for image, _ in pairs]).to(diffusion.device).float() / 255
         labels = torch.tensor([label for _, label in pairs], device=diffusion.device)
         condition: dict[str, Any] = {"labels": labels} if has_classes else {}
-        seeds = image_seeds(args.seed, indices)
-        bounds.append(diffusion.bits_per_dim(images, steps=args.steps, variance=args.variance, seed=seeds, **condition))
-        flows.append(diffusion.flow_bits_per_dim(images, tolerance=args.tolerance, seed=seeds, **condition))
-    return Bound.cat(bounds), torch.cat(flows)
+        seeds = sample_seeds(args.seed, indices)
+        bounds.append(bits_per_dim(diffusion, images, steps=args.steps, variance=args.variance, seed=seeds, **condition))
+        flows.append(flow_bits_per_dim(diffusion, images, tolerance=args.tolerance, seed=seeds, **condition))
+    return BoundTerms.cat(bounds), torch.cat(flows)
 
 
 def rollout(argv: Sequence[str]) -> None:

@@ -26,9 +26,8 @@ from .denoisers import (
     Preconditioning,
     TimeInput,
     clipped,
-    input_scalings,
-    time_inputs,
 )
+from .denoisers.preconditioning import input_scalings, time_inputs
 from .losses import (
     Loss,
     LossWeight,
@@ -43,7 +42,7 @@ from .process import objectives, schedules
 from .process.noise import generator_noise, noise_source
 from .process.objectives import Objective
 from .process.schedules import NoiseSchedule, Scaled
-from .samplers import DDPM, Sampler, Snapshot, Walk, checked, samplers_by_name, trajectory
+from .samplers import DDPM, Sampler, Snapshot, Walk, checked, grid_for_calls, samplers_by_name, trajectory
 from .samplers.grids import Grid, Spacing, grid_of_times, partial_grid, respaced_times, spaced_grid
 from .spaces import DataSpace, ImageSpace
 from .spaces.statistics import KeepsStatistics
@@ -268,7 +267,7 @@ class GaussianDiffusion(KeepsStatistics, Trainable):
             self.schedule, self.times.uniform(len(x0), x0.device, generator), self.time_memory
         )
         eps = generator_noise(generator)(x0)
-        level = sampled.at.like(x0)
+        level = sampled.at.expand_to(x0)
         x = level.alpha * x0 + level.sigma * eps
         bound = self.conditions.bind(condition, len(x0), drop=self.training, generator=generator)
         denoise = NetworkDenoiser(parts, bound)
@@ -388,20 +387,21 @@ class GaussianDiffusion(KeepsStatistics, Trainable):
         batch_size = operator.index(batch_size)
         _check("batch_size", batch_size, batch_size >= 1, "at least 1")
         chosen = self.sampler if sampler is None else named(sampler, samplers_by_name, "sampler")
+        ends = {"first": first, "last": last}
         ways = {"steps": steps, "calls": calls, "grid": grid}
         if len(given := [name for name, value in ways.items() if value is not None]) > 1:
             raise ValueError(f"Expected one of steps, calls and grid, got {' and '.join(given)}. Fix: give one.")
         if calls is not None:
-            grid = chosen.grid_for(calls, self.schedule, lambda n: self.grid(n, spacing, first=first, last=last))
+            grid = grid_for_calls(chosen, calls, self.schedule, lambda n: self.grid(n, spacing, **ends))
         elif grid is None:
-            grid = self.grid(steps, spacing, first=first, last=last)
+            grid = self.grid(steps, spacing, **ends)
         grid = partial_grid(grid, strength)
         if self.time_difference and chosen.init(len(grid)) is not None:
             raise ValueError(
                 f"Expected a sampler without memory, as DDIM and DDPM, for time_difference, got {chosen}. "
                 "Fix: sampler='ddim', or time_difference=0."
             )
-        source = noise_source(seed, generator, noise_device, batch_size, self.device)
+        source = noise_source(seed, generator, batch_size, noise_device or self.device)
         parts, level = self.parts, grid[0][0]
         x = torch.empty(batch_size, *self.sample_shape, device=self.device, dtype=parts.exact_dtype)
         if noise is not None and noise.shape != x.shape:

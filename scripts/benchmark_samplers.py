@@ -68,7 +68,8 @@ from diffusion_framework import (
     SinglestepDPM,
     UniPC,
 )
-from diffusion_framework.grids import (
+from diffusion_framework.process.noise import generator_noise
+from diffusion_framework.samplers.grids import (
     Grid,
     grid_of_log_snrs,
     grid_of_sigmas,
@@ -79,7 +80,6 @@ from diffusion_framework.grids import (
     uniform_log_snrs,
     uniform_times,
 )
-from diffusion_framework.process.noise import generator_noise
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt

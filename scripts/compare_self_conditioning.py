@@ -63,7 +63,7 @@ def held_out_losses(diffusion: GaussianDiffusion, repeats: int = 5) -> dict[str,
         denoise = diffusion.denoiser()
         for before in earlier:
             at = diffusion.schedule.at((t + before).clamp(max=1))
-            level = at.like(x0)
+            level = at.expand_to(x0)
             x = level.alpha * x0 + level.sigma * eps
             prediction = denoise(x, at)
         v = level.alpha * prediction.eps - level.sigma * prediction.x0

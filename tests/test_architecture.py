@@ -21,7 +21,7 @@ LAYERS = [
     {"config", "pictures", "labels"},
     {"process", "spaces"},
     {"network_input", "checkpoint", "data"},
-    {"grids", "denoiser", "models"},
+    {"denoiser", "models"},
     {"guidance", "losses", "samplers"},
     {"interop", "evaluation", "inversion"},
     {"diffusion"},

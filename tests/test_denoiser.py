@@ -3,7 +3,7 @@ import torch
 from oracles import MixtureOracle
 
 from diffusion_framework import Sigmoid
-from diffusion_framework.denoiser import Clip, Mapped, Threshold
+from diffusion_framework.denoiser import Clip, TransformX0, Threshold
 
 
 @pytest.mark.parametrize("ratio", [0.0, 0.5, 0.95, 0.995, 1.0])
@@ -27,7 +27,7 @@ def test_changed_clean_data_and_its_noise_still_make_up_x(change):
     oracle = MixtureOracle(means=(-1.5, 2.0))
     at = Sigmoid().at(0.4)
     x = 2 * torch.randn(4, 50, dtype=torch.float64)
-    found, before = Mapped(oracle, change)(x, at), oracle(x, at)
+    found, before = TransformX0(oracle, change)(x, at), oracle(x, at)
     assert torch.equal(found.x0, change(before.x0)) and not torch.allclose(found.x0, before.x0)
     torch.testing.assert_close(at.alpha * found.x0 + at.sigma * found.eps, x)
 

@@ -14,7 +14,7 @@ from diffusion_framework import (
     DPM2,
     LMS,
     RK45,
-    Adaptive,
+    AdaptiveDPMSolver,
     Cosine,
     DPMSolver,
     Eps,
@@ -83,7 +83,7 @@ def test_self_conditioning_sees_the_estimate_from_the_noised_image():
 
     source = generator()
     at = diffusion.schedule.at(Uniform().uniform(3, images.device, source))
-    level = at.like(images)
+    level = at.expand_to(images)
     x = level.alpha * (2 * images - 1) + level.sigma * generator_noise(source)(images)
     torch.testing.assert_close(seen_first, x / x.flatten(1).std(dim=1)[:, None, None, None])
     estimate = diffusion.objective.prediction(network.conv(seen_first), x, at).x0.clamp(-1, 1)
@@ -95,7 +95,7 @@ def test_scale_one_leaves_the_input_alone():
     network = Plain()
     GaussianDiffusion(network)(torch.ones(4, 1, 4, 4), generator=generator())
     source = generator()
-    at = Sigmoid().at(Uniform().uniform(4, torch.device("cpu"), source)).like(torch.ones(4, 1, 4, 4))
+    at = Sigmoid().at(Uniform().uniform(4, torch.device("cpu"), source)).expand_to(torch.ones(4, 1, 4, 4))
     torch.testing.assert_close(
         network.seen[0][0], at.alpha + at.sigma * generator_noise(source)(torch.ones(4, 1, 4, 4))
     )
@@ -406,7 +406,7 @@ def test_nan_from_the_network_is_an_error_that_names_the_step():
     ):
         diffusion.sample(2, progress=False)
     assert network.calls == 7  # and ends there
-    for sampler in (RK45(), Adaptive()):
+    for sampler in (RK45(), AdaptiveDPMSolver()):
         with pytest.raises(FloatingPointError, match="NaN or infinity") as error:
             diffusion.sample(2, sampler=sampler, steps=1, progress=False)
         assert "\n" not in str(error.value)

@@ -10,10 +10,10 @@ import torch
 from oracles import GaussianOracle, MixtureOracle
 
 from diffusion_framework import DDIM, trajectory
-from diffusion_framework.denoiser import Mapped
-from diffusion_framework.grids import distilled_times, grid_of_times, times_of_steps
+from diffusion_framework.denoiser import TransformX0
 from diffusion_framework.interop import SamplingPlan, Score, read_scheduler_config
 from diffusion_framework.process.level import Level
+from diffusion_framework.samplers.grids import distilled_times, grid_of_times, times_of_steps
 
 diffusers = pytest.importorskip("diffusers", reason="parity with diffusers needs diffusers: pip install diffusers")
 
@@ -82,7 +82,7 @@ def theirs(scheduler, network, steps, monkeypatch, **kwargs):
 
 
 def ours(plan, network, x, steps, sampler=None, noise=None):
-    denoise = Mapped(network, plan.clip_denoised) if plan.clip_denoised else network
+    denoise = TransformX0(network, plan.clip_denoised) if plan.clip_denoised else network
     grid = plan.grid(steps)
     *_, last = trajectory(sampler or plan.sampler, denoise, x, grid, noise or Draws())
     return last.x, grid

@@ -7,8 +7,8 @@ from oracles import GaussianOracle, MixtureOracle
 from toys import SelfConditioned, tiny_diffusion
 
 from diffusion_framework import DDIM, DDPM, EDM, Flow, GaussianDiffusion, Heun, Sigmoid, trajectory
-from diffusion_framework.grids import grid_of_log_snrs, grid_of_times, uniform_angles, uniform_times
 from diffusion_framework.inversion import invert, slerp
+from diffusion_framework.samplers.grids import grid_of_log_snrs, grid_of_times, uniform_angles, uniform_times
 
 SCHEDULES = [Sigmoid(), EDM(), Flow()]
 

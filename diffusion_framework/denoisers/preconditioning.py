@@ -10,7 +10,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from ..process.level import Level, Scalar, beside
+from ..process.level import Level, Scalar, expand_to
 
 _FARTHEST = 30.0  # log-SNR in nats that stands for infinity: all but 1e-13 of x is then data, or noise
 
@@ -110,7 +110,7 @@ class UnitVariance(InputScaling):
             raise ValueError(f"sigma_data must be above 0; got {self.sigma_data}")
 
     def scaled(self, x: Tensor, at: Level) -> Tensor:
-        return x * beside((at.sigma**2 + (at.alpha * self.sigma_data) ** 2) ** -0.5, x)
+        return x * expand_to((at.sigma**2 + (at.alpha * self.sigma_data) ** 2) ** -0.5, x)
 
 
 @final

@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from ..denoiser import Denoiser
-from ..grids import Grid, grid_of_times
-from ..grids.times import check_steps
+from ..denoisers import Denoiser
 from ..process.level import Level, Noise, move
 from ..process.schedules import NoiseSchedule
 from ..samplers import Sampler
+from ..samplers.grids import Grid, grid_of_times
+from ..samplers.grids.times import check_steps
 from .spacing import SIGMAS, Spacing
 
 

@@ -3,12 +3,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ..denoiser import Clip, Threshold
-from ..grids import Grid
+from ..denoisers import Clip, Threshold
 from ..process.level import Level
 from ..process.objectives import Objective
 from ..process.schedules import NoiseSchedule
 from ..samplers import Sampler
+from ..samplers.grids import Grid
 from .spacing import Spacing
 
 
@@ -22,7 +22,7 @@ class SamplingPlan:
         sampler: Takes the steps of a grid.
         spacing: Makes the grids.
         trained_steps: N.
-        clip_denoised: How each estimate of the clean data is kept in range, if it is (`Mapped(denoise, clip_denoised)`
+        clip_denoised: How each estimate of the clean data is kept in range, if it is (`TransformX0(denoise, clip_denoised)`
             does it, and `GaussianDiffusion.sample` takes it).
         clean_step: Number of the step at the clean end: -1, or 0 for a flow.
     """

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
-from ..denoiser import Clip, Threshold
+from ..denoisers import Clip, Threshold
 from ..process.objectives import X0, Eps, NegatedEps, Objective, Score, V, Velocity
 from ..process.schedules import VE, Betas, Flow, LinearBeta, NoiseSchedule, ScaledLinearBeta, SquaredCosBeta
 from ..samplers import (

@@ -11,10 +11,18 @@ from typing import Literal
 
 import torch
 
-from ..grids import Grid, beta_sigmas, distilled_times, exponential_sigmas, grid_of_times, karras_sigmas, spaced_times
-from ..grids.times import check_steps
 from ..process.level import Level
 from ..process.schedules import NoiseSchedule
+from ..samplers.grids import (
+    Grid,
+    beta_sigmas,
+    distilled_times,
+    exponential_sigmas,
+    grid_of_times,
+    karras_sigmas,
+    spaced_times,
+)
+from ..samplers.grids.times import check_steps
 
 SIGMAS: dict[str, Callable[[int, float, float], list[float]]] = {
     "karras": karras_sigmas,

@@ -168,7 +168,7 @@ def bits_per_dim(nats: Tensor) -> Tensor:
 
 def _reconstruction(x0: Tensor, mean: Tensor, log_var: Tensor, to: Level, bins: int | None) -> Tensor:
     """-log p(x0 | x) in nats, for the model's Gaussian of x_to = alpha x0."""
-    alpha = to.like(x0).alpha
+    alpha = to.expand_to(x0).alpha
     log_std = log_var / 2 - torch.log(as_float64(alpha))
     if bins is None:
         return gaussian_nll(x0, mean / alpha, log_std)

@@ -39,16 +39,21 @@ class Level:
         """Whether no noise is left. For a level of floats only."""
         return bool(self.sigma == 0)
 
-    def like(self, x: Tensor) -> Level:
-        """This level ready to multiply `x` [batch, ...]: tensors become [batch, 1, ...] of x's dtype; floats stay."""
+    def expand_to(self, x: Tensor) -> Level:
+        """Returns this level with every tensor expanded to multiply `x` [batch, ...]; floats stay floats."""
         if not isinstance(self.sigma, Tensor):
             return self
-        return Level(*(beside(value, x) for value in (self.t, self.alpha, self.sigma, self.log_snr)))
+        return Level(*(expand_to(value, x) for value in (self.t, self.alpha, self.sigma, self.log_snr)))
 
 
-def beside(value: Scalar, x: Tensor) -> Scalar:
-    """A number a sample, ready to multiply `x` [batch, ...]: a tensor becomes [batch, 1, ...] of x's dtype."""
-    return value.to(x).reshape(-1, *(1,) * (x.ndim - 1)) if isinstance(value, Tensor) else value
+def expand_to(value: Scalar, x: Tensor) -> Scalar:
+    """Returns one number a sample [batch] as [batch, 1, ...] of x's dtype and device, to multiply `x` [batch, ...].
+
+    A Python float, the same for all samples, is returned as it is; a tensor of one number [] only gets x's dtype.
+    """
+    if not isinstance(value, Tensor):
+        return value
+    return value.to(x).reshape(-1, *(1,) * (x.ndim - 1)) if value.ndim else value.to(x.dtype)
 
 
 class Prediction:
@@ -103,13 +108,13 @@ class Prediction:
     @staticmethod
     def from_x0(x0: Tensor, x: Tensor, at: Level, variance: Tensor | None = None) -> Prediction:
         """The prediction with this clean data, its noise read off x; needs at.sigma > 0."""
-        at = at.like(x)
+        at = at.expand_to(x)
         return Prediction.of((x, x0), (0.0, 1.0), (1 / at.sigma, -at.alpha / at.sigma), variance)
 
     @staticmethod
     def from_eps(eps: Tensor, x: Tensor, at: Level, variance: Tensor | None = None) -> Prediction:
         """The prediction with this noise, its clean data read off x; needs at.alpha > 0."""
-        at = at.like(x)
+        at = at.expand_to(x)
         return Prediction.of((x, eps), (1 / at.alpha, -at.sigma / at.alpha), (0.0, 1.0), variance)
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..config import Portable
-from .level import Level, Prediction, Scalar, beside
+from .level import Level, Prediction, Scalar, expand_to
 from .schedules import NoiseSchedule
 from .schedules.base import PRECONDITIONING
 
@@ -40,14 +40,14 @@ class Objective(Portable, ABC):
     def target(self, x0: Tensor, eps: Tensor, at: Level) -> Tensor:
         """What the network should put out for clean data x0 and noise eps, both [batch, ...]."""
         a, b = self.row(at)
-        return beside(a, x0) * x0 + beside(b, x0) * eps
+        return expand_to(a, x0) * x0 + expand_to(b, x0) * eps
 
     def prediction(self, output: Tensor, x: Tensor, at: Level, variance: Tensor | None = None) -> Prediction:
         """Clean data and noise from the network's output for x, both [batch, ...]; needs at.sigma > 0."""
         a, b = self.row(at)
         determinant = b * at.alpha - a * at.sigma
-        of_x0 = beside(b / determinant, x), beside(-at.sigma / determinant, x)
-        of_eps = beside(-a / determinant, x), beside(at.alpha / determinant, x)
+        of_x0 = expand_to(b / determinant, x), expand_to(-at.sigma / determinant, x)
+        of_eps = expand_to(-a / determinant, x), expand_to(at.alpha / determinant, x)
         return Prediction.of((x, output), of_x0, of_eps, variance)
 
     def gain(self, at: Level) -> Scalar:

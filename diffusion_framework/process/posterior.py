@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from .level import Level, Prediction, Scalar
+from .level import Level, Prediction, Scalar, expand_to
 
 Variance = Literal["small", "large", "learned", "learned_range"]
 """Of a reverse step: `small` is that of q(x_to | x_now, x0), right where the data is a single point; `large` is that of
@@ -32,7 +32,7 @@ def posterior(x0: Tensor, x: Tensor, now: Level, to: Level) -> tuple[Tensor, Ten
     fall = as_float64(now.log_snr) - as_float64(to.log_snr)
     of_x0 = -torch.expm1(fall) * as_float64(to.alpha)
     of_x = as_float64(to.sigma) / as_float64(now.sigma) * torch.exp(fall / 2)
-    return _like(of_x0, x) * x0 + _like(of_x, x) * x, _like(_log_variance(to.sigma, now, to), x)
+    return expand_to(of_x0, x) * x0 + expand_to(of_x, x) * x, expand_to(_log_variance(to.sigma, now, to), x)
 
 
 def log_variance(
@@ -73,7 +73,7 @@ def log_variance(
         small = torch.where(at_end, torch.where(clipped.isfinite(), clipped, large), small)
     if variance == "large":
         large = torch.where(at_end, small, large)
-    small, large = _like(small, prediction.x0), _like(large, prediction.x0)
+    small, large = expand_to(small, prediction.x0), expand_to(large, prediction.x0)
     if variance == "learned_range":
         return small + learned * (large - small)
     return small if variance == "small" else large
@@ -88,8 +88,3 @@ def _log_variance(sigma: Scalar, now: Level, to: Level) -> Tensor:
 def as_float64(value: Scalar) -> Tensor:
     """A float as a tensor of one number in full precision; tensors stay."""
     return value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64, device="cpu")
-
-
-def _like(value: Tensor, x: Tensor) -> Tensor:
-    """A number [], or one a sample [batch], ready to multiply x [batch, ...]."""
-    return value.to(x).reshape(-1, *(1,) * (x.ndim - 1)) if value.ndim else value.to(x.dtype)

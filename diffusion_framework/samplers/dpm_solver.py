@@ -6,10 +6,10 @@ from typing import Literal
 
 from torch import Tensor
 
-from ..denoiser import Denoiser
+from ..denoisers import Denoiser
 from ..process.level import Level, Noise, combine, move
 from .base import Sampler
-from .quadrature import eps_factors, x0_factors
+from .multistep import eps_factors, x0_factors
 
 History = tuple[tuple[Level, Tensor], ...]  # predictions, newest first
 

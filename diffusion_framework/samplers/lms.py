@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..denoiser import Denoiser
+from ..denoisers import Denoiser
 from ..process.level import Level, Noise, combine, move
 from .base import Sampler
-from .quadrature import sigma_factors
+from .multistep import sigma_factors
 
 History = tuple[tuple[Level, Tensor], ...]  # noise, newest first
 

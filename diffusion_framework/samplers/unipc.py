@@ -6,10 +6,10 @@ from typing import Literal
 
 from torch import Tensor
 
-from ..denoiser import Denoiser
+from ..denoisers import Denoiser
 from ..process.level import Level, Noise, combine
 from .base import Sampler
-from .quadrature import v_factors, velocity, x0_factors
+from .multistep import v_factors, velocity, x0_factors
 
 History = tuple[tuple[Level, Tensor], ...]  # predictions, newest first
 State = tuple[History, tuple[Tensor, Level] | None]  # and where the last step started, if it is to be corrected

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, final
@@ -11,9 +12,10 @@ from torch import Tensor
 
 from ..denoisers import Denoiser
 from ..process.level import Level, Noise, Prediction
+from ..process.schedules import NoiseSchedule
 from ..spaces import DataSpace
-from ..grids import Grid
 from .base import Sampler, Snapshot, trajectory
+from .grids import Grid
 
 
 @final
@@ -70,7 +72,9 @@ def checked(snapshots: Iterable[Snapshot]) -> Iterator[Snapshot]:
         )
 
 
-def grid_for_calls(sampler: Sampler, calls: int, make: Callable[[int], Grid]) -> Grid:
+def grid_for_calls(
+    sampler: Sampler, calls: int, schedule: NoiseSchedule, make: Callable[[int], Grid]
+) -> Grid:
     """The grid of most steps that a sampler walks within a budget of network calls.
 
     Calls are counted by walking with numbers in place of a network.
@@ -78,6 +82,7 @@ def grid_for_calls(sampler: Sampler, calls: int, make: Callable[[int], Grid]) ->
     Args:
         sampler: Any sampler but an adaptive one.
         calls: The budget.
+        schedule: Gives the levels.
         make: Gives the grid of a number of steps.
 
     Raises:
@@ -88,20 +93,36 @@ def grid_for_calls(sampler: Sampler, calls: int, make: Callable[[int], Grid]) ->
             f"Expected a sampler with a fixed number of network calls, got {sampler}, which chooses "
             "its own steps. Fix: give steps, or set its tolerance."
         )
+
+    def needed(steps: int) -> int:
+        return count_calls(sampler, schedule, make(steps))
+
     steps = calls
-    while steps >= 1 and (needed := count_calls(sampler, make(steps))) > calls:
-        steps = min(steps - 1, math.ceil(steps * calls / needed))
+    while steps >= 1 and (count := needed(steps)) > calls:
+        steps = min(steps - 1, math.ceil(steps * calls / count))
     if steps < 1:
-        raise ValueError(f"Expected network calls for at least one step, got calls={calls}. Fix: more.")
-    while count_calls(sampler, longer := make(steps + 1)) <= calls and len(longer) > steps:
+        raise ValueError(f"Expected network calls for at least one step, got {calls=}. Fix: give more.")
+    while steps < calls and needed(steps + 1) <= calls:
         steps += 1
     return make(steps)
 
 
-def count_calls(sampler: Sampler, grid: Grid) -> int:
+def count_calls(sampler: Sampler, schedule: NoiseSchedule, grid: Grid) -> int:
     """How often a sampler asks the denoiser on its way through a grid."""
-    counter = _CallCounter(grid)
+    counter = _CallCounter(schedule)
     x = torch.ones(1, 1, dtype=torch.float64, device="cpu")
     for _ in trajectory(sampler, counter, x, grid, torch.ones_like):
         pass
     return counter.calls
+
+
+@final
+class _CallCounter:
+    """A denoiser for data that is always 0."""
+
+    def __init__(self, schedule: NoiseSchedule) -> None:
+        self.schedule, self.calls = schedule, 0
+
+    def __call__(self, x: Tensor, at: Level, to: Level | None = None) -> Prediction:
+        self.calls += 1
+        return Prediction.from_x0(torch.zeros_like(x), x, at)

@@ -10,9 +10,9 @@ from toys import SelfConditioned, tiny_diffusion
 from diffusion_framework import EDM, Flow, GaussianDiffusion, Prediction, Sigmoid
 from diffusion_framework.diffusion import image_seeds
 from diffusion_framework.evaluation import Bound, variational_bound, write_bound
-from diffusion_framework.grids import grid_of_times, respaced_times, uniform_times
 from diffusion_framework.process.noise import generator_noise
 from diffusion_framework.process.posterior import log_variance
+from diffusion_framework.samplers.grids import grid_of_times, respaced_times, uniform_times
 
 DOUBLE = {"dtype": torch.float64}
 

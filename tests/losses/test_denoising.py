@@ -21,7 +21,7 @@ def trial(schedule, steps, variance=True):
     at = Steps(steps).draw(schedule, uniform).at
     x0, eps, output, raw = torch.randn(4, len(uniform), 1, 4, 4, dtype=torch.float64)
     x0 = ((x0 / 3).clamp(-1, 1) * 127.5).round() / 127.5
-    level = at.like(x0)
+    level = at.expand_to(x0)
     return Trial(x0, eps, level.alpha * x0 + level.sigma * eps, at, output, torch.sigmoid(raw) if variance else None)
 
 
@@ -80,7 +80,7 @@ class GaussianHead(nn.Module):
 
     def forward(self, x, time):
         at = self.oracle.schedule.at(time.double())
-        eps = self.oracle(x.double(), at.like(x.double())).eps.to(x)
+        eps = self.oracle(x.double(), at.expand_to(x.double())).eps.to(x)
         raw = self.raw[(time * len(self.raw)).round().long() - 1]
         return torch.cat([eps, raw.reshape(-1, 1, 1, 1).expand_as(x)], dim=1)
 

@@ -46,7 +46,7 @@ def test_a_batch_of_levels_equals_one_level_after_the_other(batch, variance):
     x0, eps, eps_hat, share = batch
     steps = torch.tensor([0, 3, 1, 5, 0])
     before, now, to = (SCHEDULE.at(((steps + i) / len(BETAS)).clamp(max=1)) for i in (2, 1, 0))
-    at = now.like(x0)
+    at = now.expand_to(x0)
     x = at.alpha * x0 + at.sigma * eps
     guess = Prediction.from_eps(eps_hat, x, now)
     together = bound_term(x0, x, Prediction(guess.x0, guess.eps, share), now, to, variance, before)
@@ -62,7 +62,7 @@ def test_gradients_are_finite_in_a_batch_that_mixes_ends_and_inner_steps(batch):
     eps_hat.requires_grad_(), share.requires_grad_()
     steps = torch.tensor([0, 3, 1, 5, 0])
     before, now, to = (SCHEDULE.at(((steps + i) / len(BETAS)).clamp(max=1)) for i in (2, 1, 0))
-    at = now.like(x0)
+    at = now.expand_to(x0)
     x = at.alpha * x0 + at.sigma * eps
     guess = Prediction.from_eps(eps_hat, x, now)
     term = bound_term(x0, x, Prediction(guess.x0, guess.eps, share), now, to, "learned_range", before)

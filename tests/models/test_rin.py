@@ -62,7 +62,7 @@ def test_training_has_no_gradient_through_the_first_pass(self_condition):
 
     source = torch.Generator().manual_seed(0)
     at = diffusion.schedule.at(diffusion.times.uniform(3, images.device, source))
-    x0, eps, level = 2 * images - 1, generator_noise(source)(images), at.like(images)
+    x0, eps, level = 2 * images - 1, generator_noise(source)(images), at.expand_to(images)
     x = level.alpha * x0 + level.sigma * eps
 
     def gradients(stop):

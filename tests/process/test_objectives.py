@@ -23,7 +23,7 @@ def test_prediction_inverts_target(objective, schedule, times):
     objective = on(schedule, objective)
     x0, eps = torch.randn(2, 4, 3, 5, 5, dtype=torch.float64)
     at = schedule.at(times)
-    level = at.like(x0)
+    level = at.expand_to(x0)
     x = level.alpha * x0 + level.sigma * eps
     prediction = objective.prediction(objective.target(x0, eps, at), x, at)
     torch.testing.assert_close(prediction.x0, x0, rtol=1e-9, atol=1e-9)

@@ -13,7 +13,8 @@ from walks import Counting, even_grid
 
 import diffusion_framework as df
 from diffusion_framework import trajectory
-from diffusion_framework.grids import (
+from diffusion_framework.process.noise import generator_noise
+from diffusion_framework.samplers.grids import (
     distilled_times,
     grid_of_log_snrs,
     grid_of_sigmas,
@@ -24,7 +25,6 @@ from diffusion_framework.grids import (
     uniform_log_snrs,
     uniform_times,
 )
-from diffusion_framework.process.noise import generator_noise
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 ROWS = {

@@ -24,8 +24,8 @@ from diffusion_framework import (
     SquaredCosBeta,
     trajectory,
 )
-from diffusion_framework.grids import grid_of_times, uniform_times
 from diffusion_framework.process.noise import generator_noise
+from diffusion_framework.samplers.grids import grid_of_times, uniform_times
 
 COUNT = 50_000
 

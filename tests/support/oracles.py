@@ -21,7 +21,7 @@ class GaussianOracle:
     schedule: NoiseSchedule = field(default_factory=Sigmoid)
 
     def __call__(self, x: Tensor, at: Level) -> Prediction:
-        at = at.like(x)
+        at = at.expand_to(x)
         variance = at.alpha**2 * self.std**2 + at.sigma**2
         x0 = self.mean + at.alpha * self.std**2 / variance * (x - at.alpha * self.mean)
         return Prediction.from_x0(x0, x, at)
@@ -52,7 +52,7 @@ class MixtureOracle:
 
     def __call__(self, x: Tensor, at: Level) -> Prediction:
         means, stds, weights = (torch.tensor(v, dtype=x.dtype) for v in (self.means, self.stds, self.weights))
-        level, at = at, at.like(x[..., None])
+        level, at = at, at.expand_to(x[..., None])
         variances = at.alpha**2 * stds**2 + at.sigma**2
         off = x[..., None] - at.alpha * means
         share = torch.softmax(weights.log() - 0.5 * variances.log() - 0.5 * off**2 / variances, dim=-1)

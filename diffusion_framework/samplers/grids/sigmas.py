@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ..process.schedules import NoiseSchedule
+from ...process.schedules import NoiseSchedule
 from .times import check_steps
 
 

@@ -6,8 +6,8 @@ import itertools
 import math
 from collections.abc import Sequence
 
-from ..process.level import Level
-from ..process.schedules import NoiseSchedule
+from ...process.level import Level
+from ...process.schedules import NoiseSchedule
 
 Grid = list[tuple[Level, Level]]
 

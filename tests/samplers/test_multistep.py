@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from scipy.integrate import quad
 
-from diffusion_framework.samplers.quadrature import mean_weights, moments
+from diffusion_framework.samplers.multistep import mean_weights, moments
 
 
 @pytest.mark.parametrize("z", [-30, -5, -2.01, -1.99, -1e-3, -1e-9, 0, 1e-9, 1e-3, 0.5, 1.99, 2.01, 5, 40, 600])

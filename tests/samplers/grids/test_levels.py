@@ -4,7 +4,8 @@ import math
 import pytest
 import scipy.stats
 
-from diffusion_framework.grids import (
+from diffusion_framework.process.schedules import EDM, VE, Cosine, Flow, LinearBeta, Scaled, ScaledLinearBeta, Sigmoid
+from diffusion_framework.samplers.grids import (
     beta_sigmas,
     exponential_sigmas,
     grid_of_log_snrs,
@@ -16,7 +17,6 @@ from diffusion_framework.grids import (
     uniform_log_snrs,
     uniform_times,
 )
-from diffusion_framework.process.schedules import EDM, VE, Cosine, Flow, LinearBeta, Scaled, ScaledLinearBeta, Sigmoid
 
 SCHEDULES = [
     Cosine(),

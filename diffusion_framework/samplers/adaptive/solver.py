@@ -6,19 +6,20 @@ import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from ..denoiser import Denoiser
-from ..process.level import Level, Noise, move
-from .base import Sampler
+from ...denoisers import Denoiser
+from ...process.level import Level, Noise, expand_to, move
+from ..base import Sampler
 
 Known = Sequence[Tensor]  # predictions that a solver has for a place, each [batch, ...]
 
 
 @dataclass(frozen=True)
-class Controlled(Sampler[None]):
+class AdaptiveSolver(Sampler[None]):
     """A solver of the probability-flow ODE that makes steps of its own inside each step of the grid.
 
     Each sample has its own steps, so that it does not depend on the rest of the batch. A grid of one step leaves all
@@ -42,6 +43,8 @@ class Controlled(Sampler[None]):
     first: float = 0.05
     end: float = 0.002
     max_steps: int = 10_000
+
+    adaptive: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not min(self.rtol, self.atol, self.first, self.end, self.max_steps) > 0:
@@ -88,7 +91,8 @@ class Controlled(Sampler[None]):
             low, high, before, after = self.attempt(denoise, x, place, taken, known)
             error = _rms(low - high) / (self.rtol * _rms(high)).clamp(min=self.atol)
             good = (error <= 1) & (left > 0)  # a sample that has arrived stays as it is
-            x, *known = (torch.where(wide(good, x), *pair) for pair in zip((high, *after), (x, *before), strict=True))
+            pairs = zip((high, *after), (x, *before), strict=True)
+            x, *known = (torch.where(expand_to(good, x).bool(), *pair) for pair in pairs)
             place = torch.where(good, torch.where(taken < left, place + taken, goal), place + 0 * error)
             # proportional-integral control of the next step (Hairer & Wanner 1996, IV.2)
             error = error.clamp(min=1e-9)
@@ -102,11 +106,6 @@ class Controlled(Sampler[None]):
                 "float32 if it overflowed"
             )
         return x
-
-
-def wide(value: Tensor, x: Tensor) -> Tensor:
-    """One number a sample [batch], ready to multiply x [batch, ...]."""
-    return value.reshape(-1, *(1,) * (x.ndim - 1))
 
 
 def _rms(x: Tensor) -> Tensor:

@@ -6,10 +6,10 @@ from oracles import GaussianOracle, MixtureOracle
 from scipy.integrate import solve_ivp
 from walks import Counting, even_grid, exact_flow
 
-from diffusion_framework import EDM, RK45, Adaptive, Flow, Sigmoid, SquaredCosBeta, trajectory
+from diffusion_framework import EDM, RK45, AdaptiveDPMSolver, Flow, Sigmoid, SquaredCosBeta, trajectory
 from diffusion_framework.process.noise import generator_noise
 
-KINDS = [Adaptive(order=2), Adaptive(order=3), RK45()]
+KINDS = [AdaptiveDPMSolver(order=2), AdaptiveDPMSolver(order=3), RK45()]
 
 
 def with_tolerance(sampler, tolerance):
@@ -65,7 +65,7 @@ def test_rk45_ends_where_another_library_does_for_as_many_calls():
     assert counting.calls < max(theirs)
 
 
-@pytest.mark.parametrize("sampler", [Adaptive(rtol=1e-4, atol=1e-5), RK45(rtol=1e-5, atol=1e-5)], ids=repr)
+@pytest.mark.parametrize("sampler", [AdaptiveDPMSolver(rtol=1e-4, atol=1e-5), RK45(rtol=1e-5, atol=1e-5)], ids=repr)
 @pytest.mark.parametrize("schedule", [Sigmoid(), EDM(), Flow(), SquaredCosBeta(zero_terminal_snr=True)], ids=repr)
 def test_one_step_of_a_grid_leads_from_one_end_of_every_schedule_to_the_other(sampler, schedule):
     """From t = 1, where some have no signal at all, to the clean end, which some only have beyond t = 0."""
@@ -108,7 +108,13 @@ def test_it_gives_up_when_told_and_at_once_where_the_network_fails(sampler):
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: Adaptive(order=1), lambda: Adaptive(rtol=0.0), lambda: RK45(first=-1.0), lambda: RK45(end=0.0)]
+    "make",
+    [
+        lambda: AdaptiveDPMSolver(order=1),
+        lambda: AdaptiveDPMSolver(rtol=0.0),
+        lambda: RK45(first=-1.0),
+        lambda: RK45(end=0.0),
+    ],
 )
 def test_bad_options(make):
     with pytest.raises(ValueError, match="got"):

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..denoiser import Denoiser
-from ..process.level import Level, Noise, move
-from .controlled import Controlled, Known, wide
+from ...denoisers import Denoiser
+from ...process.level import Level, Noise, expand_to, move
+from .solver import AdaptiveSolver, Known
 
 
 @dataclass(frozen=True)
-class Adaptive(Controlled):
+class AdaptiveDPMSolver(AdaptiveSolver):
     """DPM-Solver++ with steps of chosen length, of orders 1 2 or 2 3 (Lu et al. 2022a, app. C).
 
     The axis is ln(alpha / sigma). From t = 1 without any signal, where that is infinite, a first-order step leads to
@@ -27,7 +27,7 @@ class Adaptive(Controlled):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.order not in (2, 3):
-            raise ValueError(f"Adaptive has orders 2 and 3; got {self.order}")
+            raise ValueError(f"AdaptiveDPMSolver has orders 2 and 3; got {self.order}")
 
     @property
     def error_order(self) -> int:
@@ -65,6 +65,6 @@ def _reach(x: Tensor, now: Level, at: Level, first: Tensor, latest: Tensor, part
     z = (at.log_snr - now.log_snr) / 2
     steep = z.clamp(min=1e-3)  # E[u] under exp(z u) on [0, 1]; its closed form cancels where z is small
     mean = torch.where(z < 1e-3, 0.5 + z / 12, -1 / torch.expm1(-steep) - 1 / steep)
-    data = torch.lerp(first, latest, wide(mean / (part or 1.0), x).to(x.dtype))
+    data = torch.lerp(first, latest, expand_to(mean / (part or 1.0), x))
     kept = at.sigma / now.sigma
-    return wide(kept, x).to(x.dtype) * x + wide(at.alpha - kept * now.alpha, x).to(x.dtype) * data
+    return expand_to(kept, x) * x + expand_to(at.alpha - kept * now.alpha, x) * data

@@ -4,7 +4,13 @@ import math
 import numpy as np
 import pytest
 
-from diffusion_framework.grids import distilled_times, respaced_times, spaced_times, times_of_steps, uniform_times
+from diffusion_framework.samplers.grids import (
+    distilled_times,
+    respaced_times,
+    spaced_times,
+    times_of_steps,
+    uniform_times,
+)
 
 
 def steps_of(times, trained):

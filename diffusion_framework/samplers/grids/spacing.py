@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from ..process.level import Level
-from ..process.schedules import NoiseSchedule
+from ...process.level import Level
+from ...process.schedules import NoiseSchedule
 from .levels import Grid, grid_of_log_snrs, grid_of_times
 from .optimal import optimal_log_snrs
 from .sigmas import evenly, uniform_log_snrs

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..denoiser import Denoiser
-from ..process.level import Level, combine
-from .controlled import Controlled, Known, wide
+from ...denoisers import Denoiser
+from ...process.level import Level, combine, expand_to
+from .solver import AdaptiveSolver, Known
 
 # Dormand & Prince 1980: how far into the step each stage lies, and its weights of the slopes before it.
 STAGES = (
@@ -23,7 +23,7 @@ ERROR = (71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 
 
 
 @dataclass(frozen=True)
-class RK45(Controlled):
+class RK45(AdaptiveSolver):
     """The probability-flow ODE by Runge-Kutta of order 5(4), with steps of chosen length (Song et al. 2021b, sec. 4.3).
 
     Scaled to alpha² + sigma² = 1, x turns with the angle atan(sigma / alpha) at the velocity v (Salimans & Ho 2022,
@@ -44,7 +44,7 @@ class RK45(Controlled):
     def attempt(
         self, denoise: Denoiser, x: Tensor, place: Tensor, length: Tensor, known: Known
     ) -> tuple[Tensor, Tensor, Known, Known]:
-        h = wide(length, x).to(x.dtype)
+        h = expand_to(length, x)
         now = _level(denoise, place)
         y = x / _scale(now, x)
         slopes = [*known] or [_slope(denoise, x, now)]
@@ -61,12 +61,12 @@ def _level(denoise: Denoiser, place: Tensor) -> Level:
 
 
 def _scale(at: Level, x: Tensor) -> Tensor:
-    at = at.like(x)
+    at = at.expand_to(x)
     return torch.hypot(at.alpha, at.sigma)
 
 
 def _slope(denoise: Denoiser, x: Tensor, at: Level) -> Tensor:
     """-v: what x, scaled, changes by as the angle falls."""
     prediction = denoise(x, at)
-    scale, at = _scale(at, x), at.like(x)
+    scale, at = _scale(at, x), at.expand_to(x)
     return (at.sigma * prediction.x0 - at.alpha * prediction.eps) / scale

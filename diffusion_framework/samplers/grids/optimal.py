@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..process.schedules import NoiseSchedule
+from ...process.schedules import NoiseSchedule
 from .sigmas import log_snr_range, uniform_log_snrs
 from .times import check_steps
 

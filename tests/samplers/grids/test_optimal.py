@@ -7,10 +7,10 @@ from oracles import MixtureOracle
 from scipy.integrate import quad
 
 from diffusion_framework import DPMSolver, trajectory
-from diffusion_framework.grids import grid_of_log_snrs, optimal_log_snrs, uniform_log_snrs
-from diffusion_framework.grids.optimal import _optimal, error_bound
 from diffusion_framework.process.noise import generator_noise
 from diffusion_framework.process.schedules import EDM, Cosine, Flow, LinearBeta, ScaledLinearBeta, Sigmoid
+from diffusion_framework.samplers.grids import grid_of_log_snrs, optimal_log_snrs, uniform_log_snrs
+from diffusion_framework.samplers.grids.optimal import _optimal, error_bound
 
 
 def bound(values, order):

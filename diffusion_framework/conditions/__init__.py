@@ -1,2 +1,0 @@
-from .base import BoundConditions, Conditioner, Conditions
-from .labels import Labels

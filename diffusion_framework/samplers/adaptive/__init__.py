@@ -1,0 +1,7 @@
+"""Samplers that choose the lengths of their own steps, from an estimate of the error."""
+
+from .dpm_solver import AdaptiveDPMSolver
+from .rk45 import RK45
+from .solver import AdaptiveSolver
+
+__all__ = ["RK45", "AdaptiveDPMSolver", "AdaptiveSolver"]
