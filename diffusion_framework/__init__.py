@@ -5,12 +5,13 @@
 
 from typing import TYPE_CHECKING, Any
 
+from .conditions import ObservationEncoder
 from .config import Configurable
 from .data import IDX, Digits, ImageDataset, ImageFolder, Shards, TrainingDataset
 from .denoisers import ClassifierFree, Denoiser
 from .diffusion import GaussianDiffusion
 from .losses import MinSNR
-from .models import RIN, DiT, ObservationEncoder, ResidualMLP, Transformer1D, UNet, UNet1D
+from .models import RIN, DiT, ResidualMLP, Transformer1D, UNet, UNet1D
 from .policy import BehaviourCloning, DiffusionPolicy, Episodes, EpisodeWindows, ForkDemonstrations, Normalizer
 from .process.level import Level, Prediction
 from .process.objectives import X0, Eps, Objective, Preconditioned, PreviousX, Score, V, Velocity

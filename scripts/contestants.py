@@ -171,8 +171,8 @@ def our_batches(task: Task) -> Iterator[int]:
     from accelerate import Accelerator
 
     from diffusion_framework import ImageFolder
-    from diffusion_framework.training.batches import ShuffledBatches, loaded_batches
-    from diffusion_framework.training.caching import cached
+    from diffusion_framework.data.loading.loader import ShuffledBatches, loaded_batches
+    from diffusion_framework.data.loading.placement import cached
 
     images = ImageFolder(task.folder, task.image_size)
     accelerator, order = Accelerator(), ShuffledBatches(len(images), task.batch, seed=0)

@@ -20,7 +20,7 @@ PACKAGE = Path(df.__file__).parent
 LAYERS = [
     {"config", "pictures", "labels"},
     {"process", "spaces"},
-    {"network_input", "checkpoint", "data"},
+    {"conditions", "network_input", "checkpoint", "data"},
     {"denoiser", "models"},
     {"guidance", "losses", "samplers"},
     {"interop", "evaluation", "inversion"},

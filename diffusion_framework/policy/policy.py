@@ -8,9 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..conditions import Conditioner, Keywords
+from ..conditions import Conditioner, Keywords, ObservationEncoder
 from ..diffusion import GaussianDiffusion
-from ..models import ObservationEncoder
 from ..samplers import Sampler
 from ..samplers.grids import Grid
 from ..spaces import DataSpace, Normalizer

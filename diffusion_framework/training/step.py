@@ -12,8 +12,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from ..data.loading.loader import to_device
 from ..process.noise import keyed_generator, mix
-from .batches import to_device
 from .guard import Guard
 from .learning_rate import LearningRate
 from .seeds import Purpose

@@ -20,11 +20,11 @@ from torch.utils.data import Dataset
 from ..checkpoint import Checkpoint, check_space, list_checkpoints, newest_whole_checkpoint, write_checkpoint
 from ..config import Configurable
 from ..data import ImageFolder
+from ..data.loading.loader import loaded_batches, shuffled_batches
+from ..data.loading.placement import cached
 from ..diffusion import GaussianDiffusion
 from ..pictures import save_grid
 from ..process.noise import mix
-from .batches import loaded_batches, shuffled_batches
-from .caching import cached
 from .guard import Guard
 from .learning_rate import LearningRate
 from .log import TrainingLog
@@ -34,7 +34,7 @@ from .previews import sample_previews
 from .processes import on_main_process
 from .seeds import Purpose
 from .settings import changed_options, check_data, check_launch, check_options, differences, run_config
-from .signals import NotedSignals, end_process
+from .signals import NotedSignals, end_process, outlive_signals
 from .state import TrainingState
 from .step import TrainingStep
 from .validation import best_steps, validate
@@ -295,7 +295,7 @@ class Trainer(Configurable):
             self.accelerator.process_index,
             self.accelerator.num_processes,
         )
-        return loaded_batches(dataset, order, self.num_workers, self.accelerator.device)
+        return loaded_batches(dataset, order, self.num_workers, self.accelerator.device, outlive_signals)
 
     def _validate(self) -> dict[str, float]:
         if self.validation is None:

@@ -12,9 +12,9 @@ from accelerate import Accelerator
 from torch.utils.data import default_collate
 
 from ..checkpoint import Checkpoint, list_checkpoints, step_of
+from ..data.loading.loader import to_device
 from ..diffusion import GaussianDiffusion
 from ..process.noise import keyed_generator, mix
-from .batches import to_device
 
 
 def validate(

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from diffusion_framework import ObservationEncoder, ResidualMLP, Transformer1D, UNet1D
-from diffusion_framework.models.observations import SpatialSoftmax, center_crop, random_crop
+from diffusion_framework.conditions.image_features import SpatialSoftmax, center_crop, random_crop
 
 SIZES = {"horizon": 8, "action_dim": 3, "observation_steps": 2, "observation_dim": 5}
 NETWORKS = {

@@ -18,8 +18,8 @@ from PIL import Image
 from runs import trainer, write
 
 from diffusion_framework.checkpoint import Checkpoint, list_checkpoints, newest_whole_checkpoint
+from diffusion_framework.data.loading.loader import ShuffledBatches
 from diffusion_framework.process.noise import mix
-from diffusion_framework.training.batches import ShuffledBatches
 from diffusion_framework.training.guard import Guard
 from diffusion_framework.training.owner import Ownership
 from diffusion_framework.training.seeds import Purpose

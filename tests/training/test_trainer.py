@@ -17,7 +17,7 @@ from toys import tiny_diffusion, tiny_unet
 from diffusion_framework import Digits, GaussianDiffusion, ImageFolder, Trainer, UNet
 from diffusion_framework.checkpoint import Checkpoint, list_checkpoints
 from diffusion_framework.config import to_config
-from diffusion_framework.training.batches import to_device
+from diffusion_framework.data.loading.loader import to_device
 from diffusion_framework.training.guard import Guard
 from diffusion_framework.training.learning_rate import LearningRate
 from diffusion_framework.training.signals import NotedSignals

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .dataset import ImageDataset, Picture
+from ..dataset import ImageDataset, Picture
 
 
 class IDX(ImageDataset):

@@ -9,7 +9,7 @@ from beartype import beartype
 from PIL import Image
 
 from diffusion_framework.data.dataset import ImageDataset, Picture
-from diffusion_framework.data.decode import MODES, crop_and_resize, to_tensor
+from diffusion_framework.data.images.decode import MODES, crop_and_resize, to_tensor
 
 
 class Digits(ImageDataset):

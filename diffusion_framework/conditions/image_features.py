@@ -1,66 +1,9 @@
-"""From named observations to what a policy's network is told."""
+"""Numbers from images, by a residual network and a spatial softmax."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor, nn
-
-from ..config import Configurable
-
-
-class ObservationEncoder(Configurable, nn.Module):
-    """All streams of each step side by side, in the order of their names.
-
-    Streams of numbers [batch, steps, numbers] are taken as they are, images [batch, steps, channels, height, width]
-    go through a residual network each, of their own.
-
-    Args:
-        images: Channels of each image stream by its name.
-        backbone: A residual network of torchvision, with group norm in place of batch norm and without weights.
-        keypoints: Points that the spatial softmax keeps of an image; each becomes two numbers.
-        crop: Side of the square cut from each image, in pixels: anywhere while training, from the centre otherwise;
-            None keeps whole images.
-    """
-
-    def __init__(
-        self,
-        images: dict[str, int] | None = None,
-        *,
-        backbone: str = "resnet18",
-        keypoints: int = 32,
-        crop: int | None = None,
-    ) -> None:
-        super().__init__()
-        self.images, self.crop = dict(images or {}), crop
-        self.networks = nn.ModuleList(
-            [_image_network(channels, backbone, keypoints) for _, channels in sorted(self.images.items())]
-        )
-
-    def forward(self, observations: Mapping[str, Tensor]) -> Tensor:
-        """[batch, steps, all numbers] of streams [batch, steps, ...]; images uint8, or floats in [0, 1]."""
-        networks = dict(zip(sorted(self.images), self.networks, strict=True))
-        parts = []
-        for name in sorted(observations):
-            values = observations[name]
-            if (values.ndim == 5) != (name in networks):
-                raise ValueError(
-                    f"{name!r} is [batch, steps, ...] {[*values.shape]}; name image streams, and only those, in the "
-                    "encoder's images"
-                )
-            parts.append(self._encode(networks[name], values) if name in networks else values)
-        return torch.cat(parts, dim=2)
-
-    def _encode(self, network: nn.Module, images: Tensor) -> Tensor:
-        batch, steps = images.shape[:2]
-        if images.dtype == torch.uint8:
-            images = images.float() / 255
-        x = images.flatten(0, 1) * 2 - 1
-        if self.crop is not None:
-            # all images of a sample are cut alike; like dropout, this can only draw from torch's own generator
-            x = random_crop(x, self.crop, repeat=steps) if self.training else center_crop(x, self.crop)
-        return network(x).reshape(batch, steps, -1)
 
 
 class SpatialSoftmax(nn.Module):
@@ -111,7 +54,7 @@ def _check_crop(images: Tensor, size: int) -> tuple[int, int]:
     return height, width
 
 
-def _image_network(channels: int, backbone: str, keypoints: int) -> nn.Module:
+def image_network(channels: int, backbone: str, keypoints: int) -> nn.Module:
     import torchvision.models  # slow to import, and only images need it
 
     if backbone not in torchvision.models.list_models(include="resnet*"):

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import itertools
 import multiprocessing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from multiprocessing.synchronize import Event
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
-from ..data.cache import CachedImages
-from ..process.noise import mix
-from .lanes import ShardedBatches
-from .permutation import permute
-from .signals import outlive_signals
+from ...process.noise import mix
+from .cache import CachedImages
+from .order import permute
+from .shard_order import ShardedBatches
 
 _SHARE_OF_GPU = 0.25  # of its free memory, that images may take
 _AT_ONCE = 1024  # images on their way to a GPU
@@ -81,11 +81,24 @@ class _Draws(Dataset):
 
 
 @contextmanager
-def loaded_batches(dataset: Any, batches: Batches, num_workers: int, device: torch.device) -> Iterator[Iterator[Any]]:
-    """An iterator of the batches, as they come from the dataset: images stay uint8 until they are on the device.
+def loaded_batches(
+    dataset: Any,
+    batches: Batches,
+    num_workers: int,
+    device: torch.device,
+    on_worker_start: Callable[[Event, int], None] | None = None,
+) -> Iterator[Iterator[Any]]:
+    """Yields an iterator of the batches as the dataset gives them: images stay uint8 until they are on the device.
 
-    Once a cache holds all images, nobody has to decode any: a GPU with room for them then gets them all, and for a CPU
-    they are taken out of it without the data workers.
+    When the cache of decoded images is full, batches come straight from it, without data workers. If they fit, the
+    images move to the GPU.
+
+    Args:
+        dataset: Samples, each a function of (index, epoch).
+        batches: Which samples make up which batch.
+        num_workers: Data workers, processes of their own; 0 loads in this process.
+        device: Where the batches go; a GPU gets them from pinned memory.
+        on_worker_start: Called in each data worker with an event, set when the loading ends, and the worker's number.
     """
     ended = multiprocessing.Event()
     loader = DataLoader(
@@ -94,7 +107,7 @@ def loaded_batches(dataset: Any, batches: Batches, num_workers: int, device: tor
         collate_fn=_as_it_is,
         num_workers=num_workers,
         pin_memory=device.type == "cuda",
-        worker_init_fn=partial(outlive_signals, ended),
+        worker_init_fn=None if on_worker_start is None else partial(on_worker_start, ended),
     )
     try:
         if isinstance(dataset, CachedImages):

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image, ImageCms, features
 
 from diffusion_framework.data import BrokenImageError, decode_image
-from diffusion_framework.data.decode import crop_and_resize, from_deep, picture_formats, to_tensor
+from diffusion_framework.data.images.decode import crop_and_resize, from_deep, picture_formats, to_tensor
 
-SHARED = Path(__file__).parents[3] / "shared" / "data"
+SHARED = Path(__file__).parents[4] / "shared" / "data"
 ZOO, EXIF = SHARED / "image_zoo", SHARED / "exif_orientation"
 TURNS = {  # what the camera stored, made from the upright picture [height, width, 3]
     1: lambda upright: upright,

@@ -8,7 +8,7 @@ import torch
 
 from diffusion_framework import IDX
 
-FASHION = Path(__file__).resolve().parents[3] / "shared" / "data" / "fashion_mnist"
+FASHION = Path(__file__).resolve().parents[4] / "shared" / "data" / "fashion_mnist"
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 4, 6), dtype=np.uint8)
 LABELS = np.array([2, 0, 1, 1, 0], dtype=np.uint8)
 

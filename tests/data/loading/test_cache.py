@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from diffusion_framework import ImageFolder
-from diffusion_framework.data.cache import CachedImages, ImageCache, cache_folder, file_in_memory, file_on_disk
+from diffusion_framework.data.loading.cache import CachedImages, ImageCache, cache_folder, file_in_memory, file_on_disk
 
 
 @pytest.fixture

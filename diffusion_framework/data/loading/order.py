@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from ..process.noise import mix
+from ...process.noise import mix
 
 _ROUNDS = 16  # with half of them, pairs in sets of five or seven are visibly uneven
 

@@ -20,12 +20,13 @@ from PIL import Image
 
 from diffusion_framework import ImageFolder, Shards, cli
 from diffusion_framework.checkpoint import Checkpoint
-from diffusion_framework.data import BrokenImageError, shard_files, shards
-from diffusion_framework.data.shard_files import expand_braces
-from diffusion_framework.training.batches import loaded_batches, shuffled_batches
-from diffusion_framework.training.lanes import ShardedBatches
+from diffusion_framework.data import BrokenImageError
+from diffusion_framework.data.loading.loader import loaded_batches, shuffled_batches
+from diffusion_framework.data.loading.shard_order import ShardedBatches
+from diffusion_framework.data.shards import shard_files, shards
+from diffusion_framework.data.shards.shard_files import expand_braces
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def png(value: int = 0, size: tuple[int, int] = (8, 8)) -> bytes:

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from diffusion_framework.data.dataset import ImageDataset, Picture
-from diffusion_framework.data.decode import (
+from diffusion_framework.data.images.decode import (
     BrokenImageError,
     crop_and_resize,
     decode_image,

@@ -12,12 +12,11 @@ from PIL import Image
 from runs import assert_same_run, trainer
 
 from diffusion_framework import ImageFolder
-from diffusion_framework.data.cache import CachedImages
-from diffusion_framework.training import batches as batches_module
-from diffusion_framework.training import caching
-from diffusion_framework.training.batches import DecodedImages, ShuffledBatches, loaded_batches
-from diffusion_framework.training.caching import cached
-from diffusion_framework.training.memory import free_memory
+from diffusion_framework.data.loading import loader, placement
+from diffusion_framework.data.loading.cache import CachedImages
+from diffusion_framework.data.loading.loader import DecodedImages, ShuffledBatches, loaded_batches
+from diffusion_framework.data.loading.memory import free_memory
+from diffusion_framework.data.loading.placement import cached
 
 
 @pytest.fixture(autouse=True)
@@ -73,7 +72,7 @@ def test_data_workers_end_once_all_is_decoded(folder):
 def test_images_on_a_device_are_those_of_the_cache(folder, monkeypatch):
     accelerator = trainer(folder, folder.parent / "run").accelerator
     with cached(ImageFolder(folder, 8, 1), "memory", accelerator) as kept:
-        monkeypatch.setattr(batches_module, "_AT_ONCE", 4)
+        monkeypatch.setattr(loader, "_AT_ONCE", 4)
         there = DecodedImages(kept, accelerator.device)
         indices = np.array([3, 1, 3, 9])
         assert torch.equal(there.take(indices)[0].cpu(), kept.take(indices)[0])
@@ -100,7 +99,7 @@ def test_without_room_each_epoch_decodes_anew(folder):
 
 
 def test_what_does_not_fit_the_memory_goes_to_the_disk(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(caching, "free_memory", lambda: 0)
+    monkeypatch.setattr(placement, "free_memory", lambda: 0)
     accelerator = trainer(folder, folder.parent / "run").accelerator
     with cached(ImageFolder(folder, 8, 1), "auto", accelerator) as kept:
         assert isinstance(kept, CachedImages)
@@ -111,7 +110,7 @@ def test_a_disk_that_becomes_full_keeps_nothing(folder, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(caching, "free_memory", lambda: 0)
+    monkeypatch.setattr(placement, "free_memory", lambda: 0)
     monkeypatch.setattr(os, "posix_fallocate", full)
     images, accelerator = ImageFolder(folder, 8, 1), trainer(folder, folder.parent / "run").accelerator
     with pytest.warns(UserWarning, match="No space left"), cached(images, "auto", accelerator) as same:
@@ -126,7 +125,7 @@ def test_a_cache_folder_that_cannot_be_made_is_an_error_if_it_was_asked_for(fold
     with pytest.raises(OSError, match="set cache to memory or off"):
         trainer(folder, tmp_path / "run", cache="disk").train()
     assert not (tmp_path / "run").exists()
-    monkeypatch.setattr(caching, "free_memory", lambda: 0)
+    monkeypatch.setattr(placement, "free_memory", lambda: 0)
     with pytest.warns(UserWarning, match=f"{tmp_path}/cache.*set XDG_CACHE_HOME.*decode them anew"):
         trainer(folder, tmp_path / "auto").train()
 

@@ -15,10 +15,10 @@ from beartype import beartype
 from filelock import FileLock
 from tqdm.auto import tqdm
 
-from diffusion_framework.data.cache import cache_folder as default_cache_folder
-from diffusion_framework.data.encoded import EncodedImages, file_endings
-from diffusion_framework.data.shard_files import ShardFiles, hashed, is_remote, shard_names, side_by_side
-from diffusion_framework.data.tar_index import BAD_LABEL, MAX_CLASSES, NO_LABEL, list_images, member_at
+from diffusion_framework.data.images.encoded import EncodedImages, file_endings
+from diffusion_framework.data.loading.cache import cache_folder as default_cache_folder
+from diffusion_framework.data.shards.shard_files import ShardFiles, hashed, is_remote, shard_names, side_by_side
+from diffusion_framework.data.shards.tar_index import BAD_LABEL, MAX_CLASSES, NO_LABEL, list_images, member_at
 
 _OPEN = 16  # shards that a process holds open: twice the lanes of training.ShardedBatches
 _AT_ONCE = 8  # shards to list side by side

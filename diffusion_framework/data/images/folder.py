@@ -7,8 +7,8 @@ from typing import Literal
 import PIL
 from beartype import beartype
 
-from diffusion_framework.data.encoded import EncodedImages, file_endings
-from diffusion_framework.data.scan import Scan, scan_folder
+from diffusion_framework.data.images.encoded import EncodedImages, file_endings
+from diffusion_framework.data.images.scan import Scan, scan_folder
 
 
 class ImageFolder(EncodedImages):

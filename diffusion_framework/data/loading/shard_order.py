@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Sampler
 
-from ..process.noise import mix
-from .permutation import permute
+from ...process.noise import mix
+from .order import permute
 
 _LANES = 8
 _SHARDS, _IMAGES = range(2)  # what a key is for

@@ -12,9 +12,9 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from diffusion_framework.data import BrokenImageError, Digits, ImageDataset, ImageFolder, decode_image
-from diffusion_framework.data.decode import crop_and_resize, to_tensor
+from diffusion_framework.data.images.decode import crop_and_resize, to_tensor
 
-SHARED = Path(__file__).parents[3] / "shared" / "data"
+SHARED = Path(__file__).parents[4] / "shared" / "data"
 
 
 def save(path: Path, grey: int = 0, size: tuple[int, int] = (8, 8)) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
-from ..data.cache import CachedImages, ImageCache, cache_folder, cache_size, file_in_memory, file_on_disk
+from .cache import CachedImages, ImageCache, cache_folder, cache_size, file_in_memory, file_on_disk
 from .memory import free_memory
 
 _SHARE_OF_MEMORY, _SHARE_OF_DISK = 0.25, 0.5  # of what is free

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare, ks_1samp, uniform
 
+from diffusion_framework.data.loading.loader import ShuffledBatches
+from diffusion_framework.data.loading.order import permute
 from diffusion_framework.process.noise import mix
-from diffusion_framework.training.batches import ShuffledBatches
-from diffusion_framework.training.permutation import permute
 
 
 def test_a_bijection_of_every_length():

@@ -1,0 +1,21 @@
+"""Conditions: what a network is told besides the noised data and its level."""
+
+from .base import BoundConditions, Conditioner, Conditions, Keywords
+from .images import Images
+from .labels import Labels
+from .observations import ObservationEncoder, Observations
+from .tokens import Tokens
+from .vectors import Vectors
+
+__all__ = [
+    "BoundConditions",
+    "Conditioner",
+    "Conditions",
+    "Images",
+    "Keywords",
+    "Labels",
+    "ObservationEncoder",
+    "Observations",
+    "Tokens",
+    "Vectors",
+]

@@ -1,0 +1,194 @@
+"""`Observations`: what a policy sees, as named streams of numbers and of images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from ..config import Configurable
+from ..spaces import ImageSpace, Normalizer
+from .base import Conditioner, Keywords, as_tensor, checked_samples, trained_none
+from .image_features import center_crop, image_network, random_crop
+
+
+@final
+class Observations(Conditioner):
+    """Streams of the last steps, normalised and put side by side: context [batch, steps, numbers].
+
+        value     {"state": [batch, steps, numbers], "camera": [batch, steps, channels, height, width]}
+        context   [batch, steps, all numbers], streams in the order of their names
+
+    Image streams go through a residual network of their own. "None" is a learned vector.
+
+    Args:
+        streams: Numbers of each stream of numbers, by name.
+        images: Channels of each image stream, by name: uint8, or floats in [0, 1].
+        steps: Observations in a row, the newest last.
+        normalizer: How streams of numbers are normalised; None is by their limits to [-1, 1].
+        backbone: A residual network of torchvision, with group norm in place of batch norm and
+            without weights.
+        keypoints: Points that the spatial softmax keeps of an image; each becomes two numbers.
+        crop: Side of the square cut from each image, in pixels: anywhere while training, from the
+            centre otherwise; None keeps whole images.
+        dropout: Share of training samples that are told "none"; above 0 for guidance.
+        keyword: The network's keyword.
+
+    Raises:
+        ValueError: no stream, a name that is given twice, or options out of range.
+    """
+
+    def __init__(
+        self,
+        streams: dict[str, int] | None = None,
+        images: dict[str, int] | None = None,
+        *,
+        steps: int = 2,
+        normalizer: Normalizer | None = None,
+        backbone: str = "resnet18",
+        keypoints: int = 32,
+        crop: int | None = None,
+        dropout: float = 0.0,
+        keyword: str = "context",
+    ) -> None:
+        super().__init__((keyword,), dropout)
+        self.streams, self.images, self.steps, self.crop = dict(streams or {}), dict(images or {}), steps, crop
+        self.names = sorted([*self.streams, *self.images])
+        if steps < 1 or not self.names or len(set(self.names)) < len(self.names):
+            raise ValueError(
+                f"Expected at least 1 step and streams of different names, got {steps} of {self.names}. "
+                "Fix: name each stream once, in streams or in images."
+            )
+        self.normalizer = normalizer if normalizer is not None else Normalizer()
+        self.normalizer.build({name: (numbers,) for name, numbers in self.streams.items()})
+        networks = [image_network(c, backbone, keypoints) for _, c in sorted(self.images.items())]
+        self.networks = nn.ModuleList(networks)
+        self.numbers = 2 * keypoints * len(self.images) + sum(
+            numbers + len(self.normalizer.angles.get(name, [])) for name, numbers in self.streams.items()
+        )
+        self.nothing = nn.Parameter(torch.zeros(self.numbers)) if dropout else None
+
+    def encode(self, value: Any) -> Keywords:
+        """[batch, steps, numbers] of streams as measured.
+
+        Raises:
+            ValueError: other streams, shapes or ranges; NaN or infinity (on the CPU); or
+                statistics that were not fitted.
+        """
+        streams = self._checked(value)
+        networks = dict(zip(sorted(self.images), self.networks, strict=True))
+        parts = [
+            self._encode_images(networks[name], streams[name])
+            if name in networks
+            else self.normalizer.normalize(name, streams[name])
+            for name in self.names
+        ]
+        return {self.keywords[0]: torch.cat(parts, dim=2)}
+
+    def none(self, like: Keywords) -> Keywords:
+        nothing = trained_none(self.nothing)
+        return {keyword: nothing.to(context).expand_as(context) for keyword, context in like.items()}
+
+    @property
+    def needs_fit(self) -> bool:
+        return self.normalizer.needs_fit
+
+    def observe(self, value: Any) -> None:
+        streams = self._checked(value, fitted=False)
+        self.normalizer.observe({name: streams[name].flatten(0, 1) for name in self.streams})
+
+    def finish(self) -> None:
+        self.normalizer.finish()
+
+    def _checked(self, value: Any, fitted: bool = True) -> dict[str, Tensor]:
+        """The streams as tensors on the device, checked."""
+        given = sorted(value) if isinstance(value, Mapping) else type(value).__name__
+        if given != self.names:
+            raise ValueError(f"Expected observations {self.names}, got {given}. Fix: give these streams, by name.")
+        streams = {name: as_tensor(value[name], self.device, f"numbers in {name!r}") for name in self.names}
+        for name, values in streams.items():
+            size = self.streams.get(name, self.images.get(name))
+            dims = 3 if name in self.streams else 5
+            if values.ndim != dims or values.shape[1] != self.steps or values.shape[2] != size:
+                rest = ", height, width" if name in self.images else ""
+                raise ValueError(
+                    f"Expected {name!r} [batch, {self.steps}, {size}{rest}], got {[*values.shape]}. "
+                    "Fix: give the last observations, the newest last."
+                )
+            if name in self.streams:
+                checked_samples(
+                    values,
+                    torch.isfinite(values),
+                    f"finite numbers in {name!r}",
+                    "clean the data, or mend the sensor",
+                )
+        if fitted and self.device.type == "cpu" and self.needs_fit:
+            raise ValueError(
+                "Expected statistics of the observations, got none yet. Fix: train the policy, call "
+                "fit(batches) before, or load a checkpoint."
+            )
+        return streams
+
+    def _encode_images(self, network: nn.Module, images: Tensor) -> Tensor:
+        batch, steps = images.shape[:2]
+        x = ImageSpace().encode(images.flatten(0, 1), {})
+        if self.crop is not None:
+            # all images of a sample are cut alike; like dropout, this can only draw from torch's own generator
+            x = random_crop(x, self.crop, repeat=steps) if self.training else center_crop(x, self.crop)
+        dtype = next(network.parameters()).dtype
+        return network(x.to(dtype)).reshape(batch, steps, -1)
+
+
+class ObservationEncoder(Configurable, nn.Module):
+    """All streams of each step side by side, in the order of their names.
+
+    Streams of numbers [batch, steps, numbers] are taken as they are, images [batch, steps, channels, height, width]
+    go through a residual network each, of their own.
+
+    Args:
+        images: Channels of each image stream by its name.
+        backbone: A residual network of torchvision, with group norm in place of batch norm and without weights.
+        keypoints: Points that the spatial softmax keeps of an image; each becomes two numbers.
+        crop: Side of the square cut from each image, in pixels: anywhere while training, from the centre otherwise;
+            None keeps whole images.
+    """
+
+    def __init__(
+        self,
+        images: dict[str, int] | None = None,
+        *,
+        backbone: str = "resnet18",
+        keypoints: int = 32,
+        crop: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.images, self.crop = dict(images or {}), crop
+        self.networks = nn.ModuleList(
+            [image_network(channels, backbone, keypoints) for _, channels in sorted(self.images.items())]
+        )
+
+    def forward(self, observations: Mapping[str, Tensor]) -> Tensor:
+        """[batch, steps, all numbers] of streams [batch, steps, ...]; images uint8, or floats in [0, 1]."""
+        networks = dict(zip(sorted(self.images), self.networks, strict=True))
+        parts = []
+        for name in sorted(observations):
+            values = observations[name]
+            if (values.ndim == 5) != (name in networks):
+                raise ValueError(
+                    f"{name!r} is [batch, steps, ...] {[*values.shape]}; name image streams, and only those, in the "
+                    "encoder's images"
+                )
+            parts.append(self._encode(networks[name], values) if name in networks else values)
+        return torch.cat(parts, dim=2)
+
+    def _encode(self, network: nn.Module, images: Tensor) -> Tensor:
+        batch, steps = images.shape[:2]
+        if images.dtype == torch.uint8:
+            images = images.float() / 255
+        x = images.flatten(0, 1) * 2 - 1
+        if self.crop is not None:
+            # all images of a sample are cut alike; like dropout, this can only draw from torch's own generator
+            x = random_crop(x, self.crop, repeat=steps) if self.training else center_crop(x, self.crop)
+        return network(x).reshape(batch, steps, -1)

@@ -1,0 +1,87 @@
+"""`Tokens`: a sequence of embeddings for each sample, such as a text encoder gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from .base import Conditioner, Keywords, as_tensor, checked_samples, trained_none
+
+
+@final
+class Tokens(Conditioner):
+    """Embeddings [batch, n, dim] and a mask, both padded to `length`. "None" is one learned token.
+
+    A value is a tensor, or a mapping with "tokens" [batch, n, dim] and "mask" [batch, n], True where
+    a token counts. Texts have to be encoded before.
+
+    Args:
+        dim: Numbers of an embedding.
+        length: The most tokens that a sample can have.
+        dropout: Share of training samples that are told "none"; above 0 for guidance.
+        keyword: The network's keyword for embeddings.
+        mask_keyword: The network's keyword for the mask.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        length: int,
+        *,
+        dropout: float = 0.0,
+        keyword: str = "tokens",
+        mask_keyword: str = "token_mask",
+    ) -> None:
+        super().__init__((keyword, mask_keyword), dropout)
+        self.dim, self.length = dim, length
+        self.nothing = nn.Parameter(torch.zeros(dim)) if dropout else None
+
+    def encode(self, value: Any) -> Keywords:
+        """Embeddings [batch, length, dim] and their mask [batch, length]; padding is zeros.
+
+        Raises:
+            ValueError: texts, other shapes, or (on the CPU) a sample without a token.
+        """
+        tokens, mask = self._parts(value)
+        if tokens.ndim != 3 or tokens.shape[2] != self.dim or tokens.shape[1] > self.length:
+            raise ValueError(
+                f"Expected embeddings [batch, at most {self.length}, {self.dim}], got {[*tokens.shape]}. "
+                "Fix: cut them, or build Tokens with their dim and length."
+            )
+        if mask.shape != tokens.shape[:2] or mask.dtype != torch.bool:
+            raise ValueError(
+                f"Expected a mask {[*tokens.shape[:2]]} of bool, got {[*mask.shape]} of {mask.dtype}. "
+                "Fix: True where a token counts."
+            )
+        checked_samples(mask, mask.any(dim=1, keepdim=True), "at least one token", "keep a token that marks the start")
+        checked_samples(tokens, torch.isfinite(tokens), "finite embeddings", "check the encoder that made them")
+        padding = self.length - tokens.shape[1]
+        tokens = nn.functional.pad(tokens * mask[:, :, None], (0, 0, 0, padding))
+        return dict(zip(self.keywords, (tokens, nn.functional.pad(mask, (0, padding))), strict=True))
+
+    def none(self, like: Keywords) -> Keywords:
+        nothing = trained_none(self.nothing)
+        tokens, mask = (like[keyword] for keyword in self.keywords)
+        first = torch.arange(self.length, device=mask.device) == 0
+        token = torch.where(first[:, None], nothing.to(tokens), 0.0)
+        return dict(zip(self.keywords, (token.expand_as(tokens), first.expand_as(mask)), strict=True))
+
+    def _parts(self, value: Any) -> tuple[Tensor, Tensor]:
+        """Embeddings as floats, and their mask."""
+        given = value if isinstance(value, Mapping) else {"tokens": value}
+        tokens = given.get("tokens")
+        some = tokens[0] if isinstance(tokens, list | tuple) and tokens else tokens
+        if tokens is None or isinstance(some, str):
+            raise ValueError(
+                f"Expected embeddings [batch, n, {self.dim}], got {some!r:.40}. Fix: encode texts before, "
+                "such as text_encoder(**tokenizer(texts)).last_hidden_state, and give those."
+            )
+        tokens = as_tensor(tokens, self.device, "embeddings")
+        tokens = tokens if tokens.is_floating_point() else tokens.float()
+        mask = given.get("mask")
+        if mask is None:
+            return tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+        return tokens, as_tensor(mask, self.device, "a mask")
