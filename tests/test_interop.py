@@ -10,7 +10,7 @@ import torch
 from oracles import GaussianOracle, MixtureOracle
 
 from diffusion_framework import DDIM, trajectory
-from diffusion_framework.denoiser import TransformX0
+from diffusion_framework.denoisers import TransformX0
 from diffusion_framework.interop import SamplingPlan, Score, read_scheduler_config
 from diffusion_framework.process.level import Level
 from diffusion_framework.samplers.grids import distilled_times, grid_of_times, times_of_steps
@@ -48,7 +48,7 @@ class OracleNetwork:
         exact = self.oracle(x, at)
         return self.plan.objective.target(exact.x0, exact.eps, at)
 
-    def __call__(self, x, at):
+    def __call__(self, x, at, to=None):
         return self.plan.objective.prediction(self.output(x, at), x, at)
 
 

@@ -13,7 +13,7 @@ from diffusion_framework import (
     UNet1D,
 )
 from diffusion_framework.losses import losses_by_name, times_by_name, weights_by_name
-from diffusion_framework.network_input import input_scalings, time_inputs
+from diffusion_framework.denoisers.preconditioning import input_scalings, time_inputs
 from diffusion_framework.process import objectives, schedules
 
 SEQUENCE = {"horizon": 8, "action_dim": 2}

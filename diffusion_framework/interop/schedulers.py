@@ -71,7 +71,10 @@ def _objective(o: Options) -> Objective:
 def _clip_denoised(o: Options) -> Clip | Threshold | Literal[False]:
     if o.get("thresholding"):
         return Threshold(o["dynamic_thresholding_ratio"], o["sample_max_value"])
-    return Clip(o["clip_sample_range"]) if o.get("clip_sample") else False
+    if not o.get("clip_sample"):
+        return False
+    limit = o["clip_sample_range"]
+    return Clip(-limit, limit)
 
 
 def _plan(o: Options, sampler: Sampler, spacing: Spacing) -> SamplingPlan:

@@ -12,9 +12,8 @@ from ...denoisers import StatelessDenoiser
 from ...diffusion import GaussianDiffusion
 from ...process.posterior import Variance
 from ...samplers import Walk
-from . import flow
 from .bound import BoundTerms, variational_bound
-from .flow import Trace
+from .flow import Trace, flow_bits
 
 
 def bits_per_dim(
@@ -69,7 +68,7 @@ def flow_bits_per_dim(
     Args:
         diffusion: As for `bits_per_dim`, like data.
         data: As for `bits_per_dim`.
-        trace: As for `flow.flow_bits_per_dim`, like tolerance and sigma_min.
+        trace: As for `flow_bits`, like tolerance and sigma_min.
         walk_options: seed, and values of the conditions by name.
 
     Raises:
@@ -79,7 +78,7 @@ def flow_bits_per_dim(
     walk, x0, bins = _prepared(diffusion, data, options)
     ode = {"trace": trace, "tolerance": tolerance, "sigma_min": sigma_min, "bins": bins}
     with diffusion.evaluating():
-        return flow.flow_bits_per_dim(StatelessDenoiser(walk.fresh), x0, walk.noise, **ode)
+        return flow_bits(StatelessDenoiser(walk.fresh), x0, walk.noise, **ode)
 
 
 def _prepared(

@@ -21,7 +21,7 @@ from .runge_kutta import integrate
 Trace = Literal["rademacher", "gaussian", "exact"]
 
 
-def flow_bits_per_dim(
+def flow_bits(
     denoise: Denoiser,
     x0: Tensor,
     noise: Noise,
