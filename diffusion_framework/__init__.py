@@ -6,7 +6,6 @@
 from typing import TYPE_CHECKING, Any
 
 from .conditions import ObservationEncoder
-from .config import Configurable
 from .data import IDX, Digits, ImageDataset, ImageFolder, Shards, TrainingDataset
 from .denoisers import ClassifierFree, Denoiser
 from .diffusion import GaussianDiffusion
@@ -50,6 +49,7 @@ from .samplers import (
     UniPC,
     trajectory,
 )
+from .storage.config import Configurable
 
 if TYPE_CHECKING:
     from .training import Trainer

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from .conditions import Conditioner, Conditions, Labels
-from .config import named
 from .denoisers import (
     ClassifierFree,
     Denoiser,
@@ -27,22 +26,20 @@ from .denoisers import (
     TimeInput,
     clipped,
 )
-from .denoisers.preconditioning import input_scalings, time_inputs
 from .losses import (
     Loss,
     LossWeight,
     MinSNR,
     NoisedBatch,
     TimeSampler,
-    losses_by_name,
-    times_by_name,
-    weights_by_name,
 )
-from .process import objectives, schedules
+from .parts import resolve
+from .process import schedules
+from .process.level import check_step_count
 from .process.noise import generator_noise, noise_source
 from .process.objectives import Objective
 from .process.schedules import NoiseSchedule, Scaled
-from .samplers import DDPM, Sampler, Snapshot, Walk, checked, grid_for_calls, samplers_by_name, trajectory
+from .samplers import DDPM, Sampler, Snapshot, Walk, checked, grid_for_calls, trajectory
 from .samplers.grids import Grid, Spacing, grid_of_times, partial_grid, respaced_times, spaced_grid
 from .spaces import DataSpace, ImageSpace
 from .spaces.statistics import KeepsStatistics
@@ -124,7 +121,7 @@ class GaussianDiffusion(KeepsStatistics, Trainable):
         input_scaling: str | InputScaling | None = None,
     ) -> None:
         super().__init__()
-        _check("timesteps", timesteps, timesteps >= 1, "at least 1")
+        check_step_count(timesteps, "timesteps")
         _check("time_difference", time_difference, 0 <= time_difference < 1, "in [0, 1)")
         _check("scale", scale, 0 < scale <= 1, "in (0, 1]")
         in_range = 0 <= train_prob_self_cond <= 1
@@ -152,7 +149,7 @@ class GaussianDiffusion(KeepsStatistics, Trainable):
             "bins": self.space.bins,
             "sigma_data": _sigma_data(self.space, objective, input_scaling, loss_weight),
         }
-        self.objective = named(objective, objectives.by_name, "objective", **known)
+        self.objective = resolve(objective, Objective, "objective", **known)
         self.objective.check(self.schedule)
         known["objective"] = self.objective
         proposed = {**schedule.proposes, **self.objective.proposes}
@@ -161,18 +158,18 @@ class GaussianDiffusion(KeepsStatistics, Trainable):
         time_input = time_input or proposed.get("time_input", "unit")
         input_scaling = input_scaling or proposed.get("input_scaling", "unscaled")
         self.preconditioning = Preconditioning(
-            named(time_input, time_inputs, "time_input", **known),
-            named(input_scaling, input_scalings, "input_scaling", **known),
+            resolve(time_input, TimeInput, "time_input", **known),
+            resolve(input_scaling, InputScaling, "input_scaling", **known),
         )
         self.loss_weight: LossWeight | None = MinSNR(min_snr_gamma) if min_snr_loss_weight else None
         if loss_weight is not None:
-            self.loss_weight = named(loss_weight, weights_by_name, "loss_weight", **known)
-        self.loss: Loss = named(loss, losses_by_name, "loss", **known)
+            self.loss_weight = resolve(loss_weight, LossWeight, "loss_weight", **known)
+        self.loss: Loss = resolve(loss, Loss, "loss", **known)
         times = times or self.loss.times or "uniform"
-        self.times: TimeSampler = named(times, times_by_name, "times", **known)
+        self.times: TimeSampler = resolve(times, TimeSampler, "times", **known)
         self.loss.check(self.parts, self.times.fixed_steps)
         default = DDPM(self.loss.variance) if not use_ddim else self.loss.sampler or "ddim"
-        self.sampler: Sampler = named(default, samplers_by_name, "sampler")
+        self.sampler: Sampler = resolve(default, Sampler, "sampler")
         # Recent losses, if the times depend on them: saved with the weights.
         self.register_buffer("time_memory", self.times.memory(self.schedule))
 
@@ -263,9 +260,7 @@ class GaussianDiffusion(KeepsStatistics, Trainable):
         """
         parts = self.parts
         x0 = self.encode(data, condition, prepared=prepared)
-        sampled = self.times.draw(
-            self.schedule, self.times.uniform(len(x0), x0.device, generator), self.time_memory
-        )
+        sampled = self.times.draw(self.schedule, self.times.uniform(len(x0), x0.device, generator), self.time_memory)
         eps = generator_noise(generator)(x0)
         level = sampled.at.expand_to(x0)
         x = level.alpha * x0 + level.sigma * eps
@@ -289,9 +284,7 @@ class GaussianDiffusion(KeepsStatistics, Trainable):
             losses = losses * sampled.weight.to(losses.dtype)
         return losses.mean()
 
-    def encode(
-        self, data: Tensor, condition: Mapping[str, Any], *, prepared: bool = False
-    ) -> Tensor:
+    def encode(self, data: Tensor, condition: Mapping[str, Any], *, prepared: bool = False) -> Tensor:
         """Data [batch, ...] in the user's units as the clean data that is noised.
 
         Raises:
@@ -322,9 +315,7 @@ class GaussianDiffusion(KeepsStatistics, Trainable):
         return self.space.pictures(samples)
 
     @torch.no_grad()
-    def denoiser(
-        self, *, guidance: float | Guidance | None = None, **condition: Any
-    ) -> Denoiser:
+    def denoiser(self, *, guidance: float | Guidance | None = None, **condition: Any) -> Denoiser:
         """A fresh denoiser told these conditions: one for each trajectory, as it remembers.
 
         Args:
@@ -386,7 +377,7 @@ class GaussianDiffusion(KeepsStatistics, Trainable):
         """
         batch_size = operator.index(batch_size)
         _check("batch_size", batch_size, batch_size >= 1, "at least 1")
-        chosen = self.sampler if sampler is None else named(sampler, samplers_by_name, "sampler")
+        chosen = self.sampler if sampler is None else resolve(sampler, Sampler, "sampler")
         ends = {"first": first, "last": last}
         ways = {"steps": steps, "calls": calls, "grid": grid}
         if len(given := [name for name, value in ways.items() if value is not None]) > 1:
@@ -418,9 +409,7 @@ class GaussianDiffusion(KeepsStatistics, Trainable):
 
         return Walk(fresh(), fresh, chosen, grid, source, x, self.space, condition)
 
-    def sample(
-        self, batch_size: int = 16, *, show_progress: bool = True, **walk_options: Any
-    ) -> Tensor:
+    def sample(self, batch_size: int = 16, *, show_progress: bool = True, **walk_options: Any) -> Tensor:
         """New data, [batch, ...] in the user's units, on the device of the network.
 
         Args:
@@ -446,9 +435,7 @@ class GaussianDiffusion(KeepsStatistics, Trainable):
         far. The network is in evaluation mode until the iterator ends or is closed.
         """
         with self.evaluating():
-            yield from checked(
-                trajectory(walk.sampler, walk.denoise, walk.start, walk.grid, walk.noise)
-            )
+            yield from checked(trajectory(walk.sampler, walk.denoise, walk.start, walk.grid, walk.noise))
 
     def grid(
         self,
@@ -507,9 +494,7 @@ def _sigma_data(space: DataSpace, *parts: str | Objective | InputScaling | LossW
     values = {str(p): p.sigma_data for p in parts if p is not None and not isinstance(p, str)}
     told = {name: value for name, value in values.items() if value is not None}
     if len(set(told.values())) > 1:
-        raise ValueError(
-            f"Expected one sigma_data, got {' and '.join(told)}. Fix: give the same to each."
-        )
+        raise ValueError(f"Expected one sigma_data, got {' and '.join(told)}. Fix: give the same to each.")
     return next(iter(told.values()), space.sigma_data)
 
 

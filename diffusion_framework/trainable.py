@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from .checkpoint import Checkpoint
-from .config import Configurable, from_config
+from .storage.checkpoint import Checkpoint
+from .storage.config import Configurable
 
 Batch = tuple[Tensor, Mapping[str, Any]]
 """Data [batch, ...] and what came with it, by name: conditions, and a mask."""
@@ -106,6 +106,7 @@ class Trainable(Configurable, nn.Module, ABC):
         weights: str = "ema",
         model: nn.Module | None = None,
         device: torch.device | str = "cpu",
+        trust: Collection[str] = (),
     ) -> Self:
         """The model that a training run saved, in evaluation mode.
 
@@ -114,21 +115,12 @@ class Trainable(Configurable, nn.Module, ABC):
             weights: 'ema' for the averaged weights, 'model' for the last ones.
             model: The network, if its class does not record its arguments (see `Configurable`).
             device: Where to put the model.
+            trust: Packages, besides this one, whose classes the checkpoint may name. Their code
+                then runs.
 
         Raises:
             ValueError: no such checkpoint, a damaged one, or weights that do not fit the network.
         """
-        checkpoint = Checkpoint.find(path)
-        config = checkpoint.config["diffusion"]
-        network = config["init_args"]["model"]
-        if model is None and network["init_args"] is None:
-            raise ValueError(
-                f"{network['class_path']} does not record its arguments; pass from_checkpoint(..., model=...), "
-                "or derive the network from diffusion_framework.Configurable"
-            )
-        if model is not None:
-            trained = cls(model, **{k: v for k, v in config["init_args"].items() if k != "model"})  # type: ignore[call-arg]
-        else:
-            trained = from_config(config, cls)
-        checkpoint.load_weights(trained, weights)
+        given = {} if model is None else {"model": model}
+        trained = Checkpoint.find(path).build("diffusion", cls, weights, trust, **given)
         return trained.to(device).eval()

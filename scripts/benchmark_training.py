@@ -185,15 +185,15 @@ def loader_rates(folder: str, task: Task, epochs: int = 3) -> dict[str, dict[str
 def checkpoint_seconds(task: Task) -> float:
     """What writing a checkpoint takes, of the larger of our networks."""
     from diffusion_framework import Digits, GaussianDiffusion, Trainer
-    from diffusion_framework.checkpoint import write_checkpoint
+    from diffusion_framework.storage.checkpoint import write_checkpoint
 
     network = CONTESTANTS["ours, as lucidrains"][1](task)
     with tempfile.TemporaryDirectory() as folder:
         data = Digits(task.image_size, 3)
-        trainer = Trainer(GaussianDiffusion(network), data, results_folder=folder, progress=False, train_batch_size=1)
-        for parameter in trainer.diffusion.parameters():
+        trainer = Trainer(GaussianDiffusion(network), data, results_folder=folder, train_batch_size=1)
+        for parameter in trainer.model.parameters():
             parameter.grad = torch.zeros_like(parameter)
-        trainer.state.advance(veto=None)  # so that Adam has its moments
+        trainer.state.advance(skip_step=None)  # so that Adam has its moments
 
         def save() -> None:
             tensors, numbers = trainer.state.tensors(), trainer.state.numbers()

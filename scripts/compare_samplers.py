@@ -31,8 +31,8 @@ from diffusion_framework import (
     SinglestepDPM,
     UniPC,
 )
-from diffusion_framework.pictures import arrange
 from diffusion_framework.samplers.grids import grid_of_log_snrs, uniform_log_snrs
+from diffusion_framework.storage.images import arrange
 
 SAMPLERS: list[tuple[str, Sampler, int]] = [  # and their network calls a step
     ("DDIM", DDIM(), 1),

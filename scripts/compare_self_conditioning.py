@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from diffusion_framework import RIN, Digits, GaussianDiffusion, Trainer
 from diffusion_framework.process.noise import keyed_generator
+from diffusion_framework.training import LearningRate, Loading, Logging
 
 
 class Nothing(RIN):
@@ -84,22 +85,20 @@ def train(fed_back: str, seed: int, args: argparse.Namespace) -> dict[str, float
         train_lr=args.lr,
         train_num_steps=args.steps,
         save_and_sample_every=args.steps,
-        log_every=args.steps,
-        lr_schedule="cosine",
-        warmup_steps=100,
+        learning_rate=LearningRate("cosine", warmup_steps=100),
         ema_update_every=1,
         ema_decay=0.99,
         augment_horizontal_flip=False,
-        num_workers=0,
-        sampling_steps=50,
+        loading=Loading(num_workers=0),
+        logging=Logging(every=args.steps, progress=False),
         seed=seed,
         results_folder=Path(args.output) / f"{fed_back}-{seed}",
-        progress=False,
     )
     began = time.perf_counter()
     trainer.train()
     seconds = time.perf_counter() - began
-    return {"seconds": seconds, **held_out_losses(GaussianDiffusion.from_checkpoint(trainer.results_folder))}
+    trained = GaussianDiffusion.from_checkpoint(trainer.results_folder, model=network)  # its class is this script's
+    return {"seconds": seconds, **held_out_losses(trained)}
 
 
 def main() -> None:

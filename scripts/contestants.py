@@ -108,10 +108,12 @@ def like_diffusers(task: Task) -> nn.Module:
 
 def train_ours(task: Task, network: Callable[[Task], nn.Module], precision: str) -> None:
     from diffusion_framework import GaussianDiffusion, Trainer
+    from diffusion_framework.training import Loading, Logging
 
     diffusion = GaussianDiffusion(reported(network(task), task))
     options = {"mixed_precision": precision, "train_batch_size": task.batch, "train_num_steps": STEPS_OF_A_RUN}
-    options |= {"save_and_sample_every": STEPS_OF_A_RUN, "progress": False, "cache": "memory"}
+    options |= {"save_and_sample_every": STEPS_OF_A_RUN, "loading": Loading(cache="memory")}
+    options |= {"logging": Logging(progress=False)}
     Trainer(diffusion, task.folder, results_folder=task.results, **options).train()
 
 

@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # works from a clone that is not installed
-sys.path.append("")  # and finds classes of yours in the folder you are in
 
 if __name__ == "__main__":
     from diffusion_framework.cli import evaluate

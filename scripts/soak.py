@@ -32,9 +32,9 @@ CONTEXT.set_forkserver_preload(
     ["diffusion_framework.training", "soak", "torch.utils.tensorboard", "torch._dynamo", "sklearn.datasets"]
 )
 VARIANTS = {
-    "one process": {"processes": 1, "num_workers": 0},
-    "data workers, accumulating": {"processes": 1, "num_workers": 2, "gradient_accumulate_every": 2},
-    "two processes": {"processes": 2, "num_workers": 0},
+    "one process": {"processes": 1},
+    "data workers, accumulating": {"processes": 1, "workers": 2, "gradient_accumulate_every": 2},
+    "two processes": {"processes": 2},
 }
 
 
@@ -47,12 +47,14 @@ def train(results: str, rank: int, processes: int, port: int, options: dict) -> 
     import torch
 
     from diffusion_framework import Digits, GaussianDiffusion, Trainer, UNet
+    from diffusion_framework.training import Loading, Logging, Previews
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
     network = UNet(dim=8, dim_mults=(1, 2), channels=1, image_size=8, blocks=1, heads=1, dim_head=8, dropout=0.1)
     defaults = {"train_batch_size": 8, "train_num_steps": 24, "save_and_sample_every": 4, "num_samples": 4}
-    defaults |= {"sampling_steps": 2, "log_every": 3, "ema_update_every": 1, "num_workers": 0, "progress": False}
+    defaults |= {"ema_update_every": 1, "logging": Logging(every=3, progress=False)}
+    defaults |= {"previews": Previews(sampling_steps=2), "loading": Loading(options.pop("workers", 0))}
     diffusion = GaussianDiffusion(network, timesteps=4)
     Trainer(diffusion, options.pop("data", None) or Digits(), results_folder=results, **{**defaults, **options}).train(
         resume=True
@@ -115,7 +117,7 @@ def difference(a: Path, b: Path) -> str:
     """What differs between the ends of two runs; empty if nothing does."""
     import torch
 
-    from diffusion_framework.checkpoint import Checkpoint
+    from diffusion_framework.storage.checkpoint import Checkpoint
 
     first, second = Checkpoint.find(a), Checkpoint.find(b)
     if first.step != second.step:
@@ -132,7 +134,7 @@ def difference(a: Path, b: Path) -> str:
 
 def soak(folder: Path, kills: int, seed: int) -> dict[str, int]:
     """Run, kill and resume until there were so many kills. Returns counts; raises AssertionError at a difference."""
-    from diffusion_framework.checkpoint import list_checkpoints, newest_whole_checkpoint
+    from diffusion_framework.storage.checkpoint import list_checkpoints, newest_whole_checkpoint
 
     chance = random.Random(seed)
     counts = {"kills": 0, "SIGKILL": 0, "SIGTERM": 0, "in a save": 0, "runs ended": 0}

@@ -5,7 +5,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # works from a clone that is not installed
-sys.path.append("")  # and finds classes of yours in the folder you are in
 
 if __name__ == "__main__":
     from diffusion_framework.cli import train

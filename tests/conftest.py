@@ -2,8 +2,10 @@ import os
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 # The networks are tiny: more threads would gain nothing, and wait for each other on a busy machine.
 os.environ["OMP_NUM_THREADS"] = "1"  # of the scripts that tests start
@@ -15,3 +17,14 @@ sys.path.append(str(Path(__file__).parents[1] / "scripts"))  # for soak, which s
 @pytest.fixture(autouse=True)
 def _seeded():
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def ten_images(tmp_path):
+    """A folder of ten grey pictures of noise."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(10):
+        Image.fromarray(rng.integers(0, 255, (12, 9), dtype=np.uint8)).save(folder / f"{i}.PNG")
+    return folder

@@ -11,16 +11,17 @@ import pytest
 import torch
 
 import diffusion_framework as df
-from diffusion_framework.config import Portable, from_config, to_config
-from diffusion_framework.losses import Loss, LossWeight, TimeSampler
 from diffusion_framework.denoisers.preconditioning import InputScaling, TimeInput
+from diffusion_framework.losses import Loss, LossWeight, TimeSampler
+from diffusion_framework.storage.config import Portable, from_config, to_config
 
 PACKAGE = Path(df.__file__).parent
 # Each layer may import those before it, and its own members.
 LAYERS = [
-    {"config", "pictures", "labels"},
-    {"process", "spaces", "checkpoint"},
-    {"conditions", "data", "trainable"},
+    {"parts"},
+    {"storage", "labels"},
+    {"process", "spaces", "trainable"},
+    {"conditions", "data"},
     {"denoisers", "models"},
     {"losses", "samplers"},
     {"interop", "diffusion"},

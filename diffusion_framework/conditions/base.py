@@ -10,7 +10,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from ..config import Configurable
+from ..storage.config import Configurable
 
 Keywords = dict[str, Tensor]
 """What a network is given by name, each [batch, ...]."""
@@ -206,7 +206,8 @@ class Conditions(nn.ModuleDict):
 
         Args:
             values: The user's values by name.
-            batch: Number of samples; None is as many as there are values.
+            batch: Number of samples, for which a single value is repeated except in training; None
+                is as many as there are values.
             drop: Whether to drop conditions, each at its own rate, as in training.
             generator: For that.
 
@@ -227,7 +228,9 @@ class Conditions(nn.ModuleDict):
         parts: dict[str, Keywords] = {}
         for name in self:
             conditioner = self[name]
-            value = given[name] if batch is None else conditioner.repeat(given[name], batch)
+            value = given[name]
+            if batch is not None and not drop:  # a single value for a whole training batch is a mistake
+                value = conditioner.repeat(value, batch)
             parts[name] = conditioner(value, drop=drop, generator=generator)
             for encoded in parts[name].values():
                 batch = len(encoded) if batch is None else batch

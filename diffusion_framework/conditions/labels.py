@@ -15,7 +15,8 @@ from .base import Conditioner, Keywords, checked_samples
 class Labels(Conditioner):
     """Class labels [batch], whole numbers in [0, classes). The label `classes` is "none".
 
-    Takes lists, arrays and tensors of any integer type; or one number, for a whole batch.
+    Takes lists, arrays and tensors of any integer type, a column [batch, 1], or one number to sample
+    a whole batch.
 
     Args:
         classes: Number of classes. The network has one embedding more, for "none".
@@ -42,6 +43,8 @@ class Labels(Conditioner):
         On the CPU, and on other devices outside training, labels out of range are refused.
         """
         labels = _whole_numbers(value)
+        if labels.ndim == 2 and labels.shape[1] == 1:
+            labels = labels[:, 0]
         if labels.ndim != 1:
             raise ValueError(
                 f"Expected labels [batch], got {[*labels.shape]}. Fix: give one whole number for each sample."

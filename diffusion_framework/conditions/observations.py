@@ -8,8 +8,8 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from ..config import Configurable
 from ..spaces import ImageSpace, Normalizer
+from ..storage.config import Configurable
 from .base import Conditioner, Keywords, as_tensor, checked_samples, trained_none
 from .image_features import center_crop, image_network, random_crop
 
@@ -21,7 +21,8 @@ class Observations(Conditioner):
         value     {"state": [batch, steps, numbers], "camera": [batch, steps, channels, height, width]}
         context   [batch, steps, all numbers], streams in the order of their names
 
-    Image streams go through a residual network of their own. "None" is a learned vector.
+    Image streams go through a residual network of their own. Streams of other names are left out.
+    "None" is a learned vector.
 
     Args:
         streams: Numbers of each stream of numbers, by name.
@@ -102,10 +103,14 @@ class Observations(Conditioner):
     def finish(self) -> None:
         self.normalizer.finish()
 
+    def count(self, value: Any) -> int:
+        """Number of samples in a value, which is checked as by `encode`."""
+        return len(self._checked(value)[self.names[0]])
+
     def _checked(self, value: Any, fitted: bool = True) -> dict[str, Tensor]:
         """The streams as tensors on the device, checked."""
-        given = sorted(value) if isinstance(value, Mapping) else type(value).__name__
-        if given != self.names:
+        given = sorted(value) if isinstance(value, Mapping) else [type(value).__name__]
+        if not isinstance(value, Mapping) or not set(self.names) <= set(given):
             raise ValueError(f"Expected observations {self.names}, got {given}. Fix: give these streams, by name.")
         streams = {name: as_tensor(value[name], self.device, f"numbers in {name!r}") for name in self.names}
         for name, values in streams.items():

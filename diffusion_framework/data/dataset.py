@@ -7,7 +7,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from diffusion_framework.config import Configurable
+from diffusion_framework.storage.config import Configurable
 
 Picture = UInt8[Tensor, "channels height width"]
 

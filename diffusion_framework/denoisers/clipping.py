@@ -62,8 +62,7 @@ class Threshold:
     def __post_init__(self) -> None:
         if not (0 <= self.ratio <= 1 <= self.maximum):
             raise ValueError(
-                f"Expected a ratio in [0, 1] and a maximum of at least 1, got {self}. "
-                "Fix: Threshold(0.995)."
+                f"Expected a ratio in [0, 1] and a maximum of at least 1, got {self}. Fix: Threshold(0.995)."
             )
 
     def __call__(self, x0: Tensor) -> Tensor:

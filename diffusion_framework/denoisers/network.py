@@ -154,9 +154,7 @@ class NetworkDenoiser:
         (prediction,) = predict_together((self,), x, at, to)
         return prediction
 
-    def output(
-        self, x: Tensor, at: Level, to: Level | None = None
-    ) -> tuple[Tensor, Tensor | None]:
+    def output(self, x: Tensor, at: Level, to: Level | None = None) -> tuple[Tensor, Tensor | None]:
         """The network's output before the objective gives it a meaning, and the learned variance.
 
         Leaves the memory as it is.
@@ -199,9 +197,7 @@ def predict_together(
     return [found[place] for place in range(len(denoisers))]
 
 
-def _predict(
-    group: Sequence[NetworkDenoiser], x: Tensor, at: Level, to: Level | None
-) -> list[Prediction]:
+def _predict(group: Sequence[NetworkDenoiser], x: Tensor, at: Level, to: Level | None) -> list[Prediction]:
     """The predictions of denoisers of one network."""
     parts, count = group[0].parts, len(group)
     memory, told = group[0].memory, group[0].conditions.keywords

@@ -10,7 +10,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from ..process.level import Level, Scalar, expand_to
+from ..process.level import Level, Scalar, check_step_count, expand_to
 
 _FARTHEST = 30.0  # log-SNR in nats that stands for infinity: all but 1e-13 of x is then data, or noise
 
@@ -46,8 +46,7 @@ class StepTime(TimeInput):
     rescaled: bool = False
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ValueError(f"steps must be at least 1; got {self.steps}")
+        check_step_count(self.steps)
 
     def time(self, at: Level) -> Scalar:
         return (at.t * self.steps - 1) * (1000 / self.steps if self.rescaled else 1.0)
@@ -148,22 +147,6 @@ class Preconditioning:
     def seen(self, x: Tensor, at: Level) -> Tensor:
         """x [batch, ...] as the network sees it."""
         return self.input_scaling.scaled(x, at)
-
-
-time_inputs: dict[str, type[TimeInput]] = {
-    "unit": UnitTime,
-    "steps": StepTime,
-    "log_snr": LogSNRTime,
-    "c_noise": CNoise,
-}
-"""The names that `GaussianDiffusion(time_input=...)` knows."""
-
-input_scalings: dict[str, type[InputScaling]] = {
-    "unscaled": Unscaled,
-    "unit_variance": UnitVariance,
-    "measured_variance": MeasuredVariance,
-}
-"""The names that `GaussianDiffusion(input_scaling=...)` knows."""
 
 
 def _finite(log_snr: Scalar) -> Scalar:

@@ -89,9 +89,7 @@ def walk_back(denoise: Denoiser, x0: Tensor, grid: Grid, sampler: Sampler[Any]) 
         )
 
     def no_noise(x: Tensor) -> Tensor:
-        raise ValueError(
-            f"Expected a sampler without noise for inversion, got {sampler}. Fix: 'heun' or 'ddim'."
-        )
+        raise ValueError(f"Expected a sampler without noise for inversion, got {sampler}. Fix: 'heun' or 'ddim'.")
 
     backwards = [(to, now) for now, to in reversed(grid)]
     for snapshot in trajectory(sampler, denoise, x0 * grid[-1][1].alpha, backwards, no_noise):

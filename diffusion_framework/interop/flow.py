@@ -15,7 +15,7 @@ from ..process.schedules import NoiseSchedule
 from ..samplers import Sampler
 from ..samplers.grids import Grid, grid_of_times
 from ..samplers.grids.times import check_steps
-from .spacing import SIGMAS, Spacing
+from .grids import SIGMAS, Spacing
 
 
 @dataclass(frozen=True)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .plan import SamplingPlan
+from ..parts import convert
+from ..storage.config import read_json
+from .recipe import SchedulerRecipe
 from .schedulers import FIXED, INERT, SCHEDULERS, Options
 
 
-def read_scheduler_config(config: Mapping[str, Any] | str | os.PathLike[str], mu: float | None = None) -> SamplingPlan:
-    """The plan that a `scheduler_config.json` of diffusers describes.
+def read_scheduler_config(
+    config: Mapping[str, Any] | str | os.PathLike[str], mu: float | None = None
+) -> SchedulerRecipe:
+    """The recipe that a `scheduler_config.json` of diffusers describes.
 
     Known are DDPM, DDIM, PNDM, LMSDiscrete, EulerDiscrete, EulerAncestralDiscrete, HeunDiscrete, KDPM2Discrete,
     DPMSolverMultistep, DEISMultistep, UniPCMultistep, LCM, ScoreSdeVe, KarrasVe, FlowMatchEulerDiscrete and
@@ -58,22 +61,36 @@ def read_scheduler_config(config: Mapping[str, Any] | str | os.PathLike[str], mu
     """
     options = _load(config)
     name = options.get("_class_name")
-    if name not in SCHEDULERS:
-        raise ValueError(f"unknown scheduler; got _class_name={name!r}, wanted one of {', '.join(sorted(SCHEDULERS))}")
+    if not isinstance(name, str) or name not in SCHEDULERS:
+        names = ", ".join(sorted(SCHEDULERS))
+        raise ValueError(f"unknown scheduler; got _class_name={name!r:.60}, wanted one of {names}")
     build, defaults = SCHEDULERS[name]
     known = {key for _, others in SCHEDULERS.values() for key in others} | FIXED.keys() | INERT
     for key in options:
         if key not in known and not key.startswith("_"):
-            raise ValueError(f"unknown option of {name}; got {key}={options[key]!r}: remove it if it means nothing")
+            raise ValueError(f"unknown option of {name}; got {key}={options[key]!r:.60}: remove it if it means nothing")
     for key, neutral in FIXED.items():
         value = options.get(key)
         if key in defaults and value is not None and value != neutral:
             raise ValueError(
-                f"{name}: got {key}={value!r}, which has no counterpart here, wanted {neutral!r}: set it if that serves"
+                f"{name}: got {key}={value!r:.60}, which has no counterpart here, wanted {neutral!r}: set it if that "
+                "serves"
             )
     if mu is not None and not options.get("use_dynamic_shifting"):
         raise ValueError(f"mu goes with use_dynamic_shifting; got mu={mu} for a {name} without: leave it out")
-    return build({"mu": mu, **defaults, **{key: value for key, value in options.items() if key in defaults}})
+    try:
+        typed = {key: _typed(f"{name}: {key}", options[key], defaults[key]) for key in defaults if key in options}
+        return build({"mu": mu, **defaults, **typed})
+    except (TypeError, ArithmeticError, RuntimeError, AttributeError, LookupError) as error:
+        raise ValueError(f"{name}: its options make no sampler ({' '.join(str(error).split()):.200})") from error
+
+
+def _typed(where: str, value: Any, default: Any) -> Any:
+    """A value of the type that its default has; of the kinds that occur if the default is None."""
+    if value is None:
+        return default
+    hint = type(default) if isinstance(default, bool | int | float | str) else bool | float | str | list[Any]
+    return convert(value, hint, where=where)
 
 
 def _load(config: Mapping[str, Any] | str | os.PathLike[str]) -> Options:
@@ -82,10 +99,7 @@ def _load(config: Mapping[str, Any] | str | os.PathLike[str]) -> Options:
     path = Path(config)
     for inner in (path / "scheduler_config.json", path / "scheduler" / "scheduler_config.json"):
         path = inner if path.is_dir() and inner.is_file() else path
-    try:
-        options = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"cannot read a scheduler_config.json; got {path} ({' '.join(str(error).split())})") from error
+    options = read_json(path)
     if not isinstance(options, dict):
         raise ValueError(f"a scheduler config is a JSON object; got {type(options).__name__} in {path}")
     return options

@@ -1,4 +1,4 @@
-"""One small function a scheduler of diffusers, from its options to a plan; add one with its line in `SCHEDULERS`."""
+"""One small function a scheduler of diffusers, from its options to a recipe; add one with its line in `SCHEDULERS`."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from ..samplers import (
     UniPC,
 )
 from .flow import FlowHeun, FlowSpacing, shift_of, shifted
-from .lower_order import LowerOrderFinal
-from .plan import SamplingPlan
-from .spacing import DistilledSpacing, GeometricSpacing, Spacing, StepSpacing
+from .grids import DistilledSpacing, GeometricSpacing, Spacing, StepSpacing
+from .lower_order_final import LowerOrderFinal
+from .recipe import SchedulerRecipe
 
 Options = Mapping[str, Any]
 
@@ -77,11 +77,11 @@ def _clip_denoised(o: Options) -> Clip | Threshold | Literal[False]:
     return Clip(-limit, limit)
 
 
-def _plan(o: Options, sampler: Sampler, spacing: Spacing) -> SamplingPlan:
+def _recipe(o: Options, sampler: Sampler, spacing: Spacing) -> SchedulerRecipe:
     steps, betas = o["num_train_timesteps"], o["trained_betas"]
     if betas is not None and len(betas) != steps:
         raise ValueError(f"each step has a beta; got {len(betas)} trained_betas, num_train_timesteps={steps}: mend one")
-    return SamplingPlan(_schedule(o), _objective(o), sampler, spacing, steps, _clip_denoised(o))
+    return SchedulerRecipe(_schedule(o), _objective(o), sampler, spacing, steps, _clip_denoised(o))
 
 
 def _sigmas(o: Options) -> dict[str, Any]:
@@ -107,53 +107,53 @@ def _ends_clean(o: Options) -> bool:
     return o["final_sigmas_type"] == "zero"
 
 
-def _ddpm(o: Options) -> SamplingPlan:
+def _ddpm(o: Options) -> SchedulerRecipe:
     sizes = {"fixed_small": "small", "fixed_small_log": "small", "fixed_large": "large", "fixed_large_log": "large"}
     kind = o["variance_type"]
     if kind not in sizes:
         raise ValueError(f"variance_type has no counterpart here; got {kind!r}, wanted one of {', '.join(sizes)}")
     sampler = DDPM("small" if sizes[kind] == "small" else "large")
-    return _plan(o, sampler, StepSpacing(o["timestep_spacing"], o["steps_offset"]))
+    return _recipe(o, sampler, StepSpacing(o["timestep_spacing"], o["steps_offset"]))
 
 
-def _ddim(o: Options) -> SamplingPlan:
-    return _plan(o, DDIM(), StepSpacing(o["timestep_spacing"], o["steps_offset"], bool(o["set_alpha_to_one"])))
+def _ddim(o: Options) -> SchedulerRecipe:
+    return _recipe(o, DDIM(), StepSpacing(o["timestep_spacing"], o["steps_offset"], bool(o["set_alpha_to_one"])))
 
 
-def _pndm(o: Options) -> SamplingPlan:
-    return _plan(o, LMS(), StepSpacing(o["timestep_spacing"], o["steps_offset"], bool(o["set_alpha_to_one"])))
+def _pndm(o: Options) -> SchedulerRecipe:
+    return _recipe(o, LMS(), StepSpacing(o["timestep_spacing"], o["steps_offset"], bool(o["set_alpha_to_one"])))
 
 
-def _karras(sampler: Sampler) -> Callable[[Options], SamplingPlan]:
+def _karras(sampler: Sampler) -> Callable[[Options], SchedulerRecipe]:
     """A scheduler in sigma / alpha, whose steps of training may be fractions."""
 
-    def build(o: Options) -> SamplingPlan:
+    def build(o: Options) -> SchedulerRecipe:
         clean = _ends_clean({"final_sigmas_type": "zero", **o})
         spacing = StepSpacing(o["timestep_spacing"], o["steps_offset"], clean, whole=False, **_sigmas(o))
-        return _plan(o, sampler, spacing)
+        return _recipe(o, sampler, spacing)
 
     return build
 
 
-def _flow_plan(o: Options, sampler: Sampler, spacing: FlowSpacing) -> SamplingPlan:
+def _flow_recipe(o: Options, sampler: Sampler, spacing: FlowSpacing) -> SchedulerRecipe:
     steps = o["num_train_timesteps"]
-    return SamplingPlan(Flow(), _objective(o), sampler, spacing, steps, _clip_denoised(o), clean_step=0)
+    return SchedulerRecipe(Flow(), _objective(o), sampler, spacing, steps, _clip_denoised(o), clean_step=0)
 
 
-def _flow_match(sampler: Sampler) -> Callable[[Options], SamplingPlan]:
-    def build(o: Options) -> SamplingPlan:
+def _flow_match(sampler: Sampler) -> Callable[[Options], SchedulerRecipe]:
+    def build(o: Options) -> SchedulerRecipe:
         shift, low = shift_of(o, "shift"), 1 / o["num_train_timesteps"]
         if not o["use_dynamic_shifting"]:
             low = shifted(low, shift)  # and once more below, as there
         spacing = FlowSpacing(1.0, low, False, shift, o["shift_terminal"], _sigmas(o)["sigmas"])
-        return _flow_plan({**o, "prediction_type": "flow_prediction", "use_flow_sigmas": True}, sampler, spacing)
+        return _flow_recipe({**o, "prediction_type": "flow_prediction", "use_flow_sigmas": True}, sampler, spacing)
 
     return build
 
 
 def _multistep(
     o: Options, solver: DPMSolver | UniPC, clean: bool, falls_below: int = 15, flow: tuple[float, float] = (1.0, 0.0)
-) -> SamplingPlan:
+) -> SchedulerRecipe:
     sigmas = _sigmas(o)
     # With sigmas to the first step of training, their last step, of order 1, leads nowhere: here there is one less.
     last = 2 if sigmas["sigmas"] and not clean else 1
@@ -162,13 +162,13 @@ def _multistep(
     if o["use_flow_sigmas"]:
         if not clean:
             raise ValueError("use_flow_sigmas ends clean here; got final sigmas above 0: set final_sigmas_type='zero'")
-        return _flow_plan(o, sampler, FlowSpacing(*flow, True, shift_of(o, "flow_shift"), o["shift_terminal"]))
+        return _flow_recipe(o, sampler, FlowSpacing(*flow, True, shift_of(o, "flow_shift"), o["shift_terminal"]))
     lowest = float(o.get("lambda_min_clipped", -math.inf))
     options = {"spare": True, "lowest": lowest, **sigmas}
-    return _plan(o, sampler, StepSpacing(o["timestep_spacing"], o["steps_offset"], clean, **options))
+    return _recipe(o, sampler, StepSpacing(o["timestep_spacing"], o["steps_offset"], clean, **options))
 
 
-def _dpm_solver(o: Options) -> SamplingPlan:
+def _dpm_solver(o: Options) -> SchedulerRecipe:
     kind, order, clean = o["algorithm_type"], o["solver_order"], _ends_clean(o)
     if kind not in ("dpmsolver", "dpmsolver++", "sde-dpmsolver++", "deis"):
         raise ValueError(
@@ -188,11 +188,11 @@ def _dpm_solver(o: Options) -> SamplingPlan:
     return _multistep(o, sampler, clean, flow=(1 - 1 / o["num_train_timesteps"], 0.0))
 
 
-def _deis(o: Options) -> SamplingPlan:
+def _deis(o: Options) -> SchedulerRecipe:
     return _multistep(o, DPMSolver(o["solver_order"], "eps"), clean=False)
 
 
-def _unipc(o: Options) -> SamplingPlan:
+def _unipc(o: Options) -> SchedulerRecipe:
     variant = "bh1" if o["solver_type"] == "bh1" else "bh2"
     solver = UniPC(o["solver_order"], variant)  # type: ignore[arg-type]
     high = 1.0
@@ -201,20 +201,20 @@ def _unipc(o: Options) -> SamplingPlan:
     return _multistep(o, solver, _ends_clean(o), sys.maxsize, (high, 1 / o["num_train_timesteps"]))
 
 
-def _lcm(o: Options) -> SamplingPlan:
-    plan = _plan(o, DDIM(), DistilledSpacing(o["original_inference_steps"]))
-    return replace(plan, sampler=LCM(timestep_scaling=o["timestep_scaling"], timesteps=plan.trained_steps))
+def _lcm(o: Options) -> SchedulerRecipe:
+    recipe = _recipe(o, DDIM(), DistilledSpacing(o["original_inference_steps"]))
+    return replace(recipe, sampler=LCM(timestep_scaling=o["timestep_scaling"], timesteps=recipe.trained_steps))
 
 
-def _score_sde_ve(o: Options) -> SamplingPlan:
+def _score_sde_ve(o: Options) -> SchedulerRecipe:
     sampler = Langevin(ReverseDiffusion(), o["snr"], o["correct_steps"])
     schedule = VE(o["sigma_min"], o["sigma_max"])
-    return SamplingPlan(schedule, Score(), sampler, GeometricSpacing(), o["num_train_timesteps"])
+    return SchedulerRecipe(schedule, Score(), sampler, GeometricSpacing(), o["num_train_timesteps"])
 
 
-def _karras_ve(o: Options) -> SamplingPlan:
+def _karras_ve(o: Options) -> SchedulerRecipe:
     sampler = Churn(Heun(), o["s_churn"], o["s_min"], o["s_max"], o["s_noise"])
-    return SamplingPlan(VE(o["sigma_min"], o["sigma_max"]), NegatedEps(), sampler, GeometricSpacing())
+    return SchedulerRecipe(VE(o["sigma_min"], o["sigma_max"]), NegatedEps(), sampler, GeometricSpacing())
 
 
 FIXED: Options = {
@@ -259,7 +259,7 @@ _MULTISTEP: Options = {
 }
 _EULER: Options = {**_TRAINING, **_SIGMAS, **_ZERO, "final_sigmas_type": "zero", "sigma_min": None, "sigma_max": None}
 
-SCHEDULERS: dict[str, tuple[Callable[[Options], SamplingPlan], Options]] = {
+SCHEDULERS: dict[str, tuple[Callable[[Options], SchedulerRecipe], Options]] = {
     "DDPMScheduler": (_ddpm, {**_TRAINING, **_CLIP, **_ZERO, "variance_type": "fixed_small"}),
     "DDIMScheduler": (_ddim, {**_TRAINING, **_CLIP, **_ZERO, "set_alpha_to_one": True}),
     "PNDMScheduler": (_pndm, {**_TRAINING, "timestep_spacing": "leading", "set_alpha_to_one": False}),

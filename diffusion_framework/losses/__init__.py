@@ -1,7 +1,7 @@
 """What training minimises: losses, their weights as functions of log-SNR, and times to train at.
 
-Add one: a frozen dataclass in a file of its own (a loss), in `weights.py` or in `times.py`, and its
-name in the dictionary.
+Add one: a frozen dataclass in a file of its own (a loss), in `weights.py` or in `times.py`, and a row
+in the table of `parts`.
 """
 
 from .base import Loss, NoisedBatch
@@ -16,7 +16,6 @@ from .times import (
     Stratified,
     TimeSampler,
     Uniform,
-    times_by_name,
 )
 from .variational import VariationalLoss
 from .weights import (
@@ -28,15 +27,7 @@ from .weights import (
     SoftMinSNR,
     UniformOn,
     output_weight,
-    weights_by_name,
 )
-
-losses_by_name: dict[str, type[Loss]] = {
-    "simple": SimpleLoss,
-    "bound": VariationalLoss,
-    "hybrid": HybridLoss,
-}
-"""The names that `GaussianDiffusion(loss=...)` knows."""
 
 __all__ = [
     "P2",
@@ -59,8 +50,5 @@ __all__ = [
     "Uniform",
     "UniformOn",
     "VariationalLoss",
-    "losses_by_name",
     "output_weight",
-    "times_by_name",
-    "weights_by_name",
 ]

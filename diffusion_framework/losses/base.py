@@ -65,7 +65,7 @@ class Loss(ABC):
     times: ClassVar[str | None] = None
     sampler: ClassVar[str | None] = None
 
-    def check(self, parts: NetworkParts, steps: int | None) -> None:
+    def check(self, parts: NetworkParts, steps: int | None) -> None:  # noqa: B027
         """Raises ValueError unless the loss goes with these parts.
 
         Args:

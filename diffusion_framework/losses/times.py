@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ..process.level import Level
+from ..process.level import Level, check_step_count
 from ..process.schedules import NoiseSchedule
 
 
@@ -220,17 +220,6 @@ class Stratified(TimeSampler):
         return self.times.remember(memory, draw, losses)
 
 
-times_by_name: dict[str, type[TimeSampler]] = {
-    "uniform": Uniform,
-    "stratified": Stratified,
-    "steps": Steps,
-    "loss_aware": LossAware,
-    "log_normal": LogNormal,
-    "logit_normal": LogitNormal,
-}
-"""The names that `GaussianDiffusion(times=...)` knows."""
-
-
 def _normal(uniform: Tensor, mean: float, std: float) -> Tensor:
     below_one = 1 - torch.finfo(uniform.dtype).eps / 2
     return mean + std * torch.special.ndtri(uniform.clamp(max=below_one))
@@ -251,5 +240,4 @@ def _check_std(times: LogNormal | LogitNormal) -> None:
 
 
 def _check_count(times: Steps | LossAware, name: str) -> None:
-    if getattr(times, name) < 1:
-        raise ValueError(f"{name} must be at least 1; got {times}")
+    check_step_count(getattr(times, name), f"{name} of {type(times).__name__}")

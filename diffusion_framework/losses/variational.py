@@ -53,9 +53,7 @@ class VariationalLoss(Loss):
         output, variance = denoise.output(batch.x, batch.at)
         return self.term(output, variance, denoise, batch)
 
-    def term(
-        self, output: Tensor, variance: Tensor | None, denoise: NetworkDenoiser, batch: NoisedBatch
-    ) -> Tensor:
+    def term(self, output: Tensor, variance: Tensor | None, denoise: NetworkDenoiser, batch: NoisedBatch) -> Tensor:
         """The bound's terms [batch] for what the network put out.
 
         Args:
@@ -68,16 +66,12 @@ class VariationalLoss(Loss):
             ValueError: a batch with a mask.
         """
         if batch.mask is not None:
-            raise ValueError(
-                "Expected no mask, as the bound counts every dimension, got one. Fix: loss='simple'."
-            )
+            raise ValueError("Expected no mask, as the bound counts every dimension, got one. Fix: loss='simple'.")
         schedule, steps, at = denoise.schedule, batch.steps, batch.at
         assert steps is not None
         prediction = denoise.objective.prediction(output, batch.x, at, variance)
         to, before = schedule.cleaner(at, steps), schedule.at((at.t + 1 / steps).clamp(max=1))
-        term = bound_term(
-            batch.x0, batch.x, prediction, at, to, self.variance, before, self.bins
-        )
+        term = bound_term(batch.x0, batch.x, prediction, at, to, self.variance, before, self.bins)
         return term * schedule.step_count(steps) if self.rescaled else term
 
 

@@ -137,17 +137,6 @@ class Likelihood(LossWeight):
         return at.log_snr + torch.log(-slope / 2)
 
 
-weights_by_name: dict[str, type[LossWeight]] = {
-    "min_snr": MinSNR,
-    "soft_min_snr": SoftMinSNR,
-    "p2": P2,
-    "edm": EDMWeight,
-    "uniform": UniformOn,
-    "likelihood": Likelihood,
-}
-"""The names that `GaussianDiffusion(loss_weight=...)` knows."""
-
-
 def output_weight(weight: LossWeight, objective: Objective, at: Level) -> Tensor:
     """The weight on the squared error of the network's *output* that equals `weight` on that of x0.
 

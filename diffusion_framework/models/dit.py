@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..config import Configurable
+from ..storage.config import Configurable
 from .layers import LabelEmbedding, TimeEmbedding, zero_init
 from .tokens import MLP, TokenAttention, patch_grid, patchify, sin_cos_positions, unpatchify
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..config import Configurable
+from ..storage.config import Configurable
 from .layers import Attention, Downsample, LabelEmbedding, ResBlock, TimeEmbedding, Upsample, zero_init
 
 

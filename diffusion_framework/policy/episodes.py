@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,9 +93,58 @@ def _from_zarr(path: Path, names: Sequence[str]) -> Episodes:
         import zarr
     except ImportError as error:
         raise ValueError(f"{path} needs the package zarr; pip install 'diffusion-framework[policy]'") from error
+    _refuse_objects(path)
     group: Any = zarr.open_group(os.fspath(path), mode="r")
     present = _present(names, [array.name for array in (path / "data").iterdir() if array.is_dir()], path)
     return Episodes({name: group[f"data/{name}"][:] for name in present}, group["meta/episode_ends"][:])
+
+
+def _refuse_objects(path: Path) -> None:
+    """Raise ValueError for arrays of Python objects or with unknown codecs: reading one may run code."""
+    for file in sorted(path.rglob("*")):
+        if file.name not in (".zarray", ".zmetadata", "zarr.json"):
+            continue
+        try:
+            words = list(_types_and_codecs(json.loads(file.read_bytes())))
+        except (ValueError, RecursionError, OSError) as error:
+            raise ValueError(f"{file} cannot be read ({' '.join(str(error).split()):.200})") from error
+        for kind, word in words:
+            if kind == "codec" and (word in _CODECS or word.startswith("imagecodecs_")):
+                continue
+            if kind == "dtype" and (word in _TYPES or re.fullmatch(r"[<>|=]?[biufcSUM]\d+(\[\w+\])?", word)):
+                continue
+            raise ValueError(f"{file} has the {kind} {word!r:.60}. Fix: store numbers only.")
+
+
+_CODECS = {
+    *("bytes", "transpose", "sharding_indexed", "blosc", "zstd", "zlib", "gzip", "lz4", "lzma", "bz2", "delta"),
+    *("crc32c", "crc32", "adler32", "fletcher32", "jenkins_lookup3", "shuffle", "bitround", "fixedscaleoffset"),
+    *("quantize", "packbits", "astype"),
+}
+_TYPES = {
+    f"{kind}{bits}"
+    for kind, sizes in {"int": (8, 16, 32, 64), "uint": (8, 16, 32, 64), "float": (16, 32, 64)}.items()
+    for bits in sizes
+} | {"bool", "complex64", "complex128"}
+
+
+def _types_and_codecs(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """The dtypes and codecs that zarr's metadata (of format 2 and 3) name, leaving out users' attributes."""
+    if isinstance(node, list):
+        for item in node:
+            yield from _types_and_codecs(item, key)
+    elif isinstance(node, dict):
+        for name, value in node.items():
+            codec = isinstance(value, str) and key in _CODEC_KEYS and name in ("id", "name")
+            if codec:
+                yield "codec", str(value).removeprefix("numcodecs.").lower()
+            elif name in ("dtype", "data_type"):
+                yield "dtype", value if isinstance(value, str) else "of another form"
+            elif name != "attributes" and not name.endswith(".zattrs"):
+                yield from _types_and_codecs(value, name if name in _CODEC_KEYS else "")
+
+
+_CODEC_KEYS = ("filters", "compressor", "codecs", "index_codecs")
 
 
 def _from_lerobot(path: Path, names: Sequence[str]) -> Episodes:

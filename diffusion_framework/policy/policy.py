@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..conditions import Conditioner, Keywords, ObservationEncoder
 from ..diffusion import GaussianDiffusion
+from ..process.level import check_step_count
 from ..samplers import Sampler
 from ..samplers.grids import Grid
 from ..spaces import DataSpace, Normalizer
@@ -70,8 +71,7 @@ class DiffusionPolicy(GaussianDiffusion):
         self.acting = RecedingHorizon()
         if normalizer is None:
             return
-        if plan_steps < 1:
-            raise ValueError(f"sampling needs at least 1 step; got {plan_steps}")
+        check_step_count(plan_steps, "plan_steps")
         if len(self.sample_shape) != 2 or horizon not in (None, self.horizon):
             raise ValueError(
                 f"the network makes samples of shape {self.sample_shape}; a policy wants ({horizon or 'horizon'}, "

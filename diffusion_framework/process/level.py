@@ -17,6 +17,14 @@ Scalar = Any
 Noise = Callable[[Tensor], Tensor]
 """Standard normal noise with the shape, dtype and device of its argument: randomness is passed in, never global."""
 
+MOST_STEPS = 100_000
+
+
+def check_step_count(steps: int, name: str = "steps") -> None:
+    """Raise ValueError unless a process or a grid can have so many steps: 1 to 100,000."""
+    if not 1 <= steps <= MOST_STEPS:
+        raise ValueError(f"Expected {name} from 1 to {MOST_STEPS}, got {steps}.")
+
 
 @dataclass(frozen=True)
 class Level:

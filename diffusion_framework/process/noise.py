@@ -33,9 +33,7 @@ def keyed_generator(device: torch.device | str, *keys: int) -> torch.Generator:
     return torch.Generator(device).manual_seed(mix(*keys))
 
 
-def generator_noise(
-    generator: torch.Generator | None = None, device: torch.device | str | None = None
-) -> Noise:
+def generator_noise(generator: torch.Generator | None = None, device: torch.device | str | None = None) -> Noise:
     """Noise of a whole batch from one generator.
 
     Args:
@@ -45,9 +43,7 @@ def generator_noise(
     place = generator.device if generator is not None else device
 
     def noise(x: Tensor) -> Tensor:
-        return torch.randn(
-            x.shape, generator=generator, device=place or x.device, dtype=x.dtype
-        ).to(x.device)
+        return torch.randn(x.shape, generator=generator, device=place or x.device, dtype=x.dtype).to(x.device)
 
     return noise
 
@@ -69,10 +65,7 @@ def per_sample_noise(seeds: Sequence[int], device: torch.device | str) -> Noise:
                 f"Expected one seed for each sample, got {len(generators)} for {len(x)} samples. "
                 "Fix: give as many seeds as samples."
             )
-        draws = [
-            torch.randn(x.shape[1:], generator=g, device=g.device, dtype=x.dtype)
-            for g in generators
-        ]
+        draws = [torch.randn(x.shape[1:], generator=g, device=g.device, dtype=x.dtype) for g in generators]
         return torch.stack(draws).to(x.device)
 
     return noise
@@ -108,7 +101,5 @@ def noise_source(
     if not isinstance(seed, Sized):
         seed = sample_seeds(operator.index(seed), range(batch))
     if len(seed) != batch:
-        raise ValueError(
-            f"Expected one seed for each of {batch} samples, got {len(seed)}. Fix: give as many."
-        )
+        raise ValueError(f"Expected one seed for each of {batch} samples, got {len(seed)}. Fix: give as many.")
     return per_sample_noise([operator.index(one) for one in seed], device)

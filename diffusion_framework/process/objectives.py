@@ -15,8 +15,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..config import Portable
-from .level import Level, Prediction, Scalar, expand_to
+from ..storage.config import Portable
+from .level import Level, Prediction, Scalar, check_step_count, expand_to
 from .schedules import NoiseSchedule
 from .schedules.base import PRECONDITIONING
 
@@ -153,8 +153,7 @@ class PreviousX(Objective):
     steps: int
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ValueError(f"steps must be at least 1; got {self.steps}")
+        check_step_count(self.steps)
 
     def check(self, schedule: NoiseSchedule) -> None:
         self.schedule.check_steps(self.steps)
@@ -170,15 +169,3 @@ class PreviousX(Objective):
         fall = at.log_snr - to.log_snr
         left = -torch.expm1(fall) if isinstance(fall, Tensor) else -math.expm1(fall)
         return 1 / (to.alpha * left)
-
-
-by_name: dict[str, type[Objective]] = {
-    "v": V,
-    "x0": X0,
-    "eps": Eps,
-    "previous_x": PreviousX,
-    "score": Score,
-    "velocity": Velocity,
-    "edm": Preconditioned,
-}
-"""The names that `GaussianDiffusion(objective=...)` knows."""

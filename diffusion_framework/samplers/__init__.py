@@ -17,26 +17,6 @@ from .singlestep import SinglestepDPM
 from .unipc import UniPC
 from .walk import Walk, checked, grid_for_calls
 
-samplers_by_name: dict[str, type[Sampler]] = {
-    "adaptive_dpm_solver": AdaptiveDPMSolver,
-    "ddim": DDIM,
-    "ddpm": DDPM,
-    "dpm2": DPM2,
-    "dpm_solver": DPMSolver,
-    "euler": Euler,
-    "heun": Heun,
-    "karras_ve": KarrasVE,
-    "langevin": Langevin,
-    "lcm": LCM,
-    "lms": LMS,
-    "reverse_diffusion": ReverseDiffusion,
-    "rk45": RK45,
-    "score_sde": ScoreSDE,
-    "singlestep_dpm": SinglestepDPM,
-    "unipc": UniPC,
-}
-"""The names that `GaussianDiffusion.sample(sampler=...)` knows."""
-
 __all__ = [
     "DDIM",
     "DDPM",
@@ -60,6 +40,5 @@ __all__ = [
     "Walk",
     "checked",
     "grid_for_calls",
-    "samplers_by_name",
     "trajectory",
 ]

@@ -9,9 +9,9 @@ from typing import ClassVar, Generic, TypeVar, final
 
 from torch import Tensor
 
-from ..config import Portable
 from ..denoisers import Denoiser
 from ..process.level import Level, Noise, Prediction
+from ..storage.config import Portable
 
 State = TypeVar("State")
 

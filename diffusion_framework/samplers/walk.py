@@ -72,9 +72,7 @@ def checked(snapshots: Iterable[Snapshot]) -> Iterator[Snapshot]:
         )
 
 
-def grid_for_calls(
-    sampler: Sampler, calls: int, schedule: NoiseSchedule, make: Callable[[int], Grid]
-) -> Grid:
+def grid_for_calls(sampler: Sampler, calls: int, schedule: NoiseSchedule, make: Callable[[int], Grid]) -> Grid:
     """The grid of most steps that a sampler walks within a budget of network calls.
 
     Calls are counted by walking with numbers in place of a network.

@@ -10,7 +10,7 @@ from beartype import beartype
 from jaxtyping import Bool, jaxtyped
 from torch import Tensor, nn
 
-from ..config import Configurable
+from ..storage.config import Configurable
 
 
 class DataSpace(Configurable, nn.Module, ABC):

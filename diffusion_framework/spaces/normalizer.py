@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..config import Configurable
+from ..storage.config import Configurable
 from .base import at_least_float32
 from .statistics import KeepsStatistics, RunningStatistics, unless_constant
 

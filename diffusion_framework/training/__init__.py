@@ -1,5 +1,23 @@
-"""Training: the loop and what it writes."""
+"""Training: the Trainer, and the groups of its options."""
 
+from .compute import Compute
+from .ema import EMA
+from .learning_rate import LearningRate
+from .loading import Loading
+from .log import Logging
+from .previews import Previews
+from .saving import Saving
 from .trainer import Trainer
+from .validation import ValidationOptions
 
-__all__ = ["Trainer"]
+__all__ = [
+    "EMA",
+    "Compute",
+    "LearningRate",
+    "Loading",
+    "Logging",
+    "Previews",
+    "Saving",
+    "Trainer",
+    "ValidationOptions",
+]

@@ -4,30 +4,48 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
+
+from .checks import expect
+
+Schedule = Literal["constant", "linear", "cosine"]
 
 
 @dataclass(frozen=True)
 class LearningRate:
-    """A linear warm-up, then constant, or falling to 0 at the end.
+    """A linear warm-up to the peak, the Trainer's `train_lr`, and what follows it.
 
     Args:
-        peak: The highest.
-        schedule: How it goes on after the warm-up: 'constant', 'linear' or 'cosine' (both to 0).
-        warmup_steps: Steps over which it rises from 0.
-        num_steps: Of the whole run.
+        schedule: Course after the warm-up: 'constant', or 'linear' or 'cosine' to 0 at the last step.
+        warmup_steps: Optimizer steps over which the learning rate rises from 0.
+
+    Raises:
+        ValueError: a field out of range.
     """
 
-    peak: float
-    schedule: Literal["constant", "linear", "cosine"]
-    warmup_steps: int
-    num_steps: int
+    schedule: Schedule = "constant"
+    warmup_steps: int = 0
 
-    def __call__(self, step: int) -> float:
-        """The learning rate of step number `step`, from 0."""
+    def __post_init__(self) -> None:
+        names = ", ".join(get_args(Schedule))
+        known = self.schedule in get_args(Schedule)
+        expect(known, f"learning_rate.schedule among {names}", self.schedule, "take one of these")
+        wanted = "learning_rate.warmup_steps of at least 0"
+        expect(self.warmup_steps >= 0, wanted, self.warmup_steps, "0 for no warm-up")
+
+    def at(self, step: int, *, peak: float, num_steps: int) -> float:
+        """Returns the learning rate of optimizer step `step`, counted from 0.
+
+        Args:
+            step: Optimizer steps already taken.
+            peak: The highest learning rate.
+            num_steps: Optimizer steps of the whole run.
+        """
         if step < self.warmup_steps:
-            return self.peak * (step + 1) / self.warmup_steps
+            return peak * (step + 1) / self.warmup_steps
         if self.schedule == "constant":
-            return self.peak
-        progress = (step - self.warmup_steps) / max(1, self.num_steps - self.warmup_steps)
-        return self.peak * (1 - progress if self.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * progress)))
+            return peak
+        progress = (step - self.warmup_steps) / max(1, num_steps - self.warmup_steps)
+        if self.schedule == "linear":
+            return peak * (1 - progress)
+        return peak * 0.5 * (1 + math.cos(math.pi * progress))

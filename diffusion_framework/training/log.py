@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,7 +16,29 @@ from accelerate import Accelerator
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from .checks import expect
+
 COLUMNS = ("step", "loss", "grad_norm", "lr", "images_per_second")
+
+
+@dataclass(frozen=True)
+class Logging:
+    """How often numbers are written, and whether progress is shown.
+
+    Args:
+        every: Optimizer steps between two rows of `log.csv`.
+        progress: Show a progress bar in a terminal, or else a line for each row of the log.
+
+    Raises:
+        ValueError: a field out of range.
+    """
+
+    every: int = 50
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        wanted = "logging.every of at least 1"
+        expect(self.every >= 1, wanted, self.every, "1 writes a row for each step")
 
 
 class TrainingLog:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from ema_pytorch import EMA
-from torch import Tensor
+from ema_pytorch import EMA as MovingAverage
+from torch import Tensor, nn
 
-from ..checkpoint import Checkpoint
 from ..diffusion import GaussianDiffusion
-from .sharding import shard_network, spread_like, whole, without_gradient_sync
+from ..storage.checkpoint import Checkpoint
+from .distributed import full_tensor, no_sync, shard_like, shard_network
 
 
 class TrainingState:
@@ -23,7 +23,7 @@ class TrainingState:
     Args:
         diffusion: The model; it is moved to the device.
         accelerator: Says which device, and wraps the model for several processes.
-        ema: Options of the average (`ema_pytorch.EMA`).
+        average: Makes the average of a model's weights.
         adam: Options of AdamW.
         compile: Compile the network.
         shard: Keep on each process only its part of the weights, their average and the optimizer's state.
@@ -38,15 +38,14 @@ class TrainingState:
         diffusion: GaussianDiffusion,
         accelerator: Accelerator,
         *,
-        ema: Mapping[str, Any],
+        average: Callable[[nn.Module], MovingAverage],
         adam: Mapping[str, Any],
         compile: bool,
         shard: bool,
     ) -> None:
         self.accelerator, self.step = accelerator, 0
         self.diffusion = diffusion.to(accelerator.device)
-        # Made on the device rather than moved there: its step counter then stays on the CPU, where reading it is free.
-        self.ema = EMA(self.diffusion, include_online_model=False, use_foreach=True, **ema)
+        self.ema = average(self.diffusion)
         self.sharded = shard and accelerator.num_processes > 1
         if self.sharded:
             for module in (self.diffusion, self.averaged):
@@ -63,22 +62,22 @@ class TrainingState:
         """The model with the averaged weights."""
         return self.ema.ema_model
 
-    def without_meeting(self) -> AbstractContextManager[None]:
-        """A context in which the processes' gradients add up, each its own."""
-        return without_gradient_sync(self.diffusion.model) if self.sharded else self.accelerator.no_sync(self.model)
+    def no_sync(self) -> AbstractContextManager[None]:
+        """A context in which each process adds up its own gradients, without an all-reduce."""
+        return no_sync(self.diffusion.model) if self.sharded else self.accelerator.no_sync(self.model)
 
     def clip_gradients(self, max_norm: float) -> Tensor:
         """Scale the gradients down to max_norm; returns their norm before, over all processes."""
-        return whole(self.accelerator.clip_grad_norm_(self.model.parameters(), max_norm))
+        return full_tensor(self.accelerator.clip_grad_norm_(self.model.parameters(), max_norm))
 
-    def advance(self, veto: Tensor | None) -> None:
+    def advance(self, skip_step: Tensor | None) -> None:
         """Take the step that the gradients say.
 
         Args:
-            veto: A scalar on the device: above 0 leaves the weights as they are. With fp16 the scaler sees to that.
+            skip_step: A scalar on the device; above 0 leaves the weights as they are. With fp16 the scaler does so.
         """
-        if veto is not None and self.accelerator.scaler is None:
-            self.optimizer.optimizer.found_inf, self.optimizer.optimizer.grad_scale = veto, None
+        if skip_step is not None and self.accelerator.scaler is None:
+            self.optimizer.optimizer.found_inf, self.optimizer.optimizer.grad_scale = skip_step, None
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.ema.update()
@@ -98,7 +97,7 @@ class TrainingState:
         gathered: dict[str, dict[str, Tensor]] = {name: {} for name in groups}
         for name, group in groups.items():
             for key, value in group.items():  # one by one: together they might not fit on the device
-                value = whole(value)
+                value = full_tensor(value)
                 if self.accelerator.is_main_process:
                     gathered[name][key] = value.cpu()
         return gathered
@@ -115,19 +114,19 @@ class TrainingState:
     def load(self, checkpoint: Checkpoint) -> None:
         """Go back to where `tensors` and `numbers` were taken. Raises ValueError if the checkpoint does not fit."""
         for name, module in (("model", self.diffusion), ("ema", self.averaged)):
-            checkpoint.load_weights(module, name, partial(self._spread, own=module.state_dict()))
+            checkpoint.load_weights(module, name, partial(self._shard, own=module.state_dict()))
         numbers, slots = checkpoint.state, checkpoint.tensors("optimizer")
         parameters = dict(self.diffusion.named_parameters())
         moments = {key: parameters[key.rpartition(".")[0]] for key, value in slots.items() if value.ndim}
-        self._load_optimizer({**self._spread(slots, own=moments), **numbers["optimizer"]})
+        self._load_optimizer({**self._shard(slots, own=moments), **numbers["optimizer"]})
         self.ema.step.fill_(numbers["ema_step"])
         self.ema.initted.fill_(True)
         if numbers["scaler"] is not None and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(numbers["scaler"])
         self.step = checkpoint.step
 
-    def _spread(self, values: dict[str, Tensor], own: Mapping[str, Any]) -> dict[str, Tensor]:
-        return spread_like(values, own) if self.sharded else values
+    def _shard(self, values: dict[str, Tensor], own: Mapping[str, Any]) -> dict[str, Tensor]:
+        return shard_like(values, own) if self.sharded else values
 
     def _names(self) -> list[str]:
         """Of the parameters, in the optimizer's order."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -14,10 +14,9 @@ from torch import Tensor
 
 from ..data.loading.loader import to_device
 from ..process.noise import keyed_generator, mix
-from .guard import Guard
-from .learning_rate import LearningRate
 from .seeds import Purpose
 from .state import TrainingState
+from .stopping import Guard
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class TrainingStep:
 
     Args:
         accelerator: Of the run.
-        learning_rate: Of each step.
+        learning_rate: Learning rate of each step, by its number from 0.
         seed: Of the run.
         accumulate: Batches of one step.
         flip: Whether every other image is mirrored.
@@ -34,7 +33,7 @@ class TrainingStep:
     """
 
     accelerator: Accelerator
-    learning_rate: LearningRate
+    learning_rate: Callable[[int], float]
     seed: int
     accumulate: int
     flip: bool
@@ -56,13 +55,13 @@ class TrainingStep:
         total = torch.zeros((), device=self.accelerator.device)
         for micro in range(self.accumulate):
             last = micro == self.accumulate - 1
-            with nullcontext() if last else state.without_meeting():  # the processes meet once a step
+            with nullcontext() if last else state.no_sync():  # the processes meet once a step
                 loss = self._loss(state, next(batches), micro) / self.accumulate
                 self.accelerator.backward(loss)
             total += loss.detach()
         norm = state.clip_gradients(self.max_grad_norm)
         guard.inspect(state.step + 1, total, norm)
-        state.advance(veto=guard.veto if guard.late else None)
+        state.advance(skip_step=guard.skip_step if guard.late else None)
         return total, norm
 
     def _loss(self, state: TrainingState, batch: Any, micro: int) -> Tensor:

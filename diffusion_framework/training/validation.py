@@ -1,9 +1,8 @@
-"""How good a model is on data that it was not trained on, and which checkpoints were best."""
+"""How good a model is on data that it was not trained on."""
 
 from __future__ import annotations
 
-import math
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,10 +10,34 @@ import torch
 from accelerate import Accelerator
 from torch.utils.data import default_collate
 
-from ..checkpoint import Checkpoint, list_checkpoints, step_of
 from ..data.loading.loader import to_device
 from ..diffusion import GaussianDiffusion
 from ..process.noise import keyed_generator, mix
+from .checks import expect
+
+
+@dataclass(frozen=True)
+class ValidationOptions:
+    """When and on how much of the validation data the averaged weights are measured.
+
+    Args:
+        every: Optimizer steps between two measurements, with one more at the last step; None is
+            `save_and_sample_every`, 0 measures never.
+        samples: Number of samples that are measured, evenly spread over the validation data.
+
+    Raises:
+        ValueError: a field out of range.
+    """
+
+    every: int | None = None
+    samples: int = 1000
+
+    def __post_init__(self) -> None:
+        fits = self.every is None or self.every >= 0
+        wanted = "validation_options.every of at least 0"
+        expect(fits, wanted, self.every, "0 switches validation off")
+        wanted = "validation_options.samples of at least 1"
+        expect(self.samples >= 1, wanted, self.samples, "set validation_options.every to 0 for none")
 
 
 def validate(
@@ -44,16 +67,3 @@ def validate(
     sums = torch.stack([*totals.values(), torch.tensor(float(count), device=accelerator.device)])
     *means, counted = accelerator.reduce(sums, reduction="sum").tolist()
     return {name: total / counted for name, total in zip(totals, means, strict=True)}
-
-
-def best_steps(results_folder: Path, metric: str, count: int, step: int, metrics: dict[str, float]) -> list[int]:
-    """The steps of the best `count` checkpoints: those on disk, which say it themselves, and the one to be written."""
-    values = {step: metrics.get(metric, math.inf)}
-    for path in list_checkpoints(results_folder) if count else ():
-        if step_of(path) < step:
-            try:
-                values[step_of(path)] = Checkpoint.open(path).state.get("metrics", {}).get(metric, math.inf)
-            except ValueError:  # damaged: not worth keeping
-                continue
-    finite = {at: value for at, value in values.items() if math.isfinite(value)}  # NaN is never best
-    return sorted(finite, key=lambda at: finite[at])[:count]

@@ -16,8 +16,8 @@ from diffusion_framework.conditions import (
     Tokens,
     Vectors,
 )
-from diffusion_framework.config import from_config, to_config
 from diffusion_framework.spaces import Unbounded
+from diffusion_framework.storage.config import from_config, to_config
 
 BATCH, SHAPE = 6, (3, 8, 8)
 KINDS = {
@@ -167,6 +167,14 @@ def test_one_clear_value_serves_a_whole_batch():
     one = conditions.bind({"labels": 3, "vector": vector.tolist(), "image": image.numpy()}, 4).keywords
     many = conditions.bind({"labels": [3] * 4, "vector": [vector.tolist()] * 4, "image": [image] * 4}).keywords
     assert all(torch.equal(one[k], many[k]) for k in one)
+
+
+def test_one_value_does_not_serve_a_batch_in_training():
+    conditions = built(labels=Labels(5))
+    with pytest.raises(ValueError, match=r"Expected labels \[batch\], got \[\]"):
+        conditions.bind({"labels": 3}, 4, drop=True)
+    with pytest.raises(ValueError, match="Expected 4 of labels, one for each sample, got 1"):
+        conditions.bind({"labels": [3]}, 4, drop=True)
 
 
 def test_mirrored_data_has_mirrored_images_beside_it():

@@ -21,6 +21,7 @@ from diffusion_framework.spaces import ImageSpace, Normalizer, Unbounded
         torch.tensor([0, 3, 1], dtype=torch.int8),
         torch.tensor([0, 3, 1], dtype=torch.uint8),
         list(torch.tensor([0, 3, 1])),
+        torch.tensor([[0], [3], [1]]),
     ],
     ids=lambda v: f"{type(v).__name__} of {getattr(v, 'dtype', type(v[0]).__name__)}",
 )
@@ -166,6 +167,7 @@ def test_observations_are_normalised_and_put_side_by_side():
     expected = torch.cat([limits(a[..., 1:]), a[..., :1].sin(), a[..., :1].cos(), limits(b)], dim=2)
     torch.testing.assert_close(context, expected, atol=1e-5, rtol=0)
     assert observations.numbers == 4
+    assert torch.equal(observations({"b": b, "a": a, "task": ["push"] * 10})["context"], context)
 
 
 def test_cameras_are_features():
@@ -190,7 +192,7 @@ def test_cameras_are_features():
     ("value", "message"),
     [
         ({"arm": torch.zeros(1, 2, 3)}, r"Expected observations \['state'\], got \['arm'\]"),
-        (torch.zeros(1, 2, 3), r"Expected observations \['state'\], got Tensor"),
+        (torch.zeros(1, 2, 3), r"Expected observations \['state'\], got \['Tensor'\]"),
         ({"state": torch.zeros(1, 3, 3)}, r"'state' \[batch, 2, 3\], got \[1, 3, 3\]"),
         ({"state": torch.zeros(1, 2, 3, 8, 8)}, r"'state' \[batch, 2, 3\], got"),
         ({"state": torch.full((1, 2, 3), math.inf)}, "finite numbers in 'state', got .* in sample 0"),

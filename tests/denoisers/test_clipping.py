@@ -3,7 +3,7 @@ import torch
 from oracles import MixtureOracle
 
 from diffusion_framework import Sigmoid
-from diffusion_framework.denoisers import Clip, TransformX0, Threshold
+from diffusion_framework.denoisers import Clip, Threshold, TransformX0
 
 
 @pytest.mark.parametrize("ratio", [0.0, 0.5, 0.95, 0.995, 1.0])

@@ -68,7 +68,7 @@ def test_the_input_is_scaled_and_the_output_read_against_the_noised_image():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: StepTime(0), "at least 1; got 0"),
+        (lambda: StepTime(0), "from 1 to 100000, got 0"),
         (lambda: UnitVariance(0.0), "above 0; got 0"),
         (lambda: UnitVariance(math.inf), "above 0; got inf"),
     ],

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from toys import Plain, tiny_rin, tiny_unet
 
-from diffusion_framework import GaussianDiffusion, RIN
+from diffusion_framework import RIN, GaussianDiffusion
 from diffusion_framework.conditions import Labels, Vectors
 from diffusion_framework.denoisers import NetworkSignature
 from diffusion_framework.spaces import Unbounded
@@ -107,7 +107,9 @@ def test_conditions_must_be_taken_and_needed_ones_given():
 
 def test_a_network_of_any_keywords_takes_any_condition():
     own = network(lambda self, x, time, **more: x * more["style"][:, :, None])
-    diffusion = GaussianDiffusion(own, conditions={"style": Vectors(3, statistics=Unbounded(0.0, 1.0), keyword="style")})
+    diffusion = GaussianDiffusion(
+        own, conditions={"style": Vectors(3, statistics=Unbounded(0.0, 1.0), keyword="style")}
+    )
     assert torch.isfinite(diffusion(torch.rand(2, 3, 4), style=torch.randn(2, 3)))
 
 

@@ -117,8 +117,8 @@ def test_loss_aware_weights_keep_the_expectation():
     [
         (lambda: LogNormal(std=0.0), "std > 0"),
         (lambda: LogitNormal(mean=math.nan), "finite mean"),
-        (lambda: Steps(0), "steps must be at least 1"),
-        (lambda: LossAware(3, history=0), "history must be at least 1"),
+        (lambda: Steps(0), "steps of Steps from 1 to 100000"),
+        (lambda: LossAware(3, history=0), "history of LossAware from 1 to 100000"),
         (lambda: LossAware(3, uniform_share=0.0), r"\(0, 1\]; got 0"),
     ],
 )

@@ -2,11 +2,12 @@
 
 import pytest
 import torch
-from toys import randomised, tiny_dit, tiny_rin
+from toys import QUIET, randomised, tiny_dit, tiny_rin
 
 from diffusion_framework import Digits, GaussianDiffusion, Trainer
 from diffusion_framework.models.dit import DiTBlock
 from diffusion_framework.models.tokens import patchify, unpatchify
+from diffusion_framework.training import Previews
 
 NETWORKS = pytest.mark.parametrize("make", [tiny_rin, tiny_dit])
 
@@ -94,7 +95,7 @@ def test_bf16_autocast_stays_close(make):
 @NETWORKS
 def test_a_checkpoint_gives_the_network_back(make, tmp_path):
     diffusion = GaussianDiffusion(randomised(make(num_classes=10, learned_variance=True)), timesteps=3)
-    options = {"num_workers": 0, "progress": False, "num_samples": 1, "sampling_steps": 1, "train_batch_size": 4}
+    options = {**QUIET, "num_samples": 1, "previews": Previews(sampling_steps=1), "train_batch_size": 4}
     trainer = Trainer(diffusion, Digits(labels=True), train_num_steps=2, results_folder=tmp_path / "run", **options)
     trainer.train()
     again = GaussianDiffusion.from_checkpoint(tmp_path / "run", weights="model")

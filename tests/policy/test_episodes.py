@@ -106,3 +106,39 @@ def test_the_fingerprint_tells_data_apart():
     assert one == Episodes({name: values.copy() for name, values in ARRAYS.items()}, ENDS).fingerprint()
     assert one != Episodes(ARRAYS, [5, 9]).fingerprint()
     assert one != Episodes({**ARRAYS, "action": ARRAYS["action"] + 1e-6}, ENDS).fingerprint()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"filters": [{"id": "pickle"}]},
+        {"filters": [{"id": "Pickle", "protocol": 5}]},
+        {"compressor": {"id": "json2"}},
+        {"filters": [{"id": "vlen-utf8"}], "dtype": "|O"},
+        {"dtype": "|O"},
+        {"dtype": [["a", "|O"]]},
+        {"codecs": [{"name": "sharding_indexed", "configuration": {"codecs": [{"name": "numcodecs.pickle"}]}}]},
+        {"data_type": "variable_length_bytes"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("file", [".zarray", "zarr.json"])
+def test_arrays_whose_reading_may_run_code_are_refused_unread(tmp_path, change, file):
+    for name in ("data/state", "data/action", "meta/episode_ends"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / file).write_text(json.dumps({"zarr_format": 2, "shape": [9], **change}))
+    (tmp_path / ".zgroup").write_text('{"zarr_format": 2}')
+    with pytest.raises(ValueError, match=r"has the (codec|dtype) .*Fix: store numbers only") as error:
+        load_episodes(tmp_path, ["state", "action"])
+    assert "\n" not in str(error.value)
+
+
+def test_words_in_users_attributes_are_not_codecs(tmp_path):
+    pytest.importorskip("zarr", reason="zarr is not installed")
+    import zarr
+
+    root = zarr.open_group(str(tmp_path / "demos"), mode="w")
+    root.attrs["codecs"] = [{"name": "pickle"}]
+    for name, values in {**{f"data/{k}": v for k, v in ARRAYS.items()}, "meta/episode_ends": np.array(ENDS)}.items():
+        root[name] = values
+    assert_read(load_episodes(tmp_path / "demos", ["state", "action"]))

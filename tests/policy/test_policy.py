@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from toys import tiny_unet
+from toys import QUIET, tiny_unet
 
 from diffusion_framework import (
     DDPM,
@@ -24,8 +24,8 @@ from diffusion_framework import (
     Transformer1D,
     UNet1D,
 )
-from diffusion_framework.config import from_config, to_config
 from diffusion_framework.losses import VariationalLoss
+from diffusion_framework.storage.config import from_config, to_config
 
 
 def episodes(count: int = 6, length: int = 12) -> Episodes:
@@ -205,7 +205,7 @@ def test_several_streams_and_images():
 def test_training_fits_the_normalizer_and_a_checkpoint_brings_it_back(tmp_path):
     made = policy(fitted=False, relative_to="state")
     data = windows()
-    options = {"num_workers": 0, "progress": False, "train_batch_size": 4, "results_folder": tmp_path / "run"}
+    options = {**QUIET, "train_batch_size": 4, "results_folder": tmp_path / "run"}
     Trainer(made, data, train_num_steps=2, **options).train()
     loaded = DiffusionPolicy.from_checkpoint(tmp_path / "run", weights="model")
     _, condition = batch()
@@ -251,7 +251,7 @@ def test_behaviour_cloning_learns_the_mean_of_the_experts():
         (lambda: policy(action_steps=8), "has 7 actions from observation 2 on, and action_steps asks for 8; lower it"),
         (lambda: policy(horizon=16), r"samples of shape \(8, 2\); a policy wants \(16, action_dim\)"),
         (lambda: UNet1D(10, 2, down_dims=(8, 8, 8)), "horizon must be divisible by 4, .*; got 10: change horizon"),
-        (lambda: policy(plan_steps=0), "at least 1 step; got 0"),
+        (lambda: policy(plan_steps=0), "from 1 to 100000, got 0"),
         (lambda: policy(timestep=3), "timestep"),
         (
             lambda: policy(fitted=False).predict({"state": torch.zeros(1, 2, 3)}),

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from toys import QUIET
 
 from diffusion_framework import DiffusionPolicy, ForkDemonstrations, Normalizer, ResidualMLP, Trainer
 from diffusion_framework.cli import rollout
-from diffusion_framework.pictures import save_animation
 from diffusion_framework.policy.rollout import Episode, plan_latency, run_episodes, summary, wilson_interval
+from diffusion_framework.storage.images import save_animation
 
 gymnasium = pytest.importorskip("gymnasium", reason="gymnasium is not installed")
 
@@ -83,7 +84,7 @@ def test_animations_keep_every_frame(tmp_path):
 
 
 def test_the_script(tmp_path, capsys):
-    options = {"num_workers": 0, "progress": False, "train_num_steps": 1, "results_folder": tmp_path / "run"}
+    options = {**QUIET, "train_num_steps": 1, "results_folder": tmp_path / "run"}
     Trainer(fork_policy(), ForkDemonstrations(40), **options).train()
 
     def run(*words):

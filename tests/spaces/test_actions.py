@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from diffusion_framework.config import from_config, to_config
 from diffusion_framework.spaces import ActionSpace, DataSpace, Normalizer
+from diffusion_framework.storage.config import from_config, to_config
 
 SHAPE = (5, 2)
 

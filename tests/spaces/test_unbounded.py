@@ -6,8 +6,8 @@ import math
 import pytest
 import torch
 
-from diffusion_framework.config import from_config, to_config
 from diffusion_framework.spaces import DataSpace, Unbounded
+from diffusion_framework.storage.config import from_config, to_config
 
 
 def fitted(data, axis=0, batch=7):

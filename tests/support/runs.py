@@ -6,7 +6,8 @@ import torch
 from toys import tiny_diffusion
 
 from diffusion_framework import Trainer
-from diffusion_framework.checkpoint import Checkpoint, write_checkpoint
+from diffusion_framework.storage.checkpoint import Checkpoint, write_checkpoint
+from diffusion_framework.training import Loading, Logging, Previews
 
 
 def trainer(folder, results, **options):
@@ -15,11 +16,10 @@ def trainer(folder, results, **options):
         "train_num_steps": 6,
         "save_and_sample_every": 3,
         "num_samples": 5,
-        "sampling_steps": 2,
+        "previews": Previews(sampling_steps=2),
         "ema_update_every": 1,
-        "log_every": 2,
-        "num_workers": 0,
-        "progress": False,
+        "loading": Loading(num_workers=0),
+        "logging": Logging(every=2, progress=False),
     }
     torch.manual_seed(0)
     return Trainer(tiny_diffusion(), folder, results_folder=results, **{**defaults, **options})

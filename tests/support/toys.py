@@ -6,6 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from diffusion_framework import RIN, Configurable, DiT, GaussianDiffusion, UNet
+from diffusion_framework.training import Loading, Logging
+
+QUIET = {"loading": Loading(num_workers=0), "logging": Logging(progress=False)}  # for a Trainer
 
 
 def tiny_unet(**options) -> UNet:

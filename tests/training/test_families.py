@@ -5,19 +5,20 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
-from toys import tiny_diffusion
+from toys import QUIET, tiny_diffusion
 
 import diffusion_framework as df
 from diffusion_framework import Digits, GaussianDiffusion, Trainer
-from diffusion_framework.checkpoint import Checkpoint
-from diffusion_framework.config import from_config
 from diffusion_framework.losses import LossAware, Stratified
+from diffusion_framework.parts import read_yaml
+from diffusion_framework.storage.checkpoint import Checkpoint
+from diffusion_framework.storage.config import from_config
+from diffusion_framework.training import Previews
 
 ROOT = Path(__file__).resolve().parents[2]
 FAMILIES = ["ddpm", "improved_ddpm", "edm", "flow", "ve_sde"]
 SMALL = {"dim": 8, "dim_mults": [1, 2], "blocks": 1, "channels": 1, "image_size": 8, "heads": 1, "dim_head": 8}
-RUN = {"train_batch_size": 8, "save_and_sample_every": 3, "num_samples": 4, "sampling_steps": 2, "num_workers": 0}
+RUN = {"train_batch_size": 8, "save_and_sample_every": 3, "num_samples": 4, "previews": Previews(sampling_steps=2)}
 SAMPLERS = [
     sampler()
     for sampler in vars(df).values()
@@ -27,13 +28,13 @@ SAMPLERS = [
 
 def trained(diffusion, results, steps, resume=False):
     torch.manual_seed(0)
-    options = {**RUN, "results_folder": results, "ema_update_every": 1, "progress": False}
+    options = {**RUN, "results_folder": results, "ema_update_every": 1, **QUIET}
     Trainer(diffusion, Digits(), train_num_steps=steps, **options).train(resume=resume)
     return Checkpoint.find(results)
 
 
 def family_config(family):
-    return yaml.safe_load((ROOT / "configs" / f"{family}.yaml").read_text())["diffusion"]
+    return read_yaml((ROOT / "configs" / f"{family}.yaml").read_bytes(), family)["diffusion"]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -55,7 +56,7 @@ def test_every_sampler_takes_every_family(sampler):
     for family in FAMILIES:
         config = family_config(family)
         config["init_args"].update(model={"class_path": "toys.Plain", "init_args": {}}, loss="simple")
-        diffusion = from_config(config, GaussianDiffusion)
+        diffusion = from_config(config, GaussianDiffusion, trust=("toys",))
         images = diffusion.sample(2, sampler=sampler, steps=4, seed=0, show_progress=False)
         assert images.isfinite().all() and images.std() > 0, family
 

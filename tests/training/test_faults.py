@@ -13,17 +13,17 @@ import faulty
 import pytest
 import soak
 import torch
-from faulty import SlowPictures
+from faulty import SlowPictures, Unchecked
 from PIL import Image
 from runs import trainer, write
 
-from diffusion_framework.checkpoint import Checkpoint, list_checkpoints, newest_whole_checkpoint
 from diffusion_framework.data.loading.loader import ShuffledBatches
 from diffusion_framework.process.noise import mix
-from diffusion_framework.training.guard import Guard
-from diffusion_framework.training.owner import Ownership
+from diffusion_framework.storage.checkpoint import Checkpoint, list_checkpoints, newest_whole_checkpoint
+from diffusion_framework.training import Compute, Saving
+from diffusion_framework.training.run_lock import RunLock
 from diffusion_framework.training.seeds import Purpose
-from diffusion_framework.training.signals import NotedSignals
+from diffusion_framework.training.stopping import Guard, NotedSignals
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -92,22 +92,27 @@ def test_killed_while_pictures_are_written_those_that_are_there_are_whole(tmp_pa
 def test_terminated_a_run_saves_and_goes_on_as_if_nothing_had_been(whole, tmp_path, workers):
     """The signal goes to the whole group, data workers included."""
     errors, results = tmp_path / "errors", tmp_path / "run"
-    (process,) = soak.start(results, target=faulty.in_own_group, errors=errors, num_workers=workers)
+    (process,) = soak.start(results, target=faulty.in_own_group, errors=errors, workers=workers)
     wait_for(lambda: (results / "log.csv").exists() and len((results / "log.csv").read_text().splitlines()) > 2)
     os.killpg(process.pid, signal.SIGTERM)
     assert soak.end([process]) == [143]
     said = errors.read_text()
     assert f"SIGTERM: stopped after step {steps_of(results)[-1]} and saved" in said
     assert len(said.strip().splitlines()) == 1, said
-    assert soak.end(soak.start(results, num_workers=workers)) == [0]
+    assert soak.end(soak.start(results, workers=workers)) == [0]
     assert not soak.difference(whole, results)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGUSR1, 138)])
 def test_the_script_ends_with_the_code_of_the_signal(tmp_path, number, code):
-    command = [sys.executable, ROOT / "scripts" / "train.py", "--trainer.progress=false", "--diffusion.model.dim=8"]
+    command = [
+        sys.executable,
+        ROOT / "scripts" / "train.py",
+        "--trainer.logging.progress=false",
+        "--diffusion.model.dim=8",
+    ]
     process = subprocess.Popen(
-        [*command, f"--trainer.results_folder={tmp_path / 'run'}", "--trainer.log_every=1"],
+        [*command, f"--trainer.results_folder={tmp_path / 'run'}", "--trainer.logging.every=1"],
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -147,7 +152,7 @@ def test_without_room_for_the_checkpoints_nothing_starts(tmp_path):
     ).returncode:
         pytest.skip("a disk of its own can only be mounted by root")
     try:
-        with pytest.raises(ValueError, match=r"2 checkpoints of .* GB free: make room, or lower keep_checkpoints"):
+        with pytest.raises(ValueError, match=r"2 checkpoints of .* GB free: make room, or lower saving.keep_newest"):
             trainer(SlowPictures(), disk / "run").train()
         assert not list(disk.iterdir())
     finally:
@@ -171,27 +176,29 @@ def test_a_nan_changes_nothing_and_is_named(tmp_path, accumulate):
     step = -(-step_that_draws(bad) // accumulate)
     assert step > 2
     options = {"train_num_steps": 99, "save_and_sample_every": 1, "gradient_accumulate_every": accumulate}
-    options["keep_checkpoints"] = 99
+    options["saving"] = Saving(keep_newest=99)
     run = trainer(SlowPictures(bad=bad), tmp_path, **options)
+    run.model.space = Unchecked()
     with pytest.raises(FloatingPointError, match=f"gradient of step {step} is not finite"):
         run.train()
     assert steps_of(tmp_path) == list(range(1, step))
     last = Checkpoint.find(tmp_path)
-    for name, module in (("model", run.diffusion), ("ema", run.averaged)):
+    for name, module in (("model", run.model), ("ema", run.averaged)):
         assert all(torch.equal(value, module.state_dict()[key]) for key, value in last.tensors(name).items())
 
 
 def test_where_the_answer_comes_late_no_step_after_a_bad_one_changes_the_weights(tmp_path):
     run = trainer(SlowPictures(bad=7), tmp_path)
+    run.model.space = Unchecked()
     guard, good = Guard(run.accelerator, NotedSignals(), late=True), step_that_draws(7) - 1
     with run._batches(run.dataset) as batches:
         for _ in range(good):
             run.take_step(run.state, batches, guard)
-        before = {key: value.clone() for key, value in run.diffusion.state_dict().items()}
+        before = {key: value.clone() for key, value in run.model.state_dict().items()}
         run.take_step(run.state, batches, guard)
         with pytest.raises(FloatingPointError, match=f"of step {good + 1} is not finite"):
             run.take_step(run.state, batches, guard)
-    assert all(torch.equal(value, before[key]) for key, value in run.diffusion.state_dict().items())
+    assert all(torch.equal(value, before[key]) for key, value in run.model.state_dict().items())
     assert all(torch.isfinite(value).all() for value in run.averaged.state_dict().values())
 
 
@@ -204,7 +211,7 @@ def test_late_and_early_answers_train_the_same(tmp_path):
             for _ in range(5):
                 run.take_step(run.state, batches, guard)
         guard.settle()
-        after.append(run.diffusion.state_dict())
+        after.append(run.model.state_dict())
     assert all(torch.equal(value, after[1][key]) for key, value in after[0].items())
 
 
@@ -224,11 +231,11 @@ def test_a_nan_on_one_process_stops_both(tmp_path):
     errors = tmp_path / "errors"
     run = soak.start(tmp_path / "run", 2, errors=errors, data=SlowPictures(bad=7), train_batch_size=4)
     assert soak.end(run) == [1, 1]
-    assert errors.read_text().count(f"of step {step_that_draws(7)} is not finite") == 2
+    assert "Expected data in [0, 1], got nan to nan in sample" in errors.read_text()
 
 
 def test_a_data_worker_that_dies_ends_the_run_and_leaves_no_orphans(tmp_path):
-    (process,) = soak.start(tmp_path, data=SlowPictures(0.01), num_workers=2, train_num_steps=10_000)
+    (process,) = soak.start(tmp_path, data=SlowPictures(0.01), workers=2, train_num_steps=10_000)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     if not children.exists():
         pytest.skip("needs Linux")
@@ -241,13 +248,13 @@ def test_a_data_worker_that_dies_ends_the_run_and_leaves_no_orphans(tmp_path):
 
 
 def test_one_owner_for_a_folder_until_it_dies(tmp_path):
-    (process,) = soak.start(tmp_path, train_num_steps=100_000, num_workers=1)
+    (process,) = soak.start(tmp_path, train_num_steps=100_000, workers=1)
     wait_for(lambda: steps_of(tmp_path))
     with pytest.raises(ValueError, match=rf"in use by process {process.pid} on .*choose another results_folder"):
-        Ownership(tmp_path)
+        RunLock(tmp_path)
     process.kill()
     process.join()
-    Ownership(tmp_path).release()
+    RunLock(tmp_path).release()
 
 
 @pytest.mark.parametrize("victim", [0, 1])
@@ -270,15 +277,15 @@ def test_another_number_of_processes_goes_on_with_the_same_order(tmp_path):
 
 
 def test_sharded_weights_train_the_same_and_serve_any_number_of_processes(whole_of_two, tmp_path):
-    assert soak.end(soak.start(tmp_path / "cut", 2, shard=True, train_num_steps=12)) == [0, 0]
-    assert soak.end(soak.start(tmp_path / "cut", 2, shard=True)) == [0, 0]
+    assert soak.end(soak.start(tmp_path / "cut", 2, compute=Compute(shard=True), train_num_steps=12)) == [0, 0]
+    assert soak.end(soak.start(tmp_path / "cut", 2, compute=Compute(shard=True))) == [0, 0]
     whole, sharded = Checkpoint.find(whole_of_two), Checkpoint.find(tmp_path / "cut")
     for name, tolerance in (("model", 1e-4), ("ema", 1e-4), ("optimizer", 1e-3)):
         expected, got = whole.tensors(name), sharded.tensors(name)
         assert expected.keys() == got.keys()
         apart = sum((got[key] - value).norm() ** 2 for key, value in expected.items()) ** 0.5
         assert apart < tolerance * sum(value.norm() ** 2 for value in expected.values()) ** 0.5
-    assert soak.end(soak.start(tmp_path / "whole", 2, shard=True)) == [0, 0]
+    assert soak.end(soak.start(tmp_path / "whole", 2, compute=Compute(shard=True))) == [0, 0]
     assert not soak.difference(tmp_path / "whole", tmp_path / "cut")
     shutil.rmtree(tmp_path / "whole")
     assert soak.end(soak.start(tmp_path / "cut", 1, train_num_steps=25)) == [0]

@@ -8,14 +8,14 @@ import math
 
 import pytest
 import torch
-from toys import tiny_diffusion
+from toys import QUIET, tiny_diffusion
 
 from diffusion_framework import DiffusionPolicy, ForkDemonstrations, Normalizer, ResidualMLP, Trainer
-from diffusion_framework.checkpoint import list_checkpoints
 from diffusion_framework.process.noise import keyed_generator, mix
-from diffusion_framework.training.validation import best_steps
+from diffusion_framework.storage.checkpoint import list_checkpoints
+from diffusion_framework.training import Previews, Saving
 
-OPTIONS = {"train_batch_size": 4, "num_workers": 0, "progress": False, "save_and_sample_every": 1, "num_samples": 1}
+OPTIONS = {"train_batch_size": 4, "save_and_sample_every": 1, "num_samples": 1, **QUIET}
 
 
 def images(count: int, seed: int = 0) -> list[torch.Tensor]:
@@ -30,7 +30,7 @@ def trainer(folder, steps: int, **options) -> Trainer:
         images(8),
         train_num_steps=steps,
         results_folder=folder,
-        sampling_steps=1,
+        previews=Previews(sampling_steps=1),
         **OPTIONS,
         **held_out,
     )
@@ -57,9 +57,9 @@ def test_the_loss_is_that_of_the_averaged_weights_on_all_held_out_samples(tmp_pa
 
 
 def test_a_resumed_run_validates_as_if_it_had_never_stopped(tmp_path):
-    trainer(tmp_path / "whole", 4, keep_best=2, keep_checkpoints=1).train()
-    trainer(tmp_path / "parts", 2, keep_best=2, keep_checkpoints=1).train()
-    trainer(tmp_path / "parts", 4, keep_best=2, keep_checkpoints=1).train(resume=True)
+    trainer(tmp_path / "whole", 4, saving=Saving(1, 2)).train()
+    trainer(tmp_path / "parts", 2, saving=Saving(1, 2)).train()
+    trainer(tmp_path / "parts", 4, saving=Saving(1, 2)).train(resume=True)
     assert rows(tmp_path / "whole") == rows(tmp_path / "parts")
     kept = [[path.name for path in list_checkpoints(tmp_path / part)] for part in ("whole", "parts")]
     assert kept[0] == kept[1]  # which were best is read from the checkpoints: a resume forgets none
@@ -67,13 +67,13 @@ def test_a_resumed_run_validates_as_if_it_had_never_stopped(tmp_path):
 
 def test_the_best_are_kept_beside_the_newest_and_nan_is_never_best(tmp_path, monkeypatch):
     losses = {1: 3.0, 2: 1.0, 3: math.nan, 4: 2.0, 5: 5.0, 6: 4.0}
-    one = trainer(tmp_path, 6, keep_best=2, keep_checkpoints=1)
-    monkeypatch.setattr(one, "_validate", lambda: {"validation_loss": losses[one.state.step]})
+    one = trainer(tmp_path, 6, saving=Saving(1, 2))
+    monkeypatch.setattr(one, "_validate", lambda log: {"validation_loss": losses[one.state.step]})
     one.train()
     assert [int(path.name[-2:]) for path in list_checkpoints(tmp_path)] == [2, 4, 6]
-    assert best_steps(tmp_path, "validation_loss", 2, 7, {"validation_loss": 0.5}) == [7, 2]
-    assert best_steps(tmp_path, "validation_loss", 9, 7, {"validation_loss": math.nan}) == [2, 4, 6]
-    assert best_steps(tmp_path, "validation_loss", 0, 7, {"validation_loss": 0.5}) == []
+    assert Saving(keep_best=2).best_steps(tmp_path, 7, {"validation_loss": 0.5}) == [7, 2]
+    assert Saving(keep_best=9).best_steps(tmp_path, 7, {"validation_loss": math.nan}) == [2, 4, 6]
+    assert Saving(keep_best=0).best_steps(tmp_path, 7, {"validation_loss": 0.5}) == []
     state = json.loads((list_checkpoints(tmp_path)[0] / "state.json").read_text())
     assert state["metrics"] == {"validation_loss": 1.0}
 
@@ -83,7 +83,7 @@ def test_a_policy_also_tells_how_far_its_actions_are_off(tmp_path):
     policy = DiffusionPolicy(ResidualMLP(16, 2, 2, 4, dim=8, depth=1), normalizer=Normalizer(), plan_steps=2)
     one = Trainer(
         policy, data["train"], validation=data["validation"], train_num_steps=1, results_folder=tmp_path,
-        keep_best=1, best_metric="action_error", **OPTIONS,
+        saving=Saving(keep_best=1, best_metric="action_error"), **OPTIONS,
     )  # fmt: skip
     one.train()
     (row,) = rows(tmp_path)
@@ -99,7 +99,7 @@ def test_a_policy_also_tells_how_far_its_actions_are_off(tmp_path):
 
 
 def test_what_cannot_be_is_said(tmp_path):
-    with pytest.raises(ValueError, match="keep_best needs validation data"):
-        Trainer(tiny_diffusion(), images(8), results_folder=tmp_path, keep_best=1, **OPTIONS)
-    with pytest.raises(ValueError, match="best_metric must be one of validation_loss; got 'accuracy'"):
-        trainer(tmp_path, 1, keep_best=1, best_metric="accuracy").train()
+    with pytest.raises(ValueError, match="Expected validation data where saving.keep_best is set, got None"):
+        Trainer(tiny_diffusion(), images(8), results_folder=tmp_path, saving=Saving(keep_best=1), **OPTIONS)
+    with pytest.raises(ValueError, match="Expected saving.best_metric among validation_loss, got 'accuracy'"):
+        trainer(tmp_path, 1, saving=Saving(keep_best=1, best_metric="accuracy")).train()

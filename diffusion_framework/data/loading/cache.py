@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffusion_framework.config import to_config
 from diffusion_framework.data.dataset import ImageDataset, TrainingDataset
+from diffusion_framework.storage.config import to_config
 
 
 class ImageCache:

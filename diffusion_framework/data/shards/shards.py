@@ -200,7 +200,7 @@ class Member(BytesIO):
 def _remembered(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
     """The array in this file; if there is none or it is damaged, what `make` returns, which is put there."""
     with suppress(OSError, ValueError, EOFError):
-        return np.load(path)
+        return np.load(path, allow_pickle=False)
     array = make()
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(f".{os.getpid()}-{get_ident()}.part")

@@ -3,26 +3,13 @@
 import dataclasses
 from collections.abc import Mapping
 
-from ...config import named
+from ...parts import resolve
 from .base import Exploding, Interpolating, NoiseSchedule, Scaled
 from .beta import Betas, LinearBeta, ScaledLinearBeta, SquaredCosBeta
 from .edm import EDM
 from .flow import Flow
 from .gamma import Cosine, Linear, Sigmoid
 from .ve import VE
-
-by_name: dict[str, type[NoiseSchedule]] = {
-    "sigmoid": Sigmoid,
-    "cosine": Cosine,
-    "linear": Linear,
-    "ve": VE,
-    "edm": EDM,
-    "flow": Flow,
-    "linear_beta": LinearBeta,
-    "scaled_linear_beta": ScaledLinearBeta,
-    "squaredcos_beta": SquaredCosBeta,
-}
-"""The names that `GaussianDiffusion(noise_schedule=...)` knows."""
 
 
 def schedule_named(value: str | NoiseSchedule, options: Mapping[str, float]) -> NoiseSchedule:
@@ -31,7 +18,7 @@ def schedule_named(value: str | NoiseSchedule, options: Mapping[str, float]) -> 
     Raises:
         ValueError: an unknown name or option, or options beside a schedule that has its own.
     """
-    schedule = named(value, by_name, "noise_schedule")
+    schedule = resolve(value, NoiseSchedule, "noise_schedule")
     if not options:
         return schedule
     if not isinstance(value, str):
@@ -57,6 +44,5 @@ __all__ = [
     "ScaledLinearBeta",
     "Sigmoid",
     "SquaredCosBeta",
-    "by_name",
     "schedule_named",
 ]

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...config import Portable
+from ...storage.config import Portable
 from ..level import Level, Scalar
 
 PRECONDITIONING: Mapping[str, str] = {"time_input": "c_noise", "input_scaling": "unit_variance"}

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..level import check_step_count
 from .base import NoiseSchedule
 
 
@@ -143,6 +144,7 @@ class SquaredCosBeta(_BetaSchedule):
         if not 0 < self.max_beta < 1:
             raise ValueError(f"max_beta must lie in (0, 1); got {self.max_beta}")
         # With angles a, b counted from the noisy end: 1 - sin²(b) / sin²(a) = sin(a - b) sin(a + b) / sin²(a)
+        check_step_count(self.steps)
         unit = math.pi / 2 / 1.008 / self.steps
         betas = []
         for left in range(self.steps, 0, -1):
@@ -223,4 +225,5 @@ def _running_sums(terms: list[float]) -> list[float]:
 
 
 def _evenly(first: float, last: float, count: int) -> tuple[float, ...]:
+    check_step_count(count)
     return tuple(first + (last - first) * i / max(count - 1, 1) for i in range(count))

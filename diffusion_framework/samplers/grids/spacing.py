@@ -39,13 +39,10 @@ def spaced_grid(
     """
     check_steps(steps)
     if spacing not in ("time", "log_snr", "optimal"):
-        raise ValueError(
-            f"Expected spacing as time, log_snr or optimal, got {spacing!r}. Fix: spacing='time'."
-        )
+        raise ValueError(f"Expected spacing as time, log_snr or optimal, got {spacing!r}. Fix: spacing='time'.")
     if first is not None and last is not None and not first.t > last.t:
         raise ValueError(
-            f"Expected a first level noisier than the last, got times {first.t:g} and {last.t:g}. "
-            "Fix: exchange them."
+            f"Expected a first level noisier than the last, got times {first.t:g} and {last.t:g}. Fix: exchange them."
         )
     start = 1.0 if first is None else first.t
     if spacing == "time":
@@ -53,8 +50,7 @@ def spaced_grid(
         return grid_of_times(schedule, times, time_difference)
     if time_difference:
         raise ValueError(
-            f"Expected steps even in time, as time_difference needs, got spacing={spacing!r}. "
-            "Fix: time_difference=0."
+            f"Expected steps even in time, as time_difference needs, got spacing={spacing!r}. Fix: time_difference=0."
         )
     choose = uniform_log_snrs if spacing == "log_snr" else optimal_log_snrs
     last_time = 1e-3 if last is None else last.t

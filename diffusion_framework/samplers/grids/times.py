@@ -7,6 +7,8 @@ import math
 from collections.abc import Iterable
 from typing import Literal
 
+from ...process.level import check_step_count
+
 
 def uniform_times(steps: int, strength: float = 1.0) -> list[float]:
     """`steps + 1` evenly spaced times from `strength` down to 0.
@@ -133,5 +135,4 @@ def respaced_times(respacing: str, trained: int = 1000) -> list[float]:
 
 
 def check_steps(steps: int) -> None:
-    if not steps >= 1:
-        raise ValueError(f"sampling needs at least 1 step; got {steps}")
+    check_step_count(steps)

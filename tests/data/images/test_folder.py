@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from jsonargparse import ArgumentParser
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from diffusion_framework.data import BrokenImageError, Digits, ImageDataset, ImageFolder, decode_image
+from diffusion_framework.data import BrokenImageError, ImageFolder, decode_image
 from diffusion_framework.data.images.decode import crop_and_resize, to_tensor
 
 SHARED = Path(__file__).parents[4] / "shared" / "data"
@@ -300,30 +299,6 @@ def test_workers_see_what_one_process_sees(half_broken):
 def test_worker_hands_on_the_error(half_broken):
     with pytest.raises(BrokenImageError, match=r"0\.png.*broken: skip"):
         next(iter(DataLoader(ImageFolder(half_broken), num_workers=1)))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "made"),
-    [
-        (
-            [
-                "ImageFolder",
-                "--data.folder={folder}",
-                "--data.image_size=[8, 9]",
-                "--data.background=[0, 0, 0]",
-            ],
-            ImageFolder,
-        ),
-        (["Digits", "--data.image_size=8", "--data.split=test"], Digits),
-    ],
-)
-def test_command_line_reads_the_constructor(wide, arguments, made):
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(ImageDataset, "data", required=True)
-    first, *rest = (argument.format(folder=wide) for argument in arguments)
-    dataset = parser.instantiate_classes(parser.parse_args([f"--data={first}", *rest])).data
-    assert type(dataset) is made
-    assert dataset[0].shape == (dataset.channels, *dataset.image_size)
 
 
 def test_real_flowers():

@@ -17,6 +17,7 @@ from diffusion_framework.data.loading.cache import CachedImages
 from diffusion_framework.data.loading.loader import DecodedImages, ShuffledBatches, loaded_batches
 from diffusion_framework.data.loading.memory import free_memory
 from diffusion_framework.data.loading.placement import cached
+from diffusion_framework.training import Loading
 
 
 @pytest.fixture(autouse=True)
@@ -34,10 +35,10 @@ def folder(tmp_path):
 
 
 def test_runs_with_any_cache_and_workers_are_equal(folder, tmp_path):
-    trainer(folder, tmp_path / "off", cache="off", train_num_steps=9).train()
+    trainer(folder, tmp_path / "off", loading=Loading(0, "off"), train_num_steps=9).train()
     for place, workers in (("memory", 0), ("memory", 2), ("disk", 0), ("disk", 2), ("auto", 0)):
         run = tmp_path / f"{place} {workers}"
-        trainer(folder, run, cache=place, train_num_steps=9, num_workers=workers).train()
+        trainer(folder, run, loading=Loading(workers, place), train_num_steps=9).train()
         assert_same_run(tmp_path / "off", run)
     assert len(list((tmp_path / "cache" / "diffusion_framework" / "images").iterdir())) == 1, "no other run kept a file"
 
@@ -82,7 +83,7 @@ def test_images_on_a_device_are_those_of_the_cache(folder, monkeypatch):
 def test_two_processes_share_one_cache(folder, tmp_path, place):
     images = ImageFolder(folder, 8, 1)
     for cache in ("off", place):
-        started = soak.start(tmp_path / cache, 2, data=images, cache=cache, train_num_steps=8)
+        started = soak.start(tmp_path / cache, 2, data=images, loading=Loading(0, cache), train_num_steps=8)
         assert soak.end(started) == [0, 0]
     assert not soak.difference(tmp_path / "off", tmp_path / place)
 
@@ -123,7 +124,7 @@ def test_a_disk_that_becomes_full_keeps_nothing(folder, tmp_path, monkeypatch):
 def test_a_cache_folder_that_cannot_be_made_is_an_error_if_it_was_asked_for(folder, tmp_path, monkeypatch):
     (tmp_path / "cache").write_text("a file")
     with pytest.raises(OSError, match="set cache to memory or off"):
-        trainer(folder, tmp_path / "run", cache="disk").train()
+        trainer(folder, tmp_path / "run", loading=Loading(0, "disk")).train()
     assert not (tmp_path / "run").exists()
     monkeypatch.setattr(placement, "free_memory", lambda: 0)
     with pytest.warns(UserWarning, match=f"{tmp_path}/cache.*set XDG_CACHE_HOME.*decode them anew"):
@@ -155,6 +156,6 @@ def test_memory_is_what_the_groups_of_the_process_leave_it(tmp_path):
 
 @pytest.mark.parametrize("place", ["memory", "disk"])
 def test_random_crops_cannot_be_kept(folder, tmp_path, place):
-    with pytest.raises(ValueError, match="set cache to auto or off"):
-        trainer(ImageFolder(folder, 8, 1, crop="random"), tmp_path / "run", cache=place)
+    with pytest.raises(ValueError, match="set loading.cache to auto or off"):
+        trainer(ImageFolder(folder, 8, 1, crop="random"), tmp_path / "run", loading=Loading(0, place))
     assert not (tmp_path / "run").exists()

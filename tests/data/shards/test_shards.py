@@ -19,12 +19,12 @@ import torch
 from PIL import Image
 
 from diffusion_framework import ImageFolder, Shards, cli
-from diffusion_framework.checkpoint import Checkpoint
 from diffusion_framework.data import BrokenImageError
 from diffusion_framework.data.loading.loader import loaded_batches, shuffled_batches
 from diffusion_framework.data.loading.shard_order import ShardedBatches
 from diffusion_framework.data.shards import shard_files, shards
 from diffusion_framework.data.shards.shard_files import expand_braces
+from diffusion_framework.storage.checkpoint import Checkpoint
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -487,7 +487,7 @@ def test_a_run_that_was_killed_ends_as_a_whole_one(tmp_path):
     where = "local://" + make(tmp_path / "in", [5, 9, 7, 8, 9, 6, 5, 7, 8])
     runs = {name: {"data": open_shards(where, tmp_path / name, keep=5)} for name in ("whole", "cut")}
     for options in runs.values():
-        options |= {"num_workers": 1, "train_batch_size": 4, "train_num_steps": 16}
+        options |= {"workers": 1, "train_batch_size": 4, "train_num_steps": 16}
     assert soak.end(soak.start(tmp_path / "run of whole", 2, **runs["whole"])) == [0, 0]
     started = soak.start(tmp_path / "run of cut", 2, target=faulty.killed_in_third_save, **runs["cut"])
     started[0].join(60)
@@ -503,8 +503,10 @@ def test_a_run_that_was_killed_ends_as_a_whole_one(tmp_path):
 SMALL = (
     "--diffusion.model.dim=8 --diffusion.model.dim_mults=[1,2] --diffusion.model.image_size=8 --diffusion.timesteps=4 "
 )
-SMALL += "--trainer.train_num_steps=2 --trainer.train_batch_size=4 --trainer.num_samples=4 --trainer.sampling_steps=2 "
-SMALL += "--trainer.num_workers=0 --trainer.progress=false --data=Shards"
+SMALL += "--trainer.train_num_steps=2 --trainer.train_batch_size=4 --trainer.num_samples=4 "
+SMALL += (
+    "--trainer.previews.sampling_steps=2 --trainer.loading.num_workers=0 --trainer.logging.progress=false --data=Shards"
+)
 
 
 def train(*words):

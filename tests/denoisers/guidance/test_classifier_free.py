@@ -93,7 +93,10 @@ def test_a_class_that_training_never_dropped_reads_no_row_of_no_class():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: by_class().denoiser(labels=torch.tensor([0]), guidance=2.0), "trained with dropout, got none.*label_dropout"),
+        (
+            lambda: by_class().denoiser(labels=torch.tensor([0]), guidance=2.0),
+            "trained with dropout, got none.*label_dropout",
+        ),
         (lambda: by_class(label_dropout=0.1).denoiser(guidance=2.0), "a value for labels, got none"),
         (lambda: by_class()(torch.rand(2, 1, 8, 8), labels=torch.tensor([0, 3])), r"\[0, 2\], got 3 in sample 1"),
         (lambda: by_class().sample(1, labels=torch.tensor([-1]), show_progress=False), r"\[0, 2\], got -1 in sample 0"),

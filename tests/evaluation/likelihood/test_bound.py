@@ -8,9 +8,8 @@ from oracles import GaussianOracle
 from toys import SelfConditioned, tiny_diffusion
 
 from diffusion_framework import EDM, Flow, GaussianDiffusion, Prediction, Sigmoid
-from diffusion_framework.process.noise import sample_seeds
 from diffusion_framework.evaluation import BoundTerms, bits_per_dim, flow_bits_per_dim, variational_bound, write_bound
-from diffusion_framework.process.noise import generator_noise
+from diffusion_framework.process.noise import generator_noise, sample_seeds
 from diffusion_framework.process.posterior import log_variance
 from diffusion_framework.samplers.grids import grid_of_times, respaced_times, uniform_times
 
@@ -109,7 +108,9 @@ def test_images_bound_alike_in_every_batch_on_respaced_steps():
     whole = bits_per_dim(diffusion, images, steps="3,2", seed=3)
     assert [now.t for now, _ in whole.grid] == respaced_times("3,2", 12)[:-1]
     seeds = sample_seeds(3, range(5))
-    parts = BoundTerms.cat(bits_per_dim(diffusion, images[i : i + 2], steps="3,2", seed=seeds[i : i + 2]) for i in (0, 2, 4))
+    parts = BoundTerms.cat(
+        bits_per_dim(diffusion, images[i : i + 2], steps="3,2", seed=seeds[i : i + 2]) for i in (0, 2, 4)
+    )
     torch.testing.assert_close(whole.steps, parts.steps, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(whole.total, parts.total, rtol=1e-5, atol=1e-6)
     assert diffusion.training

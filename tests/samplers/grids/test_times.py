@@ -113,11 +113,11 @@ def test_step_i_of_n_lies_at_i_plus_1_over_n():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: uniform_times(0), "at least 1 step; got 0"),
+        (lambda: uniform_times(0), "from 1 to 100000, got 0"),
         (lambda: uniform_times(5, 0.0), r"\(0, 1\]; got 0"),
         (lambda: uniform_times(5, 1.2), r"\(0, 1\]; got 1.2"),
         (lambda: uniform_times(5, math.nan), r"\(0, 1\]; got nan"),
-        (lambda: spaced_times(0, "leading"), "at least 1 step; got 0"),
+        (lambda: spaced_times(0, "leading"), "from 1 to 100000, got 0"),
         (lambda: spaced_times(1001, "trailing"), "1000 steps; got 1001"),
         (lambda: spaced_times(10, "middle"), "'linspace'; got 'middle'"),
         (lambda: spaced_times(10, "trailing", offset=1), "leading spacing only; got offset=1"),

@@ -9,7 +9,7 @@ from diffusion_framework import DDIM, Cosine, NoiseSchedule, Sampler, Sigmoid
 def test_what_is_no_sampler_is_refused_in_one_line(tmp_path, text):
     if text is not None:
         (tmp_path / "sampler.json").write_text(text)
-    with pytest.raises(ValueError, match=r"cannot be read|cannot build a Sampler") as error:
+    with pytest.raises(ValueError, match=r"cannot be read|not part of this|no sampler 'Cosine'") as error:
         Sampler.from_pretrained(tmp_path)
     assert "\n" not in str(error.value)
 
@@ -21,5 +21,5 @@ def test_options_survive(tmp_path):
     assert NoiseSchedule.from_pretrained(tmp_path) == Sigmoid(start=-2.0, tau=0.7)
     with pytest.raises(ValueError, match="eta must lie"):
         Sampler.from_config({"class_path": "diffusion_framework.DDIM", "init_args": {"eta": 3.0}})
-    with pytest.raises(ValueError, match="cannot build"):
+    with pytest.raises(ValueError, match="DDIM has no option 'etta'. Did you mean eta"):
         Sampler.from_config({"class_path": "diffusion_framework.DDIM", "init_args": {"etta": 0.5}})

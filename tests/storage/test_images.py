@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from diffusion_framework.pictures import save_grid
+from diffusion_framework.storage.images import save_grid
 
 
 @pytest.mark.parametrize(

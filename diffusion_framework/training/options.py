@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -9,27 +10,36 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from ..config import Configurable, to_config
 from ..diffusion import GaussianDiffusion
+from ..storage.config import Configurable, to_config
+from .checks import expect
+from .saving import Saving
 
 
 def check_options(options: Mapping[str, Any]) -> None:
-    """Raise ValueError for options of the Trainer that are out of range."""
-    at_least_one = (
-        "train_batch_size gradient_accumulate_every train_num_steps ema_update_every save_and_sample_every "
-        "num_samples sampling_steps log_every keep_checkpoints validation_samples"
+    """Raises ValueError for an option of the Trainer, outside of the groups, that is out of range."""
+    counts = (
+        "train_batch_size gradient_accumulate_every train_num_steps ema_update_every save_and_sample_every num_samples"
     )
-    for names, fits, wanted in (
-        (at_least_one, lambda value: value >= 1, "be at least 1"),
-        ("warmup_steps num_workers weight_decay keep_best", lambda value: value >= 0, "not be negative"),
-        ("train_lr max_grad_norm ema_inv_gamma ema_power", lambda value: 0 < value < math.inf, "be above 0"),
-        ("ema_decay", lambda value: 0 <= value <= 1, "lie in [0, 1]"),
+    for names, fits, wanted, fix in (
+        (counts, lambda value: value >= 1, "of at least 1", "give a whole number above 0"),
+        ("weight_decay", lambda value: value >= 0, "of at least 0", "0 for none"),
+        ("train_lr max_grad_norm", lambda value: 0 < value < math.inf, "above 0", "give one"),
+        ("ema_decay", lambda value: 0 <= value <= 1, "in [0, 1]", "0.995 suits most runs"),
     ):
         for name in names.split():
-            if not fits(options[name]):
-                raise ValueError(f"{name} must {wanted}; got {options[name]}")
-    if options["lr_schedule"] not in ("constant", "linear", "cosine"):
-        raise ValueError(f"lr_schedule must be constant, linear or cosine; got {options['lr_schedule']!r}")
+            expect(fits(options[name]), f"{name} {wanted}", options[name], fix)
+
+
+def check_best(saving: Saving, validation: Any, every: int | None, save_every: int) -> None:
+    """Raises ValueError if best checkpoints are to be kept and nothing measures each of them."""
+    if not saving.keep_best:
+        return
+    fix = "give validation, or set saving.keep_best to 0"
+    expect(validation is not None, "validation data where saving.keep_best is set", None, fix)
+    fits = every is None or (every > 0 and save_every % every == 0)
+    wanted = f"validation_options.every to divide save_and_sample_every {save_every} where saving.keep_best is set"
+    expect(fits, wanted, every, "leave validation_options.every out")
 
 
 def check_launch(accelerator: Accelerator, shard: bool) -> None:
@@ -72,22 +82,25 @@ def check_data(
         )
 
 
-def run_config(trainer: Configurable, dataset: Any, diffusion: GaussianDiffusion) -> dict[str, Any]:
-    """Everything that built the run, in the form that scripts/train.py reads."""
-    options, apart = dict(trainer._init_args), {}
-    for name in ("diffusion", "folder", "validation", "convert_image_to"):
-        apart[name] = options.pop(name)
-    config = {"data": dataset, "diffusion": diffusion, "trainer": options}
-    if apart["validation"] is not None:
-        config["validation"] = apart["validation"]
-    return to_config(config)
+def run_config(trainer: Configurable, dataset: Any, model: GaussianDiffusion) -> dict[str, Any]:
+    """Returns everything that built the run, in the form that scripts/train.py reads."""
+    options: dict[str, Any] = {
+        name: vars(value) if dataclasses.is_dataclass(value) else value  # a group as a plain mapping
+        for name, value in trainer._init_args.items()
+    }
+    for name in ("model", "folder_or_dataset", "convert_image_to"):
+        del options[name]
+    validation = trainer._init_args["validation"]
+    del options["validation"]
+    config = {"data": dataset, "diffusion": model, "trainer": options}
+    return to_config(config if validation is None else {**config, "validation": validation})
 
 
 def changed_options(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> Iterator[str]:
-    """Options of the Trainer that make a resumed run go on in another way, as "key: theirs, not ours"."""
+    """Yields options that make a resumed run go on in another way, as "group.key: theirs, not ours"."""
     matter = (
-        "augment_horizontal_flip train_lr train_num_steps max_grad_norm ema_update_every ema_decay ema_inv_gamma "
-        "ema_power betas weight_decay lr_schedule warmup_steps"
+        "augment_horizontal_flip train_lr train_num_steps max_grad_norm ema_update_every ema_decay "
+        "betas weight_decay ema learning_rate"
     )
     before, now = ({key: config.get(key) for key in matter.split()} for config in (theirs, ours))
     yield from differences(before, now)

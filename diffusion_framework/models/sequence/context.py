@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .layers import TimeEmbedding
+from ..layers import TimeEmbedding
 
 
 class TimeAndContext(nn.Module):

@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from ..config import Configurable
-from .layers import TimeEmbedding, zero_init
-from .sequence import check_context, with_estimate
+from ...storage.config import Configurable
+from ..layers import TimeEmbedding, zero_init
+from .context import check_context, with_estimate
 
 
 class Transformer1D(Configurable, nn.Module):

@@ -1,22 +1,78 @@
-"""Whether a run may go on: asked at every step, by all processes together, without making a GPU wait."""
+"""Whether a run may go on: steps that are not finite, and signals that end a run in good order.
+
+Signals are noted when they come and acted on between two steps. At every step all processes ask together, without
+making a GPU wait.
+"""
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+import time
 from collections import deque
+from multiprocessing.synchronize import Event
+from types import FrameType
+from typing import Any, NoReturn
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from .signals import STOP_SIGNALS, NotedSignals
-
+# SIGUSR1 is what batch systems can send some time before the end (Slurm: --signal=USR1@120).
+STOP_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
 _OVERFLOWS = 50  # in a row: fp16's gradient scale, which is halved each time, has then left the range of numbers
+_ECHO = 1.0  # seconds in which a launcher passes on a signal that its whole group got already
+
+
+class NotedSignals:
+    """Within `with`, the first of these signals is noted; one more, a second or longer after it, ends the process.
+
+    Outside the main thread, where Python lets nobody handle signals, nothing is noted.
+
+    Attributes:
+        received: The signal that came; 0 if none did.
+    """
+
+    received = 0
+
+    def __enter__(self) -> NotedSignals:
+        self._before: dict[int, Any] = {}
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._note) for number in STOP_SIGNALS}
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if not self.received:
+            self.received, self._since = number, time.monotonic()
+        elif time.monotonic() - self._since > _ECHO:
+            end_process(number)
+
+
+def end_process(number: int, message: str = "") -> NoReturn:
+    """End as processes do that a signal ends: KeyboardInterrupt for Ctrl-C, else exit code 128 + number."""
+    raise KeyboardInterrupt(message) if number == signal.SIGINT else SystemExit(128 + number)
+
+
+def outlive_signals(parent_ended: Event, _: int = 0) -> None:
+    """In a data worker: leave the signals to the parent, which may need the worker for the step in progress."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        if parent_ended.is_set():
+            os._exit(0)
+
+    for number in STOP_SIGNALS:
+        signal.signal(number, leave)
 
 
 class Guard:
     """Finds steps that are not finite before they are taken, and stop signals that any process got.
 
-    On a GPU the answer is read one step late, so that the device never waits. Until then `veto` holds every step
+    On a GPU the answer is read one step late, so that the device never waits. Until then `skip_step` holds every step
     back on the device, and so neither a bad step nor the one after it changes the weights.
 
     Args:
@@ -25,7 +81,7 @@ class Guard:
         late: Read the answer a step late; None: on GPUs.
 
     Attributes:
-        veto: On the device, above 0 from the first bad step on: the `found_inf` of torch's fused optimizers.
+        skip_step: On the device, above 0 from the first bad step on: the `found_inf` of torch's fused optimizers.
         signal: What any process received, as far as answers were read; 0 for none.
     """
 
@@ -34,7 +90,7 @@ class Guard:
         self.late = accelerator.device.type == "cuda" if late is None else late
         self.patience = _OVERFLOWS if accelerator.scaler is not None else 0
         self.overflows = torch.zeros((), device=accelerator.device)
-        self.veto = torch.zeros((), device=accelerator.device)
+        self.skip_step = torch.zeros((), device=accelerator.device)
         self.no_signal = torch.zeros(len(STOP_SIGNALS), device=accelerator.device)
         self.signal = 0
         self.answers: deque[tuple[int, Tensor, torch.cuda.Event | None]] = deque()
@@ -56,7 +112,7 @@ class Guard:
         if received := self.signals.received:
             signals = torch.tensor([float(received == number) for number in STOP_SIGNALS], device=loss.device)
         answer = self.accelerator.reduce(torch.cat([bad.float()[None], signals]), reduction="sum")
-        self.veto = torch.maximum(self.veto, answer[0])
+        self.skip_step = torch.maximum(self.skip_step, answer[0])
         event = None
         if answer.is_cuda:
             answer = answer.to("cpu", non_blocking=True)

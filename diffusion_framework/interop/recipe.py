@@ -9,11 +9,11 @@ from ..process.objectives import Objective
 from ..process.schedules import NoiseSchedule
 from ..samplers import Sampler
 from ..samplers.grids import Grid
-from .spacing import Spacing
+from .grids import Spacing
 
 
 @dataclass(frozen=True)
-class SamplingPlan:
+class SchedulerRecipe:
     """How a published network was trained and is to be sampled.
 
     Attributes:
@@ -22,8 +22,8 @@ class SamplingPlan:
         sampler: Takes the steps of a grid.
         spacing: Makes the grids.
         trained_steps: N.
-        clip_denoised: How each estimate of the clean data is kept in range, if it is (`TransformX0(denoise, clip_denoised)`
-            does it, and `GaussianDiffusion.sample` takes it).
+        clip_denoised: How each estimate of the clean data is kept in range, if it is. It goes to
+            `GaussianDiffusion.sample`, or to `TransformX0`.
         clean_step: Number of the step at the clean end: -1, or 0 for a flow.
     """
 

@@ -16,17 +16,25 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor, nn
+from torch.nn.modules.module import (
+    register_module_module_registration_hook,
+    register_module_parameter_registration_hook,
+)
 
+from ..parts import plan, read_yaml, write_yaml
+
+T = TypeVar("T", bound=nn.Module)
 FORMAT_VERSION = 1
 _FOLDER = "checkpoints"
 _PREFIX = "step-"
@@ -78,7 +86,10 @@ class Checkpoint:
     @property
     def config(self) -> dict[str, Any]:
         """What the run was built from, as plain data."""
-        return yaml.safe_load(self._read("config.yaml"))
+        config = read_yaml(self._read("config.yaml"), f"{self.path / 'config.yaml'}")
+        if not isinstance(config, dict):
+            raise _damaged(self.path, "config.yaml holds no options")
+        return config
 
     @property
     def state(self) -> dict[str, Any]:
@@ -102,6 +113,40 @@ class Checkpoint:
         if hashlib.sha256(data).hexdigest() != self.files[name]["sha256"]:
             raise _damaged(self.path, f"{name} is not what was written")
         return data
+
+    def build(self, part: str, kind: type[T], weights: str, trust: Collection[str] = (), **given: Any) -> T:
+        """The module that the config describes, with its weights, on the CPU.
+
+        It is made on the meta device first, and compared with the tensors of the file: a config
+        that asks for more takes no memory.
+
+        Args:
+            part: Key of its description in the config.
+            kind: The class that it must be derived from.
+            weights: Name of the tensors.
+            trust: As for `parts.plan`.
+            given: Arguments in place of those in the config.
+
+        Raises:
+            ValueError: a config that does not fit the signatures, or weights that do not fit it.
+        """
+        tensors = self.tensors(weights)
+        where = f"{self.path / 'config.yaml'}: {part}"
+        if part not in (config := self.config):
+            raise _damaged(self.path, f"config.yaml holds no {part}")
+        planned = plan(config[part], kind, trust=trust, where=where, given=dict.fromkeys(given, "the call."))
+        with torch.device("meta"), _at_most(len(tensors)):
+            shapes = {name: tensor.shape for name, tensor in planned.build(**given).state_dict().items()}
+        for name, shape in shapes.items():
+            if name not in tensors or tensors[name].shape != shape:
+                there = [*tensors[name].shape] if name in tensors else "none"
+                raise ValueError(
+                    f"the weights of {self.path} do not fit the model of its config: {name:.200} has shape {[*shape]}, "
+                    f"the file's has {there}"
+                )
+        module = planned.build(**given)
+        self.load_weights(module, weights)
+        return module
 
     def load_weights(self, module: nn.Module, name: str, adapt: Callable[[dict[str, Tensor]], Any] = dict) -> None:
         """Load `name`.safetensors, as `adapt` changes it, into the module. Raises ValueError if it does not fit."""
@@ -172,7 +217,7 @@ def write_checkpoint(
     try:
         for name, group in tensors.items():
             _save_tensors(group, aside / f"{name}.safetensors")
-        (aside / "config.yaml").write_text(yaml.safe_dump(dict(config), sort_keys=False))
+        (aside / "config.yaml").write_text(write_yaml(dict(config)))
         (aside / "state.json").write_text(json.dumps(state, indent=1))
         files = {file.name: {"size": file.stat().st_size, "sha256": _sha256(file)} for file in sorted(aside.iterdir())}
         manifest = {
@@ -213,7 +258,7 @@ def check_space(results_folder: str | os.PathLike[str], size: int, count: int) -
     if free < size * count:
         raise ValueError(
             f"{count} checkpoints of {size / 1e9:.3g} GB need {size * count / 1e9:.3g} GB; {folder} has "
-            f"{free / 1e9:.3g} GB free: make room, or lower keep_checkpoints"
+            f"{free / 1e9:.3g} GB free: make room, or lower saving.keep_newest"
         )
 
 
@@ -223,6 +268,28 @@ def _save_tensors(group: Mapping[str, Tensor], path: Path) -> None:
         save_file(tensors, path)
     except SafetensorError as error:  # a full disk, among other things
         raise OSError(f"{path} could not be written ({error}); the checkpoints before it are whole") from error
+
+
+@contextmanager
+def _at_most(tensors: int) -> Iterator[None]:
+    """ValueError as soon as modules are made that have far more parameters or parts than these tensors fill."""
+    counts = {"parameters": 0, "modules": 0}
+    most = {"parameters": 2 * tensors + 100, "modules": 20 * tensors + 1000}
+
+    def count(what: str, *registered: Any) -> None:
+        counts[what] += 1
+        if counts[what] > most[what]:
+            raise ValueError(f"the config makes a model of more than {most[what]} {what}; the file has {tensors}")
+
+    hooks = [
+        register_module_parameter_registration_hook(partial(count, "parameters")),
+        register_module_module_registration_hook(partial(count, "modules")),
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _damaged(path: Path, how: str) -> ValueError:

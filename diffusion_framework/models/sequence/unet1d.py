@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from ..config import Configurable
-from .layers import zero_init
-from .sequence import TimeAndContext, with_estimate
+from ...storage.config import Configurable
+from ..layers import zero_init
+from .context import TimeAndContext, with_estimate
 
 
 class ResBlock1D(nn.Module):

@@ -1,4 +1,4 @@
-"""One owner for each results folder."""
+"""A lock that gives each results folder to one run at a time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ except ImportError:  # Windows
 _UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
-class Ownership:
+class RunLock:
     """A lock on a results folder, held until `release` or the end of the process, however that comes.
 
     It is a POSIX record lock on `.lock` there: held by the process alone and not by workers that it forked, and seen

@@ -1,4 +1,4 @@
-"""Plans read from scheduler configs, against the schedulers themselves: same noise, same network, same end."""
+"""Recipes read from scheduler configs, against the schedulers themselves: same noise, same network, same end."""
 
 import importlib
 import json
@@ -11,7 +11,7 @@ from oracles import GaussianOracle, MixtureOracle
 
 from diffusion_framework import DDIM, trajectory
 from diffusion_framework.denoisers import TransformX0
-from diffusion_framework.interop import SamplingPlan, Score, read_scheduler_config
+from diffusion_framework.interop import SchedulerRecipe, Score, read_scheduler_config
 from diffusion_framework.process.level import Level
 from diffusion_framework.samplers.grids import distilled_times, grid_of_times, times_of_steps
 
@@ -39,17 +39,17 @@ class Draws:
 
 
 class OracleNetwork:
-    """The exact denoiser of some data as a network with the objective of a plan, and as a denoiser."""
+    """The exact denoiser of some data as a network with the objective of a recipe, and as a denoiser."""
 
-    def __init__(self, plan: SamplingPlan, oracle):
-        self.plan, self.oracle, self.schedule = plan, oracle, plan.schedule
+    def __init__(self, recipe: SchedulerRecipe, oracle):
+        self.recipe, self.oracle, self.schedule = recipe, oracle, recipe.schedule
 
     def output(self, x, at):
         exact = self.oracle(x, at)
-        return self.plan.objective.target(exact.x0, exact.eps, at)
+        return self.recipe.objective.target(exact.x0, exact.eps, at)
 
     def __call__(self, x, at, to=None):
-        return self.plan.objective.prediction(self.output(x, at), x, at)
+        return self.recipe.objective.prediction(self.output(x, at), x, at)
 
 
 def level_of_ratio(ratio):
@@ -81,10 +81,10 @@ def theirs(scheduler, network, steps, monkeypatch, **kwargs):
     return x, first, scheduler.timesteps
 
 
-def ours(plan, network, x, steps, sampler=None, noise=None):
-    denoise = TransformX0(network, plan.clip_denoised) if plan.clip_denoised else network
-    grid = plan.grid(steps)
-    *_, last = trajectory(sampler or plan.sampler, denoise, x, grid, noise or Draws())
+def ours(recipe, network, x, steps, sampler=None, noise=None):
+    denoise = TransformX0(network, recipe.clip_denoised) if recipe.clip_denoised else network
+    grid = recipe.grid(steps)
+    *_, last = trajectory(sampler or recipe.sampler, denoise, x, grid, noise or Draws())
     return last.x, grid
 
 
@@ -94,12 +94,12 @@ def difference(a, b):
 
 def compare(name, config, steps, monkeypatch, oracle=None, sampler=None, **kwargs):
     scheduler = getattr(diffusers, name)(**config)
-    plan = read_scheduler_config({**scheduler.config, "_class_name": name})
-    assert read_scheduler_config({**config, "_class_name": name}) == plan  # the defaults are theirs
-    network = OracleNetwork(plan, oracle or MixtureOracle())
+    recipe = read_scheduler_config({**scheduler.config, "_class_name": name})
+    assert read_scheduler_config({**config, "_class_name": name}) == recipe  # the defaults are theirs
+    network = OracleNetwork(recipe, oracle or MixtureOracle())
     end, x, timesteps = theirs(scheduler, network, steps, monkeypatch, **kwargs)
-    mine, grid = ours(plan, network, x.double(), steps, sampler)
-    return difference(mine, end), plan, grid, timesteps
+    mine, grid = ours(recipe, network, x.double(), steps, sampler)
+    return difference(mine, end), recipe, grid, timesteps
 
 
 SPACINGS = [
@@ -197,20 +197,20 @@ def test_flows_end_where_theirs_do(name, config, steps, mu, monkeypatch):
     if hasattr(module, "randn_tensor"):
         monkeypatch.setattr(module, "randn_tensor", Draws())
     scheduler = getattr(diffusers, name)(**config)
-    plan = read_scheduler_config({**scheduler.config, "_class_name": name}, mu)
-    assert read_scheduler_config({**config, "_class_name": name}, mu) == plan
-    network = OracleNetwork(plan, MixtureOracle())
+    recipe = read_scheduler_config({**scheduler.config, "_class_name": name}, mu)
+    assert read_scheduler_config({**config, "_class_name": name}, mu) == recipe
+    network = OracleNetwork(recipe, MixtureOracle())
     scheduler.set_timesteps(steps, **({} if mu is None else {"mu": mu}))
     x, told = start(), []
     for i, t in enumerate(scheduler.timesteps):
         sigma = scheduler.sigmas[i].item()
-        at = plan.schedule.at(sigma)
+        at = recipe.schedule.at(sigma)
         told += [t.item()] if sigma and not getattr(scheduler, "dt", None) else []
         x = scheduler.step(network.output(x, at), t, x).prev_sample
-    mine, grid = ours(plan, network, start(), steps)
+    mine, grid = ours(recipe, network, start(), steps)
     assert difference(mine, x) < 1e-4
     rounding = 1 if name in (DPM, UNIPC) else 1e-3  # theirs
-    assert [plan.timestep(now) for now, _ in grid] == pytest.approx(told, abs=rounding)
+    assert [recipe.timestep(now) for now, _ in grid] == pytest.approx(told, abs=rounding)
 
 
 @pytest.mark.parametrize(
@@ -227,19 +227,19 @@ def test_lcm_from_part_of_the_way_and_at_times_of_ones_own(options, monkeypatch)
     monkeypatch.setattr("diffusers.schedulers.scheduling_lcm.randn_tensor", Draws())
     config = {"timestep_scaling": 0.01}  # so that the boundary condition counts
     scheduler = diffusers.LCMScheduler(**config)
-    plan = read_scheduler_config({**config, "_class_name": LCM_})
-    network = OracleNetwork(plan, MixtureOracle())
+    recipe = read_scheduler_config({**config, "_class_name": LCM_})
+    network = OracleNetwork(recipe, MixtureOracle())
     scheduler.set_timesteps(**options)
     if "timesteps" in options:
         times = times_of_steps(options["timesteps"])
     else:
         steps, original = options["num_inference_steps"], options.get("original_inference_steps", 50)
         times = distilled_times(steps, original, strength=options["strength"])
-    grid = grid_of_times(plan.schedule, times)
+    grid = grid_of_times(recipe.schedule, times)
     x = start()
     for t, (now, _) in zip(scheduler.timesteps, grid, strict=True):
         x = scheduler.step(network.output(x, now), t, x).prev_sample
-    *_, last = trajectory(plan.sampler, network, start(), grid, Draws())
+    *_, last = trajectory(recipe.sampler, network, start(), grid, Draws())
     assert difference(last.x, x) < 1e-4
 
 
@@ -250,8 +250,8 @@ def test_ddim_with_noise(eta, monkeypatch):
 
 
 def test_ddim_reads_the_noise_off_clipped_data(monkeypatch):
-    off, plan, *_ = compare("DDIMScheduler", {}, 20, monkeypatch, use_clipped_model_output=True)
-    assert plan.clip_denoised and off < 1e-4
+    off, recipe, *_ = compare("DDIMScheduler", {}, 20, monkeypatch, use_clipped_model_output=True)
+    assert recipe.clip_denoised and off < 1e-4
 
 
 WIDE = MixtureOracle(means=(-1.5, 1.8), stds=(0.3, 0.6))  # data of which some leaves [-1, 1]
@@ -267,10 +267,10 @@ BOUNDED += [(DPM, {**THRESHOLD, **END, "algorithm_type": "dpmsolver"}), (DPM, {*
 @pytest.mark.parametrize(("name", "config"), BOUNDED, ids=label)
 def test_clean_data_is_kept_in_range(name, config, monkeypatch):
     kwargs = {"use_clipped_model_output": True} if name == "DDIMScheduler" else {}
-    off, plan, *_ = compare(name, {**LATENT, **config}, 20, monkeypatch, oracle=WIDE, **kwargs)
+    off, recipe, *_ = compare(name, {**LATENT, **config}, 20, monkeypatch, oracle=WIDE, **kwargs)
     assert off < 1e-4
-    network = OracleNetwork(plan, WIDE)
-    ends = [ours(one, network, start(), 20)[0] for one in (plan, replace(plan, clip_denoised=False))]
+    network = OracleNetwork(recipe, WIDE)
+    ends = [ours(one, network, start(), 20)[0] for one in (recipe, replace(recipe, clip_denoised=False))]
     assert difference(*ends) > 0.01
 
 
@@ -278,11 +278,11 @@ def test_clean_data_is_kept_in_range(name, config, monkeypatch):
 @pytest.mark.parametrize("name", ["DDPMScheduler", "DDIMScheduler", "EulerDiscreteScheduler", DPM, DEIS])
 def test_the_network_is_told_the_same_timesteps(name, spacing, monkeypatch):
     scheduler = getattr(diffusers, name)(**LATENT, **spacing)
-    plan = read_scheduler_config({**LATENT, **spacing, "_class_name": name})
+    recipe = read_scheduler_config({**LATENT, **spacing, "_class_name": name})
     for steps in (4, 20, 50):
         scheduler.set_timesteps(steps)
-        grid = plan.grid(steps)
-        told = [plan.timestep(now) for now, _ in grid]
+        grid = recipe.grid(steps)
+        told = [recipe.timestep(now) for now, _ in grid]
         fractions = name.startswith("Euler") and spacing == SPACINGS[3]
         assert told == pytest.approx(scheduler.timesteps.tolist(), abs=0.1 if fractions else 1e-6)
 
@@ -290,11 +290,11 @@ def test_the_network_is_told_the_same_timesteps(name, spacing, monkeypatch):
 def exact_errors(name, config, steps, monkeypatch):
     """How far ours and theirs end from the exact solution, for normal data."""
     scheduler = getattr(diffusers, name)(**config)
-    plan = read_scheduler_config({**config, "_class_name": name})
+    recipe = read_scheduler_config({**config, "_class_name": name})
     oracle = GaussianOracle()
-    network = OracleNetwork(plan, oracle)
+    network = OracleNetwork(recipe, oracle)
     end, x, _ = theirs(scheduler, network, steps, monkeypatch)
-    mine, grid = ours(plan, network, x.double(), steps)
+    mine, grid = ours(recipe, network, x.double(), steps)
     exact = oracle.flow(x.double(), grid[0][0], grid[-1][1])
     return difference(mine, exact), difference(end, exact)
 
@@ -325,14 +325,14 @@ def test_ddim_steps_to_where_the_next_step_starts(monkeypatch):
 
 def test_trailing_makes_as_many_steps_as_asked_for():
     scheduler = diffusers.DDPMScheduler(timestep_spacing="trailing")
-    plan = read_scheduler_config({"_class_name": "DDPMScheduler", "timestep_spacing": "trailing"})
+    recipe = read_scheduler_config({"_class_name": "DDPMScheduler", "timestep_spacing": "trailing"})
     theirs_wrong = []
     for steps in range(1, 400):
         scheduler.set_timesteps(steps)
-        assert steps > 60 or len(plan.grid(steps)) == steps
+        assert steps > 60 or len(recipe.grid(steps)) == steps
         theirs_wrong += [steps] if len(scheduler.timesteps) != steps else []
     for steps in theirs_wrong[:3]:
-        assert len(plan.grid(steps)) == steps
+        assert len(recipe.grid(steps)) == steps
     assert theirs_wrong
 
 
@@ -340,9 +340,9 @@ def test_last_step_of_ddpm_adds_no_noise(monkeypatch):
     config = {**PLAIN, "timestep_spacing": "trailing", "variance_type": "fixed_large"}
     off, *_ = compare("DDPMScheduler", config, 20, monkeypatch, oracle=GaussianOracle(std=0.0))
     assert off > 0.01
-    plan = read_scheduler_config({**config, "_class_name": "DDPMScheduler"})
-    network = OracleNetwork(plan, GaussianOracle(std=0.0))
-    assert torch.allclose(ours(plan, network, start(), 20)[0], torch.full(SHAPE, 0.3, dtype=torch.float64))
+    recipe = read_scheduler_config({**config, "_class_name": "DDPMScheduler"})
+    network = OracleNetwork(recipe, GaussianOracle(std=0.0))
+    assert torch.allclose(ours(recipe, network, start(), 20)[0], torch.full(SHAPE, 0.3, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("name", ["EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", DPM, UNIPC])
@@ -360,11 +360,13 @@ def test_karras_ve(monkeypatch):
     monkeypatch.setattr(importlib.import_module(module), "randn_tensor", Draws())
     options = {"s_min": 0.0, "s_max": 1e9, "s_churn": 5.0}
     scheduler = importlib.import_module(module).KarrasVeScheduler(sigma_min=0.1, sigma_max=10.0, **options)
-    plan = read_scheduler_config({"_class_name": "KarrasVeScheduler", "sigma_min": 0.01, "sigma_max": 100.0, **options})
-    network = OracleNetwork(plan, MixtureOracle())
+    recipe = read_scheduler_config(
+        {"_class_name": "KarrasVeScheduler", "sigma_min": 0.01, "sigma_max": 100.0, **options}
+    )
+    network = OracleNetwork(recipe, MixtureOracle())
 
     def output(x, sigma):
-        return network.output(x, plan.schedule.at_log_snr(-2 * math.log(sigma)))
+        return network.output(x, recipe.schedule.at_log_snr(-2 * math.log(sigma)))
 
     scheduler.set_timesteps(15)
     x = start() * 100
@@ -375,7 +377,7 @@ def test_karras_ve(monkeypatch):
         x = step.prev_sample
         if to:
             x = scheduler.step_correct(output(x, to), at, to, raised, x, step.derivative).prev_sample
-    mine, _ = ours(plan, network, start() * 100, 15)
+    mine, _ = ours(recipe, network, start() * 100, 15)
     assert difference(mine, x) < 1e-4
 
 
@@ -385,34 +387,34 @@ def test_score_sde_ve(steps, monkeypatch):
     one = (1, *SHAPE[1:])
     monkeypatch.setattr("diffusers.schedulers.scheduling_sde_ve.randn_tensor", Draws(one))
     scheduler = diffusers.ScoreSdeVeScheduler(sigma_max=50.0, correct_steps=2, sampling_eps=1e-3)
-    plan = read_scheduler_config({**scheduler.config, "_class_name": "ScoreSdeVeScheduler"})
-    assert plan.objective == Score()
-    network = OracleNetwork(plan, MixtureOracle())
+    recipe = read_scheduler_config({**scheduler.config, "_class_name": "ScoreSdeVeScheduler"})
+    assert recipe.objective == Score()
+    network = OracleNetwork(recipe, MixtureOracle())
     scheduler.set_timesteps(steps)
     scheduler.set_sigmas(steps)
     x = start(shape=one) * 50
     for t in scheduler.timesteps:
         sigma = scheduler.discrete_sigmas[(t * (steps - 1)).long()].item()
-        at = plan.schedule.at_log_snr(-2 * math.log(sigma))
+        at = recipe.schedule.at_log_snr(-2 * math.log(sigma))
         for _ in range(2):
             x = scheduler.step_correct(network.output(x, at), x).prev_sample
         step = scheduler.step_pred(network.output(x, at), t, x)
         x = step.prev_sample
-    mine, _ = ours(plan, network, start(shape=one) * 50, steps, noise=Draws(one))
+    mine, _ = ours(recipe, network, start(shape=one) * 50, steps, noise=Draws(one))
     assert difference(mine, step.prev_sample_mean) < 1e-4
 
 
 def test_lms_started_in_mid_schedule(monkeypatch):
-    plan = read_scheduler_config({"_class_name": "LMSDiscreteScheduler", **LATENT, **KARRAS})
+    recipe = read_scheduler_config({"_class_name": "LMSDiscreteScheduler", **LATENT, **KARRAS})
     oracle = GaussianOracle()
-    network = OracleNetwork(plan, oracle)
+    network = OracleNetwork(recipe, oracle)
     scheduler = diffusers.LMSDiscreteScheduler(**LATENT, **KARRAS)
     scheduler.set_timesteps(40)
-    grid = plan.grid(40)[20:]
+    grid = recipe.grid(40)[20:]
     x = start()
-    *_, last = trajectory(plan.sampler, network, x, grid, Draws())
+    *_, last = trajectory(recipe.sampler, network, x, grid, Draws())
     other = x / grid[0][0].alpha
-    for t, (now, _) in list(zip(scheduler.timesteps, plan.grid(40), strict=True))[20:]:
+    for t, (now, _) in list(zip(scheduler.timesteps, recipe.grid(40), strict=True))[20:]:
         other = scheduler.step(network.output(scheduler.scale_model_input(other, t), now), t, other).prev_sample
     exact = oracle.flow(x, grid[0][0], grid[-1][1])
     assert difference(last.x, exact) < difference(other, exact) / 2
@@ -466,28 +468,28 @@ def test_files(tmp_path):
     for place in (path, str(path.parent), tmp_path):
         assert read_scheduler_config(place) == read_scheduler_config(config)
     path.write_text("{")
-    with pytest.raises(ValueError, match="cannot read a scheduler_config.json"):
+    with pytest.raises(ValueError, match="scheduler_config.json cannot be read"):
         read_scheduler_config(path)
     path.write_text("[]")
     with pytest.raises(ValueError, match="JSON object; got list"):
         read_scheduler_config(path)
-    with pytest.raises(ValueError, match="cannot read"):
+    with pytest.raises(ValueError, match="cannot be read"):
         read_scheduler_config(tmp_path / "nowhere")
 
 
 def test_a_grid_says_what_it_cannot_do():
-    plan = read_scheduler_config({"_class_name": "LCMScheduler"})
+    recipe = read_scheduler_config({"_class_name": "LCMScheduler"})
     with pytest.raises(ValueError, match="original_inference_steps"):
-        plan.grid(51)
-    plan = read_scheduler_config({"_class_name": "DDIMScheduler", "steps_offset": 1})
+        recipe.grid(51)
+    recipe = read_scheduler_config({"_class_name": "DDIMScheduler", "steps_offset": 1})
     with pytest.raises(ValueError, match="steps_offset"):
-        plan.grid(1000)
+        recipe.grid(1000)
     with pytest.raises(ValueError, match="trained with 1000 steps"):
-        plan.grid(1001)
+        recipe.grid(1001)
     for name in (DPM, "DDIMScheduler", "EulerDiscreteScheduler", "KarrasVeScheduler"):
-        with pytest.raises(ValueError, match="at least 1 step"):
+        with pytest.raises(ValueError, match="from 1 to 100000"):
             read_scheduler_config({"_class_name": name}).grid(0)
         assert len(read_scheduler_config({"_class_name": name}).grid(1)) == 1
-    plan = read_scheduler_config({"_class_name": "DDIMScheduler", "set_alpha_to_one": False})
+    recipe = read_scheduler_config({"_class_name": "DDIMScheduler", "set_alpha_to_one": False})
     with pytest.raises(ValueError, match="take more steps"):
-        plan.grid(1)
+        recipe.grid(1)

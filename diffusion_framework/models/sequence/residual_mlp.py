@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..config import Configurable
-from .layers import zero_init
-from .sequence import TimeAndContext, with_estimate
+from ...storage.config import Configurable
+from ..layers import zero_init
+from .context import TimeAndContext, with_estimate
 
 
 class ResidualMLP(Configurable, nn.Module):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from runs import write
 
-from diffusion_framework.checkpoint import Checkpoint, list_checkpoints, write_checkpoint
+from diffusion_framework.storage.checkpoint import Checkpoint, list_checkpoints, write_checkpoint
 
 
 def test_what_is_written_is_read(tmp_path):

@@ -7,11 +7,14 @@ import inspect
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
+
+from ..parts import BadPart, plan
+from ..parts.strict_yaml import MAX_BYTES
 
 T = TypeVar("T")
 
@@ -73,48 +76,26 @@ def to_config(value: Any) -> Any:
 
 def class_path(cls: type) -> str:
     """The import path of a class, the short public one if the package exports it."""
-    package = __package__ or ""
+    package = __name__.split(".")[0]
     if getattr(sys.modules[package], cls.__name__, None) is cls:
         return f"{package}.{cls.__name__}"
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
-def from_config(config: Mapping[str, Any], kind: type[T]) -> T:
+def from_config(config: Mapping[str, Any], kind: type[T], *, trust: Collection[str] = (), where: str = "config") -> T:
     """The object that `to_config` described.
 
-    Only classes derived from `kind`, and from the types that their signatures ask for, are built; nothing is unpickled.
+    Args:
+        config: `{class_path: ..., init_args: {...}}`, plain data.
+        kind: The class that it must be derived from.
+        trust: Packages whose classes may be named besides this one's parts. Their code then runs.
+        where: Name of the config, for errors.
 
     Raises:
         ValueError: a config that does not fit the signatures it names, in one line.
     """
-    from jsonargparse import ArgumentParser  # takes longer to import than the rest of the package
-
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--object", type=kind)
-    try:
-        return parser.instantiate_classes(parser.parse_object({"object": dict(config)})).object
-    except Exception as error:
-        raise ValueError(f"cannot build a {kind.__name__} from this config: {' '.join(str(error).split())}") from error
-
-
-def named(value: str | T, by_name: Mapping[str, type[T]], keyword: str, **known: Any) -> T:
-    """The part that `value` is, or that its name stands for.
-
-    Args:
-        value: A part, or a name.
-        by_name: Frozen dataclasses by their names.
-        keyword: What the argument is called, for the error.
-        known: What a part given by name is told, as far as it has fields of these names.
-
-    Raises:
-        ValueError: an unknown name.
-    """
-    if not isinstance(value, str):
-        return value
-    if value not in by_name:
-        raise ValueError(f"{keyword} must be one of {', '.join(by_name)}, or an object; got {value!r}")
-    fields = {field.name for field in dataclasses.fields(by_name[value])}  # type: ignore[arg-type]
-    return by_name[value](**{name: thing for name, thing in known.items() if name in fields})
+    built: T = plan(config, kind, trust=trust, where=where).build()
+    return built
 
 
 class Portable:
@@ -141,8 +122,18 @@ class Portable:
     def from_pretrained(cls: type[T], folder: str | os.PathLike[str]) -> T:
         """The object that `save_pretrained` wrote; ValueError if there is none or it is no `cls`."""
         path = Path(folder) / cls.config_name  # type: ignore[attr-defined]
-        try:
-            config = json.loads(path.read_text())
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{path} cannot be read ({' '.join(str(error).split())}); save one there first") from error
-        return from_config(config, cls)
+        return from_config(read_json(path), cls, where=str(path))
+
+
+def read_json(path: Path) -> Any:
+    """Plain data of a JSON file.
+
+    Raises:
+        ValueError: a file that cannot be read, in one line.
+    """
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ValueError(f"it has more than {MAX_BYTES} bytes")
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadPart(f"{path} cannot be read ({' '.join(str(error).split()):.200}). Fix: save it again.") from error

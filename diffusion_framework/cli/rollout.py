@@ -1,0 +1,87 @@
+"""scripts/rollout.py."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from tqdm.auto import tqdm
+
+from ..policy import DiffusionPolicy
+from ..policy.rollout import make_environment, plan_latency, run_episodes, streams, summary
+from ..samplers import Sampler
+from ..storage.images import save_animation
+from .common import check_positive, device_named, run
+
+DEFAULTS = {"sampler": {"class_path": "DDIM"}}
+
+
+def rollout(argv: Sequence[str]) -> None:
+    """Run scripts/rollout.py; argv is the command line, without the program."""
+    run(_rollout, argv, "rollout.py", defaults=DEFAULTS)
+
+
+def _rollout(
+    checkpoint: str,
+    *,
+    env: str,
+    options: dict[str, Any] | None = None,
+    episodes: int = 50,
+    environments: int = 25,
+    sampler: Sampler | None = None,
+    steps: int | None = None,
+    spacing: Literal["time", "log_snr", "optimal"] = "time",
+    warm_start: float | None = None,
+    seed: int = 100_000,
+    video: str | None = None,
+    latency: int = 100,
+    weights: Literal["ema", "model"] = "ema",
+    device: str = "auto",
+    progress: bool = True,
+    trust: tuple[str, ...] = (),
+) -> None:
+    """Let a trained policy act in a gymnasium environment.
+
+    Args:
+        checkpoint: A results folder, or one checkpoint in it.
+        env: Id of the environment, such as gym_pusht/PushT-v0.
+        options: Options of the environment, such as '{obs_type: state}'.
+        episodes: Episodes to run.
+        environments: Environments that run side by side.
+        sampler: The sampler of plans; null takes the policy's own.
+        steps: Sampler steps of a plan; null: the policy's.
+        spacing: Quantity in which the steps are even.
+        warm_start: Time in (0, 1] at which plans start from the last ones; null: from pure noise.
+        seed: Seed of the first episode; each further one has the next number.
+        video: Folder for an animated GIF of each episode.
+        latency: Plans to time, one environment at a time.
+        weights: Averaged weights, or the last.
+        device: auto, cpu, cuda, cuda:1, mps, ...
+        progress: Show a progress bar.
+        trust: Packages whose classes the files may name, which runs their code.
+    """
+    plan: Any = sampler
+    walk: dict[str, Any] = {"sampler": None if plan is None else plan.build()}
+    check_positive(episodes=episodes, environments=environments, latency=latency)
+    policy = DiffusionPolicy.from_checkpoint(checkpoint, weights=weights, device=device_named(device), trust=trust)
+    walk["grid"] = policy.grid(policy.plan_steps if steps is None else steps, spacing)
+    make = partial(make_environment, env, **{"render_mode": "rgb_array"} if video else {}, **(options or {}))
+    made = [make() for _ in range(min(environments, episodes))]
+    with tqdm(total=episodes, desc="episodes", disable=not progress) as bar:
+        finished = run_episodes(
+            policy,
+            made,
+            range(seed, seed + episodes),
+            frames=video is not None,
+            on_end=lambda episode: bar.update(),
+            **walk,
+            warm_start=warm_start,
+        )
+    print(summary(finished))
+    observation = streams(policy, [made[0].reset(seed=seed)[0]])
+    median, worst = plan_latency(policy, observation, latency, **walk)
+    print(f"one plan     {1000 * median:.1f} ms median, {1000 * worst:.1f} ms 99th percentile ({latency} plans)")
+    for episode in finished if video else ():
+        save_animation(episode.frames, Path(video or "") / f"{episode.seed}.gif")

@@ -1,0 +1,377 @@
+"""`plan` checks plain data against signatures and builds nothing; `Plan.build` makes the object."""
+
+from __future__ import annotations
+
+import collections.abc as abc
+import dataclasses
+import inspect
+import math
+import os
+import re
+import typing
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from types import NoneType
+from typing import Any, Literal, TypeVar
+
+from .signatures import REQUIRED, members, options
+from .strict_yaml import read_yaml
+from .table import PACKAGE, BadPart, Typed, find, is_named, name_in_table, names_of, nearest, noun
+
+T = TypeVar("T")
+MAX_DEPTH = 12
+_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a word", NoneType: "null"}
+
+
+@dataclasses.dataclass
+class Plan:
+    """A class with checked options. Nothing is built yet.
+
+    Attributes:
+        cls: The class.
+        options: Values by name; parts among them are plans.
+        where: Place of the part, for errors.
+    """
+
+    cls: type
+    options: dict[str, Any]
+    where: str = ""
+
+    def build(self, **given: Any) -> Any:
+        """The object.
+
+        Args:
+            given: Further arguments; those that the class does not take are left out.
+
+        Raises:
+            ValueError, OSError: as the class raises them.
+            BadPart: any other error of the class.
+        """
+        known = options(self.cls)
+        values = {name: _built(value) for name, value in self.options.items()}
+        values |= {name: value for name, value in given.items() if name in known}
+        try:
+            return self.cls(**values)
+        except (ValueError, OSError):
+            raise
+        except Exception as error:
+            cause = f"{type(error).__name__}: {' '.join(str(error).split()):.300}"
+            raise BadPart(f"{self.where or self.cls.__name__} cannot be built ({cause}).") from error
+
+
+def _built(value: Any) -> Any:
+    if isinstance(value, Plan):
+        return value.build()
+    if isinstance(value, list | tuple):
+        return type(value)(_built(item) for item in value)
+    if isinstance(value, dict):
+        return {key: _built(item) for key, item in value.items()}
+    return value
+
+
+def plan(
+    node: Any,
+    kind: type,
+    *,
+    trust: Collection[str] = (),
+    where: str = "",
+    default: Any = None,
+    given: Mapping[str, str] | None = None,
+    _depth: int = 0,
+) -> Plan:
+    """Check a description of a part against the signatures of the classes that it names.
+
+    Args:
+        node: `{class_path: name, init_args: options}`, a name, or options of the default class.
+        kind: The class that the part must be derived from.
+        trust: Top-level packages, besides this one, whose classes a file may name.
+        where: Place of the node, for errors.
+        default: An object or a name whose class is meant where the node names none.
+        given: Options that `Plan.build` is going to be given, with what sets them. A file may hold
+            them (they are ignored); a typed one is an error.
+
+    Raises:
+        BadPart: an unknown name or option, a value of another type, a missing option.
+        NotTrusted: a class of another package.
+    """
+    if _depth > MAX_DEPTH:
+        raise BadPart(f"{where:.60}...: parts within parts, more than {MAX_DEPTH} deep.")
+    cls, values = _class_and_options(node, kind, trust, where, default)
+    known, given = options(cls), given or {}
+    checked = {}
+    for name, value in values.items():
+        here = f"{where}.{name:.60}" if where else f"{name:.60}"
+        if name in given:
+            if isinstance(value, Typed):
+                raise BadPart(f"{here} cannot be set: it comes from {given[name]}")
+            continue
+        if name not in known:
+            free = [option for option in known if option not in given]
+            raise BadPart(f"{here}: {cls.__name__} has no option {name!r:.60}.{nearest(str(name), free)}")
+        option = known[name]
+        checked[name] = convert(value, option.hint, trust=trust, where=here, default=option.default, _depth=_depth + 1)
+    for name, option in known.items():
+        if option.default is REQUIRED and name not in checked and name not in given:
+            here = f"{where}.{name}" if where else name
+            raise BadPart(f"{here} is missing. Fix: give it ({option.doc.rstrip('.') or 'required'}).")
+    return Plan(cls, checked, where)
+
+
+def _class_and_options(
+    node: Any, kind: type, trust: Collection[str], where: str, default: Any
+) -> tuple[type, Mapping[str, Any]]:
+    """The class of a node, and the options that stand there for it."""
+    if isinstance(node, str):
+        return find(node, kind, trust, where), {}
+    if not isinstance(node, Mapping):
+        raise BadPart(f"{where}: expected a {noun(kind)}, got {node!r:.60}.")
+    if "class_path" in node:
+        if extra := sorted(str(key) for key in node if key not in ("class_path", "init_args")):
+            raise BadPart(f"{where}: expected class_path and init_args, got {extra[0]!r:.60} beside them.")
+        cls, values = find(node["class_path"], kind, trust, where), node.get("init_args", {})
+        if values is None:
+            raise BadPart(
+                f"{where}: {cls.__name__} does not record its arguments. Fix: open it from Python with model=, or "
+                "derive the class from diffusion_framework.Configurable."
+            )
+    else:
+        values = node.get("init_args", node) if set(node) == {"init_args"} else node
+        cls, kept = _default_class(kind, default, where)
+        values = {**kept, **values} if isinstance(values, Mapping) else values
+    if not isinstance(values, Mapping) or not all(isinstance(name, str) for name in values):
+        raise BadPart(f"{where}: expected options of {cls.__name__}, got {values!r:.60}.")
+    return cls, values
+
+
+def _default_class(kind: type, default: Any, where: str) -> tuple[type, dict[str, Any]]:
+    """The class that is meant where none is named, and options of the default that stay."""
+    if isinstance(default, str):
+        return find(default, kind, (), where), {}
+    if default is not None and default is not REQUIRED:
+        kept = {}
+        if dataclasses.is_dataclass(default) and isinstance(default, kind):
+            kept = {f.name: _Kept(getattr(default, f.name)) for f in dataclasses.fields(default) if f.init}
+        return type(default), kept
+    if kind.__module__.split(".")[0] == PACKAGE and not inspect.isabstract(kind):
+        return kind, {}
+    raise BadPart(f"{where}: name a {noun(kind)} first: {', '.join(names_of(kind))}.")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Kept:
+    """A value of a default object, which needs no check."""
+
+    value: Any
+
+
+def convert(
+    value: Any,
+    hint: Any,
+    *,
+    trust: Collection[str] = (),
+    where: str = "",
+    default: Any = None,
+    given: Mapping[str, str] | None = None,
+    _depth: int = 0,
+) -> Any:
+    """A value as its annotation wants it; parts become plans.
+
+    Args:
+        value: Plain data, or a `Typed` word.
+        hint: The annotation.
+        trust: As for `plan`.
+        where: As for `plan`.
+        default: The default of the option.
+        given: As for `plan`.
+
+    Raises:
+        BadPart: a value that does not fit.
+    """
+    if isinstance(value, _Kept):
+        return value.value
+    context = {"trust": trust, "where": where, "default": default, "given": given, "_depth": _depth}
+    if isinstance(value, Typed):
+        return _from_typed(value, hint, context)
+    choices = members(hint)
+    if Any in choices:
+        return _plain(value, where)
+    if isinstance(value, str) and str in choices and (kind := _named_kind(choices)):
+        return _name(value, kind, context)
+    error: BadPart | None = None
+    for choice in sorted(choices, key=lambda choice: not _exact(value, choice)):
+        try:
+            return _one(value, choice, context)
+        except BadPart as bad:
+            if error is None or _is_kind(choice) or isinstance(value, list | tuple):
+                error = bad
+    assert error is not None
+    part = isinstance(value, Mapping | str) and bool(_kinds(choices))
+    if part or len(choices) == 1 or isinstance(value, list | tuple):
+        raise error
+    raise BadPart(f"{where}: expected {said(hint)}, got {value!r:.60}.{_meant(value, choices)}")
+
+
+def _one(value: Any, hint: Any, context: Mapping[str, Any]) -> Any:
+    """The value as one member of a union wants it."""
+    where, origin, args = context["where"], typing.get_origin(hint), typing.get_args(hint)
+    if hint in (NoneType, None, bool, str) and type(value) is (NoneType if hint is None else hint):
+        return value
+    if hint is int and (number := _whole(value)) is not None:
+        return number
+    if hint is float and (real := _number(value)) is not None:
+        return real
+    if origin is Literal and any(type(value) is type(arg) and value == arg for arg in args):
+        return value
+    if (hint in (Path, os.PathLike) or origin is os.PathLike) and isinstance(value, str) and "\0" not in value:
+        return Path(value) if hint is Path else value
+    if origin in _SEQUENCES and isinstance(value, list | tuple):
+        return _sequence(value, origin, args, context)
+    if (origin in (dict, abc.Mapping) or hint is dict) and isinstance(value, Mapping):
+        of, inner = args[1] if args else Any, {"trust": context["trust"], "_depth": context["_depth"] + 1}
+        return {str(key): convert(item, of, where=f"{where}.{key:.60}", **inner) for key, item in value.items()}
+    if _is_kind(hint) or _is_kind(origin):
+        return plan(value, hint if _is_kind(hint) else origin, **context)
+    raise BadPart(f"{where}: expected {said(hint)}, got {value!r:.60}.{_meant(value, (hint,))}")
+
+
+_SEQUENCES = (tuple, list, set, frozenset, abc.Sequence, abc.Iterable, abc.Collection)
+
+
+def _sequence(value: Any, origin: Any, args: tuple[Any, ...], context: Mapping[str, Any]) -> Any:
+    where, depth = context["where"], context["_depth"] + 1
+    fixed = origin is tuple and Ellipsis not in args
+    if fixed and len(args) != len(value):
+        raise BadPart(f"{where}: expected {len(args)} values, got {len(value)}.")
+    if depth > MAX_DEPTH:
+        raise BadPart(f"{where:.60}...: lists within lists, more than {MAX_DEPTH} deep.")
+    items = [
+        convert(item, args[i] if fixed else args[0], trust=context["trust"], where=f"{where}[{i}]", _depth=depth)
+        for i, item in enumerate(value)
+    ]
+    return items if origin is list else tuple(items)
+
+
+def _whole(value: Any) -> int | None:
+    """A whole number of at most 64 bits, or None; 1e4 is one, true is not."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        value = int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63 else None
+
+
+def _number(value: Any) -> float | None:
+    """A number as a float, or None; infinity is one, nan and true are not."""
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or (isinstance(value, int) and abs(value) > 2**1000)
+    ):
+        return None
+    return None if math.isnan(value) else float(value)
+
+
+def _exact(value: Any, hint: Any) -> bool:
+    return type(value) is (NoneType if hint is None else hint)
+
+
+def _is_kind(hint: Any) -> bool:
+    """Whether an annotation is a class that parts may be derived from."""
+    plain = ("builtins", "pathlib", "os", "typing", "collections", "types")
+    return isinstance(hint, type) and hint.__module__.split(".")[0] not in plain
+
+
+def _kinds(choices: Collection[Any]) -> list[type]:
+    return [choice for choice in choices if _is_kind(choice)]
+
+
+def _named_kind(choices: Collection[Any]) -> type | None:
+    """The kind whose names a word may be, unless it may as well be a path."""
+    if any(typing.get_origin(choice) is os.PathLike or choice is os.PathLike for choice in choices):
+        return None
+    return next((kind for kind in _kinds(choices) if is_named(kind)), None)
+
+
+def _name(value: str, kind: type, context: Mapping[str, Any]) -> Any:
+    """A name that the constructor resolves itself, as it knows more than the file; or the plan of a class."""
+    cls = find(value, kind, context["trust"], context["where"])
+    return name_in_table(cls) or plan(value, kind, **context)
+
+
+def _plain(value: Any, where: str, depth: int = 0) -> Any:
+    """Data and nothing else."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return str(value) if isinstance(value, str) else value
+    if isinstance(value, list | tuple) and depth < MAX_DEPTH:
+        return [_plain(item, where, depth + 1) for item in value]
+    if isinstance(value, Mapping) and depth < MAX_DEPTH and "class_path" not in value:
+        return {str(key): _plain(item, where, depth + 1) for key, item in value.items()}
+    raise BadPart(f"{where}: expected plain data, got {value!r:.60}.")
+
+
+def _from_typed(word: Typed, hint: Any, context: Mapping[str, Any]) -> Any:
+    """A typed word as the annotation wants it: read as YAML, as a list with commas, or as it stands."""
+    raw, choices, where = str(word), members(hint), context["where"]
+    if choices == (str,):
+        return raw
+    kinds = [kind for kind in _kinds(choices) if is_named(kind)]
+    if kinds and re.fullmatch(r"[^\W\d][\w.]*", raw) and not (NoneType in choices and raw == "null"):
+        return _name(word, kinds[0], context) if str in choices else plan(word, kinds[0], **context)
+    readings: list[Any] = []
+    for text in (raw, f"[{raw}]"):
+        try:
+            reading = read_yaml(text, where)
+        except BadPart:
+            continue
+        plain = isinstance(reading, str) and not raw.startswith(("'", '"'))  # quotes make a word of null or 1
+        readings.append(raw if plain else reading)
+    errors = []
+    for reading in (*readings, raw):
+        try:
+            return convert(reading, hint, **context)
+        except BadPart as error:
+            errors.append(error)
+    raise next((error for error in errors if "Did you mean" in str(error)), errors[0])
+
+
+def _meant(value: Any, choices: Collection[Any]) -> str:
+    words = [arg for choice in choices if typing.get_origin(choice) is Literal for arg in typing.get_args(choice)]
+    words = [word for word in words if isinstance(word, str)]
+    close = nearest(value, words) if isinstance(value, str) else ""
+    return close if "Did you mean" in close else ""
+
+
+def said(hint: Any) -> str:
+    """An annotation in words."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if len(members(hint)) > 1:
+        return " or ".join(dict.fromkeys(said(member) for member in members(hint)))
+    if origin is Literal:
+        return " or ".join(map(str, args))
+    if origin is tuple and Ellipsis not in args:
+        return f"a list of {len(args)} values, each {said(args[0])}"
+    if origin in _SEQUENCES:
+        return f"a list, each {said(args[0])}"
+    if origin in (dict, abc.Mapping):
+        return f"a mapping, each value {said(args[1])}"
+    if hint is os.PathLike or origin is os.PathLike or hint is Path:
+        return "a path"
+    if _is_kind(hint):
+        return f"a {noun(hint)}"
+    return _WORDS.get(hint, getattr(hint, "__name__", str(hint)))
+
+
+def resolve(value: str | T, kind: type[T], keyword: str, **known: Any) -> T:
+    """The part that `value` is, or that its name stands for.
+
+    Args:
+        value: A part, or the name of a frozen dataclass.
+        kind: What it must be derived from.
+        keyword: Name of the argument, for the error.
+        known: Arguments for a part given by name, as far as it has fields of these names.
+
+    Raises:
+        BadPart: an unknown name.
+    """
+    if not isinstance(value, str):
+        return value
+    cls: Any = find(value, kind, (), keyword)
+    return cls(**{name: thing for name, thing in known.items() if name in options(cls)})

@@ -1,0 +1,68 @@
+"""The options of a class, read from its `__init__` and its docstring."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import re
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, Union
+
+REQUIRED = inspect.Parameter.empty
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """One option: its type, its default (`REQUIRED` for none) and its description."""
+
+    name: str
+    hint: Any
+    default: Any
+    doc: str
+
+
+def options(cls: type) -> Mapping[str, Option]:
+    """What can be set on a class: the arguments of its `__init__`, and of the one above that its `**` go to."""
+    return _options(cls)
+
+
+@functools.cache
+def _options(cls: Any) -> Mapping[str, Option]:
+    found: dict[str, Option] = {}
+    for base in cls.__mro__:
+        if "__init__" not in vars(base):
+            continue
+        init = inspect.unwrap(vars(base)["__init__"])
+        fields = {field.name: field for field in dataclasses.fields(cls)} if dataclasses.is_dataclass(cls) else {}
+        # an inherited field's annotation belongs to the module of its class, which get_type_hints of a class respects
+        hints = typing.get_type_hints(cls if fields else init)
+        parameters = list(inspect.signature(init).parameters.values())[1:]
+        docs = descriptions(cls) | descriptions(base)
+        for parameter in parameters:
+            name, default = parameter.name, parameter.default
+            if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) or name in found:
+                continue
+            if name in fields and fields[name].default_factory is not dataclasses.MISSING:
+                default = fields[name].default_factory()  # type: ignore[operator]
+            found[name] = Option(name, hints.get(name, Any), default, docs.get(name, ""))
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+            break
+    return types.MappingProxyType(found)
+
+
+def descriptions(described: Any) -> dict[str, str]:
+    """The arguments' descriptions in a Google-style docstring, of a function or of a class and its `__init__`."""
+    found = {}
+    for text in (described.__doc__, getattr(described, "__init__", None).__doc__):
+        body = re.search(r"^Args:\n(.*?)(?=^\S|\Z)", inspect.cleandoc(text or ""), re.S | re.M)
+        for name, doc in re.findall(r"^ {4}([\w.]+): (.*?)(?=^ {4}\S|\Z)", body[1] if body else "", re.S | re.M):
+            found[name] = " ".join(doc.split())
+    return found
+
+
+def members(hint: Any) -> tuple[Any, ...]:
+    """The types of a union, or the one type."""
+    return typing.get_args(hint) if typing.get_origin(hint) in (Union, types.UnionType) else (hint,)

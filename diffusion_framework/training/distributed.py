@@ -1,0 +1,85 @@
+"""Several processes of one run: what they agree on, and models whose weights are sharded over them (FSDP).
+
+Sharding is torch's own rather than accelerate's, which leaves CPUs out and so could not be tested everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+from torch import Tensor, nn
+
+T = TypeVar("T")
+
+
+def on_main_process(accelerator: Accelerator, task: Callable[[], T]) -> T | None:
+    """Run the task on the main process while the others wait.
+
+    Returns:
+        What the task returned; None on the other processes.
+
+    Raises:
+        Exception: what the task raised; on the other processes an OSError with the same message.
+    """
+    result, error = None, None
+    if accelerator.is_main_process:
+        try:
+            result = task()
+        except Exception as caught:
+            error = caught
+    (message,) = broadcast_object_list([error and f"{type(error).__name__} on the main process: {error}"])
+    if error is not None:
+        raise error
+    if message is not None:
+        raise OSError(message)
+    return result
+
+
+def shard_network(network: nn.Module, device: str) -> None:
+    """Shards the weights over all processes; each block of an nn.ModuleList is gathered when its turn comes."""
+    from torch.distributed.device_mesh import init_device_mesh  # from torch 2.6 on, and slow to import
+    from torch.distributed.fsdp import fully_shard
+
+    mesh = init_device_mesh(device, (torch.distributed.get_world_size(),))
+    for module in reversed([*network.modules()]):
+        if isinstance(module, nn.ModuleList):
+            for block in module:
+                if not isinstance(block, nn.ModuleList) and any(True for _ in block.parameters()):
+                    fully_shard(block, mesh=mesh, reshard_after_forward=True)
+    fully_shard(network, mesh=mesh, reshard_after_forward=True)  # also after sampling, which has no backward pass
+
+
+@contextmanager
+def no_sync(network: Any) -> Iterator[None]:
+    """A context in which each process adds up its own gradients, without an all-reduce."""
+    network.set_requires_gradient_sync(False)
+    try:
+        yield
+    finally:
+        network.set_requires_gradient_sync(True)
+
+
+def full_tensor(tensor: Tensor) -> Tensor:
+    """Returns the tensor, gathered from all processes if it is sharded; all of them must then call."""
+    maybe_sharded: Any = tensor
+    return maybe_sharded.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+
+
+def shard_like(values: Mapping[str, Tensor], own: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Returns the values, each sharded like the tensor of the same name in `own`.
+
+    Every process passes full tensors and keeps its own part.
+    """
+    from torch.distributed.tensor import distribute_tensor
+
+    sharded = dict(values)
+    for name, like in own.items():
+        if name in values and hasattr(like, "full_tensor"):
+            value = values[name].to(like.device)
+            sharded[name] = distribute_tensor(value, like.device_mesh, like.placements, src_data_rank=None)
+    return sharded

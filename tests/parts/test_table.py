@@ -1,0 +1,62 @@
+"""The table of parts, held against the package."""
+
+import importlib
+import inspect
+import pkgutil
+
+import pytest
+from torch import nn
+
+import diffusion_framework as df
+from diffusion_framework.data.loading.cache import CachedImages
+from diffusion_framework.parts import fold
+from diffusion_framework.parts.signatures import options
+from diffusion_framework.parts.table import NOUNS, TABLE, _load
+
+NOT_NAMED = {CachedImages}  # made by the trainer, around a dataset
+ROWS = [(kind, name, home) for kind, row in TABLE.items() for name, home in row.items()]
+
+
+def kind_named(name):
+    """The base class that a row of the table is called after."""
+    if name == "Module":
+        return nn.Module
+    for _, module, _ in pkgutil.walk_packages(df.__path__, "diffusion_framework."):
+        cls = getattr(importlib.import_module(module), name, None)
+        if inspect.isclass(cls):
+            return cls
+    raise AssertionError(f"no class {name}")
+
+
+@pytest.mark.parametrize(("kind", "name", "home"), ROWS, ids=[f"{kind}-{name}" for kind, name, _ in ROWS])
+def test_every_row_names_a_concrete_class_of_its_kind(kind, name, home):
+    cls = _load(home)
+    assert issubclass(cls, kind_named(kind)) and not inspect.isabstract(cls)
+    assert f"{cls.__module__}:{cls.__qualname__}" == f"diffusion_framework.{home}"
+    for option in options(cls).values():
+        assert option.hint is not None
+
+
+@pytest.mark.parametrize("kind", [kind for kind in TABLE if kind != "Module"])
+def test_every_concrete_class_of_a_kind_has_a_row(kind):
+    for _, module, _ in pkgutil.walk_packages(df.__path__, "diffusion_framework."):
+        importlib.import_module(module)
+
+    def below(cls):
+        return {cls} | {deeper for child in cls.__subclasses__() for deeper in below(child)}
+
+    concrete = {
+        cls
+        for cls in below(kind_named(kind))
+        if not inspect.isabstract(cls)
+        and not cls.__name__.startswith("_")
+        and cls.__module__.startswith("diffusion_framework.")
+    }
+    assert concrete - NOT_NAMED == {_load(home) for home in TABLE[kind].values()}
+
+
+def test_names_of_a_kind_differ_whatever_the_case_of_their_letters():
+    for row in TABLE.values():
+        words = [(fold(word), home) for name, home in row.items() for word in {fold(name), fold(home.split(":")[1])}]
+        assert len({word for word, _ in words}) == len(set(words))
+    assert NOUNS.keys() - {"ImageDataset"} <= TABLE.keys()

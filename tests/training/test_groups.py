@@ -1,0 +1,90 @@
+"""The groups of the Trainer's options: what they refuse, and when they make things happen."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+
+import pytest
+from runs import trainer
+
+from diffusion_framework import Trainer, training
+from diffusion_framework.storage.checkpoint import Checkpoint
+from diffusion_framework.training import (
+    EMA,
+    LearningRate,
+    Loading,
+    Logging,
+    Previews,
+    Saving,
+    ValidationOptions,
+)
+
+GROUPS = [value for value in vars(training).values() if dataclasses.is_dataclass(value)]
+
+
+@pytest.mark.parametrize(
+    ("group", "options", "message"),
+    [
+        (EMA, {"inv_gamma": float("nan")}, "Expected ema.inv_gamma above 0, got nan. Fix: "),
+        (EMA, {"power": 0.0}, "Expected ema.power above 0, got 0.0. Fix: "),
+        (LearningRate, {"schedule": "step"}, "among constant, linear, cosine, got 'step'. Fix: "),
+        (LearningRate, {"warmup_steps": -1}, "learning_rate.warmup_steps of at least 0, got -1. Fix: "),
+        (Loading, {"num_workers": -1}, "loading.num_workers of at least 0, got -1. Fix: "),
+        (Loading, {"cache": False}, "loading.cache among auto, memory, disk, off, got False. Fix: "),
+        (Logging, {"every": 0}, "logging.every of at least 1, got 0. Fix: "),
+        (Previews, {"every": -1}, "previews.every of at least 0, got -1. Fix: "),
+        (Previews, {"sampling_steps": 0}, "previews.sampling_steps of at least 1, got 0. Fix: "),
+        (Saving, {"keep_newest": 0}, "saving.keep_newest of at least 1, got 0. Fix: "),
+        (Saving, {"keep_best": -1}, "saving.keep_best of at least 0, got -1. Fix: "),
+        (ValidationOptions, {"every": -1}, "validation_options.every of at least 0, got -1. Fix: "),
+        (ValidationOptions, {"samples": 0}, "validation_options.samples of at least 1, got 0. Fix: "),
+    ],
+)
+def test_what_is_out_of_range_is_refused_in_one_line(group, options, message):
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        group(**options)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("group", GROUPS, ids=lambda group: group.__name__)
+def test_a_group_is_a_frozen_value_and_documents_each_field(group):
+    assert group() == group() and hash(group()) == hash(group())
+    for field in dataclasses.fields(group):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(group(), field.name, field.default)
+        assert f"\n        {field.name}: " in group.__doc__
+
+
+def test_the_trainer_has_each_group_as_an_argument():
+    parameters = inspect.signature(Trainer.__init__).parameters.values()
+    assert {type(p.default) for p in parameters} >= set(GROUPS)
+
+
+def previewed(run):
+    return sorted(int(path.stem.removeprefix("step-")) for path in run.glob("samples/*.png"))
+
+
+@pytest.mark.parametrize(("every", "steps"), [(None, [3, 6, 7]), (2, [2, 4, 6, 7]), (4, [4, 7]), (0, [])])
+def test_previews_come_as_often_as_told(ten_images, tmp_path, every, steps):
+    previews = Previews(every=every, sampling_steps=1)
+    trainer(ten_images, tmp_path, train_num_steps=7, previews=previews).train()
+    assert previewed(tmp_path) == steps
+
+
+def test_a_resumed_run_names_the_settings_of_groups_that_changed(ten_images, tmp_path):
+    trainer(ten_images, tmp_path, loading=Loading(0, "off")).train()
+    config = Checkpoint.find(tmp_path).config["trainer"]
+    assert config["ema"] == {"inv_gamma": 1.0, "power": 2 / 3}, "in the form of a config file"
+    changed = {"ema": EMA(power=0.75), "learning_rate": LearningRate("linear", warmup_steps=1)}
+    with pytest.warns(UserWarning, match="not the same run as before: ") as warned:
+        trainer(ten_images, tmp_path, **changed).train(resume=True)
+    (message,) = {str(w.message) for w in warned if "not the same run" in str(w.message)}
+    for part in (
+        "ema.power: 0.6666666666666666, not 0.75",
+        "learning_rate.schedule: constant, not linear",
+        "learning_rate.warmup_steps: 0, not 1",
+    ):
+        assert part in message
+    assert "loading" not in message, "this changes no result"
