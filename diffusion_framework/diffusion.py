@@ -139,7 +139,7 @@ class GaussianDiffusion(KeepsStatistics, Trainable):
                 "Fix: Labels(classes, dropout=...) among the conditions."
             )
         self.conditions = Conditions(conditions, self.sample_shape, RESERVED)
-        self.signature.check_conditions({k: c.keywords for k, c in self.conditions.items()})
+        self.signature.check_conditions({k: c.keywords for k, c in conditions.items()})
 
         schedule = schedules.schedule_named(noise_schedule, schedule_kwargs or {})
         self.schedule: NoiseSchedule = schedule if scale == 1 else Scaled(schedule, scale)
@@ -208,17 +208,19 @@ class GaussianDiffusion(KeepsStatistics, Trainable):
 
     def fit(self, batches: Iterable[Batch]) -> None:
         """Fits the statistics of space and conditions that are still unknown."""
-        unknown = {name: part for name, part in self.conditions.items() if part.needs_fit}
-        space = self.space if self.space.needs_fit else None
-        if not (unknown or space):
+        unknown = [name for name in self.conditions if self.conditions[name].needs_fit]
+        fits_space = self.space.needs_fit
+        if not (unknown or fits_space):
             return
         for data, condition in batches:
-            if space:
-                space.observe(space.prepare(data), condition)
-            for name, part in unknown.items():
-                part.observe(condition[name])
-        for part in ([space] if space else []) + list(unknown.values()):
-            part.finish()
+            if fits_space:
+                self.space.observe(self.space.prepare(data), condition)
+            for name in unknown:
+                self.conditions[name].observe(condition[name])
+        if fits_space:
+            self.space.finish()
+        for name in unknown:
+            self.conditions[name].finish()
 
     def prepare(self, data: Tensor) -> Tensor:
         """The costly, constant part of the way from data to the network."""

@@ -125,17 +125,8 @@ class NetworkDenoiser:
 
     def __init__(self, parts: NetworkParts, conditions: BoundConditions) -> None:
         self.parts, self.conditions = parts, conditions
+        self.schedule, self.objective = parts.schedule, parts.objective
         self.memory = Memory()
-
-    @property
-    def schedule(self) -> NoiseSchedule:
-        """The schedule of the levels."""
-        return self.parts.schedule
-
-    @property
-    def objective(self) -> Objective:
-        """The meaning of the network's output."""
-        return self.parts.objective
 
     def without(self, names: Collection[str] | None = None) -> NetworkDenoiser:
         """A denoiser of the same network that is not told these conditions.

@@ -37,8 +37,8 @@ class TimeEmbedding(nn.Module):
         steps = torch.arange(self.pairs, device=time.device, dtype=torch.float32)
         frequencies = torch.exp(steps * (-math.log(10_000) / self.pairs))
         angles = self.scale * time.float()[:, None] * frequencies
-        waves = torch.cat([angles.sin(), angles.cos()], dim=1)  # in float32: half precision has no 1000th of 1000
-        return self.layers(waves.to(self.layers[0].weight.dtype))
+        waves = torch.cat([angles.sin(), angles.cos()], dim=1)  # half precision has no thousandths of 1000
+        return self.layers(waves.to(next(self.parameters()).dtype))
 
 
 class LabelEmbedding(nn.Module):

@@ -20,16 +20,17 @@ class BehaviourCloning(DiffusionPolicy):
 
     def forward(
         self,
-        images: Tensor,
+        data: Tensor,
         *,
         generator: torch.Generator | None = None,
         self_condition_draw: float | None = None,
         progress: float = 1.0,
         mask: Tensor | None = None,
+        prepared: bool = False,
         **condition: Any,
     ) -> Tensor:
         """The mean squared error of the plans; arguments as for `DiffusionPolicy`."""
-        actions = self.encode(images, condition)
+        actions = self.encode(data, condition)
         error = (self._mean(len(actions), **condition) - actions).square()
         return (error if mask is None else error * mask[:, :, None]).mean()
 

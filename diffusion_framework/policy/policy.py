@@ -224,15 +224,15 @@ class DiffusionPolicy(GaussianDiffusion):
 
     @torch.no_grad()
     def validation_metrics(
-        self, images: Tensor, *, generator: torch.Generator | None = None, **condition: Any
+        self, data: Tensor, *, generator: torch.Generator | None = None, **condition: Any
     ) -> dict[str, Tensor]:
         """The loss, and `action_error`: root mean squared error of sampled actions that would be executed."""
-        metrics = super().validation_metrics(images, generator=generator, **condition)
+        metrics = super().validation_metrics(data, generator=generator, **condition)
         if self.normalizer is None:
             return metrics
         observations, mask = condition["observations"], condition.get("mask")
-        seeds = torch.randint(2**62, (len(images),), generator=generator, device=self.device).tolist()
-        off = (self.predict(observations, seed=seeds) - images[:, self.executed]).square().mean(dim=2)
+        seeds = torch.randint(2**62, (len(data),), generator=generator, device=self.device).tolist()
+        off = (self.predict(observations, seed=seeds) - data[:, self.executed]).square().mean(dim=2)
         counted = torch.ones_like(off) if mask is None else mask[:, self.executed].to(off)
         return {**metrics, "action_error": ((off * counted).sum() / counted.sum()).sqrt()}
 

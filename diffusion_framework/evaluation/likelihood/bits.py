@@ -76,9 +76,17 @@ def flow_bits_per_dim(
     """
     options = {"steps": 1, "clip_denoised": False, **walk_options}
     walk, x0, bins = _prepared(diffusion, data, options)
-    ode = {"trace": trace, "tolerance": tolerance, "sigma_min": sigma_min, "bins": bins}
+    denoise = StatelessDenoiser(walk.fresh)
     with diffusion.evaluating():
-        return flow_bits(StatelessDenoiser(walk.fresh), x0, walk.noise, **ode)
+        return flow_bits(
+            denoise,
+            x0,
+            walk.noise,
+            trace=trace,
+            tolerance=tolerance,
+            sigma_min=sigma_min,
+            bins=bins,
+        )
 
 
 def _prepared(diffusion: GaussianDiffusion, data: Tensor, walk_options: dict[str, Any]) -> tuple[Walk, Tensor, int]:
