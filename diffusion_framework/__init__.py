@@ -11,7 +11,7 @@ from .denoisers import ClassifierFree, Denoiser
 from .diffusion import GaussianDiffusion
 from .losses import MinSNR
 from .models import RIN, DiT, ResidualMLP, Transformer1D, UNet, UNet1D
-from .policy import BehaviourCloning, DiffusionPolicy, Episodes, EpisodeWindows, ForkDemonstrations, Normalizer
+from .policies import BehaviourCloning, DiffusionPolicy, Episodes, EpisodeWindows, ForkDemonstrations, Normalizer
 from .process.level import Level, Prediction
 from .process.objectives import X0, Eps, Objective, Preconditioned, PreviousX, Score, V, Velocity
 from .process.schedules import (
@@ -49,7 +49,7 @@ from .samplers import (
     UniPC,
     trajectory,
 )
-from .storage.config import Configurable
+from .storage.config import RecordsArguments
 
 if TYPE_CHECKING:
     from .training import Trainer
@@ -71,7 +71,6 @@ __all__ = [
     "Betas",
     "Churn",
     "ClassifierFree",
-    "Configurable",
     "Cosine",
     "DPMSolver",
     "Denoiser",
@@ -101,6 +100,7 @@ __all__ = [
     "Preconditioned",
     "Prediction",
     "PreviousX",
+    "RecordsArguments",
     "ResidualMLP",
     "ReverseDiffusion",
     "Sampler",

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from .storage.checkpoint import Checkpoint
-from .storage.config import Configurable
+from .storage.config import RecordsArguments
 
 Batch = tuple[Tensor, Mapping[str, Any]]
 """Data [batch, ...] and what came with it, by name: conditions, and a mask."""
 
 
-class Trainable(Configurable, nn.Module, ABC):
+class Trainable(RecordsArguments, nn.Module, ABC):
     """A module whose `forward` is its training loss.
 
     Attributes:
@@ -113,7 +113,7 @@ class Trainable(Configurable, nn.Module, ABC):
         Args:
             path: A results folder, whose newest checkpoint is taken, or one checkpoint folder.
             weights: 'ema' for the averaged weights, 'model' for the last ones.
-            model: The network, if its class does not record its arguments (see `Configurable`).
+            model: The network, if its class does not record its arguments (see `RecordsArguments`).
             device: Where to put the model.
             trust: Packages, besides this one, whose classes the checkpoint may name. Their code
                 then runs.

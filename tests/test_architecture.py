@@ -13,7 +13,7 @@ import torch
 import diffusion_framework as df
 from diffusion_framework.denoisers.preconditioning import InputScaling, TimeInput
 from diffusion_framework.losses import Loss, LossWeight, TimeSampler
-from diffusion_framework.storage.config import Portable, from_config, to_config
+from diffusion_framework.storage.config import SavedAsJson, from_config, to_config
 
 PACKAGE = Path(df.__file__).parent
 # Each layer may import those before it, and its own members.
@@ -25,7 +25,7 @@ LAYERS = [
     {"denoisers", "models"},
     {"losses", "samplers"},
     {"interop", "diffusion"},
-    {"editing", "evaluation", "policy"},
+    {"editing", "evaluation", "policies"},
     {"training"},
     {"cli"},
 ]
@@ -109,7 +109,7 @@ def test_parts_are_frozen_values(cls, tmp_path):
     assert pickle.loads(pickle.dumps(one)) == one
     (base,) = (base for base in BASES if issubclass(cls, base))
     assert from_config(json.loads(json.dumps(to_config(one))), base) == one
-    if issubclass(cls, Portable):
+    if issubclass(cls, SavedAsJson):
         one.save_pretrained(tmp_path / "new")
         assert cls.from_pretrained(tmp_path / "new") == one
         assert base.from_pretrained(tmp_path / "new") == one

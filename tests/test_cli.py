@@ -107,8 +107,8 @@ def test_self_conditioning_is_compared_in_a_table(tmp_path):
 def test_a_network_of_ones_own_by_its_import_path(tmp_path):
     (tmp_path / "mypackage.py").write_text(
         "from torch import nn\n"
-        "from diffusion_framework import Configurable\n"
-        "class MyNetwork(Configurable, nn.Module):\n"
+        "from diffusion_framework import RecordsArguments\n"
+        "class MyNetwork(RecordsArguments, nn.Module):\n"
         "    def __init__(self, width: int = 4, channels: int = 1, image_size: int = 8):\n"
         "        super().__init__()\n"
         "        self.channels, self.image_size = channels, image_size\n"
@@ -258,7 +258,7 @@ BAD_TRAINING = [
     (["--config={unknown}"], "nonsense"),
     (["--trainer.loading.cache=no"], "cache: expected auto or memory or disk or off, got 'no'"),
     (["--trainer.loading.cache=disk"], "not .*Digits.*; set loading.cache to auto or off"),
-    (["--diffusion.model.recomputed_levels=[9]"], r"recomputed_levels must lie in .*; got \[9\]"),
+    (["--diffusion.model.checkpointed_levels=[9]"], r"checkpointed_levels must lie in .*; got \[9\]"),
     (["--diffusion.noise_schedule=foo"], "there is no noise schedule 'foo'.*Sigmoid"),
     (["--diffusion.noise_schedule=Cosine", "--diffusion.noise_schedule.end=2"], "^error: cosine needs.*end=2"),
     (["--diffusion.loss=hybrid", "--diffusion.times=steps"], "set its learned_variance to true"),
@@ -354,7 +354,7 @@ def test_likelihood_writes_a_table_for_each_run_and_a_picture(digits_run, tmp_pa
     [
         ([], "add --likelihood"),
         (["--likelihood", "--num_images=0"], "num_images must be at least 1"),
-        (["--likelihood", "--variance=learned_range"], "two outputs a channel"),
+        (["--likelihood", "--variance=learned_range"], "two outputs per channel"),
         (["--likelihood", "--variance=medium"], "medium"),
         (["--likelihood", "--steps=ddim3"], "no whole stride"),
         (["--likelihood", "--data.folder=nowhere"], "nowhere"),

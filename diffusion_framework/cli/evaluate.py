@@ -116,6 +116,10 @@ def _likelihood(
     """The bound on the first images of the data, and [images] bits per dimension by the flow."""
     channels, *size = diffusion.sample_shape
     data = data_plan.build(image_size=tuple(size), channels=channels)
+    if data.bits != 8:
+        raise ValueError(
+            f"Expected 8-bit images, whose likelihood is counted, got {data.bits} bits. Fix: --data.bits 8."
+        )
     has_classes = getattr(diffusion.model, "num_classes", None) is not None
     if has_classes and not data.class_names:
         raise ValueError("this network has classes, and the images come without; add --data.labels true")

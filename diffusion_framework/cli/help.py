@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ..parts import BadPart, Option, Plan, fold, names_of, nearest, options, write_yaml
-from ..parts.plan import said
+from ..parts.hints import said
 from ..parts.signatures import REQUIRED, descriptions, members
 from ..parts.table import PACKAGE, is_named, parts_of
 from ..storage.config import to_config

@@ -12,6 +12,7 @@ import torch
 from ..data import TrainingDataset
 from ..diffusion import GaussianDiffusion
 from ..parts import options
+from ..storage.building import check_size
 from ..storage.checkpoint import Checkpoint, list_checkpoints
 from ..training import Trainer
 from .common import Tree, run
@@ -78,6 +79,7 @@ def _train(
         trust: Packages whose classes the files may name, which runs their code.
     """
     plans: Any = {"data": data, "diffusion": diffusion, "trainer": trainer, "validation": validation}
+    check_size(plans["diffusion"])
     torch.manual_seed(plans["trainer"].options.get("seed", options(Trainer)["seed"].default))  # first weights
     model = plans["diffusion"].build()
     channels, *size = model.sample_shape

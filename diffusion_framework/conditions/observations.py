@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..spaces import ImageSpace, Normalizer
-from ..storage.config import Configurable
+from ..storage.config import RecordsArguments
 from .base import Conditioner, Keywords, as_tensor, checked_samples, trained_none
 from .image_features import center_crop, image_network, random_crop
 
@@ -146,7 +146,7 @@ class Observations(Conditioner):
         return network(x.to(dtype)).reshape(batch, steps, -1)
 
 
-class ObservationEncoder(Configurable, nn.Module):
+class ObservationEncoder(RecordsArguments, nn.Module):
     """All streams of each step side by side, in the order of their names.
 
     Streams of numbers [batch, steps, numbers] are taken as they are, images [batch, steps, channels, height, width]

@@ -3,16 +3,16 @@
 from abc import ABC, abstractmethod
 from typing import Any
 
-from jaxtyping import UInt8
+from jaxtyping import UInt
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from diffusion_framework.storage.config import Configurable
+from diffusion_framework.storage.config import RecordsArguments
 
-Picture = UInt8[Tensor, "channels height width"]
+Picture = UInt[Tensor, "channels height width"]
 
 
-class TrainingDataset(Configurable, Dataset[Any], ABC):
+class TrainingDataset(RecordsArguments, Dataset[Any], ABC):
     """Samples of a fixed order: tensors, or pairs of a tensor and a dictionary of conditions (a label, a mask, ...)."""
 
     @abstractmethod
@@ -40,17 +40,19 @@ class TrainingDataset(Configurable, Dataset[Any], ABC):
 
 
 class ImageDataset(TrainingDataset):
-    """Images as contiguous uint8 tensors [channels, height, width]; with labels, pairs (image, label).
+    """Images as contiguous tensors [channels, height, width]; with labels, pairs (image, label).
 
     Attributes:
         image_size: (height, width) of every image.
         channels: 1 (grey), 3 (RGB) or 4 (RGBA) of every image.
+        bits: 8 for uint8 or 16 for uint16, the type of every image.
         class_names: what label 0, 1, ... stands for; empty without labels.
         worth_caching: whether drawing takes its time and gives the same in every epoch. There is a `version` then.
     """
 
     image_size: tuple[int, int]
     channels: int
+    bits: int = 8
     class_names: list[str]
     worth_caching: bool = False
 

@@ -107,6 +107,4 @@ def _flow(
     """The probability flow from noise to nearly clean data."""
     schedule = diffusion.schedule
     grid = grid_of_log_snrs(schedule, uniform_angles(schedule, steps), clean=False)
-    return diffusion.walk(
-        len(noise), sampler=sampler, grid=grid, noise=noise, clip_denoised=False, **condition
-    )
+    return diffusion.walk(len(noise), sampler=sampler, grid=grid, noise=noise, clip_denoised=False, **condition)

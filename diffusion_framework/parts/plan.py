@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections.abc as abc
 import dataclasses
 import inspect
-import math
 import os
 import re
 import typing
@@ -14,13 +13,23 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, TypeVar
 
+from .hints import (
+    MAX_DEPTH,
+    SEQUENCES,
+    is_exact,
+    is_kind,
+    kinds,
+    nearest_choice,
+    number,
+    plain_data,
+    said,
+    whole_number,
+)
 from .signatures import REQUIRED, members, options
 from .strict_yaml import read_yaml
 from .table import PACKAGE, BadPart, Typed, find, is_named, name_in_table, names_of, nearest, noun
 
 T = TypeVar("T")
-MAX_DEPTH = 12
-_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a word", NoneType: "null"}
 
 
 @dataclasses.dataclass
@@ -36,6 +45,11 @@ class Plan:
     cls: type
     options: dict[str, Any]
     where: str = ""
+
+    def is_ours(self) -> bool:
+        """Whether this class and those of all its parts are of this package."""
+        parts = [value for value in self.options.values() if isinstance(value, Plan)]
+        return self.cls.__module__.split(".")[0] == PACKAGE and all(part.is_ours() for part in parts)
 
     def build(self, **given: Any) -> Any:
         """The object.
@@ -132,7 +146,7 @@ def _class_and_options(
         if values is None:
             raise BadPart(
                 f"{where}: {cls.__name__} does not record its arguments. Fix: open it from Python with model=, or "
-                "derive the class from diffusion_framework.Configurable."
+                "derive the class from diffusion_framework.RecordsArguments."
             )
     else:
         values = node.get("init_args", node) if set(node) == {"init_args"} else node
@@ -194,21 +208,21 @@ def convert(
         return _from_typed(value, hint, context)
     choices = members(hint)
     if Any in choices:
-        return _plain(value, where)
+        return plain_data(value, where)
     if isinstance(value, str) and str in choices and (kind := _named_kind(choices)):
         return _name(value, kind, context)
     error: BadPart | None = None
-    for choice in sorted(choices, key=lambda choice: not _exact(value, choice)):
+    for choice in sorted(choices, key=lambda choice: not is_exact(value, choice)):
         try:
             return _one(value, choice, context)
         except BadPart as bad:
-            if error is None or _is_kind(choice) or isinstance(value, list | tuple):
+            if error is None or is_kind(choice) or isinstance(value, list | tuple):
                 error = bad
     assert error is not None
-    part = isinstance(value, Mapping | str) and bool(_kinds(choices))
+    part = isinstance(value, Mapping | str) and bool(kinds(choices))
     if part or len(choices) == 1 or isinstance(value, list | tuple):
         raise error
-    raise BadPart(f"{where}: expected {said(hint)}, got {value!r:.60}.{_meant(value, choices)}")
+    raise BadPart(f"{where}: expected {said(hint)}, got {value!r:.60}.{nearest_choice(value, choices)}")
 
 
 def _one(value: Any, hint: Any, context: Mapping[str, Any]) -> Any:
@@ -216,25 +230,22 @@ def _one(value: Any, hint: Any, context: Mapping[str, Any]) -> Any:
     where, origin, args = context["where"], typing.get_origin(hint), typing.get_args(hint)
     if hint in (NoneType, None, bool, str) and type(value) is (NoneType if hint is None else hint):
         return value
-    if hint is int and (number := _whole(value)) is not None:
-        return number
-    if hint is float and (real := _number(value)) is not None:
+    if hint is int and (count := whole_number(value)) is not None:
+        return count
+    if hint is float and (real := number(value)) is not None:
         return real
     if origin is Literal and any(type(value) is type(arg) and value == arg for arg in args):
         return value
     if (hint in (Path, os.PathLike) or origin is os.PathLike) and isinstance(value, str) and "\0" not in value:
         return Path(value) if hint is Path else value
-    if origin in _SEQUENCES and isinstance(value, list | tuple):
+    if origin in SEQUENCES and isinstance(value, list | tuple):
         return _sequence(value, origin, args, context)
     if (origin in (dict, abc.Mapping) or hint is dict) and isinstance(value, Mapping):
         of, inner = args[1] if args else Any, {"trust": context["trust"], "_depth": context["_depth"] + 1}
         return {str(key): convert(item, of, where=f"{where}.{key:.60}", **inner) for key, item in value.items()}
-    if _is_kind(hint) or _is_kind(origin):
-        return plan(value, hint if _is_kind(hint) else origin, **context)
-    raise BadPart(f"{where}: expected {said(hint)}, got {value!r:.60}.{_meant(value, (hint,))}")
-
-
-_SEQUENCES = (tuple, list, set, frozenset, abc.Sequence, abc.Iterable, abc.Collection)
+    if is_kind(hint) or is_kind(origin):
+        return plan(value, hint if is_kind(hint) else origin, **context)
+    raise BadPart(f"{where}: expected {said(hint)}, got {value!r:.60}.{nearest_choice(value, (hint,))}")
 
 
 def _sequence(value: Any, origin: Any, args: tuple[Any, ...], context: Mapping[str, Any]) -> Any:
@@ -251,43 +262,11 @@ def _sequence(value: Any, origin: Any, args: tuple[Any, ...], context: Mapping[s
     return items if origin is list else tuple(items)
 
 
-def _whole(value: Any) -> int | None:
-    """A whole number of at most 64 bits, or None; 1e4 is one, true is not."""
-    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
-        value = int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63 else None
-
-
-def _number(value: Any) -> float | None:
-    """A number as a float, or None; infinity is one, nan and true are not."""
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | float)
-        or (isinstance(value, int) and abs(value) > 2**1000)
-    ):
-        return None
-    return None if math.isnan(value) else float(value)
-
-
-def _exact(value: Any, hint: Any) -> bool:
-    return type(value) is (NoneType if hint is None else hint)
-
-
-def _is_kind(hint: Any) -> bool:
-    """Whether an annotation is a class that parts may be derived from."""
-    plain = ("builtins", "pathlib", "os", "typing", "collections", "types")
-    return isinstance(hint, type) and hint.__module__.split(".")[0] not in plain
-
-
-def _kinds(choices: Collection[Any]) -> list[type]:
-    return [choice for choice in choices if _is_kind(choice)]
-
-
 def _named_kind(choices: Collection[Any]) -> type | None:
     """The kind whose names a word may be, unless it may as well be a path."""
     if any(typing.get_origin(choice) is os.PathLike or choice is os.PathLike for choice in choices):
         return None
-    return next((kind for kind in _kinds(choices) if is_named(kind)), None)
+    return next((kind for kind in kinds(choices) if is_named(kind)), None)
 
 
 def _name(value: str, kind: type, context: Mapping[str, Any]) -> Any:
@@ -296,25 +275,14 @@ def _name(value: str, kind: type, context: Mapping[str, Any]) -> Any:
     return name_in_table(cls) or plan(value, kind, **context)
 
 
-def _plain(value: Any, where: str, depth: int = 0) -> Any:
-    """Data and nothing else."""
-    if value is None or isinstance(value, bool | int | float | str):
-        return str(value) if isinstance(value, str) else value
-    if isinstance(value, list | tuple) and depth < MAX_DEPTH:
-        return [_plain(item, where, depth + 1) for item in value]
-    if isinstance(value, Mapping) and depth < MAX_DEPTH and "class_path" not in value:
-        return {str(key): _plain(item, where, depth + 1) for key, item in value.items()}
-    raise BadPart(f"{where}: expected plain data, got {value!r:.60}.")
-
-
 def _from_typed(word: Typed, hint: Any, context: Mapping[str, Any]) -> Any:
     """A typed word as the annotation wants it: read as YAML, as a list with commas, or as it stands."""
     raw, choices, where = str(word), members(hint), context["where"]
     if choices == (str,):
         return raw
-    kinds = [kind for kind in _kinds(choices) if is_named(kind)]
-    if kinds and re.fullmatch(r"[^\W\d][\w.]*", raw) and not (NoneType in choices and raw == "null"):
-        return _name(word, kinds[0], context) if str in choices else plan(word, kinds[0], **context)
+    named = [kind for kind in kinds(choices) if is_named(kind)]
+    if named and re.fullmatch(r"[^\W\d][\w.]*", raw) and not (NoneType in choices and raw == "null"):
+        return _name(word, named[0], context) if str in choices else plan(word, named[0], **context)
     readings: list[Any] = []
     for text in (raw, f"[{raw}]"):
         try:
@@ -330,33 +298,6 @@ def _from_typed(word: Typed, hint: Any, context: Mapping[str, Any]) -> Any:
         except BadPart as error:
             errors.append(error)
     raise next((error for error in errors if "Did you mean" in str(error)), errors[0])
-
-
-def _meant(value: Any, choices: Collection[Any]) -> str:
-    words = [arg for choice in choices if typing.get_origin(choice) is Literal for arg in typing.get_args(choice)]
-    words = [word for word in words if isinstance(word, str)]
-    close = nearest(value, words) if isinstance(value, str) else ""
-    return close if "Did you mean" in close else ""
-
-
-def said(hint: Any) -> str:
-    """An annotation in words."""
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if len(members(hint)) > 1:
-        return " or ".join(dict.fromkeys(said(member) for member in members(hint)))
-    if origin is Literal:
-        return " or ".join(map(str, args))
-    if origin is tuple and Ellipsis not in args:
-        return f"a list of {len(args)} values, each {said(args[0])}"
-    if origin in _SEQUENCES:
-        return f"a list, each {said(args[0])}"
-    if origin in (dict, abc.Mapping):
-        return f"a mapping, each value {said(args[1])}"
-    if hint is os.PathLike or origin is os.PathLike or hint is Path:
-        return "a path"
-    if _is_kind(hint):
-        return f"a {noun(hint)}"
-    return _WORDS.get(hint, getattr(hint, "__name__", str(hint)))
 
 
 def resolve(value: str | T, kind: type[T], keyword: str, **known: Any) -> T:

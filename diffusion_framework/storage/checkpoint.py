@@ -16,10 +16,8 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,12 +25,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor, nn
-from torch.nn.modules.module import (
-    register_module_module_registration_hook,
-    register_module_parameter_registration_hook,
-)
 
 from ..parts import plan, read_yaml, write_yaml
+from .building import build_fitting
 
 T = TypeVar("T", bound=nn.Module)
 FORMAT_VERSION = 1
@@ -135,16 +130,7 @@ class Checkpoint:
         if part not in (config := self.config):
             raise _damaged(self.path, f"config.yaml holds no {part}")
         planned = plan(config[part], kind, trust=trust, where=where, given=dict.fromkeys(given, "the call."))
-        with torch.device("meta"), _at_most(len(tensors)):
-            shapes = {name: tensor.shape for name, tensor in planned.build(**given).state_dict().items()}
-        for name, shape in shapes.items():
-            if name not in tensors or tensors[name].shape != shape:
-                there = [*tensors[name].shape] if name in tensors else "none"
-                raise ValueError(
-                    f"the weights of {self.path} do not fit the model of its config: {name:.200} has shape {[*shape]}, "
-                    f"the file's has {there}"
-                )
-        module = planned.build(**given)
+        module: Any = build_fitting(planned, tensors, str(self.path), **given)
         self.load_weights(module, weights)
         return module
 
@@ -268,28 +254,6 @@ def _save_tensors(group: Mapping[str, Tensor], path: Path) -> None:
         save_file(tensors, path)
     except SafetensorError as error:  # a full disk, among other things
         raise OSError(f"{path} could not be written ({error}); the checkpoints before it are whole") from error
-
-
-@contextmanager
-def _at_most(tensors: int) -> Iterator[None]:
-    """ValueError as soon as modules are made that have far more parameters or parts than these tensors fill."""
-    counts = {"parameters": 0, "modules": 0}
-    most = {"parameters": 2 * tensors + 100, "modules": 20 * tensors + 1000}
-
-    def count(what: str, *registered: Any) -> None:
-        counts[what] += 1
-        if counts[what] > most[what]:
-            raise ValueError(f"the config makes a model of more than {most[what]} {what}; the file has {tensors}")
-
-    hooks = [
-        register_module_parameter_registration_hook(partial(count, "parameters")),
-        register_module_module_registration_hook(partial(count, "modules")),
-    ]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def _damaged(path: Path, how: str) -> ValueError:

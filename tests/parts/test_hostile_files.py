@@ -162,6 +162,17 @@ def test_a_config_larger_than_its_tensors_takes_no_memory(change, victim):
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kB
 
 
+def test_a_config_larger_than_the_machine_is_refused_before_memory_is_taken(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for change in ("blocks: 100000000", "dim: 1000000"):
+        Path("large.yaml").write_text(f"data: Digits\ndiffusion: {{model: {{image_size: 8, {change}}}}}")
+        with pytest.raises(SystemExit) as end:
+            cli.train(["--config=large.yaml"], ROOT / "unused.yaml")
+        assert end.value.code == 2
+        error = capsys.readouterr().err
+        assert "makes a model of more than" in error or "Fix: make the network smaller" in error
+
+
 @pytest.mark.parametrize(
     "node",
     [

@@ -1,4 +1,4 @@
-"""One picture file to one upright 8-bit picture, and one picture to one tensor of a given size."""
+"""One picture file to one upright picture, and one picture to one tensor of a given size."""
 
 import math
 import os
@@ -9,9 +9,11 @@ from typing import BinaryIO
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
 from PIL import Image, ImageCms, UnidentifiedImageError
 from torch import Tensor
+
+from diffusion_framework.data.dataset import Picture
+from diffusion_framework.data.images import deep
 
 # EPS runs an external program; BUFR, GRIB, HDF5 and WMF need a handler that Pillow does not bring; of MPEG it
 # reads the header alone.
@@ -36,7 +38,7 @@ BROKEN = (
 )
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # by number of channels
-BITS_PER_SAMPLE, ORIENTATION = 258, 274  # TIFF and EXIF tags
+ORIENTATION = 274  # EXIF tag
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -70,12 +72,14 @@ def decode_image(
     background: tuple[int, int, int] = (255, 255, 255),
     convert_image_to: str | None = None,
     at_least: tuple[int, int] | None = None,
+    value_range: tuple[float, float] | None = None,
+    bits: int = 8,
 ) -> Image.Image:
-    """The first frame of a picture file, upright by its EXIF orientation, in mode L, RGB or RGBA.
+    """The first frame of a picture file, upright by its EXIF orientation, in mode L, RGB or RGBA, or F.
 
     Transparent pixels are laid on `background`, or kept with 4 channels. Values of more than 8 bits are
-    scaled, not clipped: see `from_deep`. Colour profiles are not applied. The format is told by the content,
-    not by the file's ending.
+    scaled, not clipped, all pictures alike: see `deep.scaled`. Colour profiles are not applied. The
+    format is told by the content, not by the file's ending.
 
     Args:
         source: the file's path, or an open file, which is named in errors by its `name` if it has one.
@@ -84,8 +88,12 @@ def decode_image(
         convert_image_to: a Pillow mode, such as L, through which the colours go; transparency is not touched.
         at_least: (height, width) that `crop_and_resize` will ask for. A large JPEG is then decoded at 1/2,
             1/4 or 1/8 of its scale, which is faster, but never below twice this size.
+        value_range: the smallest and the largest value of pictures of more than 8 bits; None is that of their
+            type, or [0, 1] for floats.
+        bits: 16 keeps the depth of grey pictures of more than 8 bits: their mode is then F, their values 0..65535.
 
     Raises:
+        ValueRangeError: for a picture whose values lie outside of the range.
         BrokenImageError: for a file that is missing, unreadable, damaged, truncated, no picture, or of more
             than PIL.Image.MAX_IMAGE_PIXELS pixels.
     """
@@ -100,12 +108,38 @@ def decode_image(
             # after load: TIFF then is upright already, and PNG may hold its EXIF behind the pixels
             orientation = image.getexif().get(ORIENTATION)
             upright = image.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else image
-            plain = to_eight_bits(upright, image)
+            file_bits = getattr(image, "tag_v2", {}).get(deep.BITS_PER_SAMPLE, (16,))[0]  # TIFF may say 12
+            if bits == 16 and deep.is_deep(upright) and convert_image_to in (None, "L"):
+                return deep.to_sixteen_bits(upright, value_range, file_bits, background)
+            if deep.is_deep(upright):
+                plain = deep.to_eight_bits(upright, value_range, file_bits)
+            else:
+                plain = to_plain_mode(upright)
+    except deep.ValueRangeError as error:
+        raise deep.ValueRangeError(f"cannot take image {name_of(source)}: {error}") from error
     except BROKEN as error:
-        # repr keeps a newline in a name on this one line
-        name = os.fspath(source) if isinstance(source, str | os.PathLike) else getattr(source, "name", "without a name")
-        raise BrokenImageError(f"cannot decode image {name!r}: {reason(error)}") from error
+        raise BrokenImageError(f"cannot decode image {name_of(source)}: {reason(error)}") from error
     return to_channels(plain, channels, background, convert_image_to)
+
+
+def is_deep_file(source: str | os.PathLike[str] | BinaryIO) -> bool:
+    """Whether a picture file has values of more than 8 bits; its header alone is read.
+
+    Raises:
+        BrokenImageError: for a file that cannot be read.
+    """
+    try:
+        with Image.open(source, formats=list(picture_formats())) as image:
+            return deep.is_deep(image)
+    except BROKEN as error:
+        raise BrokenImageError(f"cannot decode image {name_of(source)}: {reason(error)}") from error
+
+
+def name_of(source: str | os.PathLike[str] | BinaryIO) -> str:
+    """A file's name in quotes, on one line whatever the name."""
+    return repr(
+        os.fspath(source) if isinstance(source, str | os.PathLike) else getattr(source, "name", "without a name")
+    )
 
 
 def reason(error: BaseException) -> str:
@@ -128,11 +162,8 @@ def reduce_scale(image: Image.Image, at_least: tuple[int, int]) -> None:
         image.draft(None, (math.ceil(image.width * shrink), math.ceil(image.height * shrink)))
 
 
-def to_eight_bits(image: Image.Image, source: Image.Image) -> Image.Image:
-    """Any mode to L, RGB or RGBA. `source` is the opened file, which alone knows its TIFF tags."""
-    if image.mode == "F" or image.mode.startswith("I"):
-        bits = getattr(source, "tag_v2", {}).get(BITS_PER_SAMPLE, (16,))[0]
-        return from_deep(image, min(bits, 16))
+def to_plain_mode(image: Image.Image) -> Image.Image:
+    """Any mode of 8 bits to L, RGB or RGBA."""
     if image.mode == "LAB":
         lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
         converted = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
@@ -141,35 +172,6 @@ def to_eight_bits(image: Image.Image, source: Image.Image) -> Image.Image:
     if image.mode in ("LA", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         return image.convert("RGBA")
     return image.convert("L" if image.mode in ("L", "1") else "RGB")
-
-
-def from_deep(image: Image.Image, bits: int = 16) -> Image.Image:
-    """Grey values of more than 8 bits (modes I;16, I, F) to mode L, or RGBA if one value means transparent.
-
-    What becomes 0..255: for whole numbers 0..2^bits-1; for mode F 0..1 if all values lie there, else 0..255.
-    If values of mode I or F lie outside, from the least to the greatest of this picture. Not-a-number becomes
-    the lower end, an infinity the end on its side.
-    """
-    values = np.asarray(image).astype(np.float64)
-    finite = values[np.isfinite(values)]
-    least, greatest = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
-    if image.mode == "F":
-        low, high = 0.0, 1.0 if greatest <= 1 else 255.0
-    else:
-        low, high = 0.0, 2.0**bits - 1
-    if least < low or greatest > high:
-        low, high = least, greatest
-    transparent = image.info.get("transparency")
-    alpha = None if transparent is None else np.where(values == transparent, 0, 255).astype(np.uint8)
-    values = np.nan_to_num(values, copy=False, nan=low, posinf=high, neginf=low)
-    values -= low
-    values *= 255 / ((high - low) or 1)
-    grey = Image.fromarray(np.rint(values, out=values).astype(np.uint8))
-    if alpha is None:
-        return grey
-    with_alpha = grey.convert("RGBA")
-    with_alpha.putalpha(Image.fromarray(alpha))
-    return with_alpha
 
 
 def to_channels(
@@ -207,7 +209,23 @@ def crop_and_resize(image: Image.Image, size: tuple[int, int], place: tuple[floa
     return image.resize((width, height), Image.Resampling.BICUBIC, box=(left, top, right, bottom))
 
 
-def to_tensor(image: Image.Image) -> UInt8[Tensor, "channels height width"]:
-    """Mode L, RGB or RGBA to a contiguous tensor of 1, 3 or 4 channels."""
-    pixels = torch.from_numpy(np.array(image))
-    return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1).contiguous()
+def to_tensor(image: Image.Image, channels: int | None = None, bits: int = 8) -> Picture:
+    """A contiguous tensor of a picture in mode L, RGB or RGBA, or in mode F with values 0..65535.
+
+    Args:
+        image: The picture.
+        channels: 1, 3 or 4 for a picture in mode F, which is grey; else those of its mode.
+        bits: 8 gives uint8; 16 gives uint16, in which the values of an 8-bit picture are 257 times as large.
+    """
+    if bits == 8:
+        return _channels_first(np.array(image))
+    if image.mode != "F":
+        return _channels_first(np.array(image).astype(np.uint16) * np.uint16(257))
+    grey = torch.from_numpy(np.rint(np.clip(np.array(image), 0, 65535)).astype(np.uint16))[None]
+    colours = [grey] * (1 if channels == 1 else 3)
+    return torch.cat([*colours, torch.full_like(grey, 65535)] if channels == 4 else colours)
+
+
+def _channels_first(pixels: np.ndarray) -> Tensor:
+    tensor = torch.from_numpy(pixels)
+    return tensor[None] if tensor.ndim == 2 else tensor.permute(2, 0, 1).contiguous()

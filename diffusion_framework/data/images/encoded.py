@@ -2,6 +2,7 @@
 
 import warnings
 from abc import abstractmethod
+from functools import cached_property
 from typing import BinaryIO, Literal
 
 import numpy as np
@@ -12,9 +13,11 @@ from diffusion_framework.data.images.decode import (
     BrokenImageError,
     crop_and_resize,
     decode_image,
+    is_deep_file,
     picture_formats,
     to_tensor,
 )
+from diffusion_framework.data.images.deep import ValueRangeError
 
 
 class EncodedImages(ImageDataset):
@@ -28,6 +31,9 @@ class EncodedImages(ImageDataset):
         broken: An image that cannot be decoded is an error, or skip: warn, and take the next one.
         convert_image_to: A Pillow mode that colours go through, such as L for grey pictures in RGB.
         seed: Of the random crops.
+        value_range: Smallest and largest value of all pictures of more than 8 bits; None is that of their
+            type, or [0, 1] for floats.
+        bits: 16 keeps the depth of such pictures (uint16), 8 does not; None is 16 if the first picture is one.
 
     Raises:
         ValueError: an option out of its range.
@@ -42,8 +48,12 @@ class EncodedImages(ImageDataset):
         broken: Literal["error", "skip"],
         convert_image_to: str | None,
         seed: int,
+        value_range: tuple[float, float] | None = None,
+        bits: Literal[8, 16] | None = None,
     ):
         super().__init__(image_size, channels)
+        if value_range is not None and not value_range[0] < value_range[1]:
+            raise ValueError(f"value_range must rise; got {value_range}")
         if not all(0 <= value <= 255 for value in background):
             raise ValueError(f"background must be three values in 0..255; got {background}")
         if seed < 0:
@@ -51,7 +61,20 @@ class EncodedImages(ImageDataset):
         check_mode(convert_image_to)
         self.crop, self.background, self.broken, self.seed = crop, background, broken, seed
         self.convert_image_to = convert_image_to
+        self.value_range, self._bits = value_range, bits
         self._skipped: set[int] = set()
+
+    @cached_property
+    def bits(self) -> int:  # type: ignore[override]
+        """8 or 16; reads the header of the first picture if it has to."""
+        if self._bits is not None:
+            return self._bits
+        for index in range(min(len(self), 100)):
+            try:
+                return 16 if is_deep_file(self.encoded(index)[0]) else 8
+            except BrokenImageError:  # will be reported when it is drawn
+                continue
+        return 8
 
     @abstractmethod
     def encoded(self, index: int) -> tuple[str | BinaryIO, int | None]:
@@ -76,11 +99,24 @@ class EncodedImages(ImageDataset):
                 return picture if label is None else (picture, label)
 
     def _decode(self, source: str | BinaryIO, index: int, epoch: int) -> Picture:
-        image = decode_image(source, self.channels, self.background, self.convert_image_to, at_least=self.image_size)
+        image = decode_image(
+            source,
+            self.channels,
+            self.background,
+            self.convert_image_to,
+            at_least=self.image_size,
+            value_range=self.value_range,
+            bits=16 if self._bits is None else self._bits,
+        )
+        if image.mode == "F" and self.bits == 8:
+            raise ValueRangeError(
+                f"Expected pictures of 8 bits, as the first one, got image {index} of more. "
+                "Fix: --data.bits 16 keeps its depth, --data.bits 8 does not."
+            )
         down, right = 0.5, 0.5
         if self.crop == "random":
             down, right = np.random.default_rng((self.seed, index, epoch)).random(2)
-        return to_tensor(crop_and_resize(image, self.image_size, (down, right)))
+        return to_tensor(crop_and_resize(image, self.image_size, (down, right)), self.channels, self.bits)
 
     def _skip(self, index: int, error: BrokenImageError) -> None:
         """Warn of a broken image, once in each process; raise if that is not wanted or there are too many."""

@@ -35,6 +35,8 @@ class ImageFolder(EncodedImages):
         convert_image_to: str | None = None,
         seed: int = 0,
         extensions: list[str] | None = None,
+        value_range: tuple[int | float, int | float] | None = None,
+        bits: Literal[8, 16] | None = None,
     ):
         """Lists the folder; decodes nothing yet.
 
@@ -49,13 +51,16 @@ class ImageFolder(EncodedImages):
             convert_image_to: A Pillow mode that colours go through, such as L for grey pictures in RGB.
             seed: Of the random crops.
             extensions: File endings to take, such as [png, jpg]; null for all pictures that Pillow reads.
+            value_range: Smallest and largest value of all pictures of more than 8 bits; null is that of their
+                type, or [0, 1] for floats.
+            bits: 16 keeps the depth of such pictures, 8 does not; null is 16 if the first picture is one.
 
         Raises:
             FileNotFoundError: if the folder does not exist.
             ValueError: if it is not a folder, holds no image, holds an image outside of the sub-folders with
                 labels, or if an option is out of its range.
         """
-        super().__init__(image_size, channels, crop, background, broken, convert_image_to, seed)
+        super().__init__(image_size, channels, crop, background, broken, convert_image_to, seed, value_range, bits)
         self.extensions = file_endings(extensions)
         scan = scan_folder(folder, tuple(self.extensions))
         self.folder, self.paths, self.dangling_links = scan.folder, scan.paths, scan.dangling_links

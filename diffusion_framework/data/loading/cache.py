@@ -28,20 +28,22 @@ class ImageCache:
         path: The file; it is made where it is missing.
         count: Number of images.
         shape: (channels, height, width) of each.
+        bits: 8 for images of uint8, 16 for uint16.
 
     Raises:
         OSError: the file cannot be made.
     """
 
-    def __init__(self, path: str | os.PathLike[str], count: int, shape: tuple[int, int, int]) -> None:
-        self.path, self.count, self.shape = path, count, shape
+    def __init__(self, path: str | os.PathLike[str], count: int, shape: tuple[int, int, int], bits: int = 8) -> None:
+        self.path, self.count, self.shape, self.bits = path, count, shape, bits
+        size = cache_size(count, shape, bits)
         with open(path, "ab") as file:
-            if file.tell() < cache_size(count, shape):
-                file.truncate(cache_size(count, shape))  # zeros, which take no room yet
-        self._rows = np.memmap(path, row_type(shape), "r+", shape=(count,))
+            if file.tell() < size:
+                file.truncate(size)  # zeros, which take no room yet
+        self._rows = np.memmap(path, row_type(shape, bits), "r+", shape=(count,))
 
     def __reduce__(self) -> tuple[Any, ...]:  # for data workers that are not forked
-        return type(self), (self.path, self.count, self.shape)
+        return type(self), (self.path, self.count, self.shape, self.bits)
 
     def reserve(self) -> None:
         """Have the file take its whole room, so that the disk cannot become too full for it later.
@@ -51,7 +53,7 @@ class ImageCache:
         """
         if hasattr(os, "posix_fallocate"):
             with open(self.path, "r+b") as file:  # for appending, some file systems would refuse
-                os.posix_fallocate(file.fileno(), 0, cache_size(self.count, self.shape))
+                os.posix_fallocate(file.fileno(), 0, cache_size(self.count, self.shape, self.bits))
 
     def size(self) -> int:
         """Bytes of the file."""
@@ -62,7 +64,7 @@ class ImageCache:
         return bool(self._rows["check"].all())
 
     def put(self, index: int, image: Tensor, label: int) -> None:
-        """Keep an image, uint8 [channels, height, width], and its label."""
+        """Keep an image [channels, height, width] and its label."""
         row = self._rows[index]
         row["image"], row["label"] = image.numpy(), label
         row["check"] = checksum(row["image"], row["label"])
@@ -111,9 +113,9 @@ class CachedImages(TrainingDataset):
         return self.images.fingerprint()
 
 
-def row_type(shape: tuple[int, int, int]) -> np.dtype:
+def row_type(shape: tuple[int, int, int], bits: int = 8) -> np.dtype:
     """How an image lies in a cache's file."""
-    return np.dtype([("check", "<u4"), ("label", "<i4"), ("image", "u1", shape)])
+    return np.dtype([("check", "<u4"), ("label", "<i4"), ("image", f"<u{bits // 8}", shape)])
 
 
 def checksum(image: np.ndarray, label: np.integer) -> int:
@@ -121,9 +123,9 @@ def checksum(image: np.ndarray, label: np.integer) -> int:
     return zlib.crc32(image.data, int(label) & 0xFFFFFFFF) or 1
 
 
-def cache_size(count: int, shape: tuple[int, int, int]) -> int:
+def cache_size(count: int, shape: tuple[int, int, int], bits: int = 8) -> int:
     """Bytes of a cache for so many images [channels, height, width]."""
-    return count * row_type(shape).itemsize
+    return count * row_type(shape, bits).itemsize
 
 
 @contextmanager

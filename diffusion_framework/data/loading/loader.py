@@ -15,6 +15,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from ...process.noise import mix
+from ...spaces.images import LARGEST
 from .cache import CachedImages
 from .order import permute
 from .shard_order import ShardedBatches
@@ -185,8 +186,8 @@ def to_device(batch: Any, device: torch.device, flip: torch.Generator | None) ->
     if flip is not None and images.ndim == 4:
         mirrored = torch.rand(len(images), 1, 1, 1, device=device, generator=flip) < 0.5
         images = torch.where(mirrored, images.flip(-1), images)
-    if images.dtype == torch.uint8:
-        images = images.float() / 255
+    if images.dtype in LARGEST:
+        images = images.float() / LARGEST[images.dtype]
     return images, condition
 
 

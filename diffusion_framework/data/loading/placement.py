@@ -46,12 +46,12 @@ def cached(dataset: Any, place: Literal["auto", "memory", "disk", "off"], accele
             if message is not None:
                 raise OSError(message)
         path, _ = files[accelerator.process_index - accelerator.local_process_index]  # that of this machine
-        yield dataset if path is None else CachedImages(dataset, ImageCache(path, len(dataset), _shape(dataset)))
+        yield dataset if path is None else CachedImages(dataset, ImageCache(path, len(dataset), *_layout(dataset)))
 
 
 def _make_file(dataset: Any, place: str, stack: ExitStack) -> str | None:
     """The path of a new file for the images, or of one that holds some; None where there is no room."""
-    size = cache_size(len(dataset), _shape(dataset))
+    size = cache_size(len(dataset), *_layout(dataset))
     if place == "memory" or (place == "auto" and size <= _SHARE_OF_MEMORY * free_memory()):
         return stack.enter_context(file_in_memory())
     try:
@@ -72,12 +72,13 @@ def _make_file(dataset: Any, place: str, stack: ExitStack) -> str | None:
 def _make_file_on_disk(dataset: Any) -> str:
     path = file_on_disk(dataset)
     try:
-        ImageCache(path, len(dataset), _shape(dataset)).reserve()
+        ImageCache(path, len(dataset), *_layout(dataset)).reserve()
     except OSError:
         path.unlink(missing_ok=True)  # or it would fill the disk
         raise
     return str(path)
 
 
-def _shape(dataset: Any) -> tuple[int, int, int]:
-    return dataset.channels, *dataset.image_size
+def _layout(dataset: Any) -> tuple[tuple[int, int, int], int]:
+    """Shape and bits of each image."""
+    return (dataset.channels, *dataset.image_size), dataset.bits

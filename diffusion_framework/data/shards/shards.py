@@ -54,6 +54,8 @@ class Shards(EncodedImages):
         convert_image_to: str | None = None,
         seed: int = 0,
         extensions: list[str] | None = None,
+        value_range: tuple[int | float, int | float] | None = None,
+        bits: Literal[8, 16] | None = None,
         cache_folder: str | os.PathLike | None = None,
         keep: int = 24,
     ):
@@ -70,6 +72,9 @@ class Shards(EncodedImages):
             convert_image_to: A Pillow mode that colours go through, such as L for grey pictures in RGB.
             seed: Of the random crops.
             extensions: What images end in after KEY, such as [jpg, png]; null for all pictures that Pillow reads.
+            value_range: Smallest and largest value of all pictures of more than 8 bits; null is that of their
+                type, or [0, 1] for floats.
+            bits: 16 keeps the depth of such pictures, 8 does not; null is 16 if the first picture is one.
             cache_folder: Folder for the lists and copies of shards; null for one in $XDG_CACHE_HOME or ~/.cache.
             keep: Copies of remote shards to keep; training wants up to 24 at a time.
 
@@ -79,7 +84,7 @@ class Shards(EncodedImages):
             ValueError: if the names are malformed, a shard is no tar file, is damaged, holds no image or two of one
                 key, with labels an image has none, or if an option is out of its range.
         """
-        super().__init__(image_size, channels, crop, background, broken, convert_image_to, seed)
+        super().__init__(image_size, channels, crop, background, broken, convert_image_to, seed, value_range, bits)
         if keep < 1:
             raise ValueError(f"keep must be at least 1; got {keep}")
         self.names, self.with_labels = shard_names(shards), labels

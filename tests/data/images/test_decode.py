@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import PIL
 import pytest
+import torch
 from PIL import Image, ImageCms, features
 
 from diffusion_framework.data import BrokenImageError, decode_image
-from diffusion_framework.data.images.decode import crop_and_resize, from_deep, picture_formats, to_tensor
+from diffusion_framework.data.images.decode import crop_and_resize, picture_formats, to_tensor
+from diffusion_framework.data.images.deep import ValueRangeError, scaled, to_eight_bits
 
 SHARED = Path(__file__).parents[4] / "shared" / "data"
 ZOO, EXIF = SHARED / "image_zoo", SHARED / "exif_orientation"
@@ -64,30 +66,59 @@ def test_sixteen_bit_ramp_is_scaled_not_clipped(tmp_path, name):
 
 def test_twelve_bits_fill_the_range():
     ramp = Image.fromarray(np.arange(4096, dtype=np.uint16).reshape(64, 64))
-    assert from_deep(ramp, bits=12).getextrema() == (0, 255)
+    assert to_eight_bits(ramp, None, 12).getextrema() == (0, 255)
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (0, 255), (-1, 1), (-7, 3), (0, 1e4)])
-def test_float_values_are_scaled_from_their_range(tmp_path, low, high):
+def test_float_values_are_scaled_from_the_range_of_all_pictures(tmp_path, low, high):
     ramp = np.linspace(low, high, 1024, dtype=np.float32).reshape(32, 32)
     Image.fromarray(ramp).save(tmp_path / "a.tif")
-    grey = pixels(decode_image(tmp_path / "a.tif", 1)).ravel()
+    named = None if (low, high) == (0, 1) else (low, high)
+    grey = pixels(decode_image(tmp_path / "a.tif", 1, value_range=named)).ravel()
     np.testing.assert_allclose(grey, np.linspace(0, 255, 1024), atol=0.51)
+    half = pixels(decode_image(tmp_path / "a.tif", 1, value_range=(low, 2 * high - low))).ravel()
+    np.testing.assert_allclose(half, np.linspace(0, 127.5, 1024), atol=0.51)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int32])
+def test_values_out_of_range_are_refused_and_never_scaled_picture_by_picture(tmp_path, dtype):
+    values = np.array([[0, 2**20], [-5, 7]]).astype(dtype)
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    end = "1" if dtype is np.float32 else "65535"
+    message = rf"'.*a.tif': Expected values in \[0, {end}\], got -5 to 1.04858e\+06. Fix: .*--data.value_range lo,hi"
+    with pytest.raises(ValueRangeError, match=message) as error:
+        decode_image(tmp_path / "a.tif", 1)
+    assert "\n" not in str(error.value) and not isinstance(error.value, BrokenImageError)  # it is not skipped
+    assert decode_image(tmp_path / "a.tif", 1, value_range=(-5, 2**20)).getextrema() == (0, 255)
 
 
 def test_not_a_number_does_not_spread():
     values = np.linspace(0, 1, 16, dtype=np.float32).reshape(4, 4)
-    clean = pixels(from_deep(Image.fromarray(values)))
+    clean = scaled(Image.fromarray(values))
     values[0, 0], values[3, 3] = np.nan, np.inf  # where the ends of the range are
-    np.testing.assert_array_equal(pixels(from_deep(Image.fromarray(values))), clean)
-    assert from_deep(Image.new("F", (2, 2), np.nan)).getextrema() == (0, 0)
-    assert from_deep(Image.new("F", (2, 2), 1e9)).getextrema() == (0, 0)
+    np.testing.assert_array_equal(scaled(Image.fromarray(values)), clean)
+    assert (scaled(Image.new("F", (2, 2), np.nan)) == 0).all()
 
 
-def test_whole_numbers_beyond_sixteen_bits_use_their_own_range():
-    ramp = np.linspace(-(2**30), 2**30, 1024).astype(np.int32).reshape(32, 32)
-    grey = pixels(from_deep(Image.fromarray(ramp))).ravel()
-    np.testing.assert_allclose(grey, np.linspace(0, 255, 1024), atol=0.51)
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_every_value_of_sixteen_bits_is_kept(tmp_path, channels):
+    ramp = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    Image.fromarray(ramp).save(tmp_path / "a.png")
+    kept = to_tensor(decode_image(tmp_path / "a.png", channels, bits=16), channels, bits=16)
+    assert kept.dtype == torch.uint16 and kept.shape == (channels, 256, 256)
+    for colour in kept[:3]:
+        np.testing.assert_array_equal(colour.numpy(), ramp)
+    assert channels < 4 or (kept[3].numpy() == 65535).all()
+    plain = Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16))
+    np.testing.assert_array_equal(to_tensor(plain, 1, bits=16).numpy()[0], np.arange(256).reshape(16, 16) * 257)
+
+
+def test_a_transparent_value_of_sixteen_bits_shows_the_background(tmp_path):
+    image = Image.new("I;16", (2, 1), 1000)
+    image.putpixel((0, 0), 9)
+    image.save(tmp_path / "a.png", transparency=9)
+    kept = to_tensor(decode_image(tmp_path / "a.png", 1, (60, 60, 60), bits=16), 1, bits=16)
+    assert kept.numpy().tolist() == [[[60 * 257, 1000]]]
 
 
 @pytest.mark.parametrize("background", [(255, 255, 255), (0, 0, 0), (10, 200, 77)])

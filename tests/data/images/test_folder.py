@@ -311,3 +311,34 @@ def test_real_flowers():
     assert image.shape == (3, 64, 64)
     assert image.float().std() > 5
     assert label == len(dataset.class_names) - 1
+
+
+def test_a_deep_folder_keeps_its_depth_on_one_scale(tmp_path):
+    """The first picture decides; 8-bit pictures beside it are as bright as before."""
+    ramp = np.arange(0, 65536, 256, dtype=np.uint16).reshape(16, 16)
+    Image.fromarray(ramp).save(tmp_path / "a.png")
+    Image.fromarray(ramp // 2).save(tmp_path / "b.png")
+    Image.fromarray((ramp // 256).astype(np.uint8)).save(tmp_path / "c.png")
+    folder = ImageFolder(tmp_path, 16, 1)
+    assert folder.bits == 16
+    for image, expected in zip(folder, (ramp, ramp // 2, (ramp // 256) * 257), strict=False):
+        assert image.dtype == torch.uint16
+        np.testing.assert_array_equal(image[0].numpy(), expected)
+    flat = ImageFolder(tmp_path, 16, 1, bits=8)
+    assert flat.bits == 8 and flat[0].dtype == torch.uint8
+    np.testing.assert_allclose(flat[1][0].numpy(), ramp / 2 / 257, atol=0.51)
+    halved = ImageFolder(tmp_path, 16, 1, value_range=(0, 131070))
+    np.testing.assert_allclose(halved[0][0].numpy(), ramp / 2, atol=0.51)
+    smaller = ImageFolder(tmp_path, 8, 1)[0]
+    assert smaller.dtype == torch.uint16 and abs(smaller.float().mean() - ramp.mean()) < 20
+
+
+def test_a_deep_picture_among_flat_ones_is_not_flattened_in_silence(tmp_path):
+    Image.new("L", (8, 8), 3).save(tmp_path / "a.png")
+    Image.new("I;16", (8, 8), 40000).save(tmp_path / "b.png")
+    folder = ImageFolder(tmp_path, 8, 1)
+    assert folder.bits == 8 and folder[0].dtype == torch.uint8
+    with pytest.raises(ValueError, match="Expected pictures of 8 bits, .*image 1 of more. Fix: --data.bits 16"):
+        folder[1]
+    with pytest.raises(ValueError, match=r"value_range must rise; got \(1, 0\)"):
+        ImageFolder(tmp_path, 8, 1, value_range=(1, 0))

@@ -186,3 +186,19 @@ def test_a_cache_folder_that_cannot_be_made_is_named_with_a_remedy(tmp_path, mon
 def test_what_differs_in_every_epoch_is_not_kept(pictures):
     assert ImageFolder(pictures, 8).worth_caching
     assert not ImageFolder(pictures, 8, crop="random").worth_caching
+
+
+def test_deep_images_keep_their_depth(tmp_path):
+    values = np.random.default_rng(0).integers(0, 65536, (3, 8, 8), dtype=np.uint16)
+    for name, picture in zip("abc", values, strict=True):
+        Image.fromarray(picture).save(tmp_path / f"{name}.png")
+    folder = ImageFolder(tmp_path, 8, 1)
+    with file_in_memory() as path:
+        cached = CachedImages(folder, ImageCache(path, 3, (1, 8, 8), folder.bits))
+        for _ in range(2):
+            (images,) = cached.take(np.arange(3))
+            assert images.dtype == torch.uint16
+            np.testing.assert_array_equal(images[:, 0].numpy(), values)
+        assert cached.cache.full() and cached.cache.size() == 3 * (4 + 4 + 2 * 64)
+        again = pickle.loads(pickle.dumps(cached.cache))
+        np.testing.assert_array_equal(again.get(np.array([2]))[0][0, 0].numpy(), values[2])

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..denoisers import NetworkDenoiser
-from .policy import DiffusionPolicy, Observations
+from .diffusion_policy import DiffusionPolicy, Observations
 
 
 class BehaviourCloning(DiffusionPolicy):

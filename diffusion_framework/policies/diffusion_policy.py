@@ -14,7 +14,7 @@ from ..process.level import check_step_count
 from ..samplers import Sampler
 from ..samplers.grids import Grid
 from ..spaces import DataSpace, Normalizer
-from .acting import RecedingHorizon
+from .controller import RecedingHorizon
 from .windows import EpisodeWindows, check_windows
 
 Observations = Mapping[str, Tensor]
