@@ -51,7 +51,8 @@ from typing import Any
 from ..parts import convert
 from ..storage.config import read_json
 from .recipe import SchedulerRecipe
-from .schedulers import FIXED, INERT, SCHEDULERS, Options
+from .scheduler_options import FIXED, INERT, Options
+from .schedulers import SCHEDULERS
 
 
 def read_scheduler_config(
