@@ -356,7 +356,7 @@ def test_likelihood_writes_a_table_for_each_run_and_a_picture(digits_run, tmp_pa
         (["--likelihood", "--num_images=0"], "num_images must be at least 1"),
         (["--likelihood", "--variance=learned_range"], "two outputs per channel"),
         (["--likelihood", "--variance=medium"], "medium"),
-        (["--likelihood", "--steps=ddim3"], "no whole stride"),
+        (["--likelihood", "--steps=ddim3"], "whole stride through"),
         (["--likelihood", "--data.folder=nowhere"], "nowhere"),
     ],
 )
