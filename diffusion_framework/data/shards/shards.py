@@ -40,6 +40,8 @@ class Shards(EncodedImages):
         shard_lengths: how many images are in each. Images are numbered through all of them.
     """
 
+    shard_lengths: np.ndarray
+
     @beartype
     def __init__(
         self,
