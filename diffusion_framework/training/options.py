@@ -10,6 +10,7 @@ from typing import Any
 
 from accelerate import Accelerator
 
+from ..data import TrainingDataset
 from ..diffusion import GaussianDiffusion
 from ..storage.config import RecordsArguments, to_config
 from .checks import expect
@@ -44,7 +45,7 @@ def check_launch(accelerator: Accelerator, shard: bool) -> None:
 
 
 def check_data(
-    dataset: Any, diffusion: GaussianDiffusion, results_folder: Path, batch_size: int, num_processes: int
+    dataset: TrainingDataset, diffusion: GaussianDiffusion, results_folder: Path, batch_size: int, num_processes: int
 ) -> None:
     """Raise ValueError if these do not go together; batch_size is that of all processes."""
     if batch_size % num_processes:
@@ -52,14 +53,14 @@ def check_data(
             f"train_batch_size {batch_size} cannot be split over {num_processes} processes; "
             "make it divisible, or set split_batches to false"
         )
-    names = getattr(dataset, "class_names", None)
+    names = dataset.class_names
     classes = getattr(diffusion.model, "num_classes", None)
     if names is not None and len(names) != (classes or 0):
         raise ValueError(
             f"the data has {len(names)} classes, the network {classes}: set its num_classes to match "
             "(and labels of the data to true, for classes)"
         )
-    folder = getattr(dataset, "folder", None)
+    folder = dataset.folder
     if folder is not None and results_folder.resolve().is_relative_to(Path(folder).resolve()):
         raise ValueError(
             f"results_folder {results_folder} lies inside the data folder {folder}, and its pictures would be "

@@ -40,6 +40,8 @@ class Shards(EncodedImages):
         shard_lengths: Number of images in each shard; indices run through all shards in order.
     """
 
+    shard_lengths: np.ndarray
+
     @beartype
     def __init__(
         self,
