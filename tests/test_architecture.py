@@ -74,7 +74,6 @@ ASKING = {
 LONG_FILES = {
     "conditions/base.py",
     "diffusion.py",
-    "interop/schedulers.py",  # one table of schedulers
     "parts/plan.py",
     "training/trainer.py",
 }
