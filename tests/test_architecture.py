@@ -63,9 +63,9 @@ ASKING = {
     "training/stopping.py",  # the operating system
     # These ask a network; one signature of the network is to tell them.
     "cli/evaluate.py",
+    "policies/diffusion_policy.py",
     "cli/train.py",
     "denoisers/signature.py",  # the door where networks are read
-    "denoisers/clipping.py",
     "training/options.py",
     "training/previews.py",
 }
