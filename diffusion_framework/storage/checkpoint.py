@@ -12,6 +12,7 @@ Reading one unpickles nothing. Building a model from its config imports only cla
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import os
 import shutil
@@ -56,7 +57,8 @@ class Checkpoint:
         found = list_checkpoints(path)
         if not found:
             raise ValueError(
-                f"no checkpoint at {path}; give a results folder of a training run or one of its checkpoints"
+                f"Expected a results folder, a checkpoint or an export, got no checkpoint at {path}. Fix: give the "
+                "folder that a training run or save_pretrained wrote."
             )
         return cls.open(found[-1])
 
@@ -74,6 +76,8 @@ class Checkpoint:
                 "upgrade diffusion_framework"
             )
         for name, expected in files.items():
+            if Path(name).name != name:  # nothing outside of the folder is looked at
+                raise _damaged(path, f"its manifest names the file {name!r:.60}")
             if not (path / name).is_file() or (path / name).stat().st_size != expected["size"]:
                 raise _damaged(path, f"{name} is missing or cut off")
         return cls(path, step, files)
@@ -97,6 +101,11 @@ class Checkpoint:
             there = sorted(file.removesuffix(".safetensors") for file in self.files if file.endswith(".safetensors"))
             raise ValueError(f"checkpoint {self.path} holds no {name!r}; it holds {', '.join(there)}")
         return load(self._read(f"{name}.safetensors"))
+
+    def choose(self, weights: str) -> str:
+        """Name of the tensors to take: those asked for, or the only ones of an export."""
+        kinds = [file.removesuffix(".safetensors") for file in self.files if file.endswith(".safetensors")]
+        return kinds[0] if len(kinds) == 1 else weights
 
     def verify(self) -> None:
         """Raise ValueError unless every bit of every file is what was written."""
@@ -127,8 +136,13 @@ class Checkpoint:
         """
         tensors = self.tensors(weights)
         where = f"{self.path / 'config.yaml'}: {part}"
-        if part not in (config := self.config):
+        if not isinstance((config := self.config).get(part), dict):
             raise _damaged(self.path, f"config.yaml holds no {part}")
+        recorded = str(config[part].get("class_path", "")).split(".")[-1]
+        if not inspect.isabstract(kind) and recorded != kind.__name__:
+            raise ValueError(
+                f"Expected a {kind.__name__} in {self.path}, got a {recorded:.60}. Fix: {recorded:.60}.from_pretrained."
+            )
         planned = plan(config[part], kind, trust=trust, where=where, given=dict.fromkeys(given, "the call."))
         module: Any = build_fitting(planned, tensors, str(self.path), **given)
         self.load_weights(module, weights)
@@ -199,22 +213,8 @@ def write_checkpoint(
     for leftover in parent.glob(".tmp-*"):
         shutil.rmtree(leftover)
     aside, final = parent / f".tmp-{step:08d}", parent / f"{_PREFIX}{step:08d}"
-    aside.mkdir()
     try:
-        for name, group in tensors.items():
-            _save_tensors(group, aside / f"{name}.safetensors")
-        (aside / "config.yaml").write_text(write_yaml(dict(config)))
-        (aside / "state.json").write_text(json.dumps(state, indent=1))
-        files = {file.name: {"size": file.stat().st_size, "sha256": _sha256(file)} for file in sorted(aside.iterdir())}
-        manifest = {
-            "format_version": FORMAT_VERSION,
-            "step": step,
-            "torch": str(torch.__version__),
-            "files": files,
-        }
-        (aside / "manifest.json").write_text(json.dumps(manifest, indent=1))
-        for path in (*aside.iterdir(), aside):
-            _sync(path)
+        _write_sealed(aside, step, tensors, config, state)
         if final.exists():  # only a resumed run that started from an older checkpoint comes by here again
             _remove(final)
         aside.rename(final)
@@ -226,6 +226,53 @@ def write_checkpoint(
         if step_of(old) not in spare:
             _remove(old)
     return final
+
+
+def write_export(
+    folder: str | os.PathLike[str], tensors: Mapping[str, Mapping[str, Tensor]], config: Mapping[str, Any]
+) -> None:
+    """Writes a checkpoint of a model alone, which cannot be resumed.
+
+    Args:
+        folder: A folder that does not exist yet.
+        tensors: Groups of tensors by name.
+        config: What the model is built from.
+
+    Raises:
+        ValueError: the folder exists.
+        OSError: it could not be written; then it does not exist.
+    """
+    final = Path(folder)
+    if final.exists():
+        raise ValueError(f"Expected a new folder, got {final}, which exists. Fix: choose another.")
+    final.parent.mkdir(parents=True, exist_ok=True)
+    aside = final.with_name(f".tmp-{final.name}")
+    try:
+        _write_sealed(aside, 0, tensors, config, {})
+        aside.rename(final)
+        _sync(final.parent)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _write_sealed(
+    folder: Path,
+    step: int,
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    config: Mapping[str, Any],
+    state: Mapping[str, Any],
+) -> None:
+    """Makes a folder with all files of a checkpoint, the manifest last, and has them reach the disk."""
+    folder.mkdir()
+    for name, group in tensors.items():
+        _save_tensors(group, folder / f"{name}.safetensors")
+    (folder / "config.yaml").write_text(write_yaml(dict(config)))
+    (folder / "state.json").write_text(json.dumps(state, indent=1))
+    files = {file.name: {"size": file.stat().st_size, "sha256": _sha256(file)} for file in sorted(folder.iterdir())}
+    manifest = {"format_version": FORMAT_VERSION, "step": step, "torch": str(torch.__version__), "files": files}
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1))
+    for path in (*folder.iterdir(), folder):
+        _sync(path)
 
 
 def _remove(checkpoint: Path) -> None:
