@@ -250,7 +250,7 @@ def test_behaviour_cloning_learns_the_mean_of_the_experts():
     [
         (lambda: policy(action_steps=8), "has 7 actions from observation 2 on, and action_steps asks for 8; lower it"),
         (lambda: policy(horizon=16), r"samples of shape \(8, 2\); a policy wants \(16, action_dim\)"),
-        (lambda: UNet1D(10, 2, down_dims=(8, 8, 8)), "horizon must be divisible by 4, .*; got 10: change horizon"),
+        (lambda: UNet1D(10, 2, down_dims=(8, 8, 8)), "horizon divisible by 4, .*, got 10. Fix: change horizon"),
         (lambda: policy(plan_steps=0), "from 1 to 100000, got 0"),
         (lambda: policy(timestep=3), "timestep"),
         (
