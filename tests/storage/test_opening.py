@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 from runs import trainer
-from toys import tiny_diffusion
 from torch import nn
+from toys import tiny_diffusion
 
 from diffusion_framework import GaussianDiffusion
 from diffusion_framework.spaces import ImageSpace, Unbounded
