@@ -22,16 +22,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save_file
+from safetensors.torch import load
 from torch import Tensor, nn
 
-from ..parts import plan, read_yaml, write_yaml
+from ..parts import plan, read_yaml
 from .building import build_fitting
+from .files import FORMAT_VERSION, sync, write_sealed
 
 T = TypeVar("T", bound=nn.Module)
-FORMAT_VERSION = 1
 _FOLDER = "checkpoints"
 _PREFIX = "step-"
 
@@ -214,11 +212,11 @@ def write_checkpoint(
         shutil.rmtree(leftover)
     aside, final = parent / f".tmp-{step:08d}", parent / f"{_PREFIX}{step:08d}"
     try:
-        _write_sealed(aside, step, tensors, config, state)
+        write_sealed(aside, step, tensors, config, state)
         if final.exists():  # only a resumed run that started from an older checkpoint comes by here again
             _remove(final)
         aside.rename(final)
-        _sync(parent)
+        sync(parent)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     checkpoints = list_checkpoints(results_folder)
@@ -248,31 +246,11 @@ def write_export(
     final.parent.mkdir(parents=True, exist_ok=True)
     aside = final.with_name(f".tmp-{final.name}")
     try:
-        _write_sealed(aside, 0, tensors, config, {})
+        write_sealed(aside, 0, tensors, config, {})
         aside.rename(final)
-        _sync(final.parent)
+        sync(final.parent)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-
-
-def _write_sealed(
-    folder: Path,
-    step: int,
-    tensors: Mapping[str, Mapping[str, Tensor]],
-    config: Mapping[str, Any],
-    state: Mapping[str, Any],
-) -> None:
-    """Makes a folder with all files of a checkpoint, the manifest last, and has them reach the disk."""
-    folder.mkdir()
-    for name, group in tensors.items():
-        _save_tensors(group, folder / f"{name}.safetensors")
-    (folder / "config.yaml").write_text(write_yaml(dict(config)))
-    (folder / "state.json").write_text(json.dumps(state, indent=1))
-    files = {file.name: {"size": file.stat().st_size, "sha256": _sha256(file)} for file in sorted(folder.iterdir())}
-    manifest = {"format_version": FORMAT_VERSION, "step": step, "torch": str(torch.__version__), "files": files}
-    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1))
-    for path in (*folder.iterdir(), folder):
-        _sync(path)
 
 
 def _remove(checkpoint: Path) -> None:
@@ -295,32 +273,5 @@ def check_space(results_folder: str | os.PathLike[str], size: int, count: int) -
         )
 
 
-def _save_tensors(group: Mapping[str, Tensor], path: Path) -> None:
-    tensors = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in group.items()}
-    try:
-        save_file(tensors, path)
-    except SafetensorError as error:  # a full disk, among other things
-        raise OSError(f"{path} could not be written ({error}); the checkpoints before it are whole") from error
-
-
 def _damaged(path: Path, how: str) -> ValueError:
     return ValueError(f"checkpoint {path} is damaged: {how}; use an older checkpoint")
-
-
-def _sync(path: Path) -> None:
-    """Have a file, or the names in a folder, reach the disk."""
-    if os.name == "nt" and path.is_dir():  # Windows opens no folders
-        return
-    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
