@@ -1,4 +1,7 @@
-"""Samplers. Add one: a frozen dataclass in a file here, and a line below."""
+"""Samplers: frozen dataclasses that step from one noise level to the next.
+
+To add one, write a class in a file of this folder and add a line below.
+"""
 
 from .adaptive import AdaptiveDPMSolver
 from .adaptive.rk45 import RK45

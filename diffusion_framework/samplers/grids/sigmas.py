@@ -163,5 +163,5 @@ def _check_sigmas(steps: int, sigma_min: float, sigma_max: float) -> None:
     if not 0 < sigma_min < sigma_max < math.inf:
         raise ValueError(
             f"Expected 0 < sigma_min < sigma_max < inf, got {sigma_min=}, {sigma_max=}. "
-            "Fix: use the defaults, 0.002 and 80."
+            "Fix: use the defaults, which are 0.002 and 80."
         )
