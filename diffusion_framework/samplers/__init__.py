@@ -18,6 +18,7 @@ from .lcm import LCM
 from .lms import LMS
 from .singlestep import SinglestepDPM
 from .unipc import UniPC
+from .walk import Walk, checked, grid_for_calls
 
 __all__ = [
     "DDIM",
@@ -39,5 +40,8 @@ __all__ = [
     "SinglestepDPM",
     "Snapshot",
     "UniPC",
+    "Walk",
+    "checked",
+    "grid_for_calls",
     "trajectory",
 ]

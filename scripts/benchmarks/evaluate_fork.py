@@ -1,0 +1,91 @@
+"""Measures whether a policy passes the disc, and on either side as often as experts.
+
+    python scripts/benchmarks/evaluate_fork.py RUN [RUN ...]
+
+For each run of configs/policy_fork.yaml and each number of sampler calls: the share that arrives, and the mean over ten
+bins of |P(left | c) - c|, on 4,000 contexts that were not trained on. Draws trajectories into a picture.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from diffusion_framework import DDIM, BehaviourCloning, DiffusionPolicy, DPMSolver, Sampler
+from diffusion_framework.policies.tasks import fork
+from diffusion_framework.process.noise import mix
+
+CONTEXTS, CALLS = 4000, (2, 5, 10, 50)
+SAMPLERS: dict[str, Sampler] = {"DDIM": DDIM(), "DPMSolver": DPMSolver()}
+
+
+class Actor:
+    """A policy in many environments at once, its noise seeded by environment and step."""
+
+    def __init__(self, policy: DiffusionPolicy, **options) -> None:
+        self.policy, self.options, self.step = policy, options, 0
+        policy.reset()
+
+    def __call__(self, states: np.ndarray) -> np.ndarray:
+        self.step += 1
+        seeds = [mix(self.step, i) for i in range(len(states))]
+        return self.policy.act({"state": states.astype(np.float32)}, seed=seeds, **self.options).numpy()
+
+
+def held_out(seed: int = 1_000_000) -> np.ndarray:
+    """[4000, 4] starts with contexts evenly spread over [0, 1]."""
+    rng = np.random.default_rng(seed)
+    return fork.new_states(rng, rng.permutation((np.arange(CONTEXTS) + 0.5) / CONTEXTS))
+
+
+def report(name: str, act, picture: plt.Axes | None = None) -> None:
+    states = held_out()
+    success, left, all_states, _ = fork.run(act, states)
+    error = fork.binned_error(states[:, 3], left)
+    print(f"{name:34} success {success.mean():.3f}   |P(left|c) - c| {error:.3f}", flush=True)
+    if picture is not None:
+        draw(picture, f"{name}: {success.mean():.3f}, {error:.3f}", np.stack(all_states, axis=1)[:60])
+
+
+def draw(axes: plt.Axes, title: str, states: np.ndarray) -> None:
+    axes.add_patch(plt.Circle((1, 0), fork.RADIUS, color="0.85"))
+    for path in states:
+        axes.plot(path[:, 0], path[:, 1] - path[:, 2], color=matplotlib.colormaps["coolwarm"](path[0, 3]), lw=0.7)
+    axes.plot([fork.LENGTH] * 2, [-fork.TOLERANCE, fork.TOLERANCE], "k", lw=2)
+    axes.set(title=title, xlim=(-0.1, 2.2), ylim=(-0.8, 0.8), aspect="equal")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("runs", nargs="+", help="results folders")
+    parser.add_argument("--spacing", choices=["time", "log_snr", "optimal"], default="time")
+    parser.add_argument("--picture", type=Path, help="where to draw trajectories, as PNG")
+    args = parser.parse_args()
+    figure, axes = plt.subplots(3, 2, figsize=(11, 10))
+    places = iter(axes.flat)
+    rng = np.random.default_rng(7)
+    report("expert", fork.Expert(rng, held_out()[:, 3]), next(places))
+    for run in args.runs:
+        policy = DiffusionPolicy.from_checkpoint(run)
+        if isinstance(policy, BehaviourCloning):
+            report("behaviour cloning", Actor(policy), next(places))
+            continue
+        for sampler in SAMPLERS:
+            for calls in CALLS:
+                grid = policy.grid(calls, args.spacing)
+                place = next(places) if sampler == "DPMSolver" else None
+                report(f"{sampler}, {calls} calls", Actor(policy, sampler=SAMPLERS[sampler], grid=grid), place)
+    if args.picture:
+        figure.tight_layout()
+        figure.savefig(args.picture, dpi=80)
+
+
+if __name__ == "__main__":
+    main()
