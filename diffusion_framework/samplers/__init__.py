@@ -1,6 +1,7 @@
 """Samplers: frozen dataclasses that step from one noise level to the next.
 
-To add one, write a class in a file of this folder and add a line below.
+To add one, write a class in a file of this folder, add it to the lines below, and give it a row in
+`parts/table.py`.
 """
 
 from .adaptive import AdaptiveDPMSolver

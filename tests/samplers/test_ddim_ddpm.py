@@ -54,7 +54,7 @@ def test_ddim_keeps_every_marginal_of_a_point_exactly(eta, steps):
 
 @pytest.mark.parametrize(("variance", "std"), [("small", 0.0), ("large", 1.0)])
 def test_ddpm_variances_are_exact_where_the_paper_says(variance, std):
-    """Small is exact for data at one point, large for standard normal data, but for the last step."""
+    """Small is exact for data at one point, large for standard normal data, but not at the end."""
     oracle = GaussianOracle(mean=0.0, std=std)
     for snapshot in run(DDPM(variance), oracle, start(oracle, 200_000), 5)[:-1]:
         assert snapshot.x.std().item() == pytest.approx(oracle.marginal(snapshot.to)[1], rel=5 / math.sqrt(2 * 200_000))
