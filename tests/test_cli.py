@@ -305,7 +305,7 @@ BAD_SAMPLING = [
     (["/no/such/run"], "got no checkpoint at /no/such/run"),
     ([], "CHECKPOINT is missing"),
     (["{run}", "--sampler=Foo"], "there is no sampler 'Foo'"),
-    (["{run}", "--sampler=DDIM", "--sampler.eta=2"], r"^error: eta must lie in \[0, 1\].*got 2"),
+    (["{run}", "--sampler=DDIM", "--sampler.eta=2"], r"^error: Expected eta in \[0, 1\].*got 2"),
     (["{run}", "--sampler.variance=large"], "variance"),
     (["{run}", "--steps=0"], "steps from 1 to 100000, got 0"),
     (["{run}", "--steps=many"], "'10,15,20' or 'ddim50', got 'many'"),
