@@ -245,7 +245,10 @@ def test_images_are_not_overwritten_unless_told(digits_run, tmp_path):
 BAD_TRAINING = [
     (["--data.folder=/no/such/folder"], "Expected an existing folder, got '/no/such/folder'"),
     (["--data.folder={empty}"], "got 0 images"),
-    (["--data.folder={one}"], "has 1 images, fewer than a batch of 4: add images or lower train_batch_size"),
+    (
+        ["--data.folder={one}"],
+        "at least a batch of 4 samples, got .* with 1. Fix: add samples or lower train_batch_size",
+    ),
     (["--trainer.train_lr=abc"], "--trainer.train_lr: expected a number, got 'abc'"),
     (["--trainer.train_lr=.nan"], "train_lr.*got nan"),
     (["--trainer.train_lr=-1"], "train_lr.*got -1"),
@@ -271,7 +274,7 @@ BAD_TRAINING = [
     (["--data.image_size=9"], "set --diffusion.model.image_size"),
     (["--data.labels=true"], "the data has 10 classes, the network None"),
     (["--diffusion.model.num_classes=10"], "the data has 0 classes, the network 10"),
-    (["--trainer.results_folder={run}"], "already holds a run; resume it, or choose another"),
+    (["--trainer.results_folder={run}"], "already holds a run. Fix: resume it, or choose another"),
     (["--trainer.results_folder={run}", "--resume", "--diffusion.objective=eps"], "objective: v, not eps"),
 ]
 
@@ -305,7 +308,7 @@ BAD_SAMPLING = [
     (["{run}", "--sampler=DDIM", "--sampler.eta=2"], r"^error: eta must lie in \[0, 1\].*got 2"),
     (["{run}", "--sampler.variance=large"], "variance"),
     (["{run}", "--steps=0"], "steps from 1 to 100000, got 0"),
-    (["{run}", "--steps=many"], "'10,15,20' or 'ddim50'; got 'many'"),
+    (["{run}", "--steps=many"], "'10,15,20' or 'ddim50', got 'many'"),
     (["{run}", "--spacing=even"], "spacing"),
     (["{run}", "--num_samples=0"], "num_samples must be at least 1; got 0"),
     (["{run}", "--num_samples=many"], "num_samples.*many"),

@@ -113,7 +113,7 @@ def test_accumulating_equals_one_large_batch(ten_images, tmp_path):
 
     def recording(images, **kwargs):
         generator = kwargs["generator"]
-        calls.append((images.clone(), generator.get_state(), kwargs["self_condition"]))
+        calls.append((images.clone(), generator.get_state(), kwargs["self_condition_draw"]))
         return forward(images, **kwargs)
 
     run.model.forward = recording
@@ -124,7 +124,7 @@ def test_accumulating_equals_one_large_batch(ten_images, tmp_path):
     for images, state, coin in calls:
         generator = torch.Generator()
         generator.set_state(state)
-        (forward(images, generator=generator, self_condition=coin) / 2).backward()
+        (forward(images, generator=generator, self_condition_draw=coin) / 2).backward()
     for expected, got in zip(run.model.parameters(), grads[0], strict=True):
         torch.testing.assert_close(got, expected.grad)
 
@@ -132,7 +132,7 @@ def test_accumulating_equals_one_large_batch(ten_images, tmp_path):
 def test_a_second_run_in_the_same_folder_is_refused(ten_images, tmp_path):
     trainer(ten_images, tmp_path / "run").train()
     before = sorted((p, p.stat().st_mtime_ns) for p in (tmp_path / "run").rglob("*"))
-    with pytest.raises(ValueError, match="already holds a run; resume it"):
+    with pytest.raises(ValueError, match="already holds a run. Fix: resume it"):
         trainer(ten_images, tmp_path / "run").train()
     assert before == sorted((p, p.stat().st_mtime_ns) for p in (tmp_path / "run").rglob("*"))
 
@@ -171,7 +171,7 @@ def test_from_checkpoint_gives_the_averaged_model_back(ten_images, tmp_path):
     last = GaussianDiffusion.from_checkpoint(list_checkpoints(tmp_path)[-1], weights="model")
     for a, b in zip(last.parameters(), run.model.parameters(), strict=True):
         assert torch.equal(a, b)
-    assert diffusion.sample(2, steps=2, progress=False).shape == (2, 1, 8, 8)
+    assert diffusion.sample(2, steps=2, show_progress=False).shape == (2, 1, 8, 8)
     with pytest.raises(ValueError, match="holds no 'best'; it holds ema, model, optimizer"):
         GaussianDiffusion.from_checkpoint(tmp_path, weights="best")
 
@@ -352,12 +352,12 @@ def test_compiling_changes_no_result(ten_images, tmp_path):
         ({"train_batch_size": 0}, r"Expected train_batch_size of at least 1, got 0\. Fix: "),
         (
             {"train_batch_size": 11},
-            "10 images, fewer than a batch of 11: add images or lower train_batch_size",
+            "a batch of 11 samples, got .* with 10. Fix: add samples or lower train_batch_size",
         ),
         ({"train_lr": float("nan")}, "train_lr above 0, got nan"),
         ({"train_lr": -1.0}, "train_lr above 0, got -1.0"),
         ({"ema_decay": 1.5}, r"ema_decay in \[0, 1\], got 1.5"),
-        ({"mixed_precision": "fp16"}, "fp16 needs a GPU"),
+        ({"mixed_precision": "fp16"}, "a GPU for fp16, got none"),
         ({"convert_image_to": "no such mode"}, "Pillow mode"),
     ],
 )
