@@ -12,7 +12,7 @@ from .diffusion import GaussianDiffusion
 from .guidance import ClassifierFree
 from .losses import MinSNR
 from .models import RIN, DiT, ResidualMLP, Transformer1D, UNet, UNet1D
-from .policy import BehaviourCloning, DiffusionPolicy, Episodes, EpisodeWindows, ForkDemonstrations, Normalizer
+from .policies import BehaviourCloning, DiffusionPolicy, Episodes, EpisodeWindows, ForkDemonstrations, Normalizer
 from .process.level import Level, Prediction
 from .process.objectives import X0, Eps, Objective, Preconditioned, PreviousX, Score, V, Velocity
 from .process.schedules import (

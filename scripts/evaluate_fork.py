@@ -17,7 +17,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from diffusion_framework import DDIM, BehaviourCloning, DiffusionPolicy, DPMSolver, Sampler
-from diffusion_framework.policy import fork
+from diffusion_framework.policies.tasks import fork
 from diffusion_framework.process.noise import mix
 
 CONTEXTS, CALLS = 4000, (2, 5, 10, 50)

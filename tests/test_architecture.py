@@ -26,7 +26,7 @@ LAYERS = [
     {"guidance", "losses", "samplers"},
     {"interop", "evaluation", "inversion"},
     {"diffusion"},
-    {"policy"},
+    {"policies"},
     {"training"},
     {"cli"},
 ]

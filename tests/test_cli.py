@@ -258,7 +258,7 @@ BAD_TRAINING = [
     (["--config={unknown}"], "nonsense"),
     (["--trainer.loading.cache=no"], "cache: expected auto or memory or disk or off, got 'no'"),
     (["--trainer.loading.cache=disk"], "not .*Digits.*; set loading.cache to auto or off"),
-    (["--diffusion.model.recomputed_levels=[9]"], r"recomputed_levels must lie in .*; got \[9\]"),
+    (["--diffusion.model.checkpointed_levels=[9]"], r"checkpointed_levels must lie in .*; got \[9\]"),
     (["--diffusion.noise_schedule=foo"], "there is no noise schedule 'foo'.*Sigmoid"),
     (["--diffusion.noise_schedule=Cosine", "--diffusion.noise_schedule.end=2"], "^error: cosine needs.*end=2"),
     (["--diffusion.loss=hybrid", "--diffusion.times=steps"], "set its learned_variance to true"),

@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from tqdm.auto import tqdm
 
-from ..policy import DiffusionPolicy
-from ..policy.rollout import make_environment, plan_latency, run_episodes, streams, summary
+from ..policies import DiffusionPolicy
+from ..policies.rollout import make_environment, plan_latency, run_episodes, streams, summary
 from ..samplers import Sampler
 from ..storage.images import save_animation
 from .common import check_positive, device_named, run

@@ -33,8 +33,8 @@ class UNet(Configurable, nn.Module):
         learned_variance: Whether the output has twice the channels, the second half telling the variance.
         time_scale: The network's times are stretched by this before their sines and cosines are taken: 1000 for t in
             [0, 1], 1 for steps.
-        recomputed_levels: Levels, counted as in attention_levels, whose blocks are computed again in the backward pass
-            rather than kept (gradient checkpointing): less memory for more time. The first ones hold the most.
+        checkpointed_levels: Levels with gradient checkpointing, counted as in attention_levels. The backward pass
+            computes their blocks again: less memory for more time. The first levels hold the most.
 
     Raises:
         ValueError: sizes that do not fit together.
@@ -57,26 +57,26 @@ class UNet(Configurable, nn.Module):
         num_classes: int | None = None,
         learned_variance: bool = False,
         time_scale: float = 1000.0,
-        recomputed_levels: Sequence[int] = (),
+        checkpointed_levels: Sequence[int] = (),
     ) -> None:
         super().__init__()
         levels = len(dim_mults)
         self.image_size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
-        self._check_sizes(dim, dim_mults, attention_levels, recomputed_levels)
+        self._check_sizes(dim, dim_mults, attention_levels, checkpointed_levels)
         self.channels, self.self_condition, self.num_classes = channels, self_condition, num_classes
         self.learned_variance = learned_variance
 
         dims = [dim * mult for mult in dim_mults]
         dim_embedding = 4 * dim
         with_attention = {level % levels for level in attention_levels}
-        recomputed = {level % levels for level in recomputed_levels}
+        checkpointed = {level % levels for level in checkpointed_levels}
 
         def resblock(dim_in: int, dim_out: int) -> ResBlock:
             return ResBlock(dim_in, dim_out, dim_embedding, groups, dropout)
 
         def block(dim_in: int, level: int) -> Block:
             attends = Attention(dims[level], heads, dim_head, groups) if level in with_attention else nn.Identity()
-            return Block(resblock(dim_in, dims[level]), attends, level in recomputed)
+            return Block(resblock(dim_in, dims[level]), attends, level in checkpointed)
 
         self.embed_time = TimeEmbedding(dim, dim_embedding, time_scale)
         self.embed_label = LabelEmbedding(num_classes, dim_embedding)
@@ -93,7 +93,7 @@ class UNet(Configurable, nn.Module):
                 skips.append(dim_out)
 
         attention = Attention(dims[-1], heads, dim_head, groups)
-        self.middle = Block(resblock(dims[-1], dims[-1]), attention, levels - 1 in recomputed)
+        self.middle = Block(resblock(dims[-1], dims[-1]), attention, levels - 1 in checkpointed)
         self.middle_out = resblock(dims[-1], dims[-1])
 
         self.up = nn.ModuleList()
@@ -109,7 +109,7 @@ class UNet(Configurable, nn.Module):
         self.conv_out = zero_init(nn.Conv2d(dim, channels * (2 if learned_variance else 1), 3, padding=1))
 
     def _check_sizes(
-        self, dim: int, dim_mults: Sequence[int], attention_levels: Sequence[int], recomputed_levels: Sequence[int]
+        self, dim: int, dim_mults: Sequence[int], attention_levels: Sequence[int], checkpointed_levels: Sequence[int]
     ) -> None:
         levels = len(dim_mults)
         if dim < 2 or dim % 2 or levels == 0 or min(dim_mults) < 1:
@@ -120,7 +120,7 @@ class UNet(Configurable, nn.Module):
                 f"image_size must be divisible by {stride}, as {levels} levels halve it {levels - 1} times; got "
                 f"{self.image_size}: change image_size or give fewer dim_mults"
             )
-        for name, chosen in (("attention_levels", attention_levels), ("recomputed_levels", recomputed_levels)):
+        for name, chosen in (("attention_levels", attention_levels), ("checkpointed_levels", checkpointed_levels)):
             if any(not -levels <= level < levels for level in chosen):
                 raise ValueError(f"{name} must lie in [{-levels}, {levels - 1}]; got {list(chosen)}")
 
@@ -162,15 +162,15 @@ class Block(nn.Module):
     Args:
         residual: Called with images and the embedding.
         attention: Called with what comes out.
-        recomputed: Whether the backward pass computes both again, rather than that they are kept for it.
+        checkpointed: Whether the backward pass computes both again (gradient checkpointing).
     """
 
-    def __init__(self, residual: ResBlock, attention: nn.Module, recomputed: bool) -> None:
+    def __init__(self, residual: ResBlock, attention: nn.Module, checkpointed: bool) -> None:
         super().__init__()
-        self.residual, self.attention, self.recomputed = residual, attention, recomputed
+        self.residual, self.attention, self.checkpointed = residual, attention, checkpointed
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        if self.recomputed and self.training:
+        if self.checkpointed and self.training:
             return checkpoint(self._both, x, embedding, use_reentrant=False)
         return self._both(x, embedding)
 

@@ -99,16 +99,16 @@ TABLE: dict[str, dict[str, str]] = {
     },
     "GaussianDiffusion": {
         "gaussian_diffusion": "diffusion:GaussianDiffusion",
-        "diffusion_policy": "policy.policy:DiffusionPolicy",
-        "behaviour_cloning": "policy.behaviour_cloning:BehaviourCloning",
+        "diffusion_policy": "policies.diffusion_policy:DiffusionPolicy",
+        "behaviour_cloning": "policies.behaviour_cloning:BehaviourCloning",
     },
     "TrainingDataset": {
         "image_folder": "data.images.folder:ImageFolder",
         "shards": "data.shards.shards:Shards",
         "idx": "data.images.idx:IDX",
         "digits": "data.images.digits:Digits",
-        "episode_windows": "policy.windows:EpisodeWindows",
-        "fork_demonstrations": "policy.fork:ForkDemonstrations",
+        "episode_windows": "policies.windows:EpisodeWindows",
+        "fork_demonstrations": "policies.tasks.fork:ForkDemonstrations",
     },
     "DataSpace": {
         "images": "spaces.images:ImageSpace",

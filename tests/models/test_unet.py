@@ -59,7 +59,7 @@ def test_samples_do_not_see_each_other():
 @pytest.mark.parametrize("levels", [(0,), (-1,), (0, 1)])
 def test_recomputing_levels_changes_no_gradient(levels):
     plain = randomised(tiny_unet())
-    saving = tiny_unet(recomputed_levels=levels)
+    saving = tiny_unet(checkpointed_levels=levels)
     saving.load_state_dict(plain.state_dict())
     x, time = inputs(plain)
     calls = collections.Counter()

@@ -1,4 +1,4 @@
-"""A residual perceptron over whole action sequences: little compute, for low-dimensional observations."""
+"""A residual MLP over whole action sequences: little compute, for low-dimensional observations."""
 
 from __future__ import annotations
 

@@ -55,18 +55,18 @@ class Transformer1D(Configurable, nn.Module):
         self.embed_time = TimeEmbedding(dim, dim)
         self.embed_observation = nn.Linear(observation_dim, dim) if remembered else None
         self.token_in = nn.Linear(action_dim * (2 if self_condition else 1), dim)
-        self.place = nn.Parameter(0.02 * torch.randn(horizon, dim))
+        self.positions = nn.Parameter(0.02 * torch.randn(horizon, dim))
         self.memory_place = nn.Parameter(0.02 * torch.randn(1 + remembered, dim))
         self.layers = nn.ModuleList([_Layer(dim, heads, dropout) for _ in range(depth)])
         self.norm_out = nn.LayerNorm(dim)
         self.token_out = zero_init(nn.Linear(dim, action_dim))
-        sees = torch.ones(horizon, horizon, dtype=torch.bool)
-        recalls = torch.ones(horizon, 1 + remembered, dtype=torch.bool)
+        self_mask = torch.ones(horizon, horizon, dtype=torch.bool)
+        memory_mask = torch.ones(horizon, 1 + remembered, dtype=torch.bool)
         if causal:
-            sees = sees.tril()
-            recalls[:, 1:] = torch.ones(horizon, remembered, dtype=torch.bool).tril()
-        self.register_buffer("sees", sees, persistent=False)
-        self.register_buffer("recalls", recalls, persistent=False)
+            self_mask = self_mask.tril()
+            memory_mask[:, 1:] = torch.ones(horizon, remembered, dtype=torch.bool).tril()
+        self.register_buffer("self_mask", self_mask, persistent=False)
+        self.register_buffer("memory_mask", memory_mask, persistent=False)
 
     def forward(
         self, x: Tensor, time: Tensor, self_cond: Tensor | None = None, context: Tensor | None = None
@@ -77,28 +77,28 @@ class Transformer1D(Configurable, nn.Module):
         if self.embed_observation is not None and context is not None:
             memory = torch.cat([memory, self.embed_observation(context)], dim=1)
         memory = memory + self.memory_place
-        h = self.token_in(with_estimate(x, self_cond) if self.self_condition else x) + self.place
+        h = self.token_in(with_estimate(x, self_cond) if self.self_condition else x) + self.positions
         for layer in self.layers:
-            h = layer(h, memory, self.sees, self.recalls)
+            h = layer(h, memory, self.self_mask, self.memory_mask)
         return self.token_out(self.norm_out(h))
 
 
 class _Layer(nn.Module):
-    """Self-attention, cross attention and a perceptron, each added to its input. Starts as the identity."""
+    """Self-attention, cross attention and an MLP, each added to its input. Starts as the identity."""
 
     def __init__(self, dim: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.norms = nn.ModuleList([nn.LayerNorm(dim) for _ in range(3)])
         self.attend, self.recall = _Attention(dim, heads), _Attention(dim, heads)
-        self.perceptron = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), zero_init(nn.Linear(4 * dim, dim)))
+        self.mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), zero_init(nn.Linear(4 * dim, dim)))
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, h: Tensor, memory: Tensor, sees: Tensor, recalls: Tensor) -> Tensor:
+    def forward(self, h: Tensor, memory: Tensor, self_mask: Tensor, memory_mask: Tensor) -> Tensor:
         norm_self, norm_cross, norm_out = self.norms
         normed = norm_self(h)
-        h = h + self.dropout(self.attend(normed, normed, sees))
-        h = h + self.dropout(self.recall(norm_cross(h), memory, recalls))
-        return h + self.dropout(self.perceptron(norm_out(h)))
+        h = h + self.dropout(self.attend(normed, normed, self_mask))
+        h = h + self.dropout(self.recall(norm_cross(h), memory, memory_mask))
+        return h + self.dropout(self.mlp(norm_out(h)))
 
 
 class _Attention(nn.Module):

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .policy import DiffusionPolicy, Observations
+from .diffusion_policy import DiffusionPolicy, Observations
 
 
 class BehaviourCloning(DiffusionPolicy):

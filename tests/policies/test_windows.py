@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from diffusion_framework import Episodes, EpisodeWindows
-from diffusion_framework.policy.windows import split_episodes
+from diffusion_framework.policies.windows import split_episodes
 
 
 def random_episodes(seed: int, shortest: int, longest: int = 30, count: int = 5) -> Episodes:

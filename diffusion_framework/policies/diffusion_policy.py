@@ -15,7 +15,7 @@ from ..process.noise import generator_noise, per_sample_noise
 from ..samplers import Sampler, trajectory
 from ..samplers.grids import Grid, partial_grid, uniform_times
 from ..spaces import Normalizer
-from .acting import RecedingHorizon
+from .controller import RecedingHorizon
 from .windows import EpisodeWindows, check_windows
 
 Observations = Mapping[str, Tensor]

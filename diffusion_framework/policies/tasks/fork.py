@@ -12,9 +12,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..process.noise import mix
-from .episodes import Episodes
-from .windows import EpisodeWindows, Split
+from ...process.noise import mix
+from ..demonstrations import Episodes
+from ..windows import EpisodeWindows, Split
 
 RADIUS, LENGTH, TOLERANCE, STEP, MAX_STEPS = 0.3, 2.0, 0.25, 0.2, 20
 

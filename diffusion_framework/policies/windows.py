@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..data import TrainingDataset
 from ..process.noise import mix
-from .episodes import Episodes, load_episodes
+from .demonstrations import Episodes, load_episodes
 
 Split = Literal["all", "train", "validation"]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from diffusion_framework import ForkDemonstrations
-from diffusion_framework.policy import fork
+from diffusion_framework.policies.tasks import fork
 
 
 def starts(count: int) -> np.ndarray:
@@ -66,7 +66,7 @@ def test_the_environment_is_the_task():
     gymnasium = pytest.importorskip("gymnasium", reason="gymnasium is not installed")
     from gymnasium.utils.env_checker import check_env
 
-    from diffusion_framework.policy.rollout import make_environment
+    from diffusion_framework.policies.rollout import make_environment
 
     env = make_environment("diffusion_framework/Fork-v0", render_mode="rgb_array")
     check_env(env.unwrapped, skip_render_check=False)

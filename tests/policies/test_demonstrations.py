@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from diffusion_framework import Episodes
-from diffusion_framework.policy import load_episodes
+from diffusion_framework.policies import load_episodes
 
 RNG = np.random.default_rng(0)
 ARRAYS = {"state": RNG.normal(size=(9, 3)).astype(np.float32), "action": RNG.normal(size=(9, 2)).astype(np.float32)}

@@ -10,7 +10,7 @@ from toys import QUIET
 
 from diffusion_framework import DiffusionPolicy, ForkDemonstrations, Normalizer, ResidualMLP, Trainer
 from diffusion_framework.cli import rollout
-from diffusion_framework.policy.rollout import Episode, plan_latency, run_episodes, summary, wilson_interval
+from diffusion_framework.policies.rollout import Episode, plan_latency, run_episodes, summary, wilson_interval
 from diffusion_framework.storage.images import save_animation
 
 gymnasium = pytest.importorskip("gymnasium", reason="gymnasium is not installed")

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..process.noise import mix
-from .policy import DiffusionPolicy
+from .diffusion_policy import DiffusionPolicy
 
 
 @dataclass
@@ -52,7 +52,7 @@ def make_environment(name: str, **options: Any) -> Any:
     package = name.partition("/")[0] if "/" in name else ""
     try:
         if package == __package__.partition(".")[0]:
-            importlib.import_module(".fork_env", __package__)
+            importlib.import_module(".tasks.fork_environment", __package__)
         elif package:
             importlib.import_module(package)
         return gymnasium.make(name, **options)

@@ -2,9 +2,9 @@
 
 from ..spaces import Normalizer
 from .behaviour_cloning import BehaviourCloning
-from .episodes import Episodes, load_episodes
-from .fork import ForkDemonstrations
-from .policy import DiffusionPolicy
+from .demonstrations import Episodes, load_episodes
+from .diffusion_policy import DiffusionPolicy
+from .tasks.fork import ForkDemonstrations
 from .windows import EpisodeWindows
 
 __all__ = [

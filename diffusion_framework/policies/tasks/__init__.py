@@ -1,0 +1,1 @@
+"""Tasks to try policies on."""
