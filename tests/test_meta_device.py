@@ -7,11 +7,11 @@ from toys import tiny_dit, tiny_rin, tiny_unet
 from diffusion_framework import (
     DiffusionPolicy,
     GaussianDiffusion,
-    Normalizer,
     ResidualMLP,
     Transformer1D,
     UNet1D,
 )
+from diffusion_framework.conditions import Observations
 from diffusion_framework.losses import losses_by_name, times_by_name, weights_by_name
 from diffusion_framework.network_input import input_scalings, time_inputs
 from diffusion_framework.process import objectives, schedules
@@ -60,5 +60,5 @@ def test_every_network_is_built_without_memory(network):
 
 def test_a_policy_is_built_without_memory():
     with torch.device("meta"):
-        policy = DiffusionPolicy(UNet1D(**SEQUENCE, down_dims=(8, 16)), action_steps=4, normalizer=Normalizer())
+        policy = DiffusionPolicy(UNet1D(**SEQUENCE, down_dims=(8, 16)), Observations({"state": 3}), action_steps=4)
     assert all(tensor.is_meta for tensor in policy.state_dict().values())

@@ -123,7 +123,6 @@ TABLE: dict[str, dict[str, str]] = {
         "tokens": "conditions.tokens:Tokens",
         "observations": "conditions.observations:Observations",
     },
-    "ObservationEncoder": {"observation_encoder": "conditions.observations:ObservationEncoder"},
     "Normalizer": {"normalizer": "spaces.normalizer:Normalizer"},
 }
 """Kind -> name -> module:Class. All that a file can name without being trusted."""

@@ -75,6 +75,8 @@ def test_weights_carry_what_it_was_fitted_to():
     fitted = Normalizer()
     fitted.fit({"observation.state": VALUES, "action": VALUES[:, :2]})
     fresh = Normalizer()
+    fresh.build({"observation.state": (4,), "action": (2,)})
+    assert fresh.needs_fit
     fresh.load_state_dict(fitted.state_dict())
     assert fresh.streams == ["observation.state", "action"]
     values = torch.from_numpy(VALUES).float()
