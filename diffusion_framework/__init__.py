@@ -49,7 +49,7 @@ from .samplers import (
     UniPC,
     trajectory,
 )
-from .storage.config import Configurable
+from .storage.config import RecordsArguments
 
 if TYPE_CHECKING:
     from .training import Trainer
@@ -71,7 +71,6 @@ __all__ = [
     "Betas",
     "Churn",
     "ClassifierFree",
-    "Configurable",
     "Controller",
     "Cosine",
     "DPMSolver",
@@ -100,6 +99,7 @@ __all__ = [
     "Preconditioned",
     "Prediction",
     "PreviousX",
+    "RecordsArguments",
     "ResidualMLP",
     "ReverseDiffusion",
     "Sampler",

@@ -47,12 +47,12 @@ from .samplers.grids import (
     uniform_times,
 )
 from .storage.checkpoint import Checkpoint
-from .storage.config import Configurable, named
+from .storage.config import RecordsArguments, resolve
 
 KeepInRange = bool | Literal["dynamic"] | Callable[[Tensor], Tensor]
 
 
-class GaussianDiffusion(Configurable, nn.Module):
+class GaussianDiffusion(RecordsArguments, nn.Module):
     """A diffusion model of images in [0, 1], or of samples of any other shape in that range.
 
     `diffusion(images)` is the training loss, `diffusion.sample(16)` gives images, `diffusion.denoiser()` is what
@@ -139,18 +139,18 @@ class GaussianDiffusion(Configurable, nn.Module):
         schedule = schedules.schedule_named(noise_schedule, schedule_kwargs or {})
         self.schedule: NoiseSchedule = schedule if scale == 1 else Scaled(schedule, scale)
         known = {"schedule": self.schedule, "steps": timesteps}
-        self.objective: Objective = named(objective, objectives.by_name, "objective", **known)
+        self.objective: Objective = resolve(objective, objectives.by_name, "objective", **known)
         self.objective.check(self.schedule)
-        self.time_input = named(time_input, time_inputs, "time_input", **known)
+        self.time_input = resolve(time_input, time_inputs, "time_input", **known)
         self.input_scaling: InputScaling | None = MeasuredVariance() if scale < 1 else None
         if input_scaling is not None:
-            self.input_scaling = named(input_scaling, input_scalings, "input_scaling")
+            self.input_scaling = resolve(input_scaling, input_scalings, "input_scaling")
         self.loss_weight: LossWeight | None = MinSNR(min_snr_gamma) if min_snr_loss_weight else None
         if loss_weight is not None:
             known["objective"] = self.objective
-            self.loss_weight = named(loss_weight, weights_by_name, "loss_weight", **known)
-        self.times: Times = named(times, times_by_name, "times", **known)
-        self.loss: Loss = named(loss, losses_by_name, "loss")
+            self.loss_weight = resolve(loss_weight, weights_by_name, "loss_weight", **known)
+        self.times: Times = resolve(times, times_by_name, "times", **known)
+        self.loss: Loss = resolve(loss, losses_by_name, "loss")
         self.loss.check(self.schedule, self.times.fixed_steps, getattr(model, "learned_variance", False))
         self.sampler: Sampler = DDIM() if use_ddim else DDPM(self.loss.variance)
         # recent losses, where the times depend on them: saved with the weights, the same on all processes
@@ -172,7 +172,7 @@ class GaussianDiffusion(Configurable, nn.Module):
         Args:
             path: A results folder (its newest checkpoint is taken) or one checkpoint folder.
             weights: 'ema' for the averaged weights, 'model' for the last ones.
-            model: The network, if its class does not record its arguments (see `Configurable`).
+            model: The network, if its class does not record its arguments (see `RecordsArguments`).
             device: Where to put it.
             trust: Packages, besides this one, whose classes the checkpoint may name. Their code then runs.
 

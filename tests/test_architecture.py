@@ -13,7 +13,7 @@ import torch
 import diffusion_framework as df
 from diffusion_framework.losses import Loss, LossWeight, Times
 from diffusion_framework.network_input import InputScaling, TimeInput
-from diffusion_framework.storage.config import Portable, from_config, to_config
+from diffusion_framework.storage.config import SavedAsJson, from_config, to_config
 
 PACKAGE = Path(df.__file__).parent
 # Each layer may import those before it, and its own members.
@@ -109,7 +109,7 @@ def test_parts_are_frozen_values(cls, tmp_path):
     assert one == two and hash(one) == hash(two) and repr(one) == repr(two)
     assert pickle.loads(pickle.dumps(one)) == one
     assert from_config(json.loads(json.dumps(to_config(one))), cls) == one
-    if issubclass(cls, Portable):
+    if issubclass(cls, SavedAsJson):
         one.save_pretrained(tmp_path / "new")
         assert cls.from_pretrained(tmp_path / "new") == one
         (base,) = (base for base in (df.Sampler, df.NoiseSchedule, df.Objective) if issubclass(cls, base))

@@ -107,8 +107,8 @@ def test_self_conditioning_is_compared_in_a_table(tmp_path):
 def test_a_network_of_ones_own_by_its_import_path(tmp_path):
     (tmp_path / "mypackage.py").write_text(
         "from torch import nn\n"
-        "from diffusion_framework import Configurable\n"
-        "class MyNetwork(Configurable, nn.Module):\n"
+        "from diffusion_framework import RecordsArguments\n"
+        "class MyNetwork(RecordsArguments, nn.Module):\n"
         "    def __init__(self, width: int = 4, channels: int = 1, image_size: int = 8):\n"
         "        super().__init__()\n"
         "        self.channels, self.image_size = channels, image_size\n"

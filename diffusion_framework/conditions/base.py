@@ -10,13 +10,13 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from ..storage.config import Configurable
+from ..storage.config import RecordsArguments
 
 Keywords = dict[str, Tensor]
 """What a network is given by name, each [batch, ...]."""
 
 
-class Conditioner(Configurable, nn.Module, ABC):
+class Conditioner(RecordsArguments, nn.Module, ABC):
     """Turns the user's value of one condition into keywords of the network.
 
     Shapes of keywords must not depend on the value, so that batches can be joined.

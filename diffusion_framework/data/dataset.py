@@ -7,12 +7,12 @@ from jaxtyping import UInt
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from diffusion_framework.storage.config import Configurable
+from diffusion_framework.storage.config import RecordsArguments
 
 Picture = UInt[Tensor, "channels height width"]
 
 
-class TrainingDataset(Configurable, Dataset[Any], ABC):
+class TrainingDataset(RecordsArguments, Dataset[Any], ABC):
     """Samples of a fixed order: tensors, or pairs of a tensor and a dictionary of conditions (a label, a mask, ...)."""
 
     @abstractmethod

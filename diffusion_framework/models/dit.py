@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..storage.config import Configurable
+from ..storage.config import RecordsArguments
 from .layers import LabelEmbedding, TimeEmbedding, zero_init
 from .tokens import MLP, TokenAttention, patch_grid, patchify, sin_cos_positions, unpatchify
 
 
-class DiT(Configurable, nn.Module):
+class DiT(RecordsArguments, nn.Module):
     """A diffusion transformer with adaptive layer norm zero (Peebles & Xie 2023), on the pixels themselves.
 
     Args:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..storage.config import Configurable
+from ..storage.config import RecordsArguments
 from .layers import LabelEmbedding, TimeEmbedding, zero_init
 from .tokens import MLP, TokenAttention, patch_grid, patchify, unpatchify
 
 
-class RIN(Configurable, nn.Module):
+class RIN(RecordsArguments, nn.Module):
     """A recurrent interface network (Jabri et al. 2022, "Scalable adaptive computation for iterative generation").
 
     The patches of the image are the interface. Block by block, a small set of latents reads from it, computes, and

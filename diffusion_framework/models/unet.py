@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..storage.config import Configurable
+from ..storage.config import RecordsArguments
 from .layers import Attention, Downsample, LabelEmbedding, ResBlock, TimeEmbedding, Upsample, zero_init
 
 
-class UNet(Configurable, nn.Module):
+class UNet(RecordsArguments, nn.Module):
     """A convolutional UNet with residual blocks, attention at chosen levels, and time by scale and shift.
 
     Args:

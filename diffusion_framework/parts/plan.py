@@ -146,7 +146,7 @@ def _class_and_options(
         if values is None:
             raise BadPart(
                 f"{where}: {cls.__name__} does not record its arguments. Fix: open it from Python with model=, or "
-                "derive the class from diffusion_framework.Configurable."
+                "derive the class from diffusion_framework.RecordsArguments."
             )
     else:
         values = node.get("init_args", node) if set(node) == {"init_args"} else node

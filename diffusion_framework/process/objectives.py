@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..storage.config import Portable
+from ..storage.config import SavedAsJson
 from .level import Level, Prediction, Scalar, check_step_count, expand_to
 from .schedules import NoiseSchedule
 
 
-class Objective(Portable, ABC):
+class Objective(SavedAsJson, ABC):
     """A frozen dataclass with one method, `row`. Levels may be of floats or of tensors [batch]."""
 
     config_name = "objective.json"

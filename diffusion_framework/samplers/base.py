@@ -11,12 +11,12 @@ from torch import Tensor
 
 from ..denoiser import Denoiser
 from ..process.level import Level, Noise, Prediction
-from ..storage.config import Portable
+from ..storage.config import SavedAsJson
 
 State = TypeVar("State")
 
 
-class Sampler(Portable, ABC, Generic[State]):
+class Sampler(SavedAsJson, ABC, Generic[State]):
     """How to go from one noise level to the next.
 
     A sampler is a frozen dataclass whose fields are its options; what it remembers between steps is the state

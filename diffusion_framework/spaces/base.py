@@ -10,10 +10,10 @@ from beartype import beartype
 from jaxtyping import Bool, jaxtyped
 from torch import Tensor, nn
 
-from ..storage.config import Configurable
+from ..storage.config import RecordsArguments
 
 
-class DataSpace(Configurable, nn.Module, ABC):
+class DataSpace(RecordsArguments, nn.Module, ABC):
     """Maps data in the user's units to clean samples x0 that a network sees, and back.
 
     `prepare` is costly and constant, so its result may be cached; `encode` is cheap and runs in

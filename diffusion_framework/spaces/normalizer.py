@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..storage.config import Configurable
+from ..storage.config import RecordsArguments
 from .base import at_least_float32
 from .statistics import KeepsStatistics, RunningStatistics, unless_constant
 
@@ -17,7 +17,7 @@ Mode = Literal["limits", "gaussian"]
 
 
 @final
-class Normalizer(Configurable, KeepsStatistics):
+class Normalizer(RecordsArguments, KeepsStatistics):
     """An affine map for each number of each named stream, fitted to data.
 
     A number that never changes is moved to 0 and not scaled.

@@ -19,7 +19,7 @@ from ..parts.strict_yaml import MAX_BYTES
 T = TypeVar("T")
 
 
-class Configurable:
+class RecordsArguments:
     """Remembers the arguments it was built with, so that a checkpoint can tell how to build it again.
 
     Put it first among the bases of a network of your own. Dataclasses need it not: their fields say the same.
@@ -51,7 +51,7 @@ def _inherited_defaults(cls: type) -> dict[str, Any]:
 def to_config(value: Any) -> Any:
     """Plain data (numbers, strings, lists, dictionaries) from which `from_config` builds an equal object.
 
-    An object that is neither a `Configurable` nor a dataclass, or has an argument that is no data (say, a class),
+    An object that is neither a `RecordsArguments` nor a dataclass, or has an argument that is no data (say, a class),
     keeps its class but no arguments: `init_args` is None.
     """
     if isinstance(value, np.generic):
@@ -65,7 +65,7 @@ def to_config(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [to_config(item) for item in value]
     arguments: Mapping[str, Any] | None = None
-    if isinstance(value, Configurable):
+    if isinstance(value, RecordsArguments):
         arguments = value._init_args
     elif dataclasses.is_dataclass(value):
         arguments = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
@@ -98,7 +98,7 @@ def from_config(config: Mapping[str, Any], kind: type[T], *, trust: Collection[s
     return built
 
 
-def named(value: str | T, by_name: Mapping[str, type[T]], keyword: str, **known: Any) -> T:
+def resolve(value: str | T, by_name: Mapping[str, type[T]], keyword: str, **known: Any) -> T:
     """The part that `value` is, or that its name stands for.
 
     Args:
@@ -118,7 +118,7 @@ def named(value: str | T, by_name: Mapping[str, type[T]], keyword: str, **known:
     return by_name[value](**{name: thing for name, thing in known.items() if name in fields})
 
 
-class Portable:
+class SavedAsJson:
     """A base of samplers, schedules and objectives: to and from plain data, and a small JSON file."""
 
     config_name: ClassVar[str]

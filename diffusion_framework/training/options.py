@@ -11,9 +11,8 @@ from typing import Any
 from accelerate import Accelerator
 
 from ..diffusion import GaussianDiffusion
-from ..storage.config import Configurable, to_config
+from ..storage.config import RecordsArguments, to_config
 from .checks import expect
-from .saving import Saving
 
 
 def check_options(options: Mapping[str, Any]) -> None:
@@ -29,17 +28,8 @@ def check_options(options: Mapping[str, Any]) -> None:
     ):
         for name in names.split():
             expect(fits(options[name]), f"{name} {wanted}", options[name], fix)
-
-
-def check_best(saving: Saving, validation: Any, every: int | None, save_every: int) -> None:
-    """Raises ValueError if best checkpoints are to be kept and nothing measures each of them."""
-    if not saving.keep_best:
-        return
-    fix = "give validation, or set saving.keep_best to 0"
-    expect(validation is not None, "validation data where saving.keep_best is set", None, fix)
-    fits = every is None or (every > 0 and save_every % every == 0)
-    wanted = f"validation_options.every to divide save_and_sample_every {save_every} where saving.keep_best is set"
-    expect(fits, wanted, every, "leave validation_options.every out")
+    minutes = options["minutes"]
+    expect(minutes is None or minutes > 0, "minutes above 0", minutes, "leave it out for no limit")
 
 
 def check_launch(accelerator: Accelerator, shard: bool) -> None:
@@ -82,7 +72,7 @@ def check_data(
         )
 
 
-def run_config(trainer: Configurable, dataset: Any, model: GaussianDiffusion) -> dict[str, Any]:
+def run_config(trainer: RecordsArguments, dataset: Any, model: GaussianDiffusion) -> dict[str, Any]:
     """Returns everything that built the run, in the form that scripts/train.py reads."""
     options: dict[str, Any] = {
         name: vars(value) if dataclasses.is_dataclass(value) else value  # a group as a plain mapping

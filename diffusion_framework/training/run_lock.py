@@ -6,8 +6,14 @@ import errno
 import os
 import socket
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
+
+from accelerate import Accelerator
+
+from .distributed import on_main_process
 
 try:
     import fcntl
@@ -55,3 +61,14 @@ class RunLock:
     def release(self) -> None:
         """Give the folder up."""
         self.file.close()
+
+
+@contextmanager
+def locked(folder: Path, accelerator: Accelerator) -> Iterator[None]:
+    """Holds the lock of a results folder, by the main process for all. Raises as `RunLock` does."""
+    lock = on_main_process(accelerator, lambda: RunLock(folder))
+    try:
+        yield
+    finally:
+        if lock is not None:
+            lock.release()

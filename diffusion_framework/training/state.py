@@ -66,6 +66,17 @@ class TrainingState:
         """A context in which each process adds up its own gradients, without an all-reduce."""
         return no_sync(self.diffusion.model) if self.sharded else self.accelerator.no_sync(self.model)
 
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate of the last step."""
+        rate: float = self.optimizer.param_groups[0]["lr"]
+        return rate
+
+    @learning_rate.setter
+    def learning_rate(self, rate: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
     def clip_gradients(self, max_norm: float) -> Tensor:
         """Scale the gradients down to max_norm; returns their norm before, over all processes."""
         return full_tensor(self.accelerator.clip_grad_norm_(self.model.parameters(), max_norm))
@@ -124,6 +135,9 @@ class TrainingState:
         if numbers["scaler"] is not None and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(numbers["scaler"])
         self.step = checkpoint.step
+        steps = self.accelerator.gather(torch.tensor([self.step], device=self.accelerator.device)).tolist()
+        if len(set(steps)) > 1:
+            raise ValueError(f"the processes would resume from steps {steps}; give all of them the same results_folder")
 
     def _shard(self, values: dict[str, Tensor], own: Mapping[str, Any]) -> dict[str, Tensor]:
         return shard_like(values, own) if self.sharded else values

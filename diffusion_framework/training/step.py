@@ -50,8 +50,7 @@ class TrainingStep:
         Raises:
             FloatingPointError: see `Guard`.
         """
-        for group in state.optimizer.param_groups:
-            group["lr"] = self.learning_rate(state.step)
+        state.learning_rate = self.learning_rate(state.step)
         total = torch.zeros((), device=self.accelerator.device)
         for micro in range(self.accumulate):
             last = micro == self.accumulate - 1

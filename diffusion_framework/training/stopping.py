@@ -6,8 +6,10 @@ making a GPU wait.
 
 from __future__ import annotations
 
+import math
 import os
 import signal
+import sys
 import threading
 import time
 from collections import deque
@@ -58,6 +60,14 @@ def end_process(number: int, message: str = "") -> NoReturn:
     raise KeyboardInterrupt(message) if number == signal.SIGINT else SystemExit(128 + number)
 
 
+def end_run(number: int, message: str, accelerator: Accelerator) -> NoReturn:
+    """Ends a process of a run as `end_process` does; the main process says why."""
+    message = f"{signal.Signals(number).name}: {message}"
+    if accelerator.is_main_process:
+        print(message, file=sys.stderr)
+    end_process(number, message)
+
+
 def outlive_signals(parent_ended: Event, _: int = 0) -> None:
     """In a data worker: leave the signals to the parent, which may need the worker for the step in progress."""
 
@@ -70,7 +80,9 @@ def outlive_signals(parent_ended: Event, _: int = 0) -> None:
 
 
 class Guard:
-    """Finds steps that are not finite before they are taken, and stop signals that any process got.
+    """Finds steps that are not finite before they are taken, and what ends a run before its last step.
+
+    That is a stop signal to any process, or the end of its minutes.
 
     On a GPU the answer is read one step late, so that the device never waits. Until then `skip_step` holds every step
     back on the device, and so neither a bad step nor the one after it changes the weights.
@@ -79,21 +91,35 @@ class Guard:
         accelerator: Of the run.
         signals: That this process receives.
         late: Read the answer a step late; None: on GPUs.
+        minutes: Time until `time_is_up`, from now on; None is no limit.
 
     Attributes:
         skip_step: On the device, above 0 from the first bad step on: the `found_inf` of torch's fused optimizers.
         signal: What any process received, as far as answers were read; 0 for none.
+        time_is_up: Whether the minutes of any process are over, as far as answers were read.
     """
 
-    def __init__(self, accelerator: Accelerator, signals: NotedSignals, late: bool | None = None) -> None:
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        signals: NotedSignals,
+        late: bool | None = None,
+        minutes: float | None = None,
+    ) -> None:
         self.accelerator, self.signals = accelerator, signals
         self.late = accelerator.device.type == "cuda" if late is None else late
         self.patience = _OVERFLOWS if accelerator.scaler is not None else 0
         self.overflows = torch.zeros((), device=accelerator.device)
         self.skip_step = torch.zeros((), device=accelerator.device)
-        self.no_signal = torch.zeros(len(STOP_SIGNALS), device=accelerator.device)
-        self.signal = 0
+        self.go_on = torch.zeros(len(STOP_SIGNALS) + 1, device=accelerator.device)
+        self.signal, self.time_is_up = 0, False
+        self.deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
         self.answers: deque[tuple[int, Tensor, torch.cuda.Event | None]] = deque()
+
+    @property
+    def stop(self) -> bool:
+        """Whether the run is to end after the last step taken."""
+        return bool(self.signal) or self.time_is_up
 
     def inspect(self, step: int, loss: Tensor, norm: Tensor) -> None:
         """Ask about step number `step` before it is taken.
@@ -108,10 +134,11 @@ class Guard:
         """
         self.overflows = (self.overflows + 1) * ~torch.isfinite(norm)
         bad = ~torch.isfinite(loss) | (self.overflows > self.patience)
-        signals = self.no_signal
-        if received := self.signals.received:
-            signals = torch.tensor([float(received == number) for number in STOP_SIGNALS], device=loss.device)
-        answer = self.accelerator.reduce(torch.cat([bad.float()[None], signals]), reduction="sum")
+        stops, received, over = self.go_on, self.signals.received, time.monotonic() > self.deadline
+        if received or over:
+            flags = [*(received == number for number in STOP_SIGNALS), over]
+            stops = torch.tensor(flags, dtype=torch.float32, device=loss.device)
+        answer = self.accelerator.reduce(torch.cat([bad.float()[None], stops]), reduction="sum")
         self.skip_step = torch.maximum(self.skip_step, answer[0])
         event = None
         if answer.is_cuda:
@@ -130,7 +157,7 @@ class Guard:
             step, answer, event = self.answers.popleft()
             if event is not None:
                 event.synchronize()
-            bad, *counts = answer.tolist()
+            bad, *counts, over = answer.tolist()
             if bad:
                 raise FloatingPointError(
                     f"the loss or the gradient of step {step} is not finite; nothing of it was kept: lower train_lr, "
@@ -138,3 +165,4 @@ class Guard:
                 )
             received = [number for number, count in zip(STOP_SIGNALS, counts, strict=True) if count]
             self.signal = self.signal or max(received, default=0)
+            self.time_is_up = self.time_is_up or over > 0

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import os
-import signal
-import sys
 import time
-import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch.utils.data import Dataset
@@ -23,36 +19,32 @@ from ..data.loading.loader import loaded_batches, shuffled_batches
 from ..data.loading.placement import cached
 from ..diffusion import GaussianDiffusion
 from ..process.noise import mix
-from ..storage.checkpoint import Checkpoint, check_space, list_checkpoints, newest_whole_checkpoint, write_checkpoint
-from ..storage.config import Configurable
+from ..storage.checkpoint import Checkpoint, check_space, list_checkpoints
+from ..storage.config import RecordsArguments
 from ..storage.images import save_grid
 from .compute import Compute
-from .distributed import on_main_process
 from .ema import EMA
 from .learning_rate import LearningRate
 from .loading import Loading
 from .log import Logging, TrainingLog
 from .options import (
-    changed_options,
-    check_best,
     check_data,
     check_launch,
     check_options,
-    differences,
     run_config,
 )
 from .precision import choose_precision
 from .previews import Previews, sample_previews
-from .run_lock import RunLock
-from .saving import Saving
+from .run_lock import locked
+from .saving import Saving, resumable
 from .seeds import Purpose
 from .state import TrainingState
 from .step import TrainingStep
-from .stopping import Guard, NotedSignals, end_process, outlive_signals
+from .stopping import Guard, NotedSignals, end_run, outlive_signals
 from .validation import ValidationOptions, validate
 
 
-class Trainer(Configurable):
+class Trainer(RecordsArguments):
     """Trains a diffusion model and writes down what it did.
 
     Started by `accelerate launch` or `torchrun`, it trains on all their processes. Below the results folder it keeps
@@ -85,6 +77,7 @@ class Trainer(Configurable):
         split_batches: Whether train_batch_size counts all processes together.
         convert_image_to: Pillow mode that the images of a folder are converted to first, as 'L'.
         seed: Seed for all randomness of the run.
+        minutes: Minutes of training after which the run ends as at its last step; None is no limit.
         ema: Course of the decay of the averaged weights.
         learning_rate: Course of the learning rate.
         loading: Data workers, and where decoded images are kept.
@@ -122,6 +115,7 @@ class Trainer(Configurable):
         split_batches: bool = True,
         convert_image_to: str | None = None,
         seed: int = 0,
+        minutes: float | None = None,
         ema: EMA = EMA(),
         learning_rate: LearningRate = LearningRate(),
         loading: Loading = Loading(),
@@ -132,8 +126,8 @@ class Trainer(Configurable):
         compute: Compute = Compute(),
     ) -> None:
         check_options(locals())
-        check_best(saving, validation, validation_options.every, save_and_sample_every)
-        self.results_folder, self.seed = Path(results_folder), seed
+        saving.check(validation, validation_options.every, save_and_sample_every)
+        self.results_folder, self.seed, self.minutes = Path(results_folder), seed, minutes
         self.num_steps, self.save_every = train_num_steps, save_and_sample_every
         self.num_samples, self.validation = num_samples, validation
         self.loading, self.logging, self.saving = loading, logging, saving
@@ -193,113 +187,106 @@ class Trainer(Configurable):
         return self.state.averaged
 
     def train(self, resume: bool = False) -> None:
-        """Train to train_num_steps.
+        """Trains to train_num_steps, or for `minutes`.
 
-        SIGINT (Ctrl-C), SIGTERM or SIGUSR1 to any process of the run end all of them with a checkpoint after the step
-        in progress, and then as such a signal ends a process: KeyboardInterrupt, or exit code 128 + its number. A
-        second one ends at once.
+        SIGINT (Ctrl-C), SIGTERM or SIGUSR1 to any process of the run ends all of them with a
+        checkpoint after the step in progress, and then as such a signal ends a process:
+        KeyboardInterrupt, or exit code 128 + its number. A second one ends at once.
 
         Args:
-            resume: Go on from the newest checkpoint of the results folder, or start if there is none.
+            resume: Whether to go on from the newest checkpoint of the results folder, if it holds one.
 
         Raises:
-            ValueError: the results folder holds a run and resume is not set, or holds one of another model, or is in
-                use; or the disk has no room for the checkpoints.
+            ValueError: the results folder holds a run and resume is not set, or holds one of another
+                model, or is in use; or the disk has no room for the checkpoints.
             FloatingPointError: the loss or the gradient of a step is not finite. It changed nothing.
             OSError: something could not be written.
         """
         checkpoint = self.check(resume)
-        with cached(self.dataset, self.loading.cache, self.accelerator) as dataset:
-            self._train(dataset, checkpoint)
+        with (
+            cached(self.dataset, self.loading.cache, self.accelerator) as dataset,
+            locked(self.results_folder, self.accelerator),
+        ):
+            if checkpoint is not None:
+                self.state.load(checkpoint)
+            unwritten = [] if checkpoint is None else checkpoint.state["unwritten"]
+            with (
+                NotedSignals() as signals,
+                closing(self._open_log(unwritten)) as log,
+                self._batches(dataset) as batches,
+            ):
+                guard = Guard(self.accelerator, signals, minutes=self.minutes)
+                self._loop(batches, guard, log)
+        if guard.signal:
+            stopped = f"stopped after step {self.state.step} and saved in {self.results_folder}"
+            end_run(guard.signal, f"{stopped}; resume to go on", self.accelerator)
 
-    def _train(self, dataset: Any, checkpoint: Checkpoint | None) -> None:
-        lock = on_main_process(self.accelerator, lambda: RunLock(self.results_folder))
-        try:
-            if checkpoint:
-                self._load(checkpoint)
-            with NotedSignals() as signals:
-                guard = Guard(self.accelerator, signals)
-                self._loop(dataset, guard, checkpoint.state["unwritten"] if checkpoint else [])
-            if guard.signal:
-                end_process(guard.signal, self._say_stopped(guard.signal))
-        finally:
-            if lock is not None:
-                lock.release()
-
-    def _loop(self, dataset: Any, guard: Guard, unwritten: Sequence[tuple[float, float]]) -> None:
+    def _loop(self, batches: Iterator[Any], guard: Guard, log: TrainingLog) -> None:
+        """The training loop: steps, and what is due after some of them."""
         state = self.state
-        images_per_step = self.batch_size * self.take_step.accumulate
-        log = TrainingLog(
+        while state.step < self.num_steps and not guard.stop:
+            loss, norm = self.take_step(state, batches, guard)
+            log.add(loss, norm)
+            if not (guard.stop or self._due()):
+                continue
+            guard.settle()  # raises if a step was not finite: nothing of it is written down
+            due = self._due(last=guard.time_is_up)
+            if "log" in due:
+                log.write(state.step, state.learning_rate)
+            began = time.perf_counter()
+            metrics = self._validate(log) if "validate" in due else {}
+            if "save" in due or guard.signal:
+                self._save(log, metrics)
+            if "preview" in due:
+                self._preview(log)
+            log.pause(time.perf_counter() - began)
+
+    def _due(self, last: bool = False) -> set[str]:
+        """What is due after the last step taken; at the end of a run, everything is."""
+        every = {
+            "log": self.logging.every,
+            "validate": self._every(self.validation_options.every) if self.validation is not None else 0,
+            "save": self.save_every,
+            "preview": self._every(self.previews.every),
+        }
+        last = last or self.state.step == self.num_steps
+        due = {name for name, n in every.items() if n and (last or self.state.step % n == 0)}
+        return due | {"log"} if "save" in due else due
+
+    def _every(self, every: int | None) -> int:
+        return self.save_every if every is None else every
+
+    def check(self, resume: bool = False) -> Checkpoint | None:
+        """Raises what `train` would raise before its first step, writing nothing.
+
+        Returns the checkpoint that it would resume from.
+        """
+        to_write = min(self.saving.keep_newest + 1, -(-self.num_steps // self.save_every))
+        there = len(list_checkpoints(self.results_folder))
+        check_space(self.results_folder, self.state.size(), max(1, to_write - there))
+        return resumable(self.results_folder, resume, self.config, self._order())
+
+    def _order(self) -> dict[str, Any]:
+        """What decides which samples a step sees, with what noise and how exactly."""
+        fingerprint = getattr(self.dataset, "fingerprint", lambda: len(self.dataset))
+        order = {"seed": self.seed, "images per step": self.images_per_step, "images": fingerprint()}
+        return {**order, "precision": self.precision}
+
+    @property
+    def images_per_step(self) -> int:
+        """Samples of one optimizer step, over all processes."""
+        return self.batch_size * self.take_step.accumulate
+
+    def _open_log(self, unwritten: Sequence[tuple[float, float]]) -> TrainingLog:
+        return TrainingLog(
             self.results_folder,
             self.accelerator,
-            state.step,
+            self.state.step,
             self.num_steps,
-            images_per_step,
+            self.images_per_step,
             self.logging.progress,
             unwritten,
         )
-        try:
-            with self._batches(dataset) as batches:
-                while state.step < self.num_steps and not guard.signal:
-                    log.add(*self.take_step(state, batches, guard))
-                    saves = self._due(None)
-                    logs = saves or state.step % self.logging.every == 0
-                    validates = self.validation is not None and self._due(self.validation_options.every)
-                    previews = self._due(self.previews.every)
-                    if logs or validates or previews or guard.signal:
-                        guard.settle()
-                    if logs:
-                        log.write(state.step, state.optimizer.param_groups[0]["lr"])
-                    began = time.perf_counter()
-                    metrics = self._validate(log) if validates else {}
-                    if saves or guard.signal:
-                        self._save(log, metrics)
-                    if previews and len(self.model.sample_shape) == 3:  # which is images
-                        self._preview(log)
-                    log.pause(time.perf_counter() - began)
-        finally:
-            log.close()
-
-    def _due(self, every: int | None) -> bool:
-        """Whether it is time for what happens every so many steps and at the last one; None: as saving does."""
-        every = self.save_every if every is None else every
-        return every > 0 and (self.state.step % every == 0 or self.state.step == self.num_steps)
-
-    def _say_stopped(self, number: int) -> str:
-        name = signal.Signals(number).name
-        message = f"{name}: stopped after step {self.state.step} and saved in {self.results_folder}; resume to go on"
-        if self.accelerator.is_main_process:
-            print(message, file=sys.stderr)
-        return message
-
-    def check(self, resume: bool = False) -> Checkpoint | None:
-        """Raise what `train` would raise before its first step, writing nothing. Returns what it would resume from."""
-        there = list_checkpoints(self.results_folder)
-        to_write = min(
-            self.saving.keep_newest + 1, -(-self.num_steps // self.save_every)
-        )  # one more than are kept, for a while
-        check_space(self.results_folder, self.state.size(), max(1, to_write - len(there)))
-        if not there:
-            return None
-        if not resume:
-            raise ValueError(f"{self.results_folder} already holds a run; resume it, or choose another results_folder")
-        checkpoint = newest_whole_checkpoint(self.results_folder)
-        if different := list(differences(checkpoint.config["diffusion"], self.config["diffusion"])):
-            raise ValueError(
-                f"{checkpoint.path} is of another model ({'; '.join(different)}); resume it with its own settings, or "
-                "choose another results_folder"
-            )
-        different = list(differences(checkpoint.state["order"], self._order()))
-        if different := different + list(changed_options(checkpoint.config["trainer"], self.config["trainer"])):
-            warnings.warn(f"not the same run as before: {'; '.join(different)}", stacklevel=2)
-        return checkpoint
-
-    def _order(self) -> dict[str, Any]:
-        """What decides which images a step sees, with what noise and how exactly."""
-        fingerprint = getattr(self.dataset, "fingerprint", lambda: len(self.dataset))
-        images_per_step = self.batch_size * self.take_step.accumulate
-        order = {"seed": self.seed, "images per step": images_per_step, "images": fingerprint()}
-        return {**order, "precision": self.precision}
 
     def _batches(self, dataset: Dataset) -> AbstractContextManager[Iterator[Any]]:
         order = shuffled_batches(
@@ -310,41 +297,33 @@ class Trainer(Configurable):
             self.accelerator.process_index,
             self.accelerator.num_processes,
         )
-        return loaded_batches(dataset, order, self.loading.num_workers, self.accelerator.device, outlive_signals)
+        workers, device = self.loading.num_workers, self.accelerator.device
+        return loaded_batches(dataset, order, workers, device, outlive_signals)
 
     def _validate(self, log: TrainingLog) -> dict[str, float]:
-        samples = self.validation_options.samples
-        metrics = validate(self.averaged, self.validation, samples, self.batch_size, self.accelerator, self.seed)
+        """Measures the averaged weights."""
+        samples, size = self.validation_options.samples, self.batch_size
+        metrics = validate(self.averaged, self.validation, samples, size, self.accelerator, self.seed)
         if self.saving.keep_best and self.saving.best_metric not in metrics:
             raise ValueError(
-                f"Expected saving.best_metric among {', '.join(metrics)}, got {self.saving.best_metric!r}. "
-                "Fix: take one of these."
+                f"Expected saving.best_metric among {', '.join(metrics)}, "
+                f"got {self.saving.best_metric!r}. Fix: take one of these."
             )
         log.write_metrics(self.state.step, metrics)
         return metrics
 
     def _save(self, log: TrainingLog, metrics: dict[str, float]) -> None:
-        tensors = self.state.tensors()
-        numbers = {**self.state.numbers(), "order": self._order(), "metrics": metrics, "unwritten": log.unwritten()}
-
-        def write() -> None:
-            spare = self.saving.best_steps(self.results_folder, self.state.step, metrics)
-            keep = self.saving.keep_newest
-            write_checkpoint(self.results_folder, self.state.step, tensors, self.config, numbers, keep, spare)
-
-        on_main_process(self.accelerator, write)
+        """Writes a checkpoint."""
+        numbers = {"order": self._order(), "metrics": metrics, "unwritten": log.unwritten()}
+        self.saving.write(self.results_folder, self.state, self.config, numbers, self.accelerator)
         log.saved(self.state.step)
 
-    def _load(self, checkpoint: Checkpoint) -> None:
-        self.state.load(checkpoint)
-        steps = self.accelerator.gather(torch.tensor([self.state.step], device=self.accelerator.device)).tolist()
-        if len(set(steps)) > 1:
-            raise ValueError(f"the processes would resume from steps {steps}; give all of them the same results_folder")
-
     def _preview(self, log: TrainingLog) -> None:
-        seed = mix(self.seed, Purpose.SAMPLE)
-        steps = self.previews.sampling_steps
-        images = sample_previews(self.state.averaged, self.accelerator, self.num_samples, steps, seed)
+        """Draws a grid of samples, if they are images."""
+        if len(self.model.sample_shape) != 3:
+            return
+        seed, steps = mix(self.seed, Purpose.SAMPLE), self.previews.sampling_steps
+        images = sample_previews(self.averaged, self.accelerator, self.num_samples, steps, seed)
         if self.accelerator.is_main_process:
             path = self.results_folder / "samples" / f"step-{self.state.step:08d}.png"
             save_grid(images, path, columns=self.model.num_classes)  # a class a column

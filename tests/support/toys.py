@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from diffusion_framework import RIN, Configurable, DiT, GaussianDiffusion, UNet
+from diffusion_framework import RIN, DiT, GaussianDiffusion, RecordsArguments, UNet
 from diffusion_framework.training import Loading, Logging
 
 QUIET = {"loading": Loading(num_workers=0), "logging": Logging(progress=False)}  # for a Trainer
@@ -55,7 +55,7 @@ def tiny_diffusion(**options) -> GaussianDiffusion:
     return GaussianDiffusion(tiny_unet(), **{"timesteps": 4, **options})
 
 
-class Plain(Configurable, nn.Module):
+class Plain(RecordsArguments, nn.Module):
     """A network that takes x and time, and nothing else."""
 
     def __init__(self, channels: int = 1, image_size: int = 4) -> None:

@@ -7,10 +7,11 @@ import inspect
 import re
 
 import pytest
-from runs import trainer
+import torch
+from runs import trainer, weights
 
-from diffusion_framework import Trainer, training
-from diffusion_framework.storage.checkpoint import Checkpoint
+from diffusion_framework import ImageFolder, Trainer, training
+from diffusion_framework.storage.checkpoint import Checkpoint, list_checkpoints
 from diffusion_framework.training import (
     EMA,
     LearningRate,
@@ -20,6 +21,7 @@ from diffusion_framework.training import (
     Saving,
     ValidationOptions,
 )
+from diffusion_framework.training.stopping import Guard, NotedSignals
 
 GROUPS = [value for value in vars(training).values() if dataclasses.is_dataclass(value)]
 
@@ -88,3 +90,49 @@ def test_a_resumed_run_names_the_settings_of_groups_that_changed(ten_images, tmp
     ):
         assert part in message
     assert "loading" not in message, "this changes no result"
+
+
+def test_the_minutes_end_a_run_in_good_order_and_it_goes_on_from_there(ten_images, tmp_path):
+    trainer(ten_images, tmp_path / "whole").train()
+    trainer(ten_images, tmp_path / "cut", minutes=1e-9).train()
+    assert Checkpoint.find(tmp_path / "cut").step == 1, "the step in progress is taken, and saved"
+    assert previewed(tmp_path / "cut") == [1]
+    trainer(ten_images, tmp_path / "cut", minutes=60.0).train(resume=True)
+    assert Checkpoint.find(tmp_path / "cut").step == 6
+    for name in ("model", "ema", "optimizer"):
+        whole, cut = weights(tmp_path / "whole", name), weights(tmp_path / "cut", name)
+        assert all(torch.equal(value, cut[key]) for key, value in whole.items())
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_that_time_is_up_is_known_to_all_at_the_same_step(ten_images, tmp_path, late):
+    run = trainer(ten_images, tmp_path)
+    guard = Guard(run.accelerator, NotedSignals(), late=late, minutes=1e-9)
+    one = torch.tensor(1.0)
+    guard.inspect(1, one, one)
+    assert guard.stop == (not late)
+    guard.settle()
+    assert guard.time_is_up and guard.stop and not guard.signal
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"validation": None}, "Expected validation data where saving.keep_best is set, got None. Fix: "),
+        ({"validation_options": ValidationOptions(every=2)}, "every that divides save_and_sample_every 3"),
+        ({"validation_options": ValidationOptions(every=0)}, "every that divides save_and_sample_every 3"),
+    ],
+)
+def test_the_best_are_kept_only_where_each_is_measured(ten_images, tmp_path, options, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        trainer(ten_images, tmp_path, saving=Saving(keep_best=1), **{"validation": ten_images, **options})
+
+
+def test_validation_comes_as_often_as_told(ten_images, tmp_path):
+    often = ValidationOptions(every=2, samples=4)
+    held_out = ImageFolder(ten_images, 8, 1)
+    trainer(ten_images, tmp_path, validation=held_out, validation_options=often).train()
+    rows = (tmp_path / "validation.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows[1:]] == ["2", "4", "6"]
+    metrics = [Checkpoint.open(path).state["metrics"] for path in list_checkpoints(tmp_path)]
+    assert [list(m) for m in metrics] == [[], ["validation_loss"]], "of step 3 there is none"

@@ -6,12 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...storage.config import Configurable
+from ...storage.config import RecordsArguments
 from ..layers import zero_init
 from .context import TimeAndContext, with_estimate
 
 
-class ResidualMLP(Configurable, nn.Module):
+class ResidualMLP(RecordsArguments, nn.Module):
     """Residual layers that see a whole action sequence at once; time and observations scale and shift within each.
 
     Args:

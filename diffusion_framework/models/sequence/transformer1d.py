@@ -7,12 +7,12 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from ...storage.config import Configurable
+from ...storage.config import RecordsArguments
 from ..layers import TimeEmbedding, zero_init
 from .context import check_context, with_estimate
 
 
-class Transformer1D(Configurable, nn.Module):
+class Transformer1D(RecordsArguments, nn.Module):
     """Each action is a token that sees those before it, and the time and the observations by cross attention.
 
     Args:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from ...storage.config import Configurable
+from ...storage.config import RecordsArguments
 from ..layers import zero_init
 from .context import TimeAndContext, with_estimate
 
@@ -37,7 +37,7 @@ class ResBlock1D(nn.Module):
         return self.skip(x) + self.conv_out(F.silu(h))
 
 
-class UNet1D(Configurable, nn.Module):
+class UNet1D(RecordsArguments, nn.Module):
     """A convolutional UNet over the steps of an action sequence, told time and observations by scale and shift.
 
     Args:

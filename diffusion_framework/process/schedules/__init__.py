@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 
-from ...storage.config import named
+from ...storage.config import resolve
 from .base import Exploding, Interpolating, NoiseSchedule, Scaled
 from .beta import Betas, LinearBeta, ScaledLinearBeta, SquaredCosBeta
 from .edm import EDM
@@ -31,7 +31,7 @@ def schedule_named(value: str | NoiseSchedule, options: Mapping[str, float]) -> 
     Raises:
         ValueError: an unknown name or option, or options beside a schedule that has its own.
     """
-    schedule = named(value, by_name, "noise_schedule")
+    schedule = resolve(value, by_name, "noise_schedule")
     if not options:
         return schedule
     if not isinstance(value, str):

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...storage.config import Portable
+from ...storage.config import SavedAsJson
 from ..level import Level, Scalar
 
 
-class NoiseSchedule(Portable, ABC):
+class NoiseSchedule(SavedAsJson, ABC):
     """How much noise there is at time t in [0, 1], from clean (0) to noisiest (1).
 
     A schedule is a frozen dataclass that defines `log_snr` and its inverse `time`, both on float64 tensors. The
