@@ -97,7 +97,7 @@ TABLE: dict[str, dict[str, str]] = {
         "transformer1d": "models.sequence.transformer1d:Transformer1D",
         "residual_mlp": "models.sequence.residual_mlp:ResidualMLP",
     },
-    "GaussianDiffusion": {
+    "Trainable": {
         "gaussian_diffusion": "diffusion:GaussianDiffusion",
         "diffusion_policy": "policies.diffusion_policy:DiffusionPolicy",
         "behaviour_cloning": "policies.behaviour_cloning:BehaviourCloning",
@@ -138,6 +138,8 @@ NOUNS = {
     "Times": "time sampler",
     "Module": "network",
     "GaussianDiffusion": "diffusion model",
+    "Trainable": "model",
+    "Policy": "policy",
     "DataSpace": "data space",
     "Conditioner": "conditioner",
     "TrainingDataset": "dataset",

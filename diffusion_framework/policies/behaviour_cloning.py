@@ -42,14 +42,20 @@ class BehaviourCloning(Policy):
         signature = NetworkSignature.of(model)
         conditions = Conditions({"observations": observations}, signature.sample_shape)
         signature.check_conditions({"observations": observations.keywords})
-        super().__init__(conditions, signature.sample_shape, action_steps)
-        self.model, self.signature, self._conditions = model, signature, conditions
+        super().__init__()
+        self.model, self.signature, self.action_steps = model, signature, action_steps
+        self._conditions = conditions
+        self._check_plans()
         self.space = ActionSpace() if space is None else space
         self.space.build(signature.sample_shape)
 
     @property
     def conditions(self) -> Conditions:
         return self._conditions
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        return self.signature.sample_shape
 
     def forward(
         self,

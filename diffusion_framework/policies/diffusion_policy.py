@@ -49,6 +49,7 @@ class DiffusionPolicy(Policy):
         plan_steps: int = 16,
         **options: Any,
     ) -> None:
+        super().__init__()
         if isinstance(model, GaussianDiffusion):
             if observations is not None or options:
                 given = [*options, *(["observations"] if observations is not None else [])]
@@ -62,16 +63,25 @@ class DiffusionPolicy(Policy):
                 told = {**(options.get("conditions") or {}), "observations": observations}
                 options = {"timesteps": 100, "space": ActionSpace(), **options, "conditions": told}
             diffusion = GaussianDiffusion(model, **options)
-        super().__init__(diffusion.conditions, diffusion.sample_shape, action_steps)
         if plan_steps < 1:
             raise ValueError(f"Expected at least 1 of plan_steps, got {plan_steps}. Fix: 16 is usual.")
-        self.diffusion, self.plan_steps = diffusion, plan_steps
+        self.diffusion, self.action_steps, self.plan_steps = diffusion, action_steps, plan_steps
+        self._check_plans()
         # one form for both ways to build it, from which a checkpoint builds it again
         self._init_args = {"model": diffusion, "action_steps": action_steps, "plan_steps": plan_steps}
 
     @property
     def conditions(self) -> Conditions:
         return self.diffusion.conditions
+
+    @property
+    def model(self) -> nn.Module:
+        """The network."""
+        return self.diffusion.model
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        return self.diffusion.sample_shape
 
     @property
     def prepares(self) -> bool:  # type: ignore[override]

@@ -26,37 +26,23 @@ class Policy(Trainable, ABC):
         plan           a a a a a a a a      horizon = 8
         executed         a a a a            action_steps = 4
 
-    Args:
-        conditions: What the policy is told; "observations" among them, if it can plan.
-        sample_shape: Shape of a plan, (horizon, action_dim).
-        action_steps: Number of actions of a plan that are executed.
-
     Attributes:
+        action_steps: Number of actions of a plan that are executed.
         warm_starts: Whether `plan` takes `start` and `strength`.
-
-    Raises:
-        ValueError: plans of another shape, or with fewer actions than are executed.
     """
 
+    action_steps: int
     warm_starts: bool = False
-
-    def __init__(self, conditions: Conditions, sample_shape: tuple[int, ...], action_steps: int) -> None:
-        super().__init__()
-        self.action_steps, self._sample_shape = action_steps, tuple(sample_shape)
-        if "observations" not in conditions:
-            return
-        if not isinstance(conditions["observations"], Observations) or len(sample_shape) != 2:
-            raise ValueError(
-                "Expected plans (horizon, action_dim) and Observations, got "
-                f"{tuple(sample_shape)} and {type(conditions['observations']).__name__}. "
-                "Fix: take a network of action sequences."
-            )
-        check_windows(self.horizon, conditions["observations"].steps, action_steps)
 
     @property
     @abstractmethod
     def conditions(self) -> Conditions:
-        """What the policy is told."""
+        """What the policy is told; "observations" are among them, if it can plan."""
+
+    @property
+    @abstractmethod
+    def sample_shape(self) -> tuple[int, ...]:
+        """Shape of one plan, (horizon, action_dim)."""
 
     @abstractmethod
     def plan(self, observations: Streams, *, seed: int | Sequence[int] | None = None, **options: Any) -> Tensor:
@@ -79,6 +65,17 @@ class Policy(Trainable, ABC):
         """The actions to execute next, [batch, action_steps, action_dim]; arguments as for `plan`."""
         return self.plan(observations, **options)[:, self.executed]
 
+    def _check_plans(self) -> None:
+        """Raises ValueError for plans of another shape, or with fewer actions than are executed."""
+        if "observations" not in self.conditions:
+            return
+        if len(self.sample_shape) != 2:
+            raise ValueError(
+                f"Expected samples (horizon, action_dim) to plan, got {self.sample_shape}. "
+                "Fix: take a network of action sequences."
+            )
+        check_windows(self.horizon, self.observation_steps, self.action_steps)
+
     @property
     def observations(self) -> Observations:
         """The conditioner that turns observations into what the network is told.
@@ -92,13 +89,12 @@ class Policy(Trainable, ABC):
                 "conditioner, as DiffusionPolicy(network, Observations({'state': 5}))."
             )
         conditioner = self.conditions["observations"]
-        assert isinstance(conditioner, Observations)
+        if not isinstance(conditioner, Observations):
+            raise ValueError(
+                f"Expected an Observations conditioner for observations, got {type(conditioner).__name__}. "
+                "Fix: use Observations, or another name for this condition."
+            )
         return conditioner
-
-    @property
-    def sample_shape(self) -> tuple[int, ...]:
-        """Shape of one plan."""
-        return self._sample_shape
 
     @property
     def horizon(self) -> int:

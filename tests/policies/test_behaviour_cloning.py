@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from demonstrations import batch, behaviour_cloning, fitted, network, observations
-from diffusion_framework.config import from_config, to_config
+from demonstrations import batch, behaviour_cloning, fitted, observations
 
-from diffusion_framework import BehaviourCloning, Episodes, EpisodeWindows
+from diffusion_framework import BehaviourCloning, Episodes, EpisodeWindows, Transformer1D
 from diffusion_framework.policies import Policy
 from diffusion_framework.spaces import ActionSpace
+from diffusion_framework.storage.config import from_config, to_config
 
 
 def test_it_learns_the_mean_of_the_experts():
@@ -59,7 +59,9 @@ def test_there_is_nothing_to_sample():
 
 
 def test_planning_is_in_evaluation_mode_and_leaves_the_mode_as_it_was():
-    made = fitted(BehaviourCloning(network(dropout=0.5), observations(), action_steps=4))
+    made = fitted(
+        BehaviourCloning(Transformer1D(8, 2, 2, 3, dim=16, depth=1, dropout=0.5), observations(), action_steps=4)
+    )
     _, condition = batch()
     for mode in (True, False):
         made.train(mode)

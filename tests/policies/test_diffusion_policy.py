@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 from demonstrations import batch, diffusion_policy, episodes, fitted, network, observations, windows
-from diffusion_framework.config import from_config, to_config
-from toys import tiny_unet
+from toys import QUIET, tiny_unet
 
 from diffusion_framework import (
     DDPM,
@@ -27,6 +26,7 @@ from diffusion_framework.conditions import Observations
 from diffusion_framework.losses import VariationalLoss
 from diffusion_framework.policies import Policy
 from diffusion_framework.spaces import ActionSpace
+from diffusion_framework.storage.config import from_config, to_config
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -159,7 +159,7 @@ def test_several_streams_and_images():
 
 def test_training_fits_the_statistics_and_a_checkpoint_brings_them_back(tmp_path):
     made = diffusion_policy(fit=False, relative_to="state")
-    options = {"num_workers": 0, "progress": False, "train_batch_size": 4, "results_folder": tmp_path / "run"}
+    options = {"train_batch_size": 4, "results_folder": tmp_path / "run", **QUIET}
     Trainer(made, windows(), train_num_steps=2, **options).train()
     by_hand = diffusion_policy(relative_to="state")
     for ours, hand in zip(made.diffusion.space.buffers(), by_hand.diffusion.space.buffers(), strict=True):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from diffusion_framework import Normalizer
+from diffusion_framework.spaces import Normalizer
 
 RNG = np.random.default_rng(0)
 VALUES = RNG.normal(size=(50, 4)) * [1.0, 100.0, 1e-3, 0.0] + [0.0, 300.0, 5.0, 512.0]  # the last is constant
