@@ -243,8 +243,8 @@ def test_images_are_not_overwritten_unless_told(digits_run, tmp_path):
 
 
 BAD_TRAINING = [
-    (["--data.folder=/no/such/folder"], "'/no/such/folder' does not exist"),
-    (["--data.folder={empty}"], "found 0 images"),
+    (["--data.folder=/no/such/folder"], "Expected an existing folder, got '/no/such/folder'"),
+    (["--data.folder={empty}"], "got 0 images"),
     (["--data.folder={one}"], "has 1 images, fewer than a batch of 4: add images or lower train_batch_size"),
     (["--trainer.train_lr=abc"], "--trainer.train_lr: expected a number, got 'abc'"),
     (["--trainer.train_lr=.nan"], "train_lr.*got nan"),
@@ -354,7 +354,7 @@ def test_likelihood_writes_a_table_for_each_run_and_a_picture(digits_run, tmp_pa
     [
         ([], "add --likelihood"),
         (["--likelihood", "--num_images=0"], "num_images must be at least 1"),
-        (["--likelihood", "--variance=learned_range"], "two outputs a channel"),
+        (["--likelihood", "--variance=learned_range"], "two outputs per channel"),
         (["--likelihood", "--variance=medium"], "medium"),
         (["--likelihood", "--steps=ddim3"], "no whole stride"),
         (["--likelihood", "--data.folder=nowhere"], "nowhere"),

@@ -1,4 +1,4 @@
-"""Images as uint8 tensors [channels, height, width]: folders of pictures, tar shards, MNIST's files, the digits."""
+"""Datasets of uint8 images [channels, height, width]: folders, tar shards, IDX files, digits."""
 
 from diffusion_framework.data.dataset import ImageDataset, TrainingDataset
 from diffusion_framework.data.images.decode import BrokenImageError, decode_image

@@ -1,4 +1,4 @@
-"""What every data set promises."""
+"""Base classes of all datasets."""
 
 from abc import ABC, abstractmethod
 from typing import Any
@@ -9,26 +9,32 @@ from torch.utils.data import Dataset
 
 from diffusion_framework.storage.config import RecordsArguments
 
-Picture = UInt[Tensor, "channels height width"]
+ImageTensor = UInt[Tensor, "channels height width"]
 
 
 class TrainingDataset(RecordsArguments, Dataset[Any], ABC):
-    """Samples of a fixed order: tensors, or pairs of a tensor and a dictionary of conditions (a label, a mask, ...)."""
+    """Samples in a fixed order: tensors, or pairs of a tensor and its conditions.
+
+    Conditions are a class label or a dictionary of keyword arguments of the network (a mask, ...).
+    """
 
     @abstractmethod
     def __len__(self) -> int: ...
 
     @abstractmethod
     def draw(self, index: int, epoch: int) -> Any:
-        """Sample `index` as the `epoch`-th pass sees it: whatever is random in it is a function of
-        (seed, index, epoch), never of a global generator, so a resumed run repeats it exactly.
+        """Returns sample `index` as epoch `epoch` sees it.
 
-        Raises IndexError unless 0 <= index < len(self).
+        All randomness is a function of (seed, index, epoch), never of a global generator, so that
+        a resumed run repeats it exactly.
+
+        Raises:
+            IndexError: unless 0 <= index < len(self).
         """
 
     @abstractmethod
     def fingerprint(self) -> str:
-        """A hash of which samples stand where: if it changed, sample `index` may be another one."""
+        """Returns a hash of which sample has which index."""
 
     def __getitem__(self, index: int) -> Any:
         return self.draw(index, 0)
@@ -36,18 +42,19 @@ class TrainingDataset(RecordsArguments, Dataset[Any], ABC):
     def check_index(self, index: int) -> None:
         """Raises IndexError unless 0 <= index < len(self)."""
         if not 0 <= index < len(self):
-            raise IndexError(f"sample {index} of {len(self)}")
+            raise IndexError(f"Expected an index in [0, {len(self)}), got {index}. Fix: count from 0.")
 
 
 class ImageDataset(TrainingDataset):
-    """Images as contiguous tensors [channels, height, width]; with labels, pairs (image, label).
+    """Images as contiguous tensors [channels, height, width], or pairs (image, label).
 
     Attributes:
         image_size: (height, width) of every image.
-        channels: 1 (grey), 3 (RGB) or 4 (RGBA) of every image.
-        bits: 8 for uint8 or 16 for uint16, the type of every image.
-        class_names: what label 0, 1, ... stands for; empty without labels.
-        worth_caching: whether drawing takes its time and gives the same in every epoch. There is a `version` then.
+        channels: Channels of every image: 1 (grey), 3 (RGB) or 4 (RGBA).
+        bits: Bits per channel of every image: 8 (uint8) or 16 (uint16).
+        class_names: Names of the labels 0, 1, ...; empty without labels.
+        worth_caching: Whether drawing an image is slow and gives the same pixels in every epoch;
+            if so, `version` is implemented.
     """
 
     image_size: tuple[int, int]
@@ -57,18 +64,28 @@ class ImageDataset(TrainingDataset):
     worth_caching: bool = False
 
     def __init__(self, image_size: int | tuple[int, int], channels: int):
-        """Raises ValueError for a size below 1 and for channels other than 1, 3 or 4."""
+        """Sets the shape of the images.
+
+        Args:
+            image_size: Side of the square images, or (height, width); at least 1.
+            channels: 1 for grey, 3 for RGB, 4 for RGBA.
+
+        Raises:
+            ValueError: a size below 1, or channels other than 1, 3 or 4.
+        """
         self.image_size = (image_size, image_size) if isinstance(image_size, int) else image_size
         self.channels = channels
         self.class_names = []
         if min(self.image_size) < 1:
-            raise ValueError(f"image_size must be at least 1; got {image_size}")
+            raise ValueError(f"Expected image_size of at least 1, got {image_size}. Fix: try 64.")
         if channels not in (1, 3, 4):
-            raise ValueError(f"channels must be 1 (grey), 3 (RGB) or 4 (RGBA); got {channels}")
+            raise ValueError(
+                f"Expected channels 1, 3 or 4, got {channels}. Fix: take 1 for grey, 3 for RGB, 4 for RGBA."
+            )
 
     @abstractmethod
-    def draw(self, index: int, epoch: int) -> Picture | tuple[Picture, int]: ...
+    def draw(self, index: int, epoch: int) -> ImageTensor | tuple[ImageTensor, int]: ...
 
     def version(self) -> str:
-        """A hash that changes whenever what `draw` gives does; asked of images that are worth caching."""
+        """Returns a hash that changes whenever the images do; needed only if `worth_caching`."""
         raise NotImplementedError

@@ -1,1 +1,1 @@
-"""The forward process `x = alpha x0 + sigma eps`: levels of noise, schedules, objectives and the posterior."""
+"""The forward process `x = alpha x0 + sigma eps`: levels, schedules, objectives, posterior."""

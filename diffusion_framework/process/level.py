@@ -1,4 +1,4 @@
-"""The two values everything else passes around: a noise `Level` and a `Prediction`, and the `move` between levels."""
+"""Noise levels, predictions, and the move between levels."""
 
 from __future__ import annotations
 
@@ -12,26 +12,37 @@ import torch
 from torch import Tensor
 
 Scalar = Any
-"""A Python float while sampling, a tensor [batch] while training: the same arithmetic serves both."""
+"""A Python float during sampling, a tensor [batch] during training. The arithmetic is the same."""
 
 Noise = Callable[[Tensor], Tensor]
-"""Standard normal noise with the shape, dtype and device of its argument: randomness is passed in, never global."""
+"""A function that returns standard normal noise with its argument's shape, dtype and device.
 
-MOST_STEPS = 100_000
+Randomness is always passed in, never global.
+"""
+
+MAX_STEPS = 100_000
 
 
 def check_step_count(steps: int, name: str = "steps") -> None:
-    """Raise ValueError unless a process or a grid can have so many steps: 1 to 100,000."""
-    if not 1 <= steps <= MOST_STEPS:
-        raise ValueError(f"Expected {name} from 1 to {MOST_STEPS}, got {steps}.")
+    """Checks a number of steps of a process or a grid.
+
+    Args:
+        steps: Number of steps.
+        name: Name of the argument, for the error message.
+
+    Raises:
+        ValueError: If `steps` lies outside 1 to 100,000.
+    """
+    if not 1 <= steps <= MAX_STEPS:
+        raise ValueError(f"Expected {name} from 1 to {MAX_STEPS}, got {steps}. Fix: choose a number in range.")
 
 
 @dataclass(frozen=True)
 class Level:
-    """A point of the forward process `x = alpha x0 + sigma eps`.
+    """A noise level: one point of the forward process `x = alpha x0 + sigma eps`.
 
     Attributes:
-        t: Time in [0, 1]: 0 is clean, 1 is the noisiest.
+        t: Time in [0, 1], from clean (0) to noisiest (1).
         alpha: Factor of the clean data.
         sigma: Standard deviation of the noise.
         log_snr: `ln(alpha² / sigma²)` in nats; +inf where sigma = 0.
@@ -44,20 +55,29 @@ class Level:
 
     @property
     def is_end(self) -> bool:
-        """Whether no noise is left. For a level of floats only."""
+        """Whether the level has no noise. Only for levels of floats."""
         return bool(self.sigma == 0)
 
     def expand_to(self, x: Tensor) -> Level:
-        """Returns this level with every tensor expanded to multiply `x` [batch, ...]; floats stay floats."""
+        """Returns the level with its tensors reshaped to broadcast against `x` [batch, ...].
+
+        Floats stay floats.
+        """
         if not isinstance(self.sigma, Tensor):
             return self
         return Level(*(expand_to(value, x) for value in (self.t, self.alpha, self.sigma, self.log_snr)))
 
 
 def expand_to(value: Scalar, x: Tensor) -> Scalar:
-    """Returns one number a sample [batch] as [batch, 1, ...] of x's dtype and device, to multiply `x` [batch, ...].
+    """Reshapes one number per sample to broadcast against `x`.
 
-    A Python float, the same for all samples, is returned as it is; a tensor of one number [] only gets x's dtype.
+    Args:
+        value: A tensor [batch], a tensor of one number [], or a float.
+        x: Tensor [batch, ...].
+
+    Returns:
+        For a tensor [batch], a tensor [batch, 1, ...] with x's dtype and device. A tensor [] only
+        gets x's dtype. A float is returned unchanged.
     """
     if not isinstance(value, Tensor):
         return value
@@ -65,16 +85,17 @@ def expand_to(value: Scalar, x: Tensor) -> Scalar:
 
 
 class Prediction:
-    """What a denoiser says of `x`: the clean data, the noise in it, and (if learned) where the variance lies.
+    """A denoiser's estimates of the clean data and the noise in `x`.
 
-    Both are weighted sums of the same few tensors, such as x and the network's output. They are added up when first
-    asked for; `move` goes straight from those tensors to the next x.
+    Both are stored as weighted sums of the same few tensors, such as x and the network's output.
+    Each sum is computed on first access. `move` combines the stored tensors directly.
 
     Args:
         x0: Estimate of the clean data, shaped like x.
         eps: Estimate of the noise, shaped like x; `x = alpha x0 + sigma eps`.
-        variance: Learned interpolation in [0, 1] between the smallest and largest log-variance of a reverse step
-            (Nichol & Dhariwal 2021, eq. 15), or None.
+        variance: Learned variance of a reverse step, shaped like x, or None. For `learned_range` it
+            interpolates in [0, 1] between the smallest and largest log-variance (Nichol &
+            Dhariwal 2021, eq. 15); see `posterior.log_variance`.
     """
 
     def __init__(self, x0: Tensor, eps: Tensor, variance: Tensor | None = None) -> None:
@@ -85,21 +106,21 @@ class Prediction:
 
     @cached_property
     def x0(self) -> Tensor:
-        """Estimate of the clean data."""
+        """Estimate of the clean data, shaped like x."""
         return combine(self.tensors, self.x0_weights)
 
     @cached_property
     def eps(self) -> Tensor:
-        """Estimate of the noise."""
+        """Estimate of the noise, shaped like x."""
         return combine(self.tensors, self.eps_weights)
 
     def sum(self, a: Scalar, b: Scalar) -> Tensor:
-        """`a x0 + b eps`, straight from the tensors."""
+        """Returns `a x0 + b eps`, computed directly from the stored tensors."""
         return combine(self.tensors, self.weights(a, b))
 
     def weights(self, a: Scalar, b: Scalar) -> list[Scalar]:
-        """Of the tensors in `a x0 + b eps`."""
-        return [a * of_x0 + b * of_eps for of_x0, of_eps in zip(self.x0_weights, self.eps_weights, strict=True)]
+        """Returns the weight of each stored tensor in `a x0 + b eps`."""
+        return [a * u + b * v for u, v in zip(self.x0_weights, self.eps_weights, strict=True)]
 
     @staticmethod
     def of(
@@ -108,30 +129,37 @@ class Prediction:
         eps_weights: tuple[Scalar, ...],
         variance: Tensor | None = None,
     ) -> Prediction:
-        """The prediction whose clean data and noise are these sums of the tensors."""
+        """Builds a prediction from weighted sums.
+
+        Args:
+            tensors: Tensors [batch, ...] of one shape.
+            x0_weights: Weight of each tensor in x0.
+            eps_weights: Weight of each tensor in eps.
+            variance: Learned variance, as in the constructor.
+        """
         prediction = Prediction(tensors[0], tensors[0], variance)
         prediction.tensors, prediction.x0_weights, prediction.eps_weights = tensors, x0_weights, eps_weights
         return prediction
 
     @staticmethod
     def from_x0(x0: Tensor, x: Tensor, at: Level, variance: Tensor | None = None) -> Prediction:
-        """The prediction with this clean data, its noise read off x; needs at.sigma > 0."""
+        """Builds a prediction from the clean data and x, which must have noise (at.sigma > 0)."""
         at = at.expand_to(x)
         return Prediction.of((x, x0), (0.0, 1.0), (1 / at.sigma, -at.alpha / at.sigma), variance)
 
     @staticmethod
     def from_eps(eps: Tensor, x: Tensor, at: Level, variance: Tensor | None = None) -> Prediction:
-        """The prediction with this noise, its clean data read off x; needs at.alpha > 0."""
+        """Builds a prediction from the noise and x, which must have some signal (at.alpha > 0)."""
         at = at.expand_to(x)
         return Prediction.of((x, eps), (1 / at.alpha, -at.sigma / at.alpha), (0.0, 1.0), variance)
 
 
 def combine(tensors: Sequence[Tensor], weights: Sequence[Scalar]) -> Tensor:
-    """sum(w t), in as many passes over memory as there are weights that are not 0."""
-    kept = [(t, w) for t, w in zip(tensors, weights, strict=True) if isinstance(w, Tensor) or w != 0]
-    if not kept:
+    """Returns sum(w t), with one pass over memory for each weight that is not 0."""
+    terms = [(t, w) for t, w in zip(tensors, weights, strict=True) if isinstance(w, Tensor) or w != 0]
+    if not terms:
         return torch.zeros_like(tensors[0])
-    (first, weight), *rest = kept
+    (first, weight), *rest = terms
     if not rest and not isinstance(weight, Tensor) and weight == 1:
         return first
     total = first * weight
@@ -144,28 +172,40 @@ def combine(tensors: Sequence[Tensor], weights: Sequence[Scalar]) -> Tensor:
 
 
 def move(prediction: Prediction, to: Level, tau: float = 0.0, z: Tensor | None = None) -> Tensor:
-    """The one move every sampler ends in: `alpha' x0 + sqrt(sigma'² - tau²) eps + tau z` (Song et al. 2021, eq. 12).
+    """Moves to another level: `alpha' x0 + sqrt(sigma'² - tau²) eps + tau z`.
+
+    Every sampler step ends in this move (Song et al. 2021, eq. 12).
 
     Args:
-        prediction: Clean data and noise, from the level left behind.
-        to: The level to go to.
-        tau: Standard deviation of the fresh part of the noise, in [0, to.sigma].
-        z: Standard normal noise shaped like x. None leaves the fresh part out, which gives the mean of the move.
+        prediction: Clean data and noise at the level the step starts from.
+        to: Level the step leads to; levels of floats only.
+        tau: Standard deviation of the fresh noise, in [0, to.sigma].
+        z: Standard normal noise shaped like x. None returns the mean of the move.
+
+    Returns:
+        The samples at level `to`, shaped like x.
     """
-    kept = math.sqrt(max(to.sigma**2 - tau**2, 0.0))
+    eps_factor = math.sqrt(max(to.sigma**2 - tau**2, 0.0))
     if z is None:
-        return prediction.sum(to.alpha, kept)
-    return combine((*prediction.tensors, z), (*prediction.weights(to.alpha, kept), tau))
+        return prediction.sum(to.alpha, eps_factor)
+    return combine((*prediction.tensors, z), (*prediction.weights(to.alpha, eps_factor), tau))
 
 
 def ancestral_std(now: Level, to: Level) -> float:
-    """Standard deviation of the exact reverse step `q(x_to | x_now, x0)` (Ho et al. 2020, eq. 7).
+    """Returns the standard deviation of the exact reverse step (Ho et al. 2020, eq. 7).
 
-    `sigma' sqrt(1 - snr / snr')`, for levels of floats that fall in noise from `now` to `to`.
+    This is the step `q(x_to | x_now, x0)`, with standard deviation `sigma' sqrt(1 - snr / snr')`.
+
+    Args:
+        now: Level of floats the step starts from.
+        to: Level of floats with less noise.
     """
     return to.sigma * math.sqrt(-math.expm1(min(now.log_snr - to.log_snr, 0.0)))
 
 
 def forward_std(now: Level, to: Level) -> float:
-    """Standard deviation of the forward step `q(x_now | x_to)`: sqrt(beta) of Ho et al. 2020, for any schedule."""
+    """Returns the standard deviation of the forward step `q(x_now | x_to)`, on any schedule.
+
+    On a schedule with betas it is sqrt(beta) (Ho et al. 2020). The levels are of floats.
+    """
     return now.sigma * math.sqrt(-math.expm1(min(now.log_snr - to.log_snr, 0.0)))

@@ -1,4 +1,4 @@
-"""Where randomness comes from: generators keyed by what they serve, never a global one."""
+"""Sources of randomness: generators seeded by explicit keys, never a global generator."""
 
 from __future__ import annotations
 
@@ -14,9 +14,13 @@ _MASK = (1 << 64) - 1
 
 
 def mix(*keys: Any) -> Any:
-    """One 63-bit seed from any number of integers: different keys give unrelated seeds (splitmix64, Steele 2014).
+    """Derives one 63-bit seed from integer keys; different keys give unrelated seeds.
 
-    Of NumPy arrays (uint64, one dimension or more) among the keys, one seed for each element.
+    The hash is splitmix64 (Steele et al. 2014).
+
+    Args:
+        keys: Integers. NumPy arrays of dtype uint64 with at least one dimension give one seed for
+            each element.
     """
     state: Any = 0
     for key in keys:
@@ -28,7 +32,10 @@ def mix(*keys: Any) -> Any:
 
 
 def keyed_generator(device: torch.device | str, *keys: int) -> torch.Generator:
-    """A fresh generator on `device`, seeded by `mix(*keys)`; of that seed torch's CPU generator uses 32 bits."""
+    """Returns a new generator on `device`, seeded with `mix(*keys)`.
+
+    PyTorch's CPU generator uses only 32 bits of the seed.
+    """
     return torch.Generator(device).manual_seed(mix(*keys))
 
 

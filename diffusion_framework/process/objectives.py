@@ -1,7 +1,7 @@
-"""What the network's output means: one row (a, b), the output being `a x0 + b eps`.
+"""Objectives: the meaning of the network's output, as one row (a, b) with output = `a x0 + b eps`.
 
-Together with `x = alpha x0 + sigma eps` that row is a 2x2 system, and its solution is the prediction: no objective
-needs a branch of its own anywhere else.
+Together with `x = alpha x0 + sigma eps` the row is a 2x2 system, solved for the prediction. No
+other code needs a branch for an objective.
 """
 
 from __future__ import annotations
@@ -19,45 +19,60 @@ from .schedules import NoiseSchedule
 
 
 class Objective(SavedAsJson, ABC):
-    """A frozen dataclass with one method, `row`. Levels may be of floats or of tensors [batch]."""
+    """The meaning of the network's output: a frozen dataclass with one abstract method, `row`.
+
+    Levels may be of floats or of tensors [batch].
+    """
 
     config_name = "objective.json"
 
     @abstractmethod
     def row(self, at: Level) -> tuple[Scalar, Scalar]:
-        """(a, b) such that the network's output means `a x0 + b eps`."""
+        """Returns (a, b), where the network's output means `a x0 + b eps`."""
 
     def target(self, x0: Tensor, eps: Tensor, at: Level) -> Tensor:
-        """What the network should put out for clean data x0 and noise eps, both [batch, ...]."""
+        """Returns the training target for clean data x0 and noise eps, both [batch, ...]."""
         a, b = self.row(at)
         return expand_to(a, x0) * x0 + expand_to(b, x0) * eps
 
     def prediction(self, output: Tensor, x: Tensor, at: Level, variance: Tensor | None = None) -> Prediction:
-        """Clean data and noise from the network's output for x, both [batch, ...]; needs at.sigma > 0."""
+        """Solves for the clean data and the noise.
+
+        Args:
+            output: The network's output, [batch, ...].
+            x: The noisy data, shaped like output.
+            at: The level of x, with sigma > 0.
+            variance: Learned variance to attach to the prediction.
+        """
         a, b = self.row(at)
         determinant = b * at.alpha - a * at.sigma
-        of_x0 = expand_to(b / determinant, x), expand_to(-at.sigma / determinant, x)
-        of_eps = expand_to(-a / determinant, x), expand_to(at.alpha / determinant, x)
-        return Prediction.of((x, output), of_x0, of_eps, variance)
+        x0_weights = expand_to(b / determinant, x), expand_to(-at.sigma / determinant, x)
+        eps_weights = expand_to(-a / determinant, x), expand_to(at.alpha / determinant, x)
+        return Prediction.of((x, output), x0_weights, eps_weights, variance)
 
     def gain(self, at: Level) -> Scalar:
-        """|d x0 / d output|: how far an error of the output moves x0."""
+        """Returns |d x0 / d output|, the factor by which an error of the output grows in x0."""
         a, b = self.row(at)
         return abs(at.sigma / (b * at.alpha - a * at.sigma))
 
     def check(self, schedule: NoiseSchedule) -> None:
-        """Raise ValueError unless the output determines the clean data at all levels of the schedule with noise."""
+        """Checks that the output determines the clean data at every noisy level of the schedule.
+
+        Raises:
+            ValueError: If it does not.
+        """
         last = schedule.at(torch.ones(1, dtype=torch.float64, device="cpu"))
         if not torch.as_tensor(self.gain(last), device="cpu").isfinite().all():
             raise ValueError(
-                f"{self} says nothing of the clean data where none of it is left, and {schedule} ends there "
-                "(alpha = 0 at t = 1); use the objective v, x0 or velocity"
+                f"Expected an objective that determines the clean data on all of {schedule}, "
+                f"got {self}, which does not at the last level (alpha = 0 at t = 1). "
+                "Fix: use the objective v, x0 or velocity."
             )
 
 
 @dataclass(frozen=True)
 class Eps(Objective):
-    """The network predicts the noise (Ho et al. 2020)."""
+    """The noise eps (Ho et al. 2020)."""
 
     def row(self, at: Level) -> tuple[Scalar, Scalar]:
         return 0.0, 1.0
@@ -65,7 +80,7 @@ class Eps(Objective):
 
 @dataclass(frozen=True)
 class NegatedEps(Objective):
-    """The network predicts `-eps`, the score in units of 1 / sigma."""
+    """The negated noise `-eps`, which is the score times sigma."""
 
     def row(self, at: Level) -> tuple[Scalar, Scalar]:
         return 0.0, -1.0
@@ -73,7 +88,7 @@ class NegatedEps(Objective):
 
 @dataclass(frozen=True)
 class Score(Objective):
-    """The network predicts the score, `-eps / sigma` (Song et al. 2021b)."""
+    """The score, `-eps / sigma` (Song et al. 2021b)."""
 
     def row(self, at: Level) -> tuple[Scalar, Scalar]:
         return 0.0, -1 / at.sigma
@@ -81,18 +96,18 @@ class Score(Objective):
 
 @dataclass(frozen=True)
 class X0(Objective):
-    """The network predicts the clean data."""
+    """The clean data x0."""
 
     def row(self, at: Level) -> tuple[Scalar, Scalar]:
         return 1.0, 0.0
 
     def gain(self, at: Level) -> Scalar:
-        return at.sigma * 0.0 + 1.0  # the general form is 0 / 0 where sigma = 0
+        return at.sigma * 0.0 + 1.0  # The general form is 0 / 0 where sigma = 0.
 
 
 @dataclass(frozen=True)
 class V(Objective):
-    """The network predicts the velocity `alpha eps - sigma x0` (Salimans & Ho 2022)."""
+    """The velocity `v = alpha eps - sigma x0` (Salimans & Ho 2022)."""
 
     def row(self, at: Level) -> tuple[Scalar, Scalar]:
         return -at.sigma, at.alpha
@@ -100,7 +115,7 @@ class V(Objective):
 
 @dataclass(frozen=True)
 class Velocity(Objective):
-    """The network predicts `eps - x0`, the speed along the straight path between them (Lipman et al. 2023)."""
+    """The velocity `eps - x0` of the straight path from data to noise (Lipman et al. 2023)."""
 
     def row(self, at: Level) -> tuple[Scalar, Scalar]:
         return -1.0, 1.0
@@ -121,20 +136,26 @@ class Preconditioned(Objective):
 
     def __post_init__(self) -> None:
         if not 0 < self.sigma_data < math.inf:
-            raise ValueError(f"sigma_data must be above 0; got {self.sigma_data}")
+            raise ValueError(
+                f"Expected sigma_data above 0, got {self.sigma_data}. "
+                "Fix: use the data's standard deviation, such as 0.5."
+            )
 
     def row(self, at: Level) -> tuple[Scalar, Scalar]:
-        deviation = (at.sigma**2 + (at.alpha * self.sigma_data) ** 2) ** 0.5  # of x
-        return at.sigma / (self.sigma_data * deviation), -self.sigma_data * at.alpha / deviation
+        x_std = (at.sigma**2 + (at.alpha * self.sigma_data) ** 2) ** 0.5
+        return at.sigma / (self.sigma_data * x_std), -self.sigma_data * at.alpha / x_std
 
 
 @dataclass(frozen=True)
 class PreviousX(Objective):
-    """The network predicts the mean of the next cleaner step, `E[x' | x, x0]` (Nichol & Dhariwal 2021: PREVIOUS_X).
+    """The mean of the next cleaner step, `E[x' | x, x0]` (Nichol & Dhariwal 2021: PREVIOUS_X).
 
     Args:
-        schedule: The schedule of the model.
-        steps: Steps of the process, one being 1 / steps of time.
+        schedule: The model's noise schedule.
+        steps: Number of process steps, from 1 to 100,000; each takes 1 / steps of time.
+
+    Raises:
+        ValueError: If `steps` is out of range.
     """
 
     schedule: NoiseSchedule
@@ -146,17 +167,21 @@ class PreviousX(Objective):
     def check(self, schedule: NoiseSchedule) -> None:
         self.schedule.check_steps(self.steps)
         if schedule != self.schedule:
-            raise ValueError(f"the objective must have the model's schedule, {schedule}; got {self.schedule}")
+            raise ValueError(
+                f"Expected the model's schedule, {schedule}, got the objective's {self.schedule}. "
+                "Fix: give both the same schedule, or name the objective 'previous_x'."
+            )
 
     def row(self, at: Level) -> tuple[Scalar, Scalar]:
         to = self.schedule.cleaner(at, self.steps)
         return to.alpha, at.alpha * to.sigma**2 / (to.alpha * at.sigma)
 
-    def gain(self, at: Level) -> Scalar:  # the difference in the general form cancels
+    def gain(self, at: Level) -> Scalar:
+        # The difference in the general form would cancel.
         to = self.schedule.cleaner(at, self.steps)
-        fall = at.log_snr - to.log_snr
-        left = -torch.expm1(fall) if isinstance(fall, Tensor) else -math.expm1(fall)
-        return 1 / (to.alpha * left)
+        change = at.log_snr - to.log_snr
+        factor = -torch.expm1(change) if isinstance(change, Tensor) else -math.expm1(change)
+        return 1 / (to.alpha * factor)
 
 
 by_name: dict[str, type[Objective]] = {
@@ -168,4 +193,4 @@ by_name: dict[str, type[Objective]] = {
     "velocity": Velocity,
     "edm": Preconditioned,
 }
-"""The names that `GaussianDiffusion(objective=...)` knows."""
+"""Objectives by name, as accepted by `GaussianDiffusion(objective=...)`."""

@@ -1,4 +1,4 @@
-"""The reverse step: q(x_to | x_now, x0), and the variances that a model may give its own Gaussian in its place."""
+"""The reverse step q(x_to | x_now, x0), and the variances of a model's own reverse step."""
 
 from __future__ import annotations
 
@@ -10,58 +10,76 @@ from torch import Tensor
 from .level import Level, Prediction, Scalar, expand_to
 
 Variance = Literal["small", "large", "learned", "learned_range"]
-"""Of a reverse step: `small` is that of q(x_to | x_now, x0), right where the data is a single point; `large` is that of
-the forward step, right where the data is standard normal (Ho et al. 2020, sec. 3.2). With `learned` the network puts
-out the log-variance itself, with `learned_range` a place between the logarithms of those two (Nichol & Dhariwal 2021,
-eq. 15)."""
+"""Variance of a reverse step.
+
+- `small`: variance of q(x_to | x_now, x0), exact where the data is a single point.
+- `large`: variance of the forward step, exact where the data is standard normal (Ho et al. 2020,
+  sec. 3.2).
+- `learned`: the network predicts the log-variance itself.
+- `learned_range`: the network predicts an interpolation between the logarithms of `small` and
+  `large` (Nichol & Dhariwal 2021, eq. 15).
+"""
 VARIANCES: tuple[str, ...] = get_args(Variance)
 
 
 def posterior(x0: Tensor, x: Tensor, now: Level, to: Level) -> tuple[Tensor, Tensor]:
-    """Mean and log-variance of q(x_to | x_now = x, x0), exact on any schedule (Ho et al. 2020, eq. 7).
+    """Computes mean and log-variance of q(x_to | x_now = x, x0) (Ho et al. 2020, eq. 7).
+
+    Exact on any schedule.
 
     Args:
         x0: Clean data, [batch, ...].
-        x: The same with the noise of `now`.
-        now: Levels of floats, or of tensors [batch]; sigma > 0.
-        to: Levels with less noise.
+        x: The same data with the noise of `now`, [batch, ...].
+        now: Level of floats or of tensors [batch], with sigma > 0.
+        to: Level with less noise.
 
     Returns:
-        The mean, shaped like x, and the log-variance in nats, which broadcasts against it; -inf where to.sigma = 0.
+        The mean, shaped like x, and the log-variance in nats, which broadcasts against x and is
+        -inf where to.sigma = 0.
     """
-    fall = as_float64(now.log_snr) - as_float64(to.log_snr)
-    of_x0 = -torch.expm1(fall) * as_float64(to.alpha)
-    of_x = as_float64(to.sigma) / as_float64(now.sigma) * torch.exp(fall / 2)
-    return expand_to(of_x0, x) * x0 + expand_to(of_x, x) * x, expand_to(_log_variance(to.sigma, now, to), x)
+    log_snr_change = as_float64(now.log_snr) - as_float64(to.log_snr)
+    x0_factor = -torch.expm1(log_snr_change) * as_float64(to.alpha)
+    x_factor = as_float64(to.sigma) / as_float64(now.sigma) * torch.exp(log_snr_change / 2)
+    mean = expand_to(x0_factor, x) * x0 + expand_to(x_factor, x) * x
+    return mean, expand_to(_log_variance(to.sigma, now, to), x)
 
 
 def log_variance(
     variance: Variance, prediction: Prediction, now: Level, to: Level, before: Level | None = None
 ) -> Tensor:
-    """Log-variance in nats of the model's reverse step from `now` to `to`; it broadcasts against prediction.x0.
+    """Computes the log-variance in nats of the model's reverse step from `now` to `to`.
 
-    In the step to the clean end, q(x_to | x_now, x0) is a point. There the small variance, and the large one too, is
-    that of the step before it, which gives images a better likelihood (Ho et al.'s and Nichol & Dhariwal's code).
+    At the clean end q(x_to | x_now, x0) is a point. For the step that leads there, both `small` and
+    `large` use the small variance of the step before it. Images get a better likelihood that way,
+    as in the code of Ho et al. and of Nichol & Dhariwal.
 
     Args:
-        variance: Which one.
-        prediction: Of a denoiser at `now`; its `variance` is what the network learned: for `learned_range` the place
-            between small (0) and large (1), for `learned` half of one more than the log-variance.
-        now: Levels of floats, or of tensors [batch]; sigma > 0.
-        to: Levels with less noise.
-        before: The levels one step noisier than `now`, which only a step to the clean end asks for (if there are none,
-            `now` itself: the large variance then serves). None leaves the small variance 0 there.
+        variance: Kind of variance; see `Variance`.
+        prediction: Prediction of a denoiser at `now`. Its `variance` holds the network's output.
+            This is the interpolation from small (0) to large (1) for `learned_range`, and
+            (log-variance + 1) / 2 for `learned`.
+        now: Level of floats or of tensors [batch], with sigma > 0.
+        to: Level with less noise.
+        before: Level one step noisier than `now`, used only for a step to the clean end. Where no
+            noisier level exists, pass `now`; the large variance is then used. None leaves the small
+            variance 0 at the clean end.
+
+    Returns:
+        A tensor that broadcasts against prediction.x0.
 
     Raises:
-        ValueError: an unknown variance, or a learned one of a network that learned none.
+        ValueError: If `variance` is unknown, or learned while the prediction has none.
     """
     if variance not in VARIANCES:
-        raise ValueError(f"variance must be one of {', '.join(VARIANCES)}; got {variance!r}")
+        raise ValueError(
+            f"Expected variance to be one of {', '.join(VARIANCES)}, got {variance!r}. "
+            "Fix: use 'small', 'large', or the variance the network learned."
+        )
     if variance in ("learned", "learned_range"):
         if prediction.variance is None:
             raise ValueError(
-                f"variance={variance!r} needs a network with two outputs a channel; got one without: "
-                "use 'small' or 'large'"
+                f"Expected a network with two outputs per channel for variance={variance!r}, "
+                "got one without a learned variance. Fix: use 'small' or 'large'."
             )
         learned = prediction.variance
     if variance == "learned":
@@ -80,11 +98,11 @@ def log_variance(
 
 
 def _log_variance(sigma: Scalar, now: Level, to: Level) -> Tensor:
-    """ln(sigma² (1 - snr / snr')): the small variance has the sigma of `to`, the large one that of `now`."""
-    fall = as_float64(now.log_snr) - as_float64(to.log_snr)
-    return 2 * torch.log(as_float64(sigma)) + torch.log(-torch.expm1(fall))
+    """Returns ln(sigma² (1 - snr / snr')), where sigma is that of `to` or of `now`."""
+    log_snr_change = as_float64(now.log_snr) - as_float64(to.log_snr)
+    return 2 * torch.log(as_float64(sigma)) + torch.log(-torch.expm1(log_snr_change))
 
 
 def as_float64(value: Scalar) -> Tensor:
-    """A float as a tensor of one number in full precision; tensors stay."""
+    """Converts a float to a float64 tensor []; tensors are returned unchanged."""
     return value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64, device="cpu")

@@ -113,7 +113,7 @@ def test_images_bound_alike_in_every_batch_on_respaced_steps():
     torch.testing.assert_close(whole.steps, parts.steps, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(whole.total, parts.total, rtol=1e-5, atol=1e-6)
     assert diffusion.training
-    with pytest.raises(ValueError, match="two outputs a channel"):
+    with pytest.raises(ValueError, match="two outputs per channel"):
         diffusion.bits_per_dim(images, steps=3, variance="learned_range")
 
 

@@ -89,7 +89,7 @@ def test_bad_options(make, value):
         make(value)
     with pytest.raises(ValueError, match="gamma >= 0"):
         P2(gamma=-0.1)
-    with pytest.raises(ValueError, match="sigma_data must be above 0"):
+    with pytest.raises(ValueError, match="Expected sigma_data above 0"):
         Preconditioned(0.0)
 
 

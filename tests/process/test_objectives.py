@@ -32,7 +32,7 @@ def test_prediction_inverts_target(objective, schedule, times):
 
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=repr)
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)
-def test_any_output_gives_a_prediction_that_makes_up_x(objective, schedule):
+def test_the_prediction_recombines_to_x_for_any_output(objective, schedule):
     x, output = torch.randn(2, 4, 3, 5, 5, dtype=torch.float64)
     at = schedule.at(0.4)
     prediction = on(schedule, objective).prediction(output, x, at)
@@ -47,13 +47,17 @@ def test_gain_is_the_slope_of_x0_in_the_output(objective, schedule):
     at = schedule.at(0.6)
     change = objective.prediction(output + 1, x, at).x0 - objective.prediction(output, x, at).x0
     torch.testing.assert_close(change.abs(), torch.full_like(x, objective.gain(at)), rtol=1e-6, atol=1e-9)
-    of_tensors = objective.gain(schedule.at(torch.tensor([0.6], dtype=torch.float64)))
-    assert torch.as_tensor(of_tensors).item() == pytest.approx(objective.gain(at))
+    tensor_gain = objective.gain(schedule.at(torch.tensor([0.6], dtype=torch.float64)))
+    assert torch.as_tensor(tensor_gain).item() == pytest.approx(objective.gain(at))
 
 
 @pytest.mark.parametrize("t", [0.02, 0.5, 0.97])
 def test_unit_weights_as_functions_of_snr(t):
-    """A unit weight on the output is 1 / gain² on x0: 1, snr, snr + 1, and on any schedule snr + 1 / sigma_data²."""
+    """A unit weight on the output is 1 / gain² on x0.
+
+    This gives 1, snr and snr + 1 for x0, eps and v. For EDM it gives snr + 1 / sigma_data² on any
+    schedule.
+    """
     at = Sigmoid().at(t)
     snr = at.alpha**2 / at.sigma**2
     assert X0().gain(at) ** -2 == pytest.approx(1)
@@ -65,8 +69,11 @@ def test_unit_weights_as_functions_of_snr(t):
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)
-def test_edm_preconditioning_is_that_of_the_paper(schedule):
-    """D = c_skip x + c_out F(c_in x, c_noise), Karras et al. 2022 table 1, where alpha = 1; elsewhere of x / alpha."""
+def test_edm_preconditioning_matches_the_paper(schedule):
+    """D = c_skip x + c_out F(c_in x, c_noise), from Karras et al. 2022, table 1, where alpha = 1.
+
+    On other schedules the same holds with x / alpha and sigma / alpha.
+    """
 
     def network(x, time, self_cond=None):
         return torch.sin(3 * x + time.reshape(-1, 1, 1, 1).to(x))
@@ -89,35 +96,38 @@ def test_edm_preconditioning_is_that_of_the_paper(schedule):
         sigma, scaled = at.sigma / at.alpha, x / at.alpha
         root = math.sqrt(sigma**2 + sigma_data**2)
         c_skip, c_out, c_in, c_noise = sigma_data**2 / root**2, sigma * sigma_data / root, 1 / root, math.log(sigma) / 4
-        wanted = c_skip * scaled + c_out * network(c_in * scaled, torch.tensor([c_noise]))
-        torch.testing.assert_close(diffusion.denoiser()(x, at).x0, wanted, rtol=1e-6, atol=1e-6)
+        expected = c_skip * scaled + c_out * network(c_in * scaled, torch.tensor([c_noise]))
+        torch.testing.assert_close(diffusion.denoiser()(x, at).x0, expected, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)
 @pytest.mark.parametrize("i", [0, 1, 50, 99])
-def test_the_previous_mean_is_that_of_bayes_rule(schedule, i):
-    """E[x' | x, x0] from the two Gaussians x' | x0 and x | x', as Ho et al. 2020, eq. 7 has it for the preserving."""
+def test_previous_x_is_the_mean_given_by_bayes_rule(schedule, i):
+    """E[x' | x, x0] follows from the two Gaussians x' | x0 and x | x'.
+
+    Ho et al. 2020, eq. 7, is the case of variance-preserving schedules.
+    """
     x0, eps = torch.randn(2, 1, 6, dtype=torch.float64)
     now, to = schedule.at((i + 1) / 100), schedule.at(i / 100)
     x = now.alpha * x0 + now.sigma * eps
     ratio = now.alpha / to.alpha
     forward = now.sigma**2 - ratio**2 * to.sigma**2
-    wanted = (ratio * to.sigma**2 * x + to.alpha * forward * x0) / now.sigma**2
+    expected = (ratio * to.sigma**2 * x + to.alpha * forward * x0) / now.sigma**2
     for at in (now, schedule.at(torch.tensor([now.t], dtype=torch.float64))):
-        torch.testing.assert_close(PreviousX(schedule, 100).target(x0, eps, at), wanted, rtol=1e-7, atol=1e-9)
+        torch.testing.assert_close(PreviousX(schedule, 100).target(x0, eps, at), expected, rtol=1e-7, atol=1e-9)
 
 
 @pytest.mark.parametrize("objective", ["eps", "score"])
 @pytest.mark.parametrize("schedule", [Flow(), LinearBeta(zero_terminal_snr=True)], ids=repr)
-def test_an_objective_that_says_nothing_of_the_data_is_refused(objective, schedule):
+def test_objectives_that_do_not_determine_the_data_at_zero_snr_are_refused(objective, schedule):
     with pytest.raises(ValueError, match=r"alpha = 0 at t = 1.*use the objective v, x0 or velocity"):
         GaussianDiffusion(tiny_unet(), noise_schedule=schedule, objective=objective)
-    for fits in ("v", "x0", "velocity", "edm", "previous_x"):
-        GaussianDiffusion(tiny_unet(), noise_schedule=schedule, objective=fits)
+    for accepted in ("v", "x0", "velocity", "edm", "previous_x"):
+        GaussianDiffusion(tiny_unet(), noise_schedule=schedule, objective=accepted)
 
 
 @pytest.mark.parametrize("schedule", [Sigmoid(), Flow(), VE(), EDM()], ids=repr)
-def test_cleaner_levels_walk_the_grid(schedule):
+def test_cleaner_returns_the_next_level_of_the_grid(schedule):
     diffusion = GaussianDiffusion(tiny_unet(), noise_schedule=schedule, timesteps=7)
     grid = diffusion.grid()
     assert len(grid) == schedule.step_count(7)

@@ -90,7 +90,7 @@ def test_ddpm_with_the_best_learned_variance_is_exact_in_any_number_of_steps(sch
 
 
 def test_ddpm_refuses_a_learned_variance_of_a_network_without_one():
-    with pytest.raises(ValueError, match="two outputs a channel"):
+    with pytest.raises(ValueError, match="two outputs per channel"):
         run(DDPM("learned_range"), GaussianOracle(), torch.zeros(2), 3)
     with pytest.raises(ValueError, match="one of small, large"):
         DDPM("medium")

@@ -1,1 +1,1 @@
-"""Image files: folders of pictures, IDX files, the digits, and how a picture is decoded."""
+"""Datasets of single image files, and the decoding of one file into a tensor."""

@@ -1,4 +1,4 @@
-"""One picture file to one upright picture, and one picture to one tensor of a given size."""
+"""Decodes image files of any format into upright images, and these into tensors of one size."""
 
 import math
 import os
@@ -12,15 +12,16 @@ import torch
 from PIL import Image, ImageCms, UnidentifiedImageError
 from torch import Tensor
 
-from diffusion_framework.data.dataset import Picture
+from diffusion_framework.data.dataset import ImageTensor
 from diffusion_framework.data.images import deep
 
-# EPS runs an external program; BUFR, GRIB, HDF5 and WMF need a handler that Pillow does not bring; of MPEG it
-# reads the header alone.
-NOT_PICTURES = frozenset({"EPS", "BUFR", "GRIB", "HDF5", "WMF", "MPEG"})
+# EPS runs an external program; BUFR, GRIB, HDF5 and WMF need handlers that Pillow does not ship;
+# of MPEG, Pillow reads only the header.
+EXCLUDED_FORMATS = frozenset({"EPS", "BUFR", "GRIB", "HDF5", "WMF", "MPEG"})
 
-# What Pillow raises for damaged files, found by damaging files. MemoryError is among them for absurd sizes.
-BROKEN = (
+# The exceptions that Pillow raises for damaged files, found by damaging files.
+# Absurd sizes raise MemoryError.
+DECODING_ERRORS = (
     OSError,
     SyntaxError,
     ValueError,
@@ -37,9 +38,9 @@ BROKEN = (
     Image.DecompressionBombWarning,
 )
 
-MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # by number of channels
-ORIENTATION = 274  # EXIF tag
-UPRIGHT = {
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # number of channels -> Pillow mode
+ORIENTATION_TAG = 274  # of EXIF
+UPRIGHT_TRANSPOSES = {  # EXIF orientation -> transpose that undoes it
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -51,16 +52,16 @@ UPRIGHT = {
 
 
 class BrokenImageError(ValueError):
-    """A file cannot be decoded. The message is one line that names the file and the reason."""
+    """A file cannot be decoded; the message names the file and the reason on one line."""
 
 
 @lru_cache(maxsize=1)
-def picture_formats() -> dict[str, tuple[str, ...]]:
-    """The formats that are decoded, each with its file endings: all that Pillow reads but NOT_PICTURES."""
+def image_formats() -> dict[str, tuple[str, ...]]:
+    """Returns the decoded formats with their file endings: Pillow's except EXCLUDED_FORMATS."""
     Image.init()
-    endings: dict[str, list[str]] = {name: [] for name in Image.ID if name not in NOT_PICTURES}
+    endings: dict[str, list[str]] = {name: [] for name in Image.ID if name not in EXCLUDED_FORMATS}
     for ending, name in Image.registered_extensions().items():
-        # multi-picture files (MPO) have an ending of their own but are opened as JPEG
+        # MPO (several JPEG images in one file) has its own ending, but Pillow opens it as JPEG
         if (name := "JPEG" if name == "MPO" else name) in endings:
             endings[name].append(ending)
     return {name: tuple(found) for name, found in endings.items()}
@@ -75,77 +76,81 @@ def decode_image(
     value_range: tuple[float, float] | None = None,
     bits: int = 8,
 ) -> Image.Image:
-    """The first frame of a picture file, upright by its EXIF orientation, in mode L, RGB or RGBA, or F.
+    """Decodes the first frame of an image file into an upright image of mode L, RGB, RGBA or F.
 
-    Transparent pixels are laid on `background`, or kept with 4 channels. Values of more than 8 bits are
-    scaled, not clipped, all pictures alike: see `deep.scaled`. Colour profiles are not applied. The
-    format is told by the content, not by the file's ending.
+    The EXIF orientation is applied, colour profiles are not. Transparent pixels are composited
+    onto `background`, or kept with 4 channels. Values of more than 8 bits are scaled, not clipped,
+    on the same scale for every image (see `deep.scale_values`). The format is detected from the
+    content, not from the file's ending.
 
     Args:
-        source: the file's path, or an open file, which is named in errors by its `name` if it has one.
+        source: Path of the file, or a binary file object; its `name`, if any, appears in errors.
         channels: 1, 3 or 4, for mode L, RGB or RGBA.
-        background: red, green and blue in 0..255 behind transparent pixels.
-        convert_image_to: a Pillow mode, such as L, through which the colours go; transparency is not touched.
-        at_least: (height, width) that `crop_and_resize` will ask for. A large JPEG is then decoded at 1/2,
-            1/4 or 1/8 of its scale, which is faster, but never below twice this size.
-        value_range: the smallest and the largest value of pictures of more than 8 bits; None is that of their
-            type, or [0, 1] for floats.
-        bits: 16 keeps the depth of grey pictures of more than 8 bits: their mode is then F, their values 0..65535.
+        background: Red, green and blue in 0..255 behind transparent pixels.
+        convert_image_to: Pillow mode, such as L, that colours are converted to and back;
+            transparency stays.
+        at_least: (height, width) of a later `crop_and_resize`. A large JPEG is then decoded at
+            1/2, 1/4 or 1/8 of its scale, which is faster. The crop keeps at least twice this size.
+        value_range: Smallest and largest value of images of more than 8 bits; None for the range
+            of their integer type, or [0, 1] for floats.
+        bits: 8, or 16 to keep the depth of grey images of more than 8 bits; these have mode F and
+            values in 0..65535.
 
     Raises:
-        ValueRangeError: for a picture whose values lie outside of the range.
-        BrokenImageError: for a file that is missing, unreadable, damaged, truncated, no picture, or of more
-            than PIL.Image.MAX_IMAGE_PIXELS pixels.
+        ValueRangeError: values outside `value_range`.
+        BrokenImageError: the file is missing, unreadable, damaged, truncated, not an image, or
+            has more than `PIL.Image.MAX_IMAGE_PIXELS` pixels.
     """
     try:
-        with Image.open(source, formats=list(picture_formats())) as image:
+        with Image.open(source, formats=list(image_formats())) as image:
             limit = Image.MAX_IMAGE_PIXELS
             if limit is not None and image.width * image.height > limit:
-                raise ValueError(f"{image.width} x {image.height} is more than the limit of {limit} pixels")
+                raise ValueError(f"{image.width} x {image.height} exceeds the limit of {limit} pixels")
             if at_least is not None and image.format in ("JPEG", "MPO"):
                 reduce_scale(image, at_least)
             image.load()
-            # after load: TIFF then is upright already, and PNG may hold its EXIF behind the pixels
-            orientation = image.getexif().get(ORIENTATION)
-            upright = image.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else image
-            file_bits = getattr(image, "tag_v2", {}).get(deep.BITS_PER_SAMPLE, (16,))[0]  # TIFF may say 12
+            # after load(): it turns TIFF upright itself, and PNG may store EXIF after the pixels
+            orientation = image.getexif().get(ORIENTATION_TAG)
+            upright = image.transpose(UPRIGHT_TRANSPOSES[orientation]) if orientation in UPRIGHT_TRANSPOSES else image
+            # TIFF may declare 12 bits
+            file_bits = getattr(image, "tag_v2", {}).get(deep.BITS_PER_SAMPLE_TAG, (16,))[0]
             if bits == 16 and deep.is_deep(upright) and convert_image_to in (None, "L"):
                 return deep.to_sixteen_bits(upright, value_range, file_bits, background)
             if deep.is_deep(upright):
-                plain = deep.to_eight_bits(upright, value_range, file_bits)
+                eight_bit = deep.to_eight_bits(upright, value_range, file_bits)
             else:
-                plain = to_plain_mode(upright)
+                eight_bit = to_plain_mode(upright)
     except deep.ValueRangeError as error:
-        raise deep.ValueRangeError(f"cannot take image {name_of(source)}: {error}") from error
-    except BROKEN as error:
-        raise BrokenImageError(f"cannot decode image {name_of(source)}: {reason(error)}") from error
-    return to_channels(plain, channels, background, convert_image_to)
+        raise deep.ValueRangeError(f"Image {quoted_name(source)}: {error}") from error
+    except DECODING_ERRORS as error:
+        raise BrokenImageError(f"Cannot decode image {quoted_name(source)}: {reason(error)}") from error
+    return to_channels(eight_bit, channels, background, convert_image_to)
 
 
 def is_deep_file(source: str | os.PathLike[str] | BinaryIO) -> bool:
-    """Whether a picture file has values of more than 8 bits; its header alone is read.
+    """Returns whether an image file has more than 8 bits per channel, from its header alone.
 
     Raises:
-        BrokenImageError: for a file that cannot be read.
+        BrokenImageError: the file cannot be read.
     """
     try:
-        with Image.open(source, formats=list(picture_formats())) as image:
+        with Image.open(source, formats=list(image_formats())) as image:
             return deep.is_deep(image)
-    except BROKEN as error:
-        raise BrokenImageError(f"cannot decode image {name_of(source)}: {reason(error)}") from error
+    except DECODING_ERRORS as error:
+        raise BrokenImageError(f"Cannot decode image {quoted_name(source)}: {reason(error)}") from error
 
 
-def name_of(source: str | os.PathLike[str] | BinaryIO) -> str:
-    """A file's name in quotes, on one line whatever the name."""
+def quoted_name(source: str | os.PathLike[str] | BinaryIO) -> str:
+    """Returns the quoted name of a file on one line; `repr` escapes newlines."""
     return repr(
         os.fspath(source) if isinstance(source, str | os.PathLike) else getattr(source, "name", "without a name")
     )
 
 
 def reason(error: BaseException) -> str:
-    """What went wrong, in a line that does not name the file again."""
+    """Describes a decoding error on one line, without the name of the file."""
     if isinstance(error, UnidentifiedImageError):
-        return "it is empty, damaged, or not a picture"
+        return "it is empty, damaged, or not in a supported image format"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     text = " ".join(str(error).split())
@@ -153,9 +158,13 @@ def reason(error: BaseException) -> str:
 
 
 def reduce_scale(image: Image.Image, at_least: tuple[int, int]) -> None:
-    """Have a JPEG that is not yet loaded decoded at the smallest scale with twice `at_least` in its crop."""
+    """Sets a JPEG that is not loaded yet to decode at the smallest sufficient scale.
+
+    The scale is sufficient if the crop with the proportions of `at_least` (height, width) is at
+    least twice that size.
+    """
     height, width = at_least
-    if image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8):  # lying on its side
+    if image.getexif().get(ORIENTATION_TAG, 1) in (5, 6, 7, 8):  # rotated by 90 degrees
         height, width = width, height
     shrink = 2 * max(height / image.height, width / image.width)
     if shrink < 1:
@@ -163,11 +172,11 @@ def reduce_scale(image: Image.Image, at_least: tuple[int, int]) -> None:
 
 
 def to_plain_mode(image: Image.Image) -> Image.Image:
-    """Any mode of 8 bits to L, RGB or RGBA."""
+    """Converts an image of any mode of 8 bits to mode L, RGB or RGBA."""
     if image.mode == "LAB":
         lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
         converted = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
-        assert converted is not None  # None is for inPlace=True alone
+        assert converted is not None  # None is returned only for inPlace=True
         return converted
     if image.mode in ("LA", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         return image.convert("RGBA")
@@ -177,11 +186,18 @@ def to_plain_mode(image: Image.Image) -> Image.Image:
 def to_channels(
     image: Image.Image, channels: int, background: tuple[int, int, int], convert_image_to: str | None
 ) -> Image.Image:
-    """Mode L, RGB or RGBA to the mode of 1, 3 or 4 channels, by way of `convert_image_to`."""
+    """Converts an image of mode L, RGB or RGBA to the mode of 1, 3 or 4 channels.
+
+    Args:
+        image: Image of mode L, RGB or RGBA.
+        channels: 1, 3 or 4.
+        background: Red, green and blue in 0..255 behind transparent pixels; unused with 4 channels.
+        convert_image_to: Pillow mode that colours are converted to and back, or None.
+    """
     alpha = image.getchannel("A") if image.mode == "RGBA" else None
     if alpha is not None and channels != 4:
         opaque = Image.new("RGB", image.size, background)
-        opaque.paste(image, mask=alpha)  # convert("RGB") would bring back the colour hidden under alpha
+        opaque.paste(image, mask=alpha)  # convert("RGB") would reveal the colours under alpha
         image = opaque
     if convert_image_to is not None:
         image = image.convert("RGB").convert(convert_image_to).convert("RGB")
@@ -192,30 +208,37 @@ def to_channels(
     return image
 
 
-def crop_and_resize(image: Image.Image, size: tuple[int, int], place: tuple[float, float] = (0.5, 0.5)) -> Image.Image:
-    """The largest box of the proportions of `size` (height, width), resized to it.
+def crop_and_resize(
+    image: Image.Image, size: tuple[int, int], position: tuple[float, float] = (0.5, 0.5)
+) -> Image.Image:
+    """Crops the largest box with the proportions of `size` and resizes it, never stretching.
 
-    The box touches two opposite sides; `place` (down, right) in 0..1 says where it lies between the others.
-    Only the box is resized, so that 1 x 9000 never grows to 64 x 576000. The filter is antialiased bicubic,
-    as in the usual evaluation of generated images.
+    Only the box is resized, so that a 1 x 9000 image never grows to 64 x 576000. The filter is
+    antialiased bicubic, as is usual in the evaluation of generated images.
+
+    Args:
+        image: Image of any size.
+        size: (height, width) of the result.
+        position: (vertical, horizontal) position of the box in 0..1, from the top left to the
+            bottom right; the box spans the image in one direction.
     """
     height, width = size
     scale = min(image.height / height, image.width / width)
-    top = max(place[0] * (image.height - height * scale), 0)
-    left = max(place[1] * (image.width - width * scale), 0)
-    if scale == 1:  # whole pixels, which are then copied as they are
+    top = max(position[0] * (image.height - height * scale), 0)
+    left = max(position[1] * (image.width - width * scale), 0)
+    if scale == 1:  # integer offsets, so that pixels are copied unchanged
         top, left = int(top), int(left)
     right, bottom = min(left + width * scale, image.width), min(top + height * scale, image.height)
     return image.resize((width, height), Image.Resampling.BICUBIC, box=(left, top, right, bottom))
 
 
-def to_tensor(image: Image.Image, channels: int | None = None, bits: int = 8) -> Picture:
-    """A contiguous tensor of a picture in mode L, RGB or RGBA, or in mode F with values 0..65535.
+def to_tensor(image: Image.Image, channels: int | None = None, bits: int = 8) -> ImageTensor:
+    """Converts an image to a contiguous tensor [channels, height, width].
 
     Args:
-        image: The picture.
-        channels: 1, 3 or 4 for a picture in mode F, which is grey; else those of its mode.
-        bits: 8 gives uint8; 16 gives uint16, in which the values of an 8-bit picture are 257 times as large.
+        image: Image of mode L, RGB or RGBA, or of mode F with values in 0..65535.
+        channels: 1, 3 or 4 for mode F, whose grey is repeated; other modes keep their channels.
+        bits: 8 for uint8; 16 for uint16, where the values of 8-bit images are multiplied by 257.
     """
     if bits == 8:
         return _channels_first(np.array(image))

@@ -1,4 +1,4 @@
-"""The handwritten digits that come with scikit-learn: a real data set without a download."""
+"""The handwritten digits that scikit-learn ships: a real dataset without a download."""
 
 import hashlib
 from typing import Literal
@@ -8,12 +8,15 @@ import torch
 from beartype import beartype
 from PIL import Image
 
-from diffusion_framework.data.dataset import ImageDataset, Picture
+from diffusion_framework.data.dataset import ImageDataset, ImageTensor
 from diffusion_framework.data.images.decode import MODES, crop_and_resize, to_tensor
 
 
 class Digits(ImageDataset):
-    """1797 handwritten digits of 8 x 8 pixels (scikit-learn's `load_digits`), its values 0..16 as 0..255."""
+    """1797 grey images of handwritten digits, 8 x 8 pixels.
+
+    Source: scikit-learn's `load_digits`, whose values 0..16 are scaled to 0..255.
+    """
 
     @beartype
     def __init__(
@@ -24,40 +27,42 @@ class Digits(ImageDataset):
         labels: bool = False,
         split: Literal["all", "train", "test"] = "all",
     ):
-        """Reads and resizes all digits.
+        """Loads and resizes all digits.
 
         Args:
-            image_size: Side of the square images, or [height, width]; 8 keeps the pixels as they are.
+            image_size: Side of the square images, or [height, width]; 8 keeps the pixels unchanged.
             channels: 1 for grey, 3 for RGB, 4 for RGBA with full opacity.
-            labels: Give each image with its digit.
-            split: all, or test for every fifth image of each digit, or train for the others.
+            labels: Whether to load the digits as class labels; samples are then (image, label).
+            split: 'all' images, 'test' (every fifth image of each digit) or 'train' (the others).
 
         Raises:
-            ValueError: for a size below 1 and for channels other than 1, 3 or 4.
+            ValueError: a size below 1, or channels other than 1, 3 or 4.
         """
-        from sklearn.datasets import load_digits  # slow to import, and only this class needs it
+        from sklearn.datasets import load_digits  # a slow import that only this class needs
 
         super().__init__(image_size, channels)
         self.split = split
         values, digits = load_digits(return_X_y=True)
-        # within each digit: long runs go 0, 1, ..., 9, so that every fifth of all would be a 0 or a 5
+        # Counts within each digit: the digits often run 0, 1, ..., 9, so every fifth of all images
+        # would be a 0 or a 5.
         rank = np.array([np.count_nonzero(digits[:i] == digit) for i, digit in enumerate(digits)])
         held_out = rank % 5 == 0
         chosen = {"all": np.full_like(held_out, True), "train": ~held_out, "test": held_out}[split]
         pixels = np.rint(values[chosen] * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8)
-        pictures = [crop_and_resize(Image.fromarray(digit), self.image_size) for digit in pixels]
-        self.pictures = torch.stack([to_tensor(picture.convert(MODES[channels])) for picture in pictures])
+        resized = [crop_and_resize(Image.fromarray(digit), self.image_size) for digit in pixels]
+        self.images = torch.stack([to_tensor(image.convert(MODES[channels])) for image in resized])
         self.labels = digits[chosen].tolist() if labels else None
         self.class_names = [str(digit) for digit in range(10)] if labels else []
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.images)
 
-    def draw(self, index: int, epoch: int) -> Picture | tuple[Picture, int]:
-        """Digit `index`, the same in every epoch."""
+    def draw(self, index: int, epoch: int) -> ImageTensor | tuple[ImageTensor, int]:
+        """Returns digit `index`, the same in every epoch."""
         self.check_index(index)
-        picture = self.pictures[index].clone()  # the caller's own: writing to it leaves the data set alone
-        return picture if self.labels is None else (picture, self.labels[index])
+        image = self.images[index].clone()  # callers may write to it without changing the dataset
+        return image if self.labels is None else (image, self.labels[index])
 
     def fingerprint(self) -> str:
+        """Returns a hash of the split."""
         return hashlib.sha256(f"digits {self.split}".encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""A folder of pictures as a data set."""
+"""A folder of image files as a dataset."""
 
 import hashlib
 import os
@@ -12,13 +12,14 @@ from diffusion_framework.data.images.scan import Scan, scan_folder
 
 
 class ImageFolder(EncodedImages):
-    """All pictures in a folder and its sub-folders, in the order of their relative paths.
+    """All images in a folder and its subfolders, sorted by relative path.
 
     Hidden files and folders are left out. Symbolic links are followed, but each file counts once.
 
     Attributes:
-        paths: each image's path relative to `folder`, with forward slashes.
-        dangling_links: how many links to nowhere were left out.
+        folder: Absolute path of the folder.
+        paths: Path of each image relative to `folder`, with forward slashes.
+        dangling_links: Number of links left out because their target does not exist.
     """
 
     @beartype
@@ -38,27 +39,34 @@ class ImageFolder(EncodedImages):
         value_range: tuple[int | float, int | float] | None = None,
         bits: Literal[8, 16] | None = None,
     ):
-        """Lists the folder; decodes nothing yet.
+        """Lists the folder; images are decoded later, when drawn.
 
         Args:
-            folder: The folder, searched with all its sub-folders.
-            image_size: Side of the square images, or [height, width]. Cropped to fit, never stretched.
+            folder: Folder to search, with all its subfolders.
+            image_size: Side of the square images, or [height, width]. Cropped to fit, never
+                stretched.
             channels: 1 for grey, 3 for RGB, 4 for RGBA, which keeps transparency.
-            labels: Give each image with the number of its first sub-folder, in the order of their names.
-            crop: Where to crop: center, or random for another place in each epoch.
-            background: Red, green and blue (0 to 255) behind transparent pixels, for 1 and 3 channels.
-            broken: An image that cannot be decoded is an error, or skip: warn, and take the next one.
-            convert_image_to: A Pillow mode that colours go through, such as L for grey pictures in RGB.
-            seed: Of the random crops.
-            extensions: File endings to take, such as [png, jpg]; null for all pictures that Pillow reads.
-            value_range: Smallest and largest value of all pictures of more than 8 bits; null is that of their
-                type, or [0, 1] for floats.
-            bits: 16 keeps the depth of such pictures, 8 does not; null is 16 if the first picture is one.
+            labels: Whether to load class labels; samples are then (image, label). Classes are the
+                top-level subfolders, numbered from 0 in the order of their names.
+            crop: Position of the crop: 'center', or 'random', which differs in each epoch.
+            background: Red, green and blue in 0..255 behind transparent pixels, for 1 and 3
+                channels.
+            broken: Reaction to an image that cannot be decoded: 'error', or 'skip', which warns
+                and takes the next image.
+            convert_image_to: Pillow mode that colours are converted to and back, such as L for
+                grey images in RGB.
+            seed: Seed for the random crops.
+            extensions: File endings to search for, such as [png, jpg]; null for all formats that
+                Pillow decodes.
+            value_range: Smallest and largest value of all images of more than 8 bits; null for the
+                range of their integer type, or [0, 1] for floats.
+            bits: Bits per channel of the samples: 16 keeps the depth of images of more than 8 bits,
+                8 reduces it. null means 16 if the first image has more than 8 bits, otherwise 8.
 
         Raises:
-            FileNotFoundError: if the folder does not exist.
-            ValueError: if it is not a folder, holds no image, holds an image outside of the sub-folders with
-                labels, or if an option is out of its range.
+            FileNotFoundError: the folder does not exist.
+            ValueError: `folder` is a file, the folder holds no image, an image lies outside the
+                subfolders (with labels), or an option is out of range.
         """
         super().__init__(image_size, channels, crop, background, broken, convert_image_to, seed, value_range, bits)
         self.extensions = file_endings(extensions)
@@ -80,30 +88,34 @@ class ImageFolder(EncodedImages):
         return os.path.join(self.folder, self.paths[index]), None if self.labels is None else self.labels[index]
 
     def fingerprint(self) -> str:
-        """A hash of the relative paths. File contents are not read."""
+        """Returns a hash of the relative paths; file contents are not read."""
         return hashlib.sha256(b"\0".join(map(os.fsencode, self.paths))).hexdigest()
 
     def version(self) -> str:
-        """A hash of the relative paths, sizes and times of change, and of which Pillow decodes them."""
-        found = hashlib.sha256(PIL.__version__.encode())
+        """Returns a hash of the paths, sizes and modification times, and of Pillow's version."""
+        digest = hashlib.sha256(PIL.__version__.encode())
         for path in self.paths:
             try:
                 status = os.stat(os.path.join(self.folder, path))
-                found.update(os.fsencode(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\0"))
-            except OSError:  # will be reported when it is read
-                found.update(os.fsencode(f"{path}\0"))
-        return found.hexdigest()
+                digest.update(os.fsencode(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\0"))
+            except OSError:  # reported when the image is drawn
+                digest.update(os.fsencode(f"{path}\0"))
+        return digest.hexdigest()
 
 
 def classes_of(scan: Scan) -> tuple[list[str], list[int]]:
-    """Sorted names of the first-level sub-folders that hold images, and each image's number among them."""
+    """Returns the sorted names of the top-level subfolders with images, and each image's label.
+
+    Raises:
+        ValueError: an image lies directly in the folder.
+    """
     for path in scan.paths:
         if "/" not in path:
             raise ValueError(
-                f"image {path!r} lies directly in {scan.folder!r}: with labels, each image must lie in a "
-                "sub-folder named after its class; move it, or set labels: false"
+                f"Expected each image in a subfolder named after its class, got {path!r} directly in "
+                f"{scan.folder!r}. Fix: move it, or set labels: false."
             )
     names = [path.partition("/")[0] for path in scan.paths]
     class_names = sorted(set(names))
-    number = {name: label for label, name in enumerate(class_names)}
-    return class_names, [number[name] for name in names]
+    label_of = {name: label for label, name in enumerate(class_names)}
+    return class_names, [label_of[name] for name in names]

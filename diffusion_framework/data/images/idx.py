@@ -1,4 +1,4 @@
-"""Images in the IDX format, that of MNIST and Fashion-MNIST."""
+"""Images in the IDX format of MNIST and Fashion-MNIST."""
 
 from __future__ import annotations
 
@@ -13,22 +13,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..dataset import ImageDataset, Picture
+from ..dataset import ImageDataset, ImageTensor
 
 
 class IDX(ImageDataset):
-    """Grey images of a pair of IDX files, such as `train-images-idx3-ubyte.gz` and `train-labels-idx1-ubyte.gz`.
+    """Grey images from a pair of IDX files, such as MNIST or Fashion-MNIST.
+
+    The files are `train-images-idx3-ubyte` and `train-labels-idx1-ubyte`, or `t10k-...` for the
+    test split, each with or without `.gz` (LeCun et al. 1998).
 
     Args:
-        folder: Where the files lie, with or without `.gz`, named as MNIST's.
-        image_size: Side of the square images, or (height, width), at least the files' own; what is more becomes an even
-            border of 0.
+        folder: Folder with the files, under MNIST's names.
+        image_size: Side of the square images, or [height, width], at least the size in the files.
+            Larger images get a black border, centred to within a pixel.
         channels: 1 for grey, 3 for RGB.
-        split: train, or test for the files whose names begin with t10k.
-        labels: Give each image with its class.
+        split: 'train', or 'test' for the files named t10k.
+        labels: Whether to load the class labels; samples are then (image, label).
 
     Raises:
-        ValueError: no such file, one that is no IDX file or cut off, too small an image_size, or other channels.
+        ValueError: a file is missing, truncated or not an IDX file; image_size is too small; or
+            channels is neither 1 nor 3.
     """
 
     def __init__(
@@ -42,56 +46,67 @@ class IDX(ImageDataset):
     ) -> None:
         super().__init__(image_size, channels)
         if channels not in (1, 3):
-            raise ValueError(f"IDX files hold grey images, as channels 1 or 3; got {channels}")
+            raise ValueError(f"Expected channels 1 or 3 for grey images, got {channels}. Fix: take 1 or 3.")
         if split not in ("train", "test"):
-            raise ValueError(f"split must be 'train' or 'test'; got {split!r}")
+            raise ValueError(f"Expected split 'train' or 'test', got {split!r}. Fix: take one of these.")
         stem = {"train": "train", "test": "t10k"}[split]
         self.images = read_idx(_find(folder, f"{stem}-images-idx3-ubyte"), dimensions=3)
         self.labels: list[int] | None = None
         if labels:
             self.labels = read_idx(_find(folder, f"{stem}-labels-idx1-ubyte"), dimensions=1).tolist()
             if len(self.labels) != len(self.images):
-                raise ValueError(f"{folder} holds {len(self.images)} images but {len(self.labels)} labels")
+                raise ValueError(
+                    f"Expected {len(self.images)} labels for the {len(self.images)} images in {folder}, "
+                    f"got {len(self.labels)}. Fix: download both files again."
+                )
             self.class_names = [str(label) for label in range(max(self.labels) + 1)]
         height, width = self.images.shape[1:]
         if self.image_size[0] < height or self.image_size[1] < width:
             raise ValueError(
-                f"the images of {folder} are {height} x {width}; got image_size {list(self.image_size)}: "
-                "give the network one at least as large"
+                f"Expected image_size of at least {[height, width]} for {folder}, "
+                f"got {list(self.image_size)}. Fix: set the image_size of the network to a larger size."
             )
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def draw(self, index: int, epoch: int) -> Picture | tuple[Picture, int]:
+    def draw(self, index: int, epoch: int) -> ImageTensor | tuple[ImageTensor, int]:
         self.check_index(index)
         image = self.images[index]
-        down, right = (whole - part for whole, part in zip(self.image_size, image.shape, strict=True))
-        border = (right // 2, right - right // 2, down // 2, down - down // 2)
+        extra_height, extra_width = (size - own for size, own in zip(self.image_size, image.shape, strict=True))
+        left, top = extra_width // 2, extra_height // 2
+        border = (left, extra_width - left, top, extra_height - top)
         padded = torch.nn.functional.pad(image, border).expand(self.channels, -1, -1).contiguous()
         return padded if self.labels is None else (padded, self.labels[index])
 
     def fingerprint(self) -> str:
-        """A hash of all pixels and of the border."""
+        """Returns a hash of all pixels and of image_size."""
         return hashlib.sha256(self.images.numpy().tobytes() + repr(self.image_size).encode()).hexdigest()
 
 
 def read_idx(path: Path, dimensions: int) -> Tensor:
-    """The unsigned bytes of an IDX file, compressed or not.
+    """Reads an IDX file of unsigned bytes, gzipped or not, into a uint8 tensor.
+
+    Args:
+        path: Path of the file; `.gz` means gzipped.
+        dimensions: Expected number of dimensions.
 
     Raises:
-        ValueError: not such a file, other dimensions, or more or fewer bytes than it says.
+        ValueError: the file is not an IDX file of unsigned bytes, has other dimensions, or holds
+            more or fewer bytes than its header states.
     """
     try:
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError) as error:
-        raise ValueError(f"{path} cannot be read ({error}); fetch it again") from error
-    start = 4 + 4 * dimensions
+        raise ValueError(f"Expected a readable IDX file, got {path} ({error}). Fix: download it again.") from error
+    start = 4 + 4 * dimensions  # header: 0, 0, 8 (unsigned byte), dimensions, sizes
     if len(data) < start or data[:4] != bytes((0, 0, 8, dimensions)):
-        raise ValueError(f"{path} is no IDX file of unsigned bytes with {dimensions} dimensions; fetch it again")
+        raise ValueError(
+            f"Expected an IDX file of unsigned bytes with {dimensions} dimensions, got {path}. Fix: download it again."
+        )
     shape = struct.unpack(f">{dimensions}I", data[4:start])
     if len(data) - start != np.prod(shape, dtype=np.int64):
-        raise ValueError(f"{path} should hold {list(shape)} bytes; got {len(data) - start}: fetch it again")
+        raise ValueError(f"Expected {list(shape)} bytes in {path}, got {len(data) - start}. Fix: download it again.")
     return torch.from_numpy(np.frombuffer(data, np.uint8, offset=start).reshape(shape).copy())
 
 
@@ -99,4 +114,6 @@ def _find(folder: str | os.PathLike[str], name: str) -> Path:
     for path in (Path(folder) / name, Path(folder) / f"{name}.gz"):
         if path.is_file():
             return path
-    raise ValueError(f"{folder} holds neither {name} nor {name}.gz; set folder to where MNIST's files lie")
+    raise ValueError(
+        f"Expected {name} or {name}.gz in {folder}, got neither. Fix: set folder to the folder with MNIST's files."
+    )

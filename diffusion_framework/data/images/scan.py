@@ -1,4 +1,4 @@
-"""The pictures below a folder: found once, in one order, whatever links there are."""
+"""Search for the image files below a folder: each file once, in a fixed order."""
 
 import os
 from collections import deque
@@ -6,7 +6,13 @@ from typing import NamedTuple
 
 
 class Scan(NamedTuple):
-    """Paths relative to `folder`, with forward slashes, sorted; and how many links lead nowhere."""
+    """Result of `scan_folder`.
+
+    Attributes:
+        folder: Absolute path of the folder.
+        paths: Paths of the image files relative to `folder`, with forward slashes, sorted.
+        dangling_links: Number of links whose target does not exist.
+    """
 
     folder: str
     paths: list[str]
@@ -14,45 +20,54 @@ class Scan(NamedTuple):
 
 
 def scan_folder(folder: str | os.PathLike[str], endings: tuple[str, ...]) -> Scan:
-    """All files below `folder` with one of the `endings` (lower case, with the dot; matched in any case).
+    """Lists all files below `folder` with one of the `endings`.
 
-    Names that begin with a dot are left out. Links are followed; a file or folder reached more than once
-    counts once, where it truly lies rather than where a link to it does.
+    Hidden files and folders are left out. Links are followed, but each file or folder counts once.
+    Its path is the real one if that lies below `folder`, otherwise that of a link.
+
+    Args:
+        folder: Folder to search; `~` is expanded.
+        endings: File endings in lower case with the dot; they match in any case.
 
     Raises:
-        FileNotFoundError: if the folder does not exist.
-        ValueError: if it is not a folder, or holds no such file.
-        OSError: if a sub-folder cannot be read.
+        FileNotFoundError: the folder does not exist.
+        ValueError: `folder` is empty or a file, or the folder holds no image file.
+        OSError: a subfolder cannot be read.
     """
     given = os.fspath(folder)
     root = os.path.abspath(os.path.expanduser(given))
     if not given:
-        raise ValueError("no image folder given: folder is empty")
+        raise ValueError("Expected the path of an image folder, got an empty folder. Fix: set folder.")
     if not os.path.exists(root):
-        raise FileNotFoundError(f"image folder {root!r} does not exist; check the path given as folder")
+        raise FileNotFoundError(f"Expected an existing folder, got {root!r}. Fix: check the path given as folder.")
     if not os.path.isdir(root):
-        raise ValueError(f"image folder {root!r} is a file; give the folder that holds the images")
+        raise ValueError(f"Expected a folder, got the file {root!r}. Fix: give its folder.")
     paths, other_files, dangling_links = walk(root, endings)
     if not paths:
         shown = " ".join(endings[:6]) + (f" and {len(endings) - 6} more" if len(endings) > 6 else "")
-        dangling = f" and {dangling_links} links that lead nowhere" if dangling_links else ""
+        dangling = f" and {dangling_links} dangling links" if dangling_links else ""
         raise ValueError(
-            f"image folder {root!r}: found 0 images among {other_files} files{dangling}; looked for {shown}; "
-            "check the folder, or name the endings with extensions"
+            f"Expected images in {root!r}, got 0 images among {other_files} files{dangling} "
+            f"(endings searched: {shown}). Fix: check the folder, or list its endings in extensions."
         )
     return Scan(root, sorted(paths), dangling_links)
 
 
 def walk(root: str, endings: tuple[str, ...]) -> tuple[list[str], int, int]:
-    """Relative paths of the pictures, unsorted; how many other files there are; how many dangling links."""
+    """Walks a folder breadth-first, real folders before linked ones.
+
+    Returns:
+        Relative paths of the image files, unsorted; the number of other files; the number of
+        dangling links.
+    """
     paths: list[str] = []
     other_files = 0
     visited: set[str] = set()
-    file_links: list[tuple[str, str]] = []  # (path, real path), kept back so that real files come first
+    file_links: list[tuple[str, str]] = []  # (path, real path); real files take precedence
     folders, folder_links = deque([("", os.path.realpath(root))]), deque[tuple[str, str]]()
     dangling_links = 0
     while folders or folder_links:
-        below, real = folders.popleft() if folders else folder_links.popleft()
+        prefix, real = folders.popleft() if folders else folder_links.popleft()
         if real in visited:
             continue
         visited.add(real)
@@ -61,19 +76,19 @@ def walk(root: str, endings: tuple[str, ...]) -> tuple[list[str], int, int]:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
-            path = below + entry.name
-            is_picture = entry.name.lower().endswith(endings)
+            path = prefix + entry.name
+            is_image = entry.name.lower().endswith(endings)
             if entry.is_symlink():
                 target = os.path.realpath(entry.path)
                 if os.path.isdir(target):
                     folder_links.append((path + "/", target))
-                elif os.path.isfile(target) and is_picture:
+                elif os.path.isfile(target) and is_image:
                     file_links.append((path, target))
                 elif not os.path.exists(target):
                     dangling_links += 1
             elif entry.is_dir():
                 folders.append((path + "/", entry.path))
-            elif is_picture and entry.is_file():  # a pipe of that name would wait for ever
+            elif is_image and entry.is_file():  # opening a named pipe would block forever
                 paths.append(path)
             else:
                 other_files += 1
@@ -81,12 +96,18 @@ def walk(root: str, endings: tuple[str, ...]) -> tuple[list[str], int, int]:
 
 
 def new_files(links: list[tuple[str, str]], visited: set[str], endings: tuple[str, ...]) -> list[str]:
-    """The links (path, real path) whose file was not found in a visited folder itself, one for each file."""
+    """Selects the links whose target `walk` did not list itself, one link for each target.
+
+    Args:
+        links: Pairs (path of the link, real path of its target).
+        visited: Real paths of the visited folders.
+        endings: File endings of images.
+    """
     paths, taken = [], set()
     for path, target in sorted(links):
-        holder, name = os.path.split(target)
-        found_itself = holder in visited and name.lower().endswith(endings) and not name.startswith(".")
-        if not found_itself and target not in taken:
+        folder, name = os.path.split(target)
+        listed = folder in visited and name.lower().endswith(endings) and not name.startswith(".")
+        if not listed and target not in taken:
             taken.add(target)
             paths.append(path)
     return paths

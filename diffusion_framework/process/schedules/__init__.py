@@ -1,4 +1,7 @@
-"""Noise schedules: frozen dataclasses, one falling curve each. Add one: a class in a file here and a line below."""
+"""Noise schedules: frozen dataclasses, each defined by one falling curve log_snr(t).
+
+To add one, write a class in a file of this folder and add a line below.
+"""
 
 import dataclasses
 from collections.abc import Mapping
@@ -22,23 +25,33 @@ by_name: dict[str, type[NoiseSchedule]] = {
     "scaled_linear_beta": ScaledLinearBeta,
     "squaredcos_beta": SquaredCosBeta,
 }
-"""The names that `GaussianDiffusion(noise_schedule=...)` knows."""
+"""Schedules by name, as accepted by `GaussianDiffusion(noise_schedule=...)`."""
 
 
 def schedule_named(value: str | NoiseSchedule, options: Mapping[str, float]) -> NoiseSchedule:
-    """The schedule of this name, with these options, or the schedule itself, without.
+    """Returns the schedule for a name and its options; a schedule object is returned unchanged.
+
+    Args:
+        value: Name in `by_name`, or a schedule.
+        options: Fields of the named schedule to set; empty for a schedule object.
 
     Raises:
-        ValueError: an unknown name or option, or options beside a schedule that has its own.
+        ValueError: If the name or an option is unknown, or if options come with an object.
     """
     schedule = resolve(value, by_name, "noise_schedule")
     if not options:
         return schedule
     if not isinstance(value, str):
-        raise ValueError(f"schedule_kwargs go with a schedule given by name; got the object {value} as well")
+        raise ValueError(
+            f"Expected schedule_kwargs only for a schedule given by name, got the object {value}. "
+            "Fix: set its options in its constructor."
+        )
     names = [field.name for field in dataclasses.fields(schedule)]  # type: ignore[arg-type]
     if unknown := [name for name in options if name not in names]:
-        raise ValueError(f"schedule_kwargs of {value!r} are {', '.join(names)}; got {unknown[0]!r}")
+        raise ValueError(
+            f"Expected schedule_kwargs of {value!r} among {', '.join(names)}, got {unknown[0]!r}. "
+            "Fix: use one of these names."
+        )
     return dataclasses.replace(schedule, **options)  # type: ignore[type-var]
 
 

@@ -1,4 +1,4 @@
-"""A noise schedule is one falling curve `log_snr(t)` and the way alpha and sigma are split from it."""
+"""The base classes of noise schedules: a falling curve `log_snr(t)`, split into alpha and sigma."""
 
 from __future__ import annotations
 
@@ -25,61 +25,82 @@ class NoiseSchedule(SavedAsJson, ABC):
 
     @abstractmethod
     def log_snr(self, t: Tensor) -> Tensor:
-        """`ln(alpha² / sigma²)` in nats at times t in [0, 1], falling in t; +inf where sigma = 0."""
+        """Returns `ln(alpha² / sigma²)` in nats at times t in [0, 1]; it falls in t.
+
+        It is +inf where sigma = 0.
+        """
 
     @abstractmethod
     def time(self, log_snr: Tensor) -> Tensor:
-        """The time in [0, 1] at which the curve passes `log_snr`: the closed-form inverse; 0 at +inf."""
+        """Returns the time in [0, 1] with this log-SNR: the closed-form inverse of `log_snr`.
+
+        The time at +inf is 0.
+        """
 
     def split(self, log_snr: Tensor) -> tuple[Tensor, Tensor]:
-        """alpha and sigma at `log_snr`, each to full relative precision at both ends."""
+        """Returns alpha and sigma at `log_snr`, to full relative precision at both ends."""
         return torch.exp(0.5 * F.logsigmoid(log_snr)), torch.exp(0.5 * F.logsigmoid(-log_snr))
 
     def at(self, t: Scalar) -> Level:
-        """The level at time t.
+        """Returns the level at time t.
 
         Args:
-            t: A float, which gives a level of floats, or a tensor [batch], which gives one of tensors.
+            t: Time in [0, 1]. A float gives a level of floats, a tensor [batch] a level of tensors.
 
         Raises:
-            ValueError: a float t lies outside [0, 1].
+            ValueError: If t is a float outside [0, 1].
         """
         if not isinstance(t, Tensor) and not 0 <= t <= 1:
-            raise ValueError(f"a time must lie in [0, 1], from clean to noisiest; got {t}")
+            raise ValueError(
+                f"Expected a time in [0, 1], from clean to noisiest, got {t}. "
+                "Fix: divide training steps by their number."
+            )
         times = _as_float64(t)
         return self._level(times, self.log_snr(times), isinstance(t, Tensor))
 
     def at_log_snr(self, log_snr: Scalar) -> Level:
-        """The level with this log-SNR: a float or a tensor [batch], as for `at`."""
+        """Returns the level with this log-SNR in nats, given as a float or a tensor [batch]."""
         values = _as_float64(log_snr)
         return self._level(self.time(values), values, isinstance(log_snr, Tensor))
 
     @property
     def clean(self) -> Level:
-        """The level of floats without noise: t = 0, log-SNR +inf, even where the curve stops short of it."""
+        """The level of floats without noise: t = 0 and log-SNR = +inf.
+
+        It exists for every schedule, even if the curve ends at a level with noise.
+        """
         return self.at_log_snr(math.inf)
 
     def step_count(self, steps: int) -> int:
-        """How many steps lead from t = 1 to the clean end, if each is 1 / steps of time.
+        """Returns the number of steps from t = 1 to the clean end, each 1 / steps of time.
 
-        One more than `steps` for a schedule that has noise at time 0.
+        This is `steps`, or `steps + 1` for a schedule with noise at time 0.
         """
         return steps + (not self.at(0.0).is_end)
 
     def check_steps(self, steps: int) -> None:
-        """Raise ValueError unless there is noise to take away in each of so many steps."""
+        """Checks that each of `steps` equal steps in time removes noise.
+
+        Raises:
+            ValueError: If the schedule is constant over a step.
+        """
         log_snr = self.log_snr(torch.linspace(0, 1, steps + 1, dtype=torch.float64, device="cpu"))
-        if still := int((log_snr[1:] >= log_snr[:-1]).sum()):
+        if constant := int((log_snr[1:] >= log_snr[:-1]).sum()):
             raise ValueError(
-                f"{self} stands still in {still} of {steps} steps, which then have no reverse; take fewer steps, or a "
-                "schedule that falls throughout (a lower clip_min)"
+                f"Expected log-SNR to fall in each of {steps} steps, got {constant} steps in which "
+                f"{self} is constant, so they have no reverse step. "
+                "Fix: take fewer steps, or lower clip_min."
             )
 
     def cleaner(self, at: Level, steps: int) -> Level:
-        """The level that is 1 / steps of time nearer the clean end; from time 0 on that is `clean`."""
+        """Returns the level 1 / steps of time closer to the clean end.
+
+        From time 0 it returns `clean`.
+        """
         t = _as_float64(at.t)
         to = t - 1 / steps
-        level = self.at(torch.where(to * steps > 1e-4, to, 0.0))  # what rounding left is no time
+        # Less than 1e-4 steps is rounding, not a time.
+        level = self.at(torch.where(to * steps > 1e-4, to, 0.0))
         log_snr = torch.where(t * steps > 1e-4, level.log_snr, torch.inf)
         return self._level(level.t, log_snr, isinstance(at.t, Tensor))
 
@@ -96,7 +117,7 @@ class Exploding(NoiseSchedule):
 
 
 class Interpolating(NoiseSchedule):
-    """A schedule with alpha + sigma = 1."""
+    """A schedule with alpha + sigma = 1, such as that of flow matching."""
 
     def split(self, log_snr: Tensor) -> tuple[Tensor, Tensor]:
         return torch.sigmoid(0.5 * log_snr), torch.sigmoid(-0.5 * log_snr)
@@ -104,14 +125,17 @@ class Interpolating(NoiseSchedule):
 
 @dataclass(frozen=True)
 class Scaled(NoiseSchedule):
-    """A schedule whose data is scaled down: alpha is multiplied by `scale` (Chen 2023, sec. 2.2).
+    """A schedule with scaled data: alpha is multiplied by `scale` (Chen 2023, sec. 2.2).
 
-    Less signal at the same sigma shifts log-SNR by `2 ln(scale)`: large images, whose neighbouring pixels
-    say the same thing, need more noise.
+    Scaling shifts log-SNR by `2 ln(scale)` at the same sigma. Large images need more noise, that
+    is a scale below 1, because neighbouring pixels are redundant.
 
     Args:
-        schedule: The schedule to scale.
+        schedule: Noise schedule to scale.
         scale: Factor of the clean data, above 0.
+
+    Raises:
+        ValueError: If `scale` is not above 0 and finite.
     """
 
     schedule: NoiseSchedule
@@ -119,7 +143,7 @@ class Scaled(NoiseSchedule):
 
     def __post_init__(self) -> None:
         if not (0 < self.scale < math.inf):
-            raise ValueError(f"scale must be above 0; got {self.scale}")
+            raise ValueError(f"Expected scale above 0 and finite, got {self.scale}. Fix: use 1 for no scaling.")
 
     def log_snr(self, t: Tensor) -> Tensor:
         return self.schedule.log_snr(t) + 2 * math.log(self.scale)
@@ -135,4 +159,5 @@ class Scaled(NoiseSchedule):
 def _as_float64(value: Scalar) -> Tensor:
     if not isinstance(value, Tensor):
         return torch.tensor(value, dtype=torch.float64, device="cpu")
-    return value.to(torch.float32 if value.device.type == "mps" else torch.float64)  # MPS has no float64
+    # MPS does not support float64.
+    return value.to(torch.float32 if value.device.type == "mps" else torch.float64)

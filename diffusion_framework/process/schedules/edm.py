@@ -11,17 +11,17 @@ from .base import Exploding
 
 @dataclass(frozen=True)
 class EDM(Exploding):
-    """alpha = 1 and the rho-th root of sigma rises linearly with time (Karras et al. 2022, eq. 5).
+    """EDM: alpha = 1, and sigma^(1 / rho) rises linearly (Karras et al. 2022, eq. 5).
 
-    At t = 0 sigma is sigma_min, not 0; the clean end is `clean`.
+    At t = 0 sigma is sigma_min, not 0; `clean` gives the clean end.
 
     Args:
         sigma_min: sigma at t = 0, above 0.
         sigma_max: sigma at t = 1, above sigma_min.
-        rho: The larger, the more of the time is spent at low noise; above 0.
+        rho: Exponent, above 0. Larger values spend more of the time at low noise.
 
     Raises:
-        ValueError: an option out of range.
+        ValueError: If an option is out of range.
     """
 
     sigma_min: float = 0.002
@@ -30,9 +30,12 @@ class EDM(Exploding):
 
     def __post_init__(self) -> None:
         if not (0 < self.sigma_min < self.sigma_max < math.inf and 0 < self.rho < math.inf):
-            raise ValueError(f"EDM needs 0 < sigma_min < sigma_max and rho > 0; got {self}")
+            raise ValueError(
+                f"Expected 0 < sigma_min < sigma_max and rho > 0, all finite, got {self}. "
+                "Fix: use the defaults 0.002, 80 and 7."
+            )
 
-    # The root relative to its first value, so that no rho over- or underflows it.
+    # The root is taken relative to its first value, so that no rho over- or underflows it.
 
     @property
     def _growth(self) -> float:
@@ -42,5 +45,5 @@ class EDM(Exploding):
         return -2 * (math.log(self.sigma_min) + self.rho * torch.log1p(t * self._growth))
 
     def time(self, log_snr: Tensor) -> Tensor:
-        grown = torch.expm1((-log_snr / 2 - math.log(self.sigma_min)) / self.rho)
-        return torch.clamp(grown / self._growth, 0, 1)
+        growth = torch.expm1((-log_snr / 2 - math.log(self.sigma_min)) / self.rho)
+        return torch.clamp(growth / self._growth, 0, 1)

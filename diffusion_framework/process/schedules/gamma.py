@@ -1,7 +1,10 @@
-"""Schedules given as gamma(t) = alpha²: linear, cosine and sigmoid (Chen 2023, "On the importance ...").
+"""Schedules defined by gamma(t) = alpha²: linear, cosine and sigmoid (Chen 2023).
 
-The formulas are written in differences that do not cancel, so log-SNR is exact to float64 rounding right up to both
-ends. `log(gamma / (1 - gamma))`, as usually written, loses the clean end, and clamps both.
+The source is "On the Importance of Noise Scheduling for Diffusion Models".
+
+The formulas use differences that do not cancel, so log-SNR is exact to float64 rounding up to
+both ends. The usual form `log(gamma / (1 - gamma))` loses precision at the clean end and needs
+clamping at both.
 """
 
 from __future__ import annotations
@@ -21,11 +24,11 @@ class _Gamma(NoiseSchedule):
 
     def __post_init__(self) -> None:
         if not 0 < self.clip_min < 0.5:
-            raise ValueError(f"clip_min must lie in (0, 0.5); got {self.clip_min}")
+            raise ValueError(f"Expected clip_min in (0, 0.5), got {self.clip_min}. Fix: use the default 1e-9.")
 
     @abstractmethod
     def curve(self, t: Tensor) -> Tensor:
-        """log-SNR before gamma is clipped from below."""
+        """Returns log-SNR at times t in [0, 1], before gamma is clipped to clip_min."""
 
     def log_snr(self, t: Tensor) -> Tensor:
         return self.curve(t).clamp(min=math.log(self.clip_min) - math.log1p(-self.clip_min))
@@ -33,10 +36,10 @@ class _Gamma(NoiseSchedule):
 
 @dataclass(frozen=True)
 class Linear(_Gamma):
-    """gamma falls linearly from 1 to 0.
+    """gamma falls linearly from 1 to 0 (Chen 2023).
 
     Args:
-        clip_min: Smallest gamma, reached at t = 1.
+        clip_min: Smallest gamma, reached at t = 1; in (0, 0.5).
     """
 
     clip_min: float = 1e-9
@@ -50,13 +53,13 @@ class Linear(_Gamma):
 
 @dataclass(frozen=True)
 class Sigmoid(_Gamma):
-    """gamma falls along a logistic curve (Jabri et al. 2022, eq. 2), the default.
+    """gamma falls along a logistic curve (Jabri et al. 2022, eq. 2). The default schedule.
 
     Args:
-        start: Where on the logistic curve t = 0 lies.
-        end: Where t = 1 lies; above start.
-        tau: Temperature: the curve is sigmoid(x / tau).
-        clip_min: Smallest gamma, reached at t = 1.
+        start: Point of the logistic curve at t = 0.
+        end: Point of the logistic curve at t = 1, above start.
+        tau: Temperature of the curve sigmoid(x / tau), above 0.
+        clip_min: Smallest gamma, reached at t = 1; in (0, 0.5).
     """
 
     start: float = -3.0
@@ -67,10 +70,10 @@ class Sigmoid(_Gamma):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not (self.start < self.end and self.tau > 0):
-            raise ValueError(f"sigmoid needs start < end and tau > 0; got {self}")
+            raise ValueError(f"Expected start < end and tau > 0, got {self}. Fix: use the defaults.")
 
-    # sigmoid(a) - sigmoid(b) = sinh((a - b) / 2) / (2 cosh(a / 2) cosh(b / 2)) turns both gamma and 1 - gamma into
-    # products, and their ratio into sinh((1 - t) half) / sinh(t half) times a constant.
+    # sigmoid(a) - sigmoid(b) = sinh((a - b) / 2) / (2 cosh(a / 2) cosh(b / 2)) turns both gamma
+    # and 1 - gamma into products. Their ratio is sinh((1 - t) half) / sinh(t half), up to a factor.
 
     @property
     def _half(self) -> float:
@@ -84,7 +87,8 @@ class Sigmoid(_Gamma):
         return _log_sinh((1 - t) * self._half) - _log_sinh(t * self._half) + self._offset
 
     def time(self, log_snr: Tensor) -> Tensor:
-        # tanh(t half) = sinh(half) / (ratio + cosh(half)), and the mirror image for 1 - t: take the smaller of the two.
+        # tanh(t half) = sinh(half) / (ratio + cosh(half)); the same holds for 1 - t with 1 / ratio.
+        # The smaller of t and 1 - t is computed, since it is the more precise one.
         half, log_ratio = self._half, log_snr - self._offset
         from_clean = _atanh_ratio(half, log_ratio) / half
         from_noise = _atanh_ratio(half, -log_ratio) / half
@@ -93,13 +97,15 @@ class Sigmoid(_Gamma):
 
 @dataclass(frozen=True)
 class Cosine(_Gamma):
-    """gamma falls like cos(pi t / 2)^(2 tau) between two points of the curve (Nichol & Dhariwal 2021; Chen 2023).
+    """gamma falls like cos(pi t / 2)^(2 tau) between two points of the curve.
+
+    From Nichol & Dhariwal 2021, generalised by Chen 2023.
 
     Args:
-        start: Where on the quarter wave t = 0 lies, in [0, 1).
-        end: Where t = 1 lies, in (start, 1].
-        tau: The cosine is raised to the power 2 tau.
-        clip_min: Smallest gamma, reached at t = 1.
+        start: Point of the quarter wave at t = 0, in [0, 1).
+        end: Point of the quarter wave at t = 1, in (start, 1].
+        tau: Half the exponent of the cosine, above 0.
+        clip_min: Smallest gamma, reached at t = 1; in (0, 0.5).
     """
 
     start: float = 0.0
@@ -110,7 +116,7 @@ class Cosine(_Gamma):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not (0 <= self.start < self.end <= 1 and self.tau > 0):
-            raise ValueError(f"cosine needs 0 <= start < end <= 1 and tau > 0; got {self}")
+            raise ValueError(f"Expected 0 <= start < end <= 1 and tau > 0, got {self}. Fix: use the defaults.")
 
     @property
     def _angles(self) -> tuple[float, float]:
@@ -124,33 +130,33 @@ class Cosine(_Gamma):
         first, last = self._angles
         cos_first, cos_last = self._cosines
         span = last - first
-        # cos(first) - cos(angle) and cos(angle) - cos(last) as products of sines, neither of which cancels.
-        fallen = 2 * torch.sin(first + t * span / 2) * torch.sin(t * span / 2)
-        left = 2 * torch.sin(last - (1 - t) * span / 2) * torch.sin((1 - t) * span / 2)
+        # cos(first) - cos(angle) and cos(angle) - cos(last), as products that do not cancel.
+        drop_so_far = 2 * torch.sin(first + t * span / 2) * torch.sin(t * span / 2)
+        drop_to_come = 2 * torch.sin(last - (1 - t) * span / 2) * torch.sin((1 - t) * span / 2)
         power = 2 * self.tau
         log_noise = power * math.log(cos_first) + torch.log(
-            -torch.expm1(power * torch.log1p(-(fallen / cos_first).clamp(max=1)))
+            -torch.expm1(power * torch.log1p(-(drop_so_far / cos_first).clamp(max=1)))
         )
         if cos_last == 0:
-            return power * torch.log(left) - log_noise
-        log_signal = power * math.log(cos_last) + torch.log(torch.expm1(power * torch.log1p(left / cos_last)))
-        return log_signal - log_noise
+            return power * torch.log(drop_to_come) - log_noise
+        growth = torch.expm1(power * torch.log1p(drop_to_come / cos_last))
+        return power * math.log(cos_last) + torch.log(growth) - log_noise
 
     def time(self, log_snr: Tensor) -> Tensor:
         first, last = self._angles
         cos_first, cos_last = self._cosines
         power = 2 * self.tau
         floor = (cos_last / cos_first) ** power
-        kept = floor + (1 - floor) * torch.sigmoid(
-            log_snr
-        )  # (cos(angle) / cos(first))^power; two forms of its logarithm
+        # The logarithm of (cos(angle) / cos(first))^power has two forms, each precise at one end.
+        near_noise = torch.log(floor + (1 - floor) * torch.sigmoid(log_snr))
         near_clean = torch.log1p(-(1 - floor) * torch.sigmoid(-log_snr))
-        log_fall = torch.where(log_snr > 0, near_clean, torch.log(kept)) / power
-        fall = -cos_first * torch.expm1(log_fall) / 2  # (cos(first) - cos(angle)) / 2
-        angle = 2 * torch.asin(torch.sqrt(math.sin(first / 2) ** 2 + fall))
-        # fall = sin((angle + first) / 2) sin((angle - first) / 2): solved for the difference, which does not cancel
-        difference = 2 * torch.asin(fall / torch.sin((angle + first) / 2))
-        return torch.where(fall > 0, difference / (last - first), torch.zeros_like(fall))
+        log_ratio = torch.where(log_snr > 0, near_clean, near_noise) / power
+        half_drop = -cos_first * torch.expm1(log_ratio) / 2  # (cos(first) - cos(angle)) / 2
+        angle = 2 * torch.asin(torch.sqrt(math.sin(first / 2) ** 2 + half_drop))
+        # half_drop = sin((angle + first) / 2) sin((angle - first) / 2), solved for angle - first.
+        # Subtracting first from angle would cancel.
+        difference = 2 * torch.asin(half_drop / torch.sin((angle + first) / 2))
+        return torch.where(half_drop > 0, difference / (last - first), torch.zeros_like(half_drop))
 
 
 def _log_cosh(x: float) -> float:
@@ -162,9 +168,10 @@ def _log_sinh(x: Tensor) -> Tensor:
 
 
 def _atanh_ratio(half: float, log_ratio: Tensor) -> Tensor:
-    """atanh(sinh(half) / (exp(log_ratio) + cosh(half))), for any half without overflow.
+    """Returns atanh(sinh(half) / (exp(log_ratio) + cosh(half))), for any half without overflow.
 
-    = log1p(2 s / (r + c - s)) / 2, where c - s = exp(-half); divided through by exp(half).
+    With s = sinh(half), c = cosh(half) and r = exp(log_ratio) this is log1p(2 s / (r + c - s)) / 2,
+    where c - s = exp(-half). Numerator and denominator are divided by exp(half).
     """
     s = -math.expm1(-2 * half) / 2
     return 0.5 * torch.log1p(2 * s / (torch.exp(log_ratio - half) + math.exp(-2 * half)))

@@ -11,16 +11,16 @@ from .base import Exploding
 
 @dataclass(frozen=True)
 class VE(Exploding):
-    """Variance exploding: alpha = 1 and sigma rises geometrically with time (Song et al. 2021b, eq. 30).
+    """Variance exploding: alpha = 1 and sigma rises geometrically (Song et al. 2021b, eq. 30).
 
-    At t = 0 sigma is sigma_min, not 0; the clean end is `clean`.
+    At t = 0 sigma is sigma_min, not 0; `clean` gives the clean end.
 
     Args:
         sigma_min: sigma at t = 0, above 0.
-        sigma_max: sigma at t = 1, above sigma_min; as large as the greatest distance between data points.
+        sigma_max: sigma at t = 1, above sigma_min. About the largest distance between data points.
 
     Raises:
-        ValueError: sigmas out of range.
+        ValueError: If a sigma is out of range.
     """
 
     sigma_min: float = 0.01
@@ -28,7 +28,7 @@ class VE(Exploding):
 
     def __post_init__(self) -> None:
         if not 0 < self.sigma_min < self.sigma_max < math.inf:
-            raise ValueError(f"VE needs 0 < sigma_min < sigma_max; got {self}")
+            raise ValueError(f"Expected 0 < sigma_min < sigma_max < inf, got {self}. Fix: use the defaults.")
 
     def log_snr(self, t: Tensor) -> Tensor:
         return -2 * ((1 - t) * math.log(self.sigma_min) + t * math.log(self.sigma_max))

@@ -49,15 +49,16 @@ ids = [repr(s) for s, _ in SCHEDULES]
 def test_levels_equal_the_definition_in_60_digits(schedule, gamma, t):
     exact = gamma(schedule, mpmath.mpf(t))
     level = schedule.at(t)
-    # the rounding of t itself moves the noisy end: allow for what one ulp of t does there
-    slack = 1e-13 + 1e-15 / (1 - t)
-    assert abs(level.alpha / mpmath.sqrt(exact) - 1) < slack
+    # Near the noisy end, rounding t by one ulp changes the level.
+    tolerance = 1e-13 + 1e-15 / (1 - t)
+    assert abs(level.alpha / mpmath.sqrt(exact) - 1) < tolerance
     assert abs(level.sigma / mpmath.sqrt(1 - exact) - 1) < 1e-12
-    assert abs(level.log_snr - mpmath.log(exact / (1 - exact))) < 2 * slack + 1e-13 * abs(level.log_snr)
+    log_snr = mpmath.log(exact / (1 - exact))
+    assert abs(level.log_snr - log_snr) < 2 * tolerance + 1e-13 * abs(level.log_snr)
 
 
 @pytest.mark.parametrize(("schedule", "gamma"), SCHEDULES, ids=ids)
-def test_both_ends(schedule, gamma):
+def test_time_0_is_clean_and_time_1_has_gamma_clip_min(schedule, gamma):
     clean, noisy = schedule.at(0.0), schedule.at(1.0)
     assert (clean.alpha, clean.sigma, clean.log_snr) == (1.0, 0.0, math.inf)
     assert clean.is_end and not noisy.is_end
@@ -70,9 +71,9 @@ def test_time_is_the_inverse_of_log_snr(schedule, gamma):
     for t in TIMES:
         assert schedule.at_log_snr(schedule.at(t).log_snr).t == pytest.approx(t, rel=1e-9, abs=1e-15)
     for log_snr in (-20.0, -3.0, 0.0, 0.5, 7.0, 30.0):
-        back = schedule.at(schedule.at_log_snr(log_snr).t).log_snr
-        # near t = 1 a float64 time holds log-SNR to ulp(1) times the slope of the curve only
-        assert back == pytest.approx(log_snr, rel=1e-6)
+        round_trip = schedule.at(schedule.at_log_snr(log_snr).t).log_snr
+        # Near t = 1 the precision of log-SNR is ulp(1) times the slope of the curve.
+        assert round_trip == pytest.approx(log_snr, rel=1e-6)
     assert schedule.at_log_snr(math.inf).t == 0.0
 
 
@@ -85,7 +86,7 @@ def test_log_snr_falls_and_the_split_preserves_variance(schedule, gamma):
 
 @pytest.mark.parametrize("tau", [0.5, 1.0, 2.0])
 def test_cosine_reaches_its_noisy_end_from_every_start(tau):
-    """Rounding must not push the fall of the cosine past its end."""
+    """Rounding must not take the cosine below its last value, where the logarithm is NaN."""
     for i in range(100):
         schedule = Cosine(start=i / 100, tau=tau)
         assert schedule.at(1.0).log_snr == pytest.approx(math.log(1e-9), rel=1e-6)
@@ -93,7 +94,7 @@ def test_cosine_reaches_its_noisy_end_from_every_start(tau):
         assert torch.isfinite(near.log_snr).all()
 
 
-def test_floats_and_tensors_agree():
+def test_a_float_and_a_tensor_give_the_same_level():
     times = torch.rand(50, dtype=torch.float64)
     levels = Sigmoid().at(times)
     for i, t in enumerate(times.tolist()):
@@ -125,6 +126,6 @@ def test_scaled_moves_alpha_and_keeps_sigma():
         lambda: Scaled(Linear(), 0.0),
     ],
 )
-def test_bad_options_are_errors(make):
+def test_options_and_times_out_of_range_are_refused(make):
     with pytest.raises(ValueError, match="got"):
         make()

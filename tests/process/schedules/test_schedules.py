@@ -1,5 +1,6 @@
-"""What every schedule promises, and the definitions of those that are not given as gamma(t) to 60 digits."""
+"""Laws of every schedule, and the definitions of all but the gamma schedules to 60 digits."""
 
+import itertools
 import math
 
 import mpmath
@@ -69,10 +70,11 @@ ALL = [schedule for schedule, _ in CLOSED_FORMS] + BETAS + [Scaled(Flow(), 0.5),
 def test_levels_equal_the_definition_in_60_digits(schedule, exact, t):
     alpha, sigma = exact(schedule, mpmath.mpf(t))
     level = schedule.at(t)
-    slack = 1e-13 + 1e-15 / (1 - t)  # an ulp of t moves the noisy end
-    assert abs(level.alpha / alpha - 1) < slack
-    assert abs(level.sigma / sigma - 1) < slack
-    assert abs(level.log_snr - 2 * mpmath.log(alpha / sigma)) < 2 * slack
+    # Near the noisy end, rounding t by one ulp changes the level.
+    tolerance = 1e-13 + 1e-15 / (1 - t)
+    assert abs(level.alpha / alpha - 1) < tolerance
+    assert abs(level.sigma / sigma - 1) < tolerance
+    assert abs(level.log_snr - 2 * mpmath.log(alpha / sigma)) < 2 * tolerance
 
 
 def evenly_in_root(s, power):
@@ -83,8 +85,9 @@ def evenly_in_root(s, power):
 def squared_cos(s):
     offset = mpmath.mpf("0.008")
     angles = [(mpmath.mpf(i) / s.steps + offset) / (1 + offset) * mpmath.pi / 2 for i in range(s.steps + 1)]
-    kept = [mpmath.cos(angle) ** 2 for angle in angles]
-    return [min(1 - kept[i + 1] / kept[i], mpmath.mpf(s.max_beta)) for i in range(s.steps)]
+    alphas_squared = [mpmath.cos(angle) ** 2 for angle in angles]
+    ratios = [b / a for a, b in itertools.pairwise(alphas_squared)]
+    return [min(1 - ratio, mpmath.mpf(s.max_beta)) for ratio in ratios]
 
 
 def exact_betas(s):
@@ -98,7 +101,7 @@ def exact_betas(s):
 
 
 def exact_alphas(s):
-    """The published algorithm, in 60 digits."""
+    """Returns alpha after each step by the published algorithm, in 60 digits."""
     alphas, product = [], mpmath.mpf(1)
     for beta in exact_betas(s):
         product *= 1 - beta
@@ -110,23 +113,23 @@ def exact_alphas(s):
 
 
 @pytest.mark.parametrize("schedule", BETAS, ids=repr)
-def test_every_trained_step_has_the_product_of_its_betas(schedule):
+def test_alpha_squared_at_every_training_step_is_the_product_of_one_minus_beta(schedule):
     exact = exact_alphas(schedule)
     count = len(exact)
     for i, alpha in enumerate(exact):
         level = schedule.at((i + 1) / count)
         sigma = mpmath.sqrt(1 - alpha**2)
-        # near the noisy end an ulp of t is a step of 1e-16 in alpha
+        # Near the noisy end, one ulp of t changes alpha by 1e-16.
         assert abs(level.alpha - alpha) < 4e-14 * alpha + 1e-15 * (i < count - 1) or level.alpha == alpha == 0
         assert abs(level.sigma / sigma - 1) < 1e-13
         if alpha > 1e-6:
             assert abs(level.log_snr - 2 * mpmath.log(alpha / sigma)) < 1e-12
-        back = schedule.at_log_snr(level.log_snr)
-        assert back.t == pytest.approx((i + 1) / count, abs=1e-13)
+        round_trip = schedule.at_log_snr(level.log_snr)
+        assert round_trip.t == pytest.approx((i + 1) / count, abs=1e-13)
 
 
 @pytest.mark.parametrize("schedule", BETAS, ids=repr)
-def test_beta_schedules_are_clean_at_0_and_have_no_signal_at_1_only_if_told_so(schedule):
+def test_beta_schedules_are_clean_at_0_and_lose_all_signal_at_1_only_if_asked(schedule):
     clean, noisy = schedule.at(0.0), schedule.at(1.0)
     assert (clean.alpha, clean.sigma, clean.log_snr) == (1.0, 0.0, math.inf)
     no_signal = schedule.zero_terminal_snr or exact_betas(schedule)[-1] == 1
@@ -155,14 +158,14 @@ def test_sigma_squared_starts_in_proportion_to_time(schedule):
 def test_time_is_the_inverse_of_log_snr(schedule):
     times = torch.cat([torch.tensor(TIMES, dtype=torch.float64), torch.linspace(0, 1, 3001, dtype=torch.float64)])
     levels = schedule.at(times)
-    back = schedule.at_log_snr(levels.log_snr)
-    # where log-SNR hardly changes over a float's width of time, its own rounding is all that is left
-    torch.testing.assert_close(back.t, times, rtol=0, atol=2e-12)
-    torch.testing.assert_close(back.sigma, levels.sigma, rtol=0, atol=0)
+    round_trip = schedule.at_log_snr(levels.log_snr)
+    # Where log-SNR is nearly constant in time, its rounding limits the precision of t.
+    torch.testing.assert_close(round_trip.t, times, rtol=0, atol=2e-12)
+    torch.testing.assert_close(round_trip.sigma, levels.sigma, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("schedule", [s for s in ALL if s.at(0.0).is_end], ids=repr)
-def test_small_times_come_back_to_full_relative_precision(schedule):
+def test_the_inverse_has_full_relative_precision_at_small_times(schedule):
     for t in (1e-300, 1e-30, 1e-12, 1e-6):
         assert schedule.at_log_snr(schedule.at(t).log_snr).t == pytest.approx(t, rel=1e-11)
 
@@ -182,14 +185,14 @@ def test_log_snr_falls(schedule):
     ],
     ids=["preserving", "exploding", "interpolating"],
 )
-def test_the_split(schedules, law):
+def test_alpha_and_sigma_obey_the_law_of_their_kind_of_schedule(schedules, law):
     for schedule in schedules:
-        kept = law(schedule.at(torch.linspace(0, 1, 1001, dtype=torch.float64)))
-        torch.testing.assert_close(kept, torch.ones_like(kept), rtol=0, atol=1e-15)
+        total = law(schedule.at(torch.linspace(0, 1, 1001, dtype=torch.float64)))
+        torch.testing.assert_close(total, torch.ones_like(total), rtol=0, atol=1e-15)
 
 
 @pytest.mark.parametrize("schedule", [*ALL, Cosine(), Sigmoid(), Sigmoid(start=0.0, end=3.0, tau=0.25)], ids=repr)
-def test_the_clean_level(schedule):
+def test_clean_is_a_level_of_floats_without_noise(schedule):
     clean = schedule.clean
     assert (clean.t, clean.sigma, clean.log_snr) == (0.0, 0.0, math.inf) and clean.is_end
     assert clean.alpha == schedule.at(0.0).alpha
@@ -197,14 +200,14 @@ def test_the_clean_level(schedule):
 
 
 @pytest.mark.parametrize("schedule", ALL, ids=repr)
-def test_beyond_the_curve_the_time_is_that_of_the_nearest_end(schedule):
+def test_log_snr_beyond_the_curve_gives_the_time_of_its_nearest_end(schedule):
     low, high = schedule.at(1.0).log_snr, schedule.at(0.0).log_snr
     assert schedule.at_log_snr(low - 1).t == pytest.approx(1, abs=1e-12)
     assert schedule.at_log_snr(high + 1).t == pytest.approx(0, abs=1e-12)
 
 
 @pytest.mark.parametrize("schedule", ALL, ids=repr)
-def test_floats_and_tensors_agree_and_shapes_stay(schedule):
+def test_tensors_keep_their_shape_and_agree_with_floats(schedule):
     times = torch.rand(6, 5, dtype=torch.float64)
     levels = schedule.at(times)
     assert levels.sigma.shape == schedule.at_log_snr(levels.log_snr).t.shape == times.shape
@@ -213,7 +216,7 @@ def test_floats_and_tensors_agree_and_shapes_stay(schedule):
     assert schedule.at_log_snr(level.log_snr).t == schedule.at_log_snr(levels.log_snr).t[3, 2].item()
 
 
-def test_a_curve_first_used_in_inference_mode_can_be_differentiated():
+def test_a_spline_cached_in_inference_mode_can_be_differentiated():
     schedule = LinearBeta(steps=17)
     with torch.inference_mode():
         schedule.at(0.5)
@@ -224,7 +227,7 @@ def test_a_curve_first_used_in_inference_mode_can_be_differentiated():
     torch.testing.assert_close(slope, by_difference.detach(), rtol=1e-6, atol=0)
 
 
-def test_betas_take_any_sequence():
+def test_betas_accept_any_sequence_of_numbers():
     betas = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)
     assert Betas(betas) == Betas(betas.tolist()) == Betas(tuple(betas.tolist()))
     for t in TIMES:
@@ -232,7 +235,7 @@ def test_betas_take_any_sequence():
 
 
 @pytest.mark.parametrize("name", by_name)
-def test_every_name_makes_a_schedule(name):
+def test_every_name_builds_a_schedule(name):
     assert by_name[name]().at(0.5).sigma > 0
 
 
@@ -260,6 +263,6 @@ def test_every_name_makes_a_schedule(name):
         lambda: Flow().at(1.5),
     ],
 )
-def test_bad_options_are_errors(make):
+def test_options_and_times_out_of_range_are_refused(make):
     with pytest.raises(ValueError, match="got"):
         make()
