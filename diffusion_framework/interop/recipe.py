@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ..denoiser import Clip, Threshold
+from ..denoisers import Clip, Threshold
 from ..process.level import Level
 from ..process.objectives import Objective
 from ..process.schedules import NoiseSchedule
@@ -22,8 +22,8 @@ class SchedulerRecipe:
         sampler: Takes the steps of a grid.
         spacing: Makes the grids.
         trained_steps: N.
-        clip_denoised: How each estimate of the clean data is kept in range, if it is (`Mapped(denoise, clip_denoised)`
-            does it, and `GaussianDiffusion.sample` takes it).
+        clip_denoised: How each estimate of the clean data is kept in range, if it is. It goes to
+            `GaussianDiffusion.sample`, or to `TransformX0`.
         clean_step: Number of the step at the clean end: -1, or 0 for a flow.
     """
 

@@ -37,7 +37,8 @@ class TimeEmbedding(nn.Module):
         steps = torch.arange(self.pairs, device=time.device, dtype=torch.float32)
         frequencies = torch.exp(steps * (-math.log(10_000) / self.pairs))
         angles = self.scale * time.float()[:, None] * frequencies
-        return self.layers(torch.cat([angles.sin(), angles.cos()], dim=1))
+        waves = torch.cat([angles.sin(), angles.cos()], dim=1)  # half precision has no thousandths of 1000
+        return self.layers(waves.to(next(self.parameters()).dtype))
 
 
 class LabelEmbedding(nn.Module):

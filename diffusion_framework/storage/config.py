@@ -98,26 +98,6 @@ def from_config(config: Mapping[str, Any], kind: type[T], *, trust: Collection[s
     return built
 
 
-def resolve(value: str | T, by_name: Mapping[str, type[T]], keyword: str, **known: Any) -> T:
-    """The part that `value` is, or that its name stands for.
-
-    Args:
-        value: A part, or a name.
-        by_name: Frozen dataclasses by their names.
-        keyword: What the argument is called, for the error.
-        known: What a part given by name is told, as far as it has fields of these names.
-
-    Raises:
-        ValueError: an unknown name.
-    """
-    if not isinstance(value, str):
-        return value
-    if value not in by_name:
-        raise ValueError(f"{keyword} must be one of {', '.join(by_name)}, or an object; got {value!r}")
-    fields = {field.name for field in dataclasses.fields(by_name[value])}  # type: ignore[arg-type]
-    return by_name[value](**{name: thing for name, thing in known.items() if name in fields})
-
-
 class SavedAsJson:
     """A base of samplers, schedules and objectives: to and from plain data, and a small JSON file."""
 

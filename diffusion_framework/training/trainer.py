@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 
 from ..data import ImageFolder
 from ..data.loading.loader import loaded_batches, shuffled_batches
+from ..data.loading.one_pass import one_pass
 from ..data.loading.placement import cached
 from ..diffusion import GaussianDiffusion
 from ..process.noise import mix
@@ -158,7 +159,7 @@ class Trainer(RecordsArguments):
             )
         check_data(self.dataset, model, self.results_folder, self.batch_size, self.accelerator.num_processes)
         self.config = run_config(self, self.dataset, model)
-        model.fit(self.dataset)
+        model.to(self.accelerator.device).fit(one_pass(self.dataset, train_batch_size, self.accelerator.device))
         self.state = TrainingState(
             model,
             self.accelerator,

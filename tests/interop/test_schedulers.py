@@ -10,7 +10,7 @@ import torch
 from oracles import GaussianOracle, MixtureOracle
 
 from diffusion_framework import DDIM, trajectory
-from diffusion_framework.denoiser import Mapped
+from diffusion_framework.denoisers import TransformX0
 from diffusion_framework.interop import SchedulerRecipe, Score, read_scheduler_config
 from diffusion_framework.process.level import Level
 from diffusion_framework.samplers.grids import distilled_times, grid_of_times, times_of_steps
@@ -48,7 +48,7 @@ class OracleNetwork:
         exact = self.oracle(x, at)
         return self.recipe.objective.target(exact.x0, exact.eps, at)
 
-    def __call__(self, x, at):
+    def __call__(self, x, at, to=None):
         return self.recipe.objective.prediction(self.output(x, at), x, at)
 
 
@@ -82,7 +82,7 @@ def theirs(scheduler, network, steps, monkeypatch, **kwargs):
 
 
 def ours(recipe, network, x, steps, sampler=None, noise=None):
-    denoise = Mapped(network, recipe.clip_denoised) if recipe.clip_denoised else network
+    denoise = TransformX0(network, recipe.clip_denoised) if recipe.clip_denoised else network
     grid = recipe.grid(steps)
     *_, last = trajectory(sampler or recipe.sampler, denoise, x, grid, noise or Draws())
     return last.x, grid
