@@ -10,11 +10,11 @@ from typing import Any
 import torch
 
 from ..data import TrainingDataset
-from ..diffusion import GaussianDiffusion
 from ..parts import options
 from ..policies import Policy
 from ..storage.building import check_size
 from ..storage.checkpoint import Checkpoint, list_checkpoints
+from ..trainable import Trainable
 from ..training import Trainer
 from .common import Tree, run
 
@@ -57,7 +57,7 @@ def train(argv: Sequence[str], default_config: Path) -> None:
 def _train(
     *,
     data: TrainingDataset,
-    diffusion: GaussianDiffusion,
+    diffusion: Trainable,
     trainer: Trainer,
     validation: TrainingDataset | None = None,
     resume: bool = False,
