@@ -249,7 +249,10 @@ def test_images_are_not_overwritten_unless_told(digits_run, tmp_path):
 BAD_TRAINING = [
     (["--data.folder=/no/such/folder"], "Expected an existing folder, got '/no/such/folder'"),
     (["--data.folder={empty}"], "got 0 images"),
-    (["--data.folder={one}"], "has 1 images, fewer than a batch of 4: add images or lower train_batch_size"),
+    (
+        ["--data.folder={one}"],
+        "at least a batch of 4 samples, got .* with 1. Fix: add samples or lower train_batch_size",
+    ),
     (["--trainer.train_lr=abc"], "--trainer.train_lr: expected a number, got 'abc'"),
     (["--trainer.train_lr=.nan"], "train_lr.*got nan"),
     (["--trainer.train_lr=-1"], "train_lr.*got -1"),
@@ -262,7 +265,7 @@ BAD_TRAINING = [
     (["--config={unknown}"], "nonsense"),
     (["--trainer.loading.cache=no"], "cache: expected auto or memory or disk or off, got 'no'"),
     (["--trainer.loading.cache=disk"], "not .*Digits.*; set loading.cache to auto or off"),
-    (["--diffusion.model.checkpointed_levels=[9]"], r"checkpointed_levels must lie in .*; got \[9\]"),
+    (["--diffusion.model.checkpointed_levels=[9]"], r"checkpointed_levels in .*, got \[9\]"),
     (["--diffusion.noise_schedule=foo"], "there is no noise schedule 'foo'.*Sigmoid"),
     (["--diffusion.noise_schedule=Cosine", "--diffusion.noise_schedule.end=2"], "^error: cosine needs.*end=2"),
     (["--diffusion.loss=hybrid", "--diffusion.times=steps"], "set its learned_variance to true"),
@@ -275,7 +278,7 @@ BAD_TRAINING = [
     (["--data.image_size=9"], "set --diffusion.model.image_size"),
     (["--data.labels=true"], "the data has 10 classes, the network None"),
     (["--diffusion.model.num_classes=10"], "the data has 0 classes, the network 10"),
-    (["--trainer.results_folder={run}"], "already holds a run; resume it, or choose another"),
+    (["--trainer.results_folder={run}"], "already holds a run. Fix: resume it, or choose another"),
     (["--trainer.results_folder={run}", "--resume", "--diffusion.objective=eps"], "objective: v, not eps"),
 ]
 
@@ -309,7 +312,7 @@ BAD_SAMPLING = [
     (["{run}", "--sampler=DDIM", "--sampler.eta=2"], r"^error: eta must lie in \[0, 1\].*got 2"),
     (["{run}", "--sampler.variance=large"], "variance"),
     (["{run}", "--steps=0"], "steps from 1 to 100000, got 0"),
-    (["{run}", "--steps=many"], "'10,15,20' or 'ddim50'; got 'many'"),
+    (["{run}", "--steps=many"], "'10,15,20' or 'ddim50', got 'many'"),
     (["{run}", "--spacing=even"], "spacing"),
     (["{run}", "--num_samples=0"], "num_samples must be at least 1; got 0"),
     (["{run}", "--num_samples=many"], "num_samples.*many"),
@@ -360,7 +363,7 @@ def test_likelihood_writes_a_table_for_each_run_and_a_picture(digits_run, tmp_pa
         (["--likelihood", "--num_images=0"], "num_images must be at least 1"),
         (["--likelihood", "--variance=learned_range"], "two outputs per channel"),
         (["--likelihood", "--variance=medium"], "medium"),
-        (["--likelihood", "--steps=ddim3"], "no whole stride"),
+        (["--likelihood", "--steps=ddim3"], "whole stride through"),
         (["--likelihood", "--data.folder=nowhere"], "nowhere"),
     ],
 )

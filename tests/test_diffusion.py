@@ -300,7 +300,7 @@ def test_spacings():
     assert [now.t for now, _ in diffusion.grid("ddim50")] == pytest.approx([(i + 1) / 100 for i in range(98, -1, -2)])
     with pytest.raises(ValueError, match="spacing as time, log_snr or optimal, got 'even'"):
         diffusion.grid(9, "even")
-    with pytest.raises(ValueError, match="'10,15,20' or 'ddim50'; got 'many'"):
+    with pytest.raises(ValueError, match="'10,15,20' or 'ddim50', got 'many'"):
         diffusion.grid("many")
 
 

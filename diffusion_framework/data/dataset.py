@@ -1,22 +1,43 @@
 """Base classes of all datasets."""
 
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
+import numpy as np
+import torch
 from jaxtyping import UInt
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 
 from diffusion_framework.storage.config import RecordsArguments
 
 ImageTensor = UInt[Tensor, "channels height width"]
 
 
+class TakesBatches(Protocol):
+    """What gives whole batches, as `TrainingDataset.take` does."""
+
+    def take(self, indices: np.ndarray) -> Any: ...
+
+
 class TrainingDataset(RecordsArguments, Dataset[Any], ABC):
     """Samples in a fixed order: tensors, or pairs of a tensor and its conditions.
 
     Conditions are a class label or a dictionary of keyword arguments of the network (a mask, ...).
+
+    Attributes:
+        folder: Folder that holds the samples, if it is one.
+        class_names: Names of the labels 0, 1, ...; empty without labels, None if unknown.
+        worth_caching: Whether drawing a sample is slow and gives the same in every epoch.
+        shard_lengths: Number of samples in each shard; None without shards. Samples of shards are
+            read shard by shard, and `prefetch` is told which shards come next.
     """
+
+    folder: str | None = None
+    class_names: Sequence[str] | None = None
+    worth_caching: bool = False
+    shard_lengths: np.ndarray | None = None
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -35,6 +56,32 @@ class TrainingDataset(RecordsArguments, Dataset[Any], ABC):
     @abstractmethod
     def fingerprint(self) -> str:
         """Returns a hash of which sample has which index."""
+
+    def take(self, indices: np.ndarray, epochs: np.ndarray | None = None) -> Any:
+        """Returns samples as one batch.
+
+        Override it where many at once are quicker than one by one.
+
+        Args:
+            indices: Which samples, [batch] integers.
+            epochs: The epoch of each, [batch] integers; None is 0 for all.
+
+        Returns:
+            Samples [batch, ...], or a list of them and what comes with them, collated likewise.
+        """
+        passes = np.zeros_like(indices) if epochs is None else epochs
+        return default_collate([self.draw(int(i), int(e)) for i, e in zip(indices, passes, strict=True)])
+
+    def prefetch(self, shards: Sequence[int]) -> None:
+        """Prepares to read these shards, now and next; does nothing without shards."""
+
+    def resident(self, device: torch.device) -> "TakesBatches | None":
+        """Returns a source of batches that needs no data workers, or None if there is none yet.
+
+        Args:
+            device: Device that the batches go to.
+        """
+        return None
 
     def __getitem__(self, index: int) -> Any:
         return self.draw(index, 0)
@@ -61,7 +108,6 @@ class ImageDataset(TrainingDataset):
     channels: int
     bits: int = 8
     class_names: list[str]
-    worth_caching: bool = False
 
     def __init__(self, image_size: int | tuple[int, int], channels: int):
         """Sets the shape of the images.

@@ -1,4 +1,4 @@
-"""Reading what other libraries wrote. See `read_scheduler_config`."""
+"""Reads files of other libraries: `read_scheduler_config` reads the schedulers of diffusers."""
 
 from ..process.objectives import NegatedEps, Score
 from .lower_order_final import LowerOrderFinal

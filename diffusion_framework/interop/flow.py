@@ -1,4 +1,4 @@
-"""What networks of flow matching ask for: their spacing of times, and Heun's method in time."""
+"""Spacing and sampler for flow matching schedulers of diffusers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ from .grids import SIGMAS, Spacing
 
 @dataclass(frozen=True)
 class FlowHeun(Sampler[None]):
-    """Heun's method in time on the straight path: the velocity is averaged, where `Heun` averages the noise."""
+    """Heun's method in time on the straight path of flow matching.
+
+    It averages the velocity at both ends of a step, where `Heun` averages the noise.
+    """
 
     def step(
         self, denoise: Denoiser, x: Tensor, now: Level, to: Level, state: None, noise: Noise
@@ -36,27 +39,27 @@ class FlowHeun(Sampler[None]):
 
 @dataclass(frozen=True)
 class FlowSpacing(Spacing):
-    """Times of a flow, where t = sigma: evenly spaced, then shifted, then stretched, and 0.
+    """Times of a flow, in which t = sigma: evenly spaced, then shifted, then stretched, then 0.
 
     Args:
         high: First time, before the shift.
-        low: Last time but the 0, before the shift; or with `spare` the one after it.
-        spare: Space one time more and leave out the cleanest.
-        shift: As of the schedule `Flow`.
-        terminal: Stretch the times so that the last but the 0 is this.
-        sigmas: In place of the times, sigmas between the first and the last.
+        low: Last time above 0, before the shift. With `drop_cleanest`, the time after it.
+        drop_cleanest: Whether to space one more time and then drop the cleanest.
+        shift: Shift of the times, as in the schedule `Flow`.
+        terminal: Last time above 0, to which the times are stretched; None or 0 for no stretch.
+        sigmas: Spacing of sigmas between the first and the last time, which replace the times.
     """
 
     high: float = 1.0
     low: float = 0.001
-    spare: bool = False
+    drop_cleanest: bool = False
     shift: float = 1.0
     terminal: float | None = None
     sigmas: Literal["karras", "exponential", "beta"] | None = None
 
-    def grid(self, schedule: NoiseSchedule, trained: int, steps: int) -> Grid:
+    def grid(self, schedule: NoiseSchedule, trained_steps: int, steps: int) -> Grid:
         check_steps(steps)
-        gaps = max(steps - 1 + self.spare, 1)
+        gaps = max(steps - 1 + self.drop_cleanest, 1)
         times = [shifted(self.high + (self.low - self.high) * i / gaps, self.shift) for i in range(steps)]
         if self.terminal:
             stretch = (1 - self.terminal) / (1 - times[-1])
@@ -67,17 +70,23 @@ class FlowSpacing(Spacing):
 
 
 def shifted(t: float, shift: float) -> float:
-    """A time of a flow, shifted (Esser et al. 2024, eq. 23)."""
+    """Shifts a time of a flow (Esser et al. 2024, eq. 23)."""
     return shift * t / (1 + (shift - 1) * t)
 
 
-def shift_of(options: Mapping[str, Any], plain: str) -> float:
-    """The shift that the options of a scheduler describe: that named `plain`, or one by mu."""
+def read_shift(options: Mapping[str, Any], name: str) -> float:
+    """Returns the shift of a scheduler: its option `name`, or that of mu with dynamic shifting.
+
+    Raises:
+        ValueError: If time_shift_type is unknown, or mu is missing for dynamic shifting.
+    """
     kind, mu = options["time_shift_type"], options["mu"]
     if kind not in ("exponential", "linear"):
-        raise ValueError(f"time_shift_type must be 'exponential' or 'linear'; got {kind!r}")
+        raise ValueError(f"Expected time_shift_type 'exponential' or 'linear', got {kind!r}. Fix: use one of them.")
     if not options["use_dynamic_shifting"]:
-        return options[plain]
+        return options[name]
     if mu is None:
-        raise ValueError("use_dynamic_shifting takes the shift from the images' size; got no mu: pass mu=...")
+        raise ValueError(
+            "Expected mu for use_dynamic_shifting, which depends on the size of the image, got none. Fix: pass mu=..."
+        )
     return math.exp(mu) if kind == "exponential" else mu

@@ -1,4 +1,4 @@
-"""From a number of steps to a grid, as the schedulers of diffusers space them."""
+"""Spacings: make the grid of a given number of sampler steps, as the schedulers of diffusers do."""
 
 from __future__ import annotations
 
@@ -29,84 +29,99 @@ SIGMAS: dict[str, Callable[[int, float, float], list[float]]] = {
     "exponential": exponential_sigmas,
     "beta": beta_sigmas,
 }
-"""From a number of steps, the cleanest and the noisiest sigma to all sigmas, and 0."""
+"""Functions from (steps, cleanest sigma, noisiest sigma) to all sigmas, noisiest first, then 0."""
 
 
 class Spacing(ABC):
-    """A frozen dataclass with one method, `grid`."""
+    """Base of spacings: frozen dataclasses that make grids."""
 
     @abstractmethod
-    def grid(self, schedule: NoiseSchedule, trained: int, steps: int) -> Grid:
-        """The grid of so many steps, for a schedule trained in `trained` steps."""
+    def grid(self, schedule: NoiseSchedule, trained_steps: int, steps: int) -> Grid:
+        """Returns the grid of a trajectory.
+
+        Args:
+            schedule: Noise schedule of the network.
+            trained_steps: Number of process steps that the network was trained with.
+            steps: Number of sampler steps.
+
+        Raises:
+            ValueError: If no grid has this number of steps.
+        """
 
 
 @dataclass(frozen=True)
 class StepSpacing(Spacing):
-    """Steps of training, evenly spaced, or sigmas between two of them.
+    """Evenly spaced process steps, or sigmas spaced between two process steps.
 
     Args:
-        spacing: As for `spaced_times`.
-        offset: Added to each step, with `leading` only.
-        clean: End at the clean level rather than at the first step of training.
-        whole: Round the steps of `linspace`; otherwise sigma / alpha is interpolated linearly between two steps.
-        spare: Space one step more and leave out the cleanest (not with `trailing`).
-        sigmas: In place of the steps, sigmas between the noisiest and the cleanest of them, or of training if `spare`.
-        sigma_min: The cleanest of the sigmas; None for that of the cleanest step.
-        sigma_max: The noisiest of the sigmas; None for that of the noisiest step.
-        lowest: Steps whose log-SNR / 2 lies below this are left out.
+        spacing: 'leading', 'trailing' or 'linspace', as in `spaced_times`.
+        offset: Number added to each process step, with 'leading' only.
+        ends_clean: Whether the grid ends at the clean level rather than at process step 0.
+        rounded: Whether to round the process steps of 'linspace'. Otherwise sigma / alpha is
+            interpolated linearly between two process steps.
+        drop_cleanest: Whether to space one more step and then drop the cleanest, unless spacing is
+            'trailing'.
+        sigmas: Spacing of sigmas that replace the process steps. They lie between the noisiest and
+            the cleanest of these, or with `drop_cleanest` of all process steps.
+        sigma_min: Cleanest sigma; None for that of the cleanest step.
+        sigma_max: Noisiest sigma; None for that of the noisiest step.
+        min_lambda: Smallest log-SNR / 2 of a process step, in nats; noisier steps are left out.
     """
 
     spacing: Literal["leading", "trailing", "linspace"]
     offset: int = 0
-    clean: bool = True
-    whole: bool = True
-    spare: bool = False
+    ends_clean: bool = True
+    rounded: bool = True
+    drop_cleanest: bool = False
     sigmas: Literal["karras", "exponential", "beta"] | None = None
     sigma_min: float | None = None
     sigma_max: float | None = None
-    lowest: float = -math.inf
+    min_lambda: float = -math.inf
 
     def __post_init__(self) -> None:
         if self.spacing not in ("leading", "trailing", "linspace"):
             raise ValueError(
-                f"timestep_spacing must be 'leading', 'trailing' or 'linspace'; got {self.spacing!r}: name one of them"
+                f"Expected timestep_spacing 'leading', 'trailing' or 'linspace', got {self.spacing!r}. Fix: use one "
+                "of them."
             )
 
-    def grid(self, schedule: NoiseSchedule, trained: int, steps: int) -> Grid:
+    def grid(self, schedule: NoiseSchedule, trained_steps: int, steps: int) -> Grid:
         check_steps(steps)
-        numbers = self._numbers(schedule, trained, steps)
-        levels = [_at_step(schedule, trained, number) for number in numbers]
+        numbers = self._process_steps(schedule, trained_steps, steps)
+        levels = [_at_process_step(schedule, trained_steps, number) for number in numbers]
         if self.sigmas:
             ends = (levels[0], levels[-1])
-            if self.spare:
-                ends = (schedule.at(1.0), schedule.at(1 / trained))
-            levels = [schedule.at_log_snr(-2 * math.log(sigma)) for sigma in self._between(*ends, steps)]
-        last = schedule.clean if self.clean else schedule.at(1 / trained)
+            if self.drop_cleanest:
+                ends = (schedule.at(1.0), schedule.at(1 / trained_steps))
+            levels = [schedule.at_log_snr(-2 * math.log(sigma)) for sigma in self._spaced_sigmas(*ends, steps)]
+        last = schedule.clean if self.ends_clean else schedule.at(1 / trained_steps)
         grid = [(now, to) for now, to in itertools.pairwise([*levels, last]) if to.log_snr - now.log_snr > 1e-9]
         if not grid:
             raise ValueError(
-                f"no step leads anywhere; got {steps} from step {numbers[0]:g} of training: take more steps"
+                f"Expected a grid with at least one step, got {steps} from process step {numbers[0]:g} that ends where "
+                "it starts. Fix: take more steps."
             )
         return grid
 
-    def _numbers(self, schedule: NoiseSchedule, trained: int, steps: int) -> Sequence[float]:
-        """Steps of training, falling."""
-        count = steps + (self.spare and self.spacing != "trailing")
+    def _process_steps(self, schedule: NoiseSchedule, trained_steps: int, steps: int) -> Sequence[float]:
+        """Returns the process steps at which sampler steps start, noisiest first."""
+        count = steps + (self.drop_cleanest and self.spacing != "trailing")
         offset = self.offset if self.spacing == "leading" else 0
-        at_steps = schedule.at(torch.arange(1, trained + 1, dtype=torch.float64, device="cpu") / trained)
-        usable = int((at_steps.log_snr / 2 >= self.lowest).sum())
-        if self.spacing == "linspace" and not self.whole and 1 < steps < usable:
+        levels = schedule.at(torch.arange(1, trained_steps + 1, dtype=torch.float64, device="cpu") / trained_steps)
+        usable = int((levels.log_snr / 2 >= self.min_lambda).sum())
+        if self.spacing == "linspace" and not self.rounded and 1 < steps < usable:
             return [(usable - 1) * (steps - 1 - i) / (steps - 1) for i in range(steps)]
         times = spaced_times(count, self.spacing, usable)[:steps]
         numbers = [round(time * usable) - 1 + offset for time in times]
-        if numbers[0] >= trained:
+        if numbers[0] >= trained_steps:
             raise ValueError(
-                f"steps_offset leads past the last of {trained} steps; got {offset}: take fewer than {steps}"
+                f"Expected steps_offset within the {trained_steps} process steps, got {offset} past the last one. "
+                f"Fix: take fewer than {steps} steps."
             )
         return numbers
 
-    def _between(self, high: Level, low: Level, steps: int) -> list[float]:
-        # As diffusers does, a level without signal is taken as one with alpha² = 2⁻²⁴: sigmas must be finite.
+    def _spaced_sigmas(self, high: Level, low: Level, steps: int) -> list[float]:
+        # Sigmas must be finite: a level without signal counts as alpha² = 2⁻²⁴, as in diffusers.
         noisiest = self.sigma_max or (high.sigma / high.alpha if high.alpha else 2.0**12)
         if steps == 1:
             return [noisiest]
@@ -116,36 +131,36 @@ class StepSpacing(Spacing):
 
 @dataclass(frozen=True)
 class DistilledSpacing(Spacing):
-    """Steps of a consistency model: some of the `original` ones it was distilled at.
+    """Process steps of a consistency model, taken evenly from those of its distillation.
 
     Args:
-        original: Number of steps of the distillation.
+        original: Number of process steps of the distillation.
     """
 
     original: int = 50
 
-    def grid(self, schedule: NoiseSchedule, trained: int, steps: int) -> Grid:
-        return grid_of_times(schedule, distilled_times(steps, self.original, trained))
+    def grid(self, schedule: NoiseSchedule, trained_steps: int, steps: int) -> Grid:
+        return grid_of_times(schedule, distilled_times(steps, self.original, trained_steps))
 
 
 @dataclass(frozen=True)
 class GeometricSpacing(Spacing):
-    """Sigmas in geometric progression between the two ends of an exploding schedule, then the clean level."""
+    """Sigmas in geometric progression over an exploding schedule, then the clean level."""
 
-    def grid(self, schedule: NoiseSchedule, trained: int, steps: int) -> Grid:
+    def grid(self, schedule: NoiseSchedule, trained_steps: int, steps: int) -> Grid:
         low, high = schedule.at(0.0), schedule.at(1.0)
         sigmas = exponential_sigmas(steps, low.sigma, high.sigma)[:-1]
         levels = [schedule.at_log_snr(-2 * math.log(sigma)) for sigma in sigmas]
         return list(itertools.pairwise([*levels, schedule.clean]))
 
 
-def _at_step(schedule: NoiseSchedule, trained: int, number: float) -> Level:
-    """The level of a step of training; between two of them sigma / alpha is interpolated linearly."""
-    low, part = divmod(number, 1)
-    clean, noisy = schedule.at((low + 1) / trained), schedule.at(min((low + 2) / trained, 1.0))
-    if part == 0:
+def _at_process_step(schedule: NoiseSchedule, trained_steps: int, number: float) -> Level:
+    """Returns the level of a process step; a fraction interpolates sigma / alpha linearly."""
+    low, fraction = divmod(number, 1)
+    clean, noisy = schedule.at((low + 1) / trained_steps), schedule.at(min((low + 2) / trained_steps, 1.0))
+    if fraction == 0:
         return clean
     if noisy.alpha == 0:
-        return schedule.at((number + 1) / trained)
-    sigma = (1 - part) * clean.sigma / clean.alpha + part * noisy.sigma / noisy.alpha
+        return schedule.at((number + 1) / trained_steps)
+    sigma = (1 - fraction) * clean.sigma / clean.alpha + fraction * noisy.sigma / noisy.alpha
     return schedule.at_log_snr(-2 * math.log(sigma))

@@ -1,3 +1,5 @@
+"""`LowerOrderFinal`, which lowers the order of a multistep sampler at the end."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
@@ -9,16 +11,18 @@ from ..denoisers import Denoiser
 from ..process.level import Level, Noise
 from ..samplers import DPMSolver, Sampler, UniPC
 
-State = tuple[int, int, Any]  # number of steps, of those left, state of the sampler inside
+State = tuple[int, int, Any]  # number of steps, number of steps left, state of the wrapped sampler
 
 
 @dataclass(frozen=True)
 class LowerOrderFinal(Sampler[State]):
-    """A multistep sampler whose order falls over its last steps, by one a step.
+    """Wraps a multistep sampler and lowers its order by one at each of the last steps.
+
+    This is the option `lower_order_final` of diffusers.
 
     Args:
-        sampler: What steps, its order the highest.
-        below: Only in trajectories of fewer steps than this.
+        sampler: Sampler that takes the steps; its order is the highest order used.
+        below: Number of sampler steps from which on the order is never lowered.
         last: Order of the last step.
     """
 

@@ -1,3 +1,5 @@
+"""`SchedulerRecipe`, the parts that describe how to sample from a published network."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -14,17 +16,18 @@ from .grids import Spacing
 
 @dataclass(frozen=True)
 class SchedulerRecipe:
-    """How a published network was trained and is to be sampled.
+    """Describes how a published network was trained and how to sample from it.
 
     Attributes:
-        schedule: Step i of N of its training lies at time (i + 1) / N; of a flow, at i / N.
-        objective: What its output means.
-        sampler: Takes the steps of a grid.
-        spacing: Makes the grids.
-        trained_steps: N.
-        clip_denoised: How each estimate of the clean data is kept in range, if it is. It goes to
-            `GaussianDiffusion.sample`, or to `TransformX0`.
-        clean_step: Number of the step at the clean end: -1, or 0 for a flow.
+        schedule: Noise schedule of its training. Process step i of N lies at time (i + 1) / N, or
+            at i / N for a flow.
+        objective: Meaning of the network's output.
+        sampler: Sampler that takes the steps of a grid.
+        spacing: Spacing that makes the grids.
+        trained_steps: Number of process steps of its training, N.
+        clip_denoised: Function that keeps estimates of the clean data in range, or False. It suits
+            `TransformX0(denoise, clip_denoised)` and `GaussianDiffusion.sample`.
+        clean_step: Number of the process step at the clean end: -1, or 0 for a flow.
     """
 
     schedule: NoiseSchedule
@@ -36,16 +39,26 @@ class SchedulerRecipe:
     clean_step: int = -1
 
     def grid(self, steps: int) -> Grid:
-        """The levels of a trajectory of `steps` steps, fewer if one of them would lead to where it starts.
+        """Returns the levels of a trajectory.
+
+        Steps that would end at the level where they start are left out, so the grid may have fewer
+        steps.
+
+        Args:
+            steps: Number of sampler steps.
 
         Raises:
-            ValueError: more steps than the network was trained for, or none.
+            ValueError: If steps exceeds the number of process steps, or no step is left.
         """
         return self.spacing.grid(self.schedule, self.trained_steps, steps)
 
     def timestep(self, at: Level) -> float:
-        """The step of training at a level of floats, from 0, as published networks take it; between two, a fraction.
+        """Returns the process step of a level, counted from 0, as the published network takes it.
 
-        Networks of ScoreSdeVe and KarrasVe take `at.sigma` instead.
+        Between two process steps it is a fraction. Networks of ScoreSdeVe and KarrasVe take
+        `at.sigma` instead.
+
+        Args:
+            at: Level of floats.
         """
         return at.t * self.trained_steps + self.clean_step

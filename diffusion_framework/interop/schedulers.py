@@ -1,10 +1,13 @@
-"""One small function a scheduler of diffusers, from its options to a recipe; add one with its line in `SCHEDULERS`."""
+"""Builders: one small function for each scheduler of diffusers, from its options to a recipe.
+
+A new scheduler needs a builder and a row in `SCHEDULERS`.
+"""
 
 from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -26,12 +29,25 @@ from ..samplers import (
     Sampler,
     UniPC,
 )
-from .flow import FlowHeun, FlowSpacing, shift_of, shifted
+from .flow import FlowHeun, FlowSpacing, read_shift, shifted
 from .grids import DistilledSpacing, GeometricSpacing, Spacing, StepSpacing
 from .lower_order_final import LowerOrderFinal
 from .recipe import SchedulerRecipe
-
-Options = Mapping[str, Any]
+from .scheduler_options import (
+    CLIP,
+    DPM_SOLVER,
+    EULER,
+    FLOW_EULER,
+    LATENT,
+    LCM_OPTIONS,
+    MULTISTEP,
+    SHIFT,
+    SIGMAS,
+    TRAINING,
+    UNIPC,
+    ZERO,
+    Options,
+)
 
 
 def _schedule(o: Options) -> NoiseSchedule:
@@ -51,8 +67,8 @@ def _schedule(o: Options) -> NoiseSchedule:
     if kind == "exp":
         return Betas((-math.expm1(-12 / count),) * count, rescale)
     raise ValueError(
-        f"unknown beta_schedule; got {kind!r}, wanted linear, scaled_linear, squaredcos_cap_v2, sigmoid or exp: "
-        "give its values as trained_betas"
+        "Expected beta_schedule linear, scaled_linear, squaredcos_cap_v2, sigmoid or exp, got "
+        f"{kind!r}. Fix: give its values as trained_betas."
     )
 
 
@@ -63,7 +79,8 @@ def _objective(o: Options) -> Objective:
     kind = o["prediction_type"]
     if kind not in objectives:
         raise ValueError(
-            f"prediction_type has no counterpart here; got {kind!r}, wanted one of {', '.join(objectives)}"
+            f"Expected prediction_type among {', '.join(objectives)}, got {kind!r}. "
+            "Fix: use a network trained with one of them."
         )
     return objectives[kind]
 
@@ -80,22 +97,25 @@ def _clip_denoised(o: Options) -> Clip | Threshold | Literal[False]:
 def _recipe(o: Options, sampler: Sampler, spacing: Spacing) -> SchedulerRecipe:
     steps, betas = o["num_train_timesteps"], o["trained_betas"]
     if betas is not None and len(betas) != steps:
-        raise ValueError(f"each step has a beta; got {len(betas)} trained_betas, num_train_timesteps={steps}: mend one")
+        raise ValueError(
+            f"Expected num_train_timesteps={steps} trained_betas, one for each process step, got {len(betas)}. "
+            "Fix: change one of them."
+        )
     return SchedulerRecipe(_schedule(o), _objective(o), sampler, spacing, steps, _clip_denoised(o))
 
 
 def _sigmas(o: Options) -> dict[str, Any]:
-    """The options of sigmas that replace the steps."""
+    """Returns the options of `StepSpacing` for sigmas that replace the process steps."""
     names = ("karras_sigmas", "exponential_sigmas", "beta_sigmas", "lu_lambdas", "flow_sigmas")
-    on = [name for name in names if o.get(f"use_{name}")]
-    if len(on) > 1:
+    used = [name for name in names if o.get(f"use_{name}")]
+    if len(used) > 1:
         raise ValueError(
-            f"only one kind of sigmas can be used; got {', '.join(f'use_{name}' for name in on)}: keep one"
+            f"Expected at most one kind of sigmas, got {', '.join(f'use_{name}' for name in used)}. Fix: keep one."
         )
     kinds = {"karras_sigmas": "karras", "exponential_sigmas": "exponential", "beta_sigmas": "beta"}
     kinds["lu_lambdas"] = "exponential"
     return {
-        "sigmas": kinds.get(on[0]) if on else None,
+        "sigmas": kinds.get(used[0]) if used else None,
         "sigma_min": o.get("sigma_min"),
         "sigma_max": o.get("sigma_max"),
     }
@@ -103,7 +123,9 @@ def _sigmas(o: Options) -> dict[str, Any]:
 
 def _ends_clean(o: Options) -> bool:
     if o["final_sigmas_type"] not in ("zero", "sigma_min"):
-        raise ValueError(f"final_sigmas_type must be 'zero' or 'sigma_min'; got {o['final_sigmas_type']!r}")
+        raise ValueError(
+            f"Expected final_sigmas_type 'zero' or 'sigma_min', got {o['final_sigmas_type']!r}. Fix: use one of them."
+        )
     return o["final_sigmas_type"] == "zero"
 
 
@@ -111,7 +133,9 @@ def _ddpm(o: Options) -> SchedulerRecipe:
     sizes = {"fixed_small": "small", "fixed_small_log": "small", "fixed_large": "large", "fixed_large_log": "large"}
     kind = o["variance_type"]
     if kind not in sizes:
-        raise ValueError(f"variance_type has no counterpart here; got {kind!r}, wanted one of {', '.join(sizes)}")
+        raise ValueError(
+            f"Expected variance_type among {', '.join(sizes)}, got {kind!r}. Fix: use one of them if that serves."
+        )
     sampler = DDPM("small" if sizes[kind] == "small" else "large")
     return _recipe(o, sampler, StepSpacing(o["timestep_spacing"], o["steps_offset"]))
 
@@ -125,11 +149,11 @@ def _pndm(o: Options) -> SchedulerRecipe:
 
 
 def _karras(sampler: Sampler) -> Callable[[Options], SchedulerRecipe]:
-    """A scheduler in sigma / alpha, whose steps of training may be fractions."""
+    """Returns the builder of a scheduler in sigma / alpha, whose process steps may be fractions."""
 
     def build(o: Options) -> SchedulerRecipe:
         clean = _ends_clean({"final_sigmas_type": "zero", **o})
-        spacing = StepSpacing(o["timestep_spacing"], o["steps_offset"], clean, whole=False, **_sigmas(o))
+        spacing = StepSpacing(o["timestep_spacing"], o["steps_offset"], clean, rounded=False, **_sigmas(o))
         return _recipe(o, sampler, spacing)
 
     return build
@@ -141,10 +165,12 @@ def _flow_recipe(o: Options, sampler: Sampler, spacing: FlowSpacing) -> Schedule
 
 
 def _flow_match(sampler: Sampler) -> Callable[[Options], SchedulerRecipe]:
+    """Returns the builder of a scheduler of flow matching."""
+
     def build(o: Options) -> SchedulerRecipe:
-        shift, low = shift_of(o, "shift"), 1 / o["num_train_timesteps"]
+        shift, low = read_shift(o, "shift"), 1 / o["num_train_timesteps"]
         if not o["use_dynamic_shifting"]:
-            low = shifted(low, shift)  # and once more below, as there
+            low = shifted(low, shift)  # FlowSpacing shifts it a second time, as in diffusers
         spacing = FlowSpacing(1.0, low, False, shift, o["shift_terminal"], _sigmas(o)["sigmas"])
         return _flow_recipe({**o, "prediction_type": "flow_prediction", "use_flow_sigmas": True}, sampler, spacing)
 
@@ -152,19 +178,24 @@ def _flow_match(sampler: Sampler) -> Callable[[Options], SchedulerRecipe]:
 
 
 def _multistep(
-    o: Options, solver: DPMSolver | UniPC, clean: bool, falls_below: int = 15, flow: tuple[float, float] = (1.0, 0.0)
+    o: Options, solver: DPMSolver | UniPC, clean: bool, below: int = 15, flow: tuple[float, float] = (1.0, 0.0)
 ) -> SchedulerRecipe:
     sigmas = _sigmas(o)
-    # With sigmas to the first step of training, their last step, of order 1, leads nowhere: here there is one less.
-    last = 2 if sigmas["sigmas"] and not clean else 1
-    plain = not o["lower_order_final"] or solver.order <= (2 if clean else last)  # the clean end is of order 1 anyway
-    sampler: Sampler = solver if plain else LowerOrderFinal(solver, falls_below + 1 - last, last)
+    # With sigmas to process step 0, the last step of diffusers ends where it starts and is left out
+    # here, so the last step has order 2.
+    last_order = 2 if sigmas["sigmas"] and not clean else 1
+    final_order = 2 if clean else last_order  # a step to the clean end has order 1 in any case
+    constant_order = not o["lower_order_final"] or solver.order <= final_order
+    sampler: Sampler = solver if constant_order else LowerOrderFinal(solver, below + 1 - last_order, last_order)
     if o["use_flow_sigmas"]:
         if not clean:
-            raise ValueError("use_flow_sigmas ends clean here; got final sigmas above 0: set final_sigmas_type='zero'")
-        return _flow_recipe(o, sampler, FlowSpacing(*flow, True, shift_of(o, "flow_shift"), o["shift_terminal"]))
-    lowest = float(o.get("lambda_min_clipped", -math.inf))
-    options = {"spare": True, "lowest": lowest, **sigmas}
+            raise ValueError(
+                "Expected use_flow_sigmas to end at sigma 0, got final_sigmas_type='sigma_min'. "
+                "Fix: set final_sigmas_type='zero'."
+            )
+        return _flow_recipe(o, sampler, FlowSpacing(*flow, True, read_shift(o, "flow_shift"), o["shift_terminal"]))
+    min_lambda = float(o.get("lambda_min_clipped", -math.inf))
+    options = {"drop_cleanest": True, "min_lambda": min_lambda, **sigmas}
     return _recipe(o, sampler, StepSpacing(o["timestep_spacing"], o["steps_offset"], clean, **options))
 
 
@@ -172,15 +203,17 @@ def _dpm_solver(o: Options) -> SchedulerRecipe:
     kind, order, clean = o["algorithm_type"], o["solver_order"], _ends_clean(o)
     if kind not in ("dpmsolver", "dpmsolver++", "sde-dpmsolver++", "deis"):
         raise ValueError(
-            f"algorithm_type has no counterpart here; got {kind!r}, wanted dpmsolver, dpmsolver++ or sde-dpmsolver++"
+            f"Expected algorithm_type dpmsolver, dpmsolver++ or sde-dpmsolver++, got {kind!r}. "
+            "Fix: use one of them if that serves."
         )
     if o["variance_type"] is not None:
         raise ValueError(
-            f"variance_type has no counterpart here; got {o['variance_type']!r}, wanted None: cut the network's output"
+            f"Expected variance_type None, got {o['variance_type']!r}. "
+            "Fix: set it to None and cut the variance off the network's output."
         )
     if o["euler_at_final"] and not clean and order > 1:
         raise ValueError(
-            "euler_at_final has no counterpart here; got True with final_sigmas_type='sigma_min': end at 'zero'"
+            "Expected euler_at_final with final_sigmas_type='zero' only, got 'sigma_min'. Fix: set it to 'zero'."
         )
     weights = "midpoint" if order == 2 and o["solver_type"] != "heun" else "exact"
     predict = "eps" if kind == "dpmsolver" else "x0"
@@ -196,8 +229,8 @@ def _unipc(o: Options) -> SchedulerRecipe:
     variant = "bh1" if o["solver_type"] == "bh1" else "bh2"
     solver = UniPC(o["solver_order"], variant)  # type: ignore[arg-type]
     high = 1.0
-    if o["use_flow_sigmas"]:  # as there, with a little signal, so that the first step is corrected too
-        high = shifted(1 - 1e-6, 1 / shift_of(o, "flow_shift"))
+    if o["use_flow_sigmas"]:  # a little signal, as in diffusers, lets the corrector run in step 1
+        high = shifted(1 - 1e-6, 1 / read_shift(o, "flow_shift"))
     return _multistep(o, solver, _ends_clean(o), sys.maxsize, (high, 1 / o["num_train_timesteps"]))
 
 
@@ -217,119 +250,30 @@ def _karras_ve(o: Options) -> SchedulerRecipe:
     return SchedulerRecipe(VE(o["sigma_min"], o["sigma_max"]), NegatedEps(), sampler, GeometricSpacing())
 
 
-FIXED: Options = {
-    "stochastic_sampling": False,
-    "invert_sigmas": False,
-    "predict_x0": True,
-    "disable_corrector": [],
-    "solver_p": None,
-    "interpolation_type": "linear",
-    "timestep_type": "discrete",
-}
-"""Options with a counterpart here for one value only, where a scheduler has them."""
-
-INERT = {"base_shift", "max_shift", "base_image_seq_len", "max_image_seq_len", "skip_prk_steps", "sampling_eps"}
-"""Options that mean something only beside one of the above, or nothing: `read_scheduler_config` says why."""
-
-_TRAINING: Options = {
-    "num_train_timesteps": 1000,
-    "beta_start": 0.0001,
-    "beta_end": 0.02,
-    "beta_schedule": "linear",
-    "trained_betas": None,
-    "prediction_type": "epsilon",
-    "timestep_spacing": "linspace",
-    "steps_offset": 0,
-}
-_LATENT: Options = {**_TRAINING, "beta_start": 0.00085, "beta_end": 0.012}
-_THRESHOLD: Options = {"thresholding": False, "dynamic_thresholding_ratio": 0.995, "sample_max_value": 1.0}
-_CLIP: Options = {"clip_sample": True, "clip_sample_range": 1.0, "timestep_spacing": "leading", **_THRESHOLD}
-_ZERO: Options = {"rescale_betas_zero_snr": False}
-_SIGMAS: Options = {"use_karras_sigmas": False, "use_exponential_sigmas": False, "use_beta_sigmas": False}
-_SHIFT: Options = {"use_dynamic_shifting": False, "time_shift_type": "exponential", "shift_terminal": None}
-_MULTISTEP: Options = {
-    **_TRAINING,
-    **_SIGMAS,
-    **_SHIFT,
-    "use_flow_sigmas": False,
-    "flow_shift": 1.0,
-    "solver_order": 2,
-    **_THRESHOLD,
-    "lower_order_final": True,
-}
-_EULER: Options = {**_TRAINING, **_SIGMAS, **_ZERO, "final_sigmas_type": "zero", "sigma_min": None, "sigma_max": None}
-
 SCHEDULERS: dict[str, tuple[Callable[[Options], SchedulerRecipe], Options]] = {
-    "DDPMScheduler": (_ddpm, {**_TRAINING, **_CLIP, **_ZERO, "variance_type": "fixed_small"}),
-    "DDIMScheduler": (_ddim, {**_TRAINING, **_CLIP, **_ZERO, "set_alpha_to_one": True}),
-    "PNDMScheduler": (_pndm, {**_TRAINING, "timestep_spacing": "leading", "set_alpha_to_one": False}),
-    "LMSDiscreteScheduler": (_karras(LMS()), {**_TRAINING, **_SIGMAS}),
+    "DDPMScheduler": (_ddpm, {**TRAINING, **CLIP, **ZERO, "variance_type": "fixed_small"}),
+    "DDIMScheduler": (_ddim, {**TRAINING, **CLIP, **ZERO, "set_alpha_to_one": True}),
+    "PNDMScheduler": (_pndm, {**TRAINING, "timestep_spacing": "leading", "set_alpha_to_one": False}),
+    "LMSDiscreteScheduler": (_karras(LMS()), {**TRAINING, **SIGMAS}),
     "EulerDiscreteScheduler": (
         _karras(Euler()),
-        {**_EULER, "interpolation_type": "linear", "timestep_type": "discrete"},
+        {**EULER, "interpolation_type": "linear", "timestep_type": "discrete"},
     ),
-    "EulerAncestralDiscreteScheduler": (_karras(DDIM(eta=1.0)), {**_TRAINING, **_ZERO}),
+    "EulerAncestralDiscreteScheduler": (_karras(DDIM(eta=1.0)), {**TRAINING, **ZERO}),
     "HeunDiscreteScheduler": (
         _karras(Heun()),
-        {**_LATENT, **_SIGMAS, "clip_sample": False, "clip_sample_range": 1.0},
+        {**LATENT, **SIGMAS, "clip_sample": False, "clip_sample_range": 1.0},
     ),
-    "KDPM2DiscreteScheduler": (_karras(DPM2()), {**_LATENT, **_SIGMAS}),
-    "DPMSolverMultistepScheduler": (
-        _dpm_solver,
-        {
-            **_MULTISTEP,
-            **_ZERO,
-            "algorithm_type": "dpmsolver++",
-            "solver_type": "midpoint",
-            "euler_at_final": False,
-            "use_lu_lambdas": False,
-            "final_sigmas_type": "zero",
-            "lambda_min_clipped": -math.inf,
-            "variance_type": None,
-        },
-    ),
-    "DEISMultistepScheduler": (_deis, _MULTISTEP),
-    "UniPCMultistepScheduler": (
-        _unipc,
-        {
-            **_MULTISTEP,
-            **_ZERO,
-            "solver_type": "bh2",
-            "predict_x0": True,
-            "disable_corrector": [],
-            "solver_p": None,
-            "final_sigmas_type": "zero",
-            "sigma_min": None,
-            "sigma_max": None,
-        },
-    ),
-    "FlowMatchEulerDiscreteScheduler": (
-        _flow_match(Euler()),
-        {
-            **_SIGMAS,
-            **_SHIFT,
-            "num_train_timesteps": 1000,
-            "shift": 1.0,
-            "stochastic_sampling": False,
-            "invert_sigmas": False,
-        },
-    ),
+    "KDPM2DiscreteScheduler": (_karras(DPM2()), {**LATENT, **SIGMAS}),
+    "DPMSolverMultistepScheduler": (_dpm_solver, DPM_SOLVER),
+    "DEISMultistepScheduler": (_deis, MULTISTEP),
+    "UniPCMultistepScheduler": (_unipc, UNIPC),
+    "FlowMatchEulerDiscreteScheduler": (_flow_match(Euler()), FLOW_EULER),
     "FlowMatchHeunDiscreteScheduler": (
         _flow_match(FlowHeun()),
-        {**_SHIFT, "num_train_timesteps": 1000, "shift": 1.0},
+        {**SHIFT, "num_train_timesteps": 1000, "shift": 1.0},
     ),
-    "LCMScheduler": (
-        _lcm,
-        {
-            **_LATENT,
-            **_CLIP,
-            **_ZERO,
-            "beta_schedule": "scaled_linear",
-            "clip_sample": False,
-            "original_inference_steps": 50,
-            "timestep_scaling": 10.0,
-        },
-    ),
+    "LCMScheduler": (_lcm, LCM_OPTIONS),
     "ScoreSdeVeScheduler": (
         _score_sde_ve,
         {"num_train_timesteps": 2000, "snr": 0.15, "sigma_min": 0.01, "sigma_max": 1348.0, "correct_steps": 1},
@@ -339,3 +283,4 @@ SCHEDULERS: dict[str, tuple[Callable[[Options], SchedulerRecipe], Options]] = {
         {"sigma_min": 0.02, "sigma_max": 100.0, "s_noise": 1.007, "s_churn": 80.0, "s_min": 0.05, "s_max": 50.0},
     ),
 }
+"""Builder and default options of each scheduler, by the name of its class in diffusers."""

@@ -1,4 +1,8 @@
-"""Networks. Add one: a module in a file here, with `channels` and `image_size`, and a line below."""
+"""Networks for images and for sequences.
+
+A new network is a module in a file of its own, with attributes `channels` and `image_size`, or
+`sample_shape`. CONTRIBUTING.md describes how a network is called.
+"""
 
 from .dit import DiT
 from .rin import RIN

@@ -1,4 +1,4 @@
-"""Diffusion transformers: attention among all patches, told time and label through its layer norms."""
+"""DiT, a transformer on image patches with adaptive layer norms (Peebles & Xie 2023)."""
 
 from __future__ import annotations
 
@@ -11,23 +11,26 @@ from .tokens import MLP, TokenAttention, patch_grid, patchify, sin_cos_positions
 
 
 class DiT(RecordsArguments, nn.Module):
-    """A diffusion transformer with adaptive layer norm zero (Peebles & Xie 2023), on the pixels themselves.
+    """A diffusion transformer with adaLN-Zero blocks (Peebles & Xie 2023), on pixels.
 
     Args:
         dim: Width of the tokens, divisible by 4 and by heads.
-        depth: Transformer blocks.
-        heads: Attention heads.
-        patch_size: Side of the square patches in pixels.
-        channels: Channels of the images.
-        image_size: Height and width in pixels, as one number or two; divisible by patch_size.
-        self_condition: Whether the network also sees its own last estimate of the clean image.
-        num_classes: Number of class labels, or None for none. One more label, num_classes, means "no class".
-        learned_variance: Whether the output has twice the channels, the second half telling the variance.
-        time_scale: The network's times are stretched by this before their sines and cosines are taken: 1000 for t in
-            [0, 1], 1 for steps.
+        depth: Number of transformer blocks.
+        heads: Number of attention heads.
+        patch_size: Height and width of a patch in pixels.
+        channels: Number of image channels.
+        image_size: Height and width in pixels, as one number or two; each divisible by patch_size.
+        self_condition: Whether the network also takes its previous estimate of the clean image as
+            input (self-conditioning).
+        num_classes: Number of class labels, or None for a network without labels. The label
+            num_classes means "no class".
+        learned_variance: Whether the output has twice the channels; the second half sets the
+            variance of the reverse process (Nichol & Dhariwal 2021).
+        time_scale: Factor on times before their sinusoidal embedding. 1000 suits times in [0, 1];
+            1 suits process steps (time_input: steps).
 
     Raises:
-        ValueError: sizes that do not fit together.
+        ValueError: If sizes do not fit together.
     """
 
     def __init__(
@@ -46,7 +49,9 @@ class DiT(RecordsArguments, nn.Module):
     ) -> None:
         super().__init__()
         if min(depth, channels) < 1:
-            raise ValueError(f"DiT needs at least one block and channel; got {depth=}, {channels=}")
+            raise ValueError(
+                f"Expected at least one block and one channel, got {depth=}, {channels=}. Fix: give at least 1 of each."
+            )
         self.image_size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
         self.channels, self.patch_size, self.num_classes = channels, patch_size, num_classes
         self.self_condition, self.learned_variance = self_condition, learned_variance
@@ -62,16 +67,19 @@ class DiT(RecordsArguments, nn.Module):
         self.to_patches = zero_init(nn.Linear(dim, patch_size**2 * channels * (2 if learned_variance else 1)))
 
     def forward(self, x: Tensor, time: Tensor, self_cond: Tensor | None = None, labels: Tensor | None = None) -> Tensor:
-        """The output for noisy images.
+        """Computes the network's output for noised images.
 
         Args:
-            x: [batch, channels, height, width].
-            time: [batch], in [0, 1] (or another range, to go with time_scale).
-            self_cond: Last estimate of the clean images in [-1, 1], shaped like x; None (no estimate yet) is zeros.
-            labels: [batch] integers in [0, num_classes], for a network with classes.
+            x: Noised images, [batch, channels, height, width].
+            time: Noise levels [batch], in [0, 1] or another range that suits time_scale.
+            self_cond: Previous estimate of the clean images in [-1, 1], shaped like x. None means
+                zeros, as before the first estimate.
+            labels: Class labels, integers [batch] in [0, num_classes]; None for a network without
+                classes.
 
         Returns:
-            [batch, channels, height, width], or twice the channels with learned_variance.
+            The output [batch, channels, height, width], or [batch, 2 * channels, height, width]
+            with learned_variance.
         """
         if self.self_condition:
             x = torch.cat([x, torch.zeros_like(x) if self_cond is None else self_cond], dim=1)
@@ -84,13 +92,14 @@ class DiT(RecordsArguments, nn.Module):
         for block in self.blocks:
             tokens = block(tokens, embedding)
         scale, shift = self.modulate_out(embedding)
-        return unpatchify(self.to_patches(_modulated(tokens, scale, shift)), self.patch_size, self.rows)
+        return unpatchify(self.to_patches(_modulate(tokens, scale, shift)), self.patch_size, self.rows)
 
 
 class DiTBlock(nn.Module):
-    """Attention and an MLP, scaled, shifted and gated by the embedding; starts as the identity, with gates of 0.
+    """Transformer block with adaLN-Zero: the embedding scales, shifts and gates attention and MLP.
 
-    [batch, n, dim], [batch, dim] -> [batch, n, dim].
+    Maps tokens [batch, n, dim] and an embedding [batch, dim] to [batch, n, dim]. Starts as the
+    identity, because all gates start at zero.
     """
 
     def __init__(self, dim: int, heads: int) -> None:
@@ -101,12 +110,15 @@ class DiTBlock(nn.Module):
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         scale, shift, gate, scale_mlp, shift_mlp, gate_mlp = self.modulate(embedding)
-        x = x + gate * self.attention(_modulated(x, scale, shift))
-        return x + gate_mlp * self.mlp(_modulated(x, scale_mlp, shift_mlp))
+        x = x + gate * self.attention(_modulate(x, scale, shift))
+        return x + gate_mlp * self.mlp(_modulate(x, scale_mlp, shift_mlp))
 
 
 class Modulation(nn.Module):
-    """So many scales, shifts and gates from the embedding, all 0 at first: [batch, dim] -> each [batch, 1, dim]."""
+    """Scales, shifts and gates computed from the embedding, all zero at first.
+
+    Maps [batch, dim] to a tuple of `parts` tensors [batch, 1, dim].
+    """
 
     def __init__(self, dim: int, parts: int) -> None:
         super().__init__()
@@ -117,5 +129,5 @@ class Modulation(nn.Module):
         return self.linear(nn.functional.silu(embedding))[:, None].chunk(self.parts, dim=-1)
 
 
-def _modulated(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+def _modulate(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     return torch.addcmul(shift, nn.functional.layer_norm(x, x.shape[-1:], eps=1e-6), scale + 1)

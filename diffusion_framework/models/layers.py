@@ -1,4 +1,4 @@
-"""Layers that the networks share."""
+"""Layers shared by the networks: embeddings, residual blocks, attention and resampling."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from torch import Tensor, nn
 
 
 def zero_init(layer: nn.Conv1d | nn.Conv2d | nn.Linear) -> nn.Conv1d | nn.Conv2d | nn.Linear:
-    """The layer, with weights and bias 0: a block that ends in it starts as the identity, a network as 0."""
+    """Sets weights and bias of a layer to zero and returns the layer.
+
+    A residual block that ends in this layer starts as the identity; a network starts as zero.
+    """
     nn.init.zeros_(layer.weight)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
@@ -19,34 +22,44 @@ def zero_init(layer: nn.Conv1d | nn.Conv2d | nn.Linear) -> nn.Conv1d | nn.Conv2d
 
 
 class TimeEmbedding(nn.Module):
-    """Sines and cosines of time, then two linear layers: [batch] -> [batch, dim_out].
+    """Sinusoidal embedding of time (Vaswani et al. 2017), followed by an MLP of two layers.
+
+    Maps [batch] to [batch, dim_out].
 
     Args:
-        dim: Number of sines and cosines; even.
-        dim_out: Width of the result.
-        scale: Times are stretched by this, so that the usual frequencies (Vaswani et al. 2017), from 1 to 1/10000,
-            tell them apart: 1000 for times in [0, 1].
+        dim: Number of sines and cosines together, even.
+        dim_out: Width of the embedding.
+        scale: Factor on the times before their sines and cosines, whose frequencies run from 1 to
+            1/10000. 1000 suits times in [0, 1].
     """
 
     def __init__(self, dim: int, dim_out: int, scale: float = 1000.0) -> None:
         super().__init__()
-        self.pairs, self.scale = dim // 2, scale
-        self.layers = nn.Sequential(nn.Linear(2 * self.pairs, dim_out), nn.SiLU(), nn.Linear(dim_out, dim_out))
+        self.num_frequencies, self.scale = dim // 2, scale
+        self.layers = nn.Sequential(
+            nn.Linear(2 * self.num_frequencies, dim_out), nn.SiLU(), nn.Linear(dim_out, dim_out)
+        )
 
     def forward(self, time: Tensor) -> Tensor:
-        steps = torch.arange(self.pairs, device=time.device, dtype=torch.float32)
-        frequencies = torch.exp(steps * (-math.log(10_000) / self.pairs))
+        index = torch.arange(self.num_frequencies, device=time.device, dtype=torch.float32)
+        frequencies = torch.exp(index * (-math.log(10_000) / self.num_frequencies))
         angles = self.scale * time.float()[:, None] * frequencies
         waves = torch.cat([angles.sin(), angles.cos()], dim=1)  # half precision has no thousandths of 1000
         return self.layers(waves.to(next(self.parameters()).dtype))
 
 
 class LabelEmbedding(nn.Module):
-    """One learned vector for each class, and one for no class: [batch] integers in [0, num_classes] -> [batch, dim].
+    """Learned embedding of class labels, with one more vector for "no class".
+
+    Maps integers [batch] in [0, num_classes] to [batch, dim]; num_classes means "no class".
 
     Args:
-        num_classes: Number of classes; None for a network without labels, whose embedding is None.
-        dim: Width of the vectors.
+        num_classes: Number of classes. With None, labels must be None and so is their embedding.
+        dim: Width of the embedding.
+
+    Raises:
+        ValueError: If labels are given to a network without classes, or missing in one with
+            classes.
     """
 
     def __init__(self, num_classes: int | None, dim: int) -> None:
@@ -56,14 +69,21 @@ class LabelEmbedding(nn.Module):
 
     def forward(self, labels: Tensor | None) -> Tensor | None:
         if (labels is None) != (self.table is None):
-            raise ValueError(f"a network with num_classes={self.num_classes} got labels {labels}; give both or neither")
+            got = "none" if labels is None else [*labels.shape]
+            raise ValueError(
+                f"Expected labels if and only if the network has classes, got num_classes="
+                f"{self.num_classes} and labels {got}. Fix: give both or neither."
+            )
         return None if self.table is None else self.table(labels)
 
 
 class ResBlock(nn.Module):
-    """Two convolutions with group norm; the embedding scales and shifts between them (Dhariwal & Nichol 2021).
+    """Residual block of two convolutions with group norm and adaptive scale and shift.
 
-    [batch, dim_in, h, w], [batch, dim_embedding] -> [batch, dim_out, h, w]. Starts as the identity (or projection).
+    The embedding scales and shifts the features after the second group norm (Dhariwal & Nichol
+    2021). Maps [batch, dim_in, height, width] and an embedding [batch, dim_embedding] to
+    [batch, dim_out, height, width]. Starts as the identity, or as a 1 x 1 convolution where the
+    number of channels changes.
     """
 
     def __init__(self, dim_in: int, dim_out: int, dim_embedding: int, groups: int, dropout: float) -> None:
@@ -84,7 +104,10 @@ class ResBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention over all positions, added to its input: [batch, dim, h, w] -> the same. Starts as the identity."""
+    """Self-attention among all pixels, added to its input.
+
+    Maps [batch, dim, height, width] to the same shape. Starts as the identity.
+    """
 
     def __init__(self, dim: int, heads: int, dim_head: int, groups: int) -> None:
         super().__init__()
@@ -96,13 +119,13 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         height = x.shape[-2]
         qkv = rearrange(self.to_qkv(self.norm(x)), "b (three h d) y x -> three b h (y x) d", three=3, h=self.heads)
-        q, k, v = qkv.contiguous()  # fused kernels want the channels of a head side by side
+        q, k, v = qkv.contiguous()  # fused kernels need a stride of 1 over the channels of a head
         out = F.scaled_dot_product_attention(q, k, v)
         return x + self.to_out(rearrange(out, "b h (y x) d -> b (h d) y x", y=height))
 
 
 class Downsample(nn.Module):
-    """Half the height and width, by a strided convolution."""
+    """Halves height and width with a strided convolution."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -113,7 +136,7 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Twice the height and width, by repetition and a convolution."""
+    """Doubles height and width with nearest-neighbour interpolation and a convolution."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Recurrent interface networks: most of the computing happens in a few latents, not in the many patches."""
+"""RIN, a recurrent interface network that computes mostly on latents (Jabri et al. 2022)."""
 
 from __future__ import annotations
 
@@ -11,31 +11,39 @@ from .tokens import MLP, TokenAttention, patch_grid, patchify, unpatchify
 
 
 class RIN(RecordsArguments, nn.Module):
-    """A recurrent interface network (Jabri et al. 2022, "Scalable adaptive computation for iterative generation").
+    """A recurrent interface network (RIN) on image patches.
 
-    The patches of the image are the interface. Block by block, a small set of latents reads from it, computes, and
-    writes back; time and label are two more tokens beside the latents. The latents start from learned vectors, to which
-    the last call's latents are added through a normalised projection (sec. 3.2). Its scale starts at 0, so that a new
-    network makes nothing of them.
+    See Jabri et al. 2022, "Scalable adaptive computation for iterative generation".
+
+    The tokens of the image patches are the interface. In each block, a small set of latents reads
+    from the interface, computes, and writes back. Time and label are two more tokens among the
+    latents.
+
+    The latents start from learned vectors. To these, the latents of the previous call are added
+    through a normalised projection (latent self-conditioning, sec. 3.2). Its scale starts at zero,
+    so an untrained network ignores the previous latents.
 
     Args:
-        dim: Width of the interface.
-        latent_dim: Width of the latents, even.
+        dim: Width of the interface tokens, divisible by heads.
+        latent_dim: Width of the latents, even and divisible by heads.
         num_latents: Number of latents.
-        blocks: Rounds of reading, computing and writing.
-        depth: Self-attention layers of the latents in each block.
-        heads: Attention heads; dim and latent_dim are divisible by it.
-        patch_size: Side of the square patches in pixels.
-        channels: Channels of the images.
-        image_size: Height and width in pixels, as one number or two; divisible by patch_size.
-        self_condition: Whether the network also sees its own last estimate of the clean image.
-        num_classes: Number of class labels, or None for none. One more label, num_classes, means "no class".
-        learned_variance: Whether the output has twice the channels, the second half telling the variance.
-        time_scale: The network's times are stretched by this before their sines and cosines are taken: 1000 for t in
-            [0, 1], 1 for steps.
+        blocks: Number of blocks, each of which reads, computes and writes.
+        depth: Number of self-attention layers on the latents in each block.
+        heads: Number of attention heads.
+        patch_size: Height and width of a patch in pixels.
+        channels: Number of image channels.
+        image_size: Height and width in pixels, as one number or two; each divisible by patch_size.
+        self_condition: Whether the network also takes its previous estimate of the clean image as
+            input (self-conditioning).
+        num_classes: Number of class labels, or None for a network without labels. The label
+            num_classes means "no class".
+        learned_variance: Whether the output has twice the channels; the second half sets the
+            variance of the reverse process (Nichol & Dhariwal 2021).
+        time_scale: Factor on times before their sinusoidal embedding. 1000 suits times in [0, 1];
+            1 suits process steps (time_input: steps).
 
     Raises:
-        ValueError: sizes that do not fit together.
+        ValueError: If sizes do not fit together.
     """
 
     def __init__(
@@ -58,8 +66,8 @@ class RIN(RecordsArguments, nn.Module):
         super().__init__()
         if min(num_latents, blocks, channels) < 1 or depth < 0 or latent_dim % 2:
             raise ValueError(
-                "RIN needs at least one latent, block and channel, depth of at least 0 and an even latent_dim; got "
-                f"{num_latents=}, {blocks=}, {channels=}, {depth=}, {latent_dim=}"
+                "Expected at least one latent, block and channel, a depth of at least 0 and an even latent_dim, got "
+                f"{num_latents=}, {blocks=}, {channels=}, {depth=}, {latent_dim=}. Fix: change the one out of range."
             )
         self.image_size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
         self.channels, self.patch_size, self.num_classes = channels, patch_size, num_classes
@@ -85,20 +93,24 @@ class RIN(RecordsArguments, nn.Module):
         labels: Tensor | None = None,
         return_latents: bool = False,
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """The output for noisy images, and the latents to carry to the next call.
+        """Computes the network's output for noised images, and optionally the next latents.
 
         Args:
-            x: [batch, channels, height, width].
-            time: [batch], in [0, 1] (or another range, to go with time_scale).
-            self_cond: Last estimate of the clean images in [-1, 1], shaped like x; None (no estimate yet) is zeros.
-            latents: [batch, num_latents, latent_dim] of the call before; None (no such call) is zeros. The caller
-                detaches them, as `NetworkDenoiser` does.
-            labels: [batch] integers in [0, num_classes], for a network with classes.
-            return_latents: Whether to return the latents as well.
+            x: Noised images, [batch, channels, height, width].
+            time: Noise levels [batch], in [0, 1] or another range that suits time_scale.
+            self_cond: Previous estimate of the clean images in [-1, 1], shaped like x. None means
+                zeros, as before the first estimate.
+            latents: Latents of the previous call, [batch, num_latents, latent_dim]. None means
+                zeros, as before the first call. The caller detaches them, as `NetworkDenoiser`
+                does.
+            labels: Class labels, integers [batch] in [0, num_classes]; None for a network without
+                classes.
+            return_latents: Whether to return the latents too.
 
         Returns:
-            [batch, channels, height, width], or twice the channels with learned_variance; with return_latents, that and
-            the latents [batch, num_latents, latent_dim].
+            The output [batch, channels, height, width], or [batch, 2 * channels, height, width]
+            with learned_variance. With return_latents, a tuple of the output and the latents
+            [batch, num_latents, latent_dim].
         """
         if self.self_condition:
             x = torch.cat([x, torch.zeros_like(x) if self_cond is None else self_cond], dim=1)
@@ -118,7 +130,10 @@ class RIN(RecordsArguments, nn.Module):
 
 
 class WarmStart(nn.Module):
-    """The last latents, projected and normalised, with a scale that starts at 0: [batch, n, dim] -> the same."""
+    """Projects and normalises the previous latents for latent self-conditioning.
+
+    See Jabri et al. 2022, sec. 3.2. Maps [batch, n, dim] to the same shape. Starts as zero.
+    """
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -131,9 +146,10 @@ class WarmStart(nn.Module):
 
 
 class RINBlock(nn.Module):
-    """The latents read from the interface, compute, and write back (Jabri et al. 2022, fig. 3).
+    """One block, in which latents read from the interface, compute, and write back.
 
-    [batch, m, latent_dim], [batch, n, dim] -> the same.
+    Maps latents [batch, m, latent_dim] and interface [batch, n, dim] to the same shapes. See Jabri
+    et al. 2022, fig. 3.
     """
 
     def __init__(self, dim: int, latent_dim: int, depth: int, heads: int) -> None:
@@ -148,16 +164,22 @@ class RINBlock(nn.Module):
 
 
 class TransformerLayer(nn.Module):
-    """Attention and an MLP, each on normalised tokens and added to them; with dim_seen, attention to other tokens."""
+    """Transformer layer with pre-normalisation: attention and an MLP, each added to its input.
 
-    def __init__(self, dim: int, heads: int, dim_seen: int | None = None) -> None:
+    Args:
+        dim: Width of the tokens.
+        heads: Number of attention heads.
+        dim_context: Width of the tokens of cross-attention; None for self-attention.
+    """
+
+    def __init__(self, dim: int, heads: int, dim_context: int | None = None) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(dim)
-        self.norm_seen = nn.LayerNorm(dim_seen) if dim_seen is not None else None
-        self.attention = TokenAttention(dim, heads, dim_seen)
+        self.norm_context = nn.LayerNorm(dim_context) if dim_context is not None else None
+        self.attention = TokenAttention(dim, heads, dim_context)
         self.norm_mlp = nn.LayerNorm(dim)
         self.mlp = MLP(dim)
 
-    def forward(self, x: Tensor, seen: Tensor | None = None) -> Tensor:
-        x = x + self.attention(self.norm(x), None if self.norm_seen is None else self.norm_seen(seen))
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        x = x + self.attention(self.norm(x), None if self.norm_context is None else self.norm_context(context))
         return x + self.mlp(self.norm_mlp(x))

@@ -1,4 +1,4 @@
-"""The UNet of improved DDPM and its followers."""
+"""UNet for images, as in improved DDPM (Nichol & Dhariwal 2021) and later work."""
 
 from __future__ import annotations
 
@@ -14,30 +14,39 @@ from .layers import Attention, Downsample, LabelEmbedding, ResBlock, TimeEmbeddi
 
 
 class UNet(RecordsArguments, nn.Module):
-    """A convolutional UNet with residual blocks, attention at chosen levels, and time by scale and shift.
+    """A convolutional UNet with residual blocks and attention at chosen levels.
+
+    Time and label scale and shift the features of each residual block.
 
     Args:
-        dim: Channels at full resolution, even.
-        dim_mults: Channels of each level, in units of dim; each level but the last halves height and width.
-        channels: Channels of the images.
-        image_size: Height and width in pixels, as one number or two; each divisible by 2^(number of levels - 1).
-        blocks: Residual blocks a level on the way down, and one more on the way up.
-        attention_levels: Levels with attention, counted from 0 at full resolution, or from the end if negative; the
-            middle always has it.
-        heads: Attention heads.
-        dim_head: Channels of a head.
-        groups: Groups of the group norms (fewer where they do not divide the channels).
-        dropout: Share of activations dropped in each residual block, in [0, 1).
-        self_condition: Whether the network also sees its own last estimate of the clean image.
-        num_classes: Number of class labels, or None for none. One more label, num_classes, means "no class".
-        learned_variance: Whether the output has twice the channels, the second half telling the variance.
-        time_scale: The network's times are stretched by this before their sines and cosines are taken: 1000 for t in
-            [0, 1], 1 for steps.
-        checkpointed_levels: Levels with gradient checkpointing, counted as in attention_levels. The backward pass
-            computes their blocks again: less memory for more time. The first levels hold the most.
+        dim: Number of channels at full resolution, even.
+        dim_mults: Number of channels of each level, in units of dim. Each level but the last halves
+            height and width.
+        channels: Number of image channels.
+        image_size: Height and width in pixels, as one number or two; each divisible by
+            2^(number of levels - 1).
+        blocks: Number of residual blocks of each level in the encoder. The decoder has one
+            more at each level.
+        attention_levels: Levels with self-attention, counted from 0 at full resolution, or from the
+            end if negative. The middle of the network always has self-attention.
+        heads: Number of attention heads.
+        dim_head: Number of channels of each attention head.
+        groups: Number of groups of each group norm; fewer where groups does not divide the
+            channels.
+        dropout: Dropout rate of each residual block, in [0, 1).
+        self_condition: Whether the network also takes its previous estimate of the clean image as
+            input (self-conditioning).
+        num_classes: Number of class labels, or None for a network without labels. The label
+            num_classes means "no class".
+        learned_variance: Whether the output has twice the channels; the second half sets the
+            variance of the reverse process (Nichol & Dhariwal 2021).
+        time_scale: Factor on times before their sinusoidal embedding. 1000 suits times in [0, 1];
+            1 suits process steps (time_input: steps).
+        checkpointed_levels: Levels with gradient checkpointing, counted as in attention_levels. It
+            saves memory for more time, most of all at the first levels.
 
     Raises:
-        ValueError: sizes that do not fit together.
+        ValueError: If sizes do not fit together.
     """
 
     def __init__(
@@ -74,15 +83,15 @@ class UNet(RecordsArguments, nn.Module):
         def resblock(dim_in: int, dim_out: int) -> ResBlock:
             return ResBlock(dim_in, dim_out, dim_embedding, groups, dropout)
 
-        def block(dim_in: int, level: int) -> Block:
-            attends = Attention(dims[level], heads, dim_head, groups) if level in with_attention else nn.Identity()
-            return Block(resblock(dim_in, dims[level]), attends, level in checkpointed)
+        def block(dim_in: int, level: int) -> UNetBlock:
+            attention = Attention(dims[level], heads, dim_head, groups) if level in with_attention else nn.Identity()
+            return UNetBlock(resblock(dim_in, dims[level]), attention, level in checkpointed)
 
         self.embed_time = TimeEmbedding(dim, dim_embedding, time_scale)
         self.embed_label = LabelEmbedding(num_classes, dim_embedding)
         self.conv_in = nn.Conv2d(channels * (2 if self_condition else 1), dim, 3, padding=1)
 
-        skips = [dim]  # channels of each activation that the way up will meet again
+        skips = [dim]  # channels of each skip connection to the decoder
         self.down = nn.ModuleList()
         for level, dim_out in enumerate(dims):
             for _ in range(blocks):
@@ -93,7 +102,7 @@ class UNet(RecordsArguments, nn.Module):
                 skips.append(dim_out)
 
         attention = Attention(dims[-1], heads, dim_head, groups)
-        self.middle = Block(resblock(dims[-1], dims[-1]), attention, levels - 1 in checkpointed)
+        self.middle = UNetBlock(resblock(dims[-1], dims[-1]), attention, levels - 1 in checkpointed)
         self.middle_out = resblock(dims[-1], dims[-1])
 
         self.up = nn.ModuleList()
@@ -113,28 +122,37 @@ class UNet(RecordsArguments, nn.Module):
     ) -> None:
         levels = len(dim_mults)
         if dim < 2 or dim % 2 or levels == 0 or min(dim_mults) < 1:
-            raise ValueError(f"UNet needs an even dim and at least one positive dim_mult; got {dim=}, {dim_mults=}")
+            raise ValueError(
+                f"Expected an even dim and at least one positive dim_mult, got {dim=}, {dim_mults=}. "
+                "Fix: start from dim=64, dim_mults=(1, 2, 4, 8)."
+            )
         stride = 2 ** (levels - 1)
         if any(size < stride or size % stride for size in self.image_size):
             raise ValueError(
-                f"image_size must be divisible by {stride}, as {levels} levels halve it {levels - 1} times; got "
-                f"{self.image_size}: change image_size or give fewer dim_mults"
+                f"Expected image_size divisible by {stride}, as {levels} levels halve it {levels - 1} times, got "
+                f"{self.image_size}. Fix: change image_size or give fewer dim_mults."
             )
         for name, chosen in (("attention_levels", attention_levels), ("checkpointed_levels", checkpointed_levels)):
             if any(not -levels <= level < levels for level in chosen):
-                raise ValueError(f"{name} must lie in [{-levels}, {levels - 1}]; got {list(chosen)}")
+                raise ValueError(
+                    f"Expected {name} in [{-levels}, {levels - 1}], got {list(chosen)}. "
+                    "Fix: count from 0 at full resolution, or from -1 at the last level."
+                )
 
     def forward(self, x: Tensor, time: Tensor, self_cond: Tensor | None = None, labels: Tensor | None = None) -> Tensor:
-        """The output for noisy images.
+        """Computes the network's output for noised images.
 
         Args:
-            x: [batch, channels, height, width].
-            time: [batch], in [0, 1] (or another range, to go with time_scale).
-            self_cond: Last estimate of the clean images in [-1, 1], shaped like x; None (no estimate yet) is zeros.
-            labels: [batch] integers in [0, num_classes], for a network with classes.
+            x: Noised images, [batch, channels, height, width].
+            time: Noise levels [batch], in [0, 1] or another range that suits time_scale.
+            self_cond: Previous estimate of the clean images in [-1, 1], shaped like x. None means
+                zeros, as before the first estimate.
+            labels: Class labels, integers [batch] in [0, num_classes]; None for a network without
+                classes.
 
         Returns:
-            [batch, channels, height, width], or twice the channels with learned_variance.
+            The output [batch, channels, height, width], or [batch, 2 * channels, height, width]
+            with learned_variance.
         """
         if self.self_condition:
             x = torch.cat([x, torch.zeros_like(x) if self_cond is None else self_cond], dim=1)
@@ -143,7 +161,7 @@ class UNet(RecordsArguments, nn.Module):
         if label is not None:
             embedding = embedding + label
 
-        if x.device.type == "cpu":  # faster convolutions; on CUDA the group norms would undo it
+        if x.device.type == "cpu":  # faster there; on CUDA, group norms would cancel the gain
             x = x.contiguous(memory_format=torch.channels_last)
         x = self.conv_in(x)
         skips = [x]
@@ -156,13 +174,13 @@ class UNet(RecordsArguments, nn.Module):
         return self.conv_out(nn.functional.silu(self.norm_out(x)))
 
 
-class Block(nn.Module):
-    """A residual block and what attends after it.
+class UNetBlock(nn.Module):
+    """A residual block followed by self-attention, with optional gradient checkpointing.
 
     Args:
-        residual: Called with images and the embedding.
-        attention: Called with what comes out.
-        checkpointed: Whether the backward pass computes both again (gradient checkpointing).
+        residual: Residual block, called with features and the embedding.
+        attention: Layer applied to the output of the residual block.
+        checkpointed: Whether to recompute both in the backward pass (gradient checkpointing).
     """
 
     def __init__(self, residual: ResBlock, attention: nn.Module, checkpointed: bool) -> None:
@@ -171,8 +189,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         if self.checkpointed and self.training:
-            return checkpoint(self._both, x, embedding, use_reentrant=False)
-        return self._both(x, embedding)
+            return checkpoint(self._residual_and_attention, x, embedding, use_reentrant=False)
+        return self._residual_and_attention(x, embedding)
 
-    def _both(self, x: Tensor, embedding: Tensor) -> Tensor:
+    def _residual_and_attention(self, x: Tensor, embedding: Tensor) -> Tensor:
         return self.attention(self.residual(x, embedding))

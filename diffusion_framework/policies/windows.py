@@ -80,7 +80,7 @@ class EpisodeWindows(TrainingDataset):
         observations = {name: values[0] for name, values in condition["observations"].items()}
         return actions[0], {"observations": observations, "mask": condition["mask"][0]}
 
-    def take(self, indices: np.ndarray) -> tuple[Tensor, dict[str, Any]]:
+    def take(self, indices: np.ndarray, epochs: np.ndarray | None = None) -> tuple[Tensor, dict[str, Any]]:
         """Many windows at once, as one batch."""
         steps, starts, lasts = self._steps(indices)
         inside = np.clip(steps, starts, lasts)

@@ -1,6 +1,6 @@
-"""Several processes of one run: what they agree on, and models whose weights are sharded over them (FSDP).
+"""The processes of one run: tasks of the main process, and weights sharded over all (FSDP).
 
-Sharding is torch's own rather than accelerate's, which leaves CPUs out and so could not be tested everywhere.
+Sharding is torch's own. accelerate's does not run on CPUs, so tests could not cover it everywhere.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ T = TypeVar("T")
 
 
 def on_main_process(accelerator: Accelerator, task: Callable[[], T]) -> T | None:
-    """Run the task on the main process while the others wait.
+    """Runs a task on the main process while the others wait.
 
     Returns:
-        What the task returned; None on the other processes.
+        The task's result on the main process, None on the others.
 
     Raises:
-        Exception: what the task raised; on the other processes an OSError with the same message.
+        Exception: the task's exception on the main process, an OSError with its message on the
+            others.
     """
     result, error = None, None
     if accelerator.is_main_process:
@@ -41,7 +42,7 @@ def on_main_process(accelerator: Accelerator, task: Callable[[], T]) -> T | None
 
 
 def shard_network(network: nn.Module, device: str) -> None:
-    """Shards the weights over all processes; each block of an nn.ModuleList is gathered when its turn comes."""
+    """Shards the weights over all processes; each block of an nn.ModuleList is a unit of its own."""
     from torch.distributed.device_mesh import init_device_mesh  # from torch 2.6 on, and slow to import
     from torch.distributed.fsdp import fully_shard
 

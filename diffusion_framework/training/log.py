@@ -1,4 +1,4 @@
-"""What a run writes down: the CSV log, TensorBoard and lines to watch, fed without waiting for the device."""
+"""The log of a run in CSV files, TensorBoard and the terminal, without waiting for the device."""
 
 from __future__ import annotations
 
@@ -42,18 +42,18 @@ class Logging:
 
 
 class TrainingLog:
-    """Losses stay on the device until `write`, which averages those since the last time.
+    """Collects losses on the device and writes their means, a row for each call of `write`.
 
-    Whoever watches sees a progress bar in a terminal, and else (in the log of a batch job) a line for each row.
+    With `progress`, a terminal shows a progress bar and any other output a line for each row.
 
     Args:
-        folder: Of log.csv.
-        accelerator: Its trackers get the same numbers; only its main process writes.
-        start: The step that training starts from: rows after it, of a run that went further, are dropped.
-        stop: The step that it ends at.
-        images_per_step: Over all processes.
-        progress: Show how far it is.
-        unwritten: What `unwritten` returned when the run stopped at `start`.
+        folder: Folder of log.csv and validation.csv.
+        accelerator: The run's; its trackers get the same numbers, and its main process writes.
+        start: Step that training starts from; later rows, of a run that went further, are dropped.
+        stop: Step that training ends at.
+        images_per_step: Samples of a step over all processes.
+        progress: Whether to show progress.
+        unwritten: Result of `unwritten` when the run stopped at `start`.
     """
 
     def __init__(
@@ -86,18 +86,19 @@ class TrainingLog:
             accelerator.init_trackers("tensorboard", init_kwargs={"tensorboard": {"purge_step": start + 1}})
 
     def add(self, loss: Tensor, norm: Tensor) -> None:
-        """Note one step's loss and gradient norm, both scalars on the device."""
+        """Adds the loss and the gradient norm of one step, scalars on the device."""
         self.steps.append(torch.stack([loss, norm]))
         self.bar.update()
 
     def pause(self, seconds: float) -> None:
-        """Leave this long out of the images per second: saving and sampling are no training."""
+        """Leaves seconds spent on saving or sampling out of the images per second."""
         self.since += seconds
 
     def unwritten(self) -> list[tuple[float, float]]:
-        """Loss and gradient norm, over all processes, of each step since the last row. This waits for the device.
+        """Returns loss and gradient norm, over all processes, of each step since the last row.
 
-        In a checkpoint they make the next row come out as if the run had not stopped.
+        Waits for the device. A checkpoint keeps them, so that the next row of a resumed run is that
+        of a run that never stopped.
         """
         if self.steps:
             mean = self.accelerator.reduce(torch.stack(self.steps), reduction="mean")
@@ -106,7 +107,7 @@ class TrainingLog:
         return self.before
 
     def write(self, step: int, lr: float) -> None:
-        """Write one row for the steps since the last, with means over them; this waits for the device."""
+        """Writes one row of log.csv with means since the last row; waits for the device."""
         steps = len(self.steps)
         loss, norm = (sum(column) / len(column) for column in zip(*self.unwritten(), strict=True))
         rate = steps * self.images_per_step / max(time.perf_counter() - self.since, 1e-9)
@@ -122,7 +123,7 @@ class TrainingLog:
                 csv.writer(file).writerow([step, f"{loss:.6g}", f"{norm:.6g}", f"{lr:.6g}", f"{rate:.1f}"])
 
     def write_metrics(self, step: int, metrics: dict[str, float]) -> None:
-        """Write one row of validation.csv, if there are any."""
+        """Writes one row of validation.csv, unless there are no metrics."""
         self.accelerator.log(metrics, step=step)
         if metrics and self.accelerator.is_main_process:
             if not self.metrics_path.exists():
@@ -131,11 +132,11 @@ class TrainingLog:
                 csv.writer(file).writerow([step, *(f"{value:.6g}" for value in metrics.values())])
 
     def saved(self, step: int) -> None:
-        """Note that a checkpoint of this step was written."""
+        """Shows from now on that the newest checkpoint is of this step."""
         self.checkpoint = f"step {step}"
 
     def add_picture(self, path: Path, step: int) -> None:
-        """Show a picture in TensorBoard; only on the main process."""
+        """Adds an image file to TensorBoard; on the main process only."""
         import numpy as np
         from PIL import Image
 
@@ -145,13 +146,13 @@ class TrainingLog:
         writer.add_image("samples", pixels, step, dataformats="HWC" if pixels.ndim == 3 else "HW")
 
     def close(self) -> None:
-        """End the progress bar and the trackers."""
+        """Closes the progress bar and the trackers."""
         self.bar.close()
         self.accelerator.end_training()
 
 
 def _drop_rows_after(step: int, path: Path, header: Sequence[str] = ()) -> None:
-    """Leave what is whole and not of a later step, below the header given or that of the file."""
+    """Rewrites a CSV file with its whole rows up to a step, below the given header or its own."""
     rows = []
     if path.exists():
         with open(path, newline="") as file:

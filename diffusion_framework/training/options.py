@@ -1,4 +1,4 @@
-"""The settings of a run: checked, written down, and compared with those of a checkpoint."""
+"""The options of a run: checked, recorded, and compared with those of a checkpoint."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 from accelerate import Accelerator
 
+from ..data import TrainingDataset
 from ..diffusion import GaussianDiffusion
 from ..storage.config import RecordsArguments, to_config
 from .checks import expect
@@ -33,42 +34,46 @@ def check_options(options: Mapping[str, Any]) -> None:
 
 
 def check_launch(accelerator: Accelerator, shard: bool) -> None:
-    """Raise ValueError for ways of spreading a model over processes whose runs could not be saved and resumed here."""
+    """Raises ValueError for a way of launching whose runs could not be saved and resumed."""
     if accelerator.distributed_type.value in ("FSDP", "DEEPSPEED", "MEGATRON_LM", "XLA"):
         raise ValueError(
-            f"{accelerator.distributed_type.value} of accelerate is not supported; launch plain processes (accelerate "
-            "launch --multi_gpu, or torchrun), and set shard to true where the model is too large for one device"
+            f"Expected plain processes, got {accelerator.distributed_type.value} of accelerate. Fix: launch with "
+            "accelerate launch --multi_gpu, or torchrun, and set compute.shard to true for a model too large for "
+            "one device."
         )
     if shard and accelerator.mixed_precision == "fp16":
-        raise ValueError("shard goes with bf16 or float32, not with fp16; set mixed_precision to bf16")
+        raise ValueError("Expected bf16 or float32 with compute.shard, got fp16. Fix: set mixed_precision to bf16.")
 
 
 def check_data(
-    dataset: Any, diffusion: GaussianDiffusion, results_folder: Path, batch_size: int, num_processes: int
+    dataset: TrainingDataset, diffusion: GaussianDiffusion, results_folder: Path, batch_size: int, num_processes: int
 ) -> None:
-    """Raise ValueError if these do not go together; batch_size is that of all processes."""
+    """Raises ValueError for data that does not fit the model, the results folder or the batch size.
+
+    `batch_size` is that of all processes together.
+    """
     if batch_size % num_processes:
         raise ValueError(
-            f"train_batch_size {batch_size} cannot be split over {num_processes} processes; "
-            "make it divisible, or set split_batches to false"
+            f"Expected train_batch_size divisible by {num_processes} processes, got {batch_size}. Fix: make it "
+            "divisible, or set split_batches to false."
         )
-    names = getattr(dataset, "class_names", None)
+    names = dataset.class_names
     classes = getattr(diffusion.model, "num_classes", None)
     if names is not None and len(names) != (classes or 0):
         raise ValueError(
             f"the data has {len(names)} classes, the network {classes}: set its num_classes to match "
             "(and labels of the data to true, for classes)"
         )
-    folder = getattr(dataset, "folder", None)
+    folder = dataset.folder
     if folder is not None and results_folder.resolve().is_relative_to(Path(folder).resolve()):
         raise ValueError(
-            f"results_folder {results_folder} lies inside the data folder {folder}, and its pictures would be "
-            "trained on; choose another"
+            f"Expected results_folder outside of the data, got {results_folder}, which lies inside the data folder "
+            f"{folder}, so that its images would be trained on. Fix: choose another."
         )
     if len(dataset) < batch_size:
         raise ValueError(
-            f"{dataset} has {len(dataset)} images, fewer than a batch of {batch_size}: "
-            "add images or lower train_batch_size"
+            f"Expected at least a batch of {batch_size} samples, got {dataset} with {len(dataset)}. Fix: add samples "
+            "or lower train_batch_size."
         )
 
 
@@ -97,7 +102,7 @@ def changed_options(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> Itera
 
 
 def differences(theirs: Any, ours: Any, at: str = "") -> Iterator[str]:
-    """What differs between two configs, as "key: theirs, not ours"."""
+    """Yields what differs between two configs, as "key: theirs, not ours"."""
     if isinstance(theirs, dict) and isinstance(ours, dict):
         for key in dict.fromkeys((*theirs, *ours)):
             name = at if key == "init_args" else f"{at}.{key}".lstrip(".")

@@ -1,4 +1,4 @@
-"""Which numbers a run calculates with."""
+"""The number format of the network's arithmetic."""
 
 from __future__ import annotations
 
@@ -10,20 +10,25 @@ from torch import nn
 
 Precision = Literal["no", "fp16", "bf16"]
 
-_LARGE = 1_000_000  # parameters: the convolutions of smaller networks lose more by casts than they gain, on CPUs
+_LARGE = 1_000_000  # parameters; on CPUs, smaller networks lose more by casts than they gain
 
 
 def choose_precision(wanted: Literal["auto"] | Precision, network: nn.Module) -> Precision:
-    """What 'auto' stands for: as accelerate was launched, if it was told; else bf16 where that is faster.
+    """Resolves 'auto': the format that accelerate was launched with, else bf16 where it is faster.
 
-    Those are GPUs with bf16, and CPUs with AVX-512 BF16 for networks of at least a million parameters. The choice does
-    not depend on measuring, so that a resumed run makes the same one on the same kind of machine.
+    bf16 is taken to be faster on GPUs with bf16, and on CPUs with AVX-512 BF16 for networks of at
+    least a million parameters. Nothing is measured, so that a resumed run on the same kind of
+    machine makes the same choice.
+
+    Args:
+        wanted: The Trainer's `mixed_precision`.
+        network: Module whose parameters are counted.
 
     Raises:
         ValueError: fp16 is wanted without a GPU.
     """
     if wanted == "fp16" and not torch.cuda.is_available():
-        raise ValueError("fp16 needs a GPU and none is here; set mixed_precision to bf16, no or auto")
+        raise ValueError("Expected a GPU for fp16, got none. Fix: set mixed_precision to bf16, no or auto.")
     if wanted != "auto":
         return wanted
     launched = os.environ.get("ACCELERATE_MIXED_PRECISION")

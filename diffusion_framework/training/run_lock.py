@@ -24,16 +24,16 @@ _UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 class RunLock:
-    """A lock on a results folder, held until `release` or the end of the process, however that comes.
+    """Locks a results folder until `release` or the end of the process, even by a kill.
 
-    It is a POSIX record lock on `.lock` there: held by the process alone and not by workers that it forked, and seen
-    from other machines through NFS. Where the file system has no locks, a warning says so; on Windows there is none.
+    The lock is a POSIX record lock on the file `.lock`. Forked workers do not hold it, and other
+    machines see it through NFS. A file system without locks is warned about. Windows has no lock.
 
     Args:
-        folder: Made if needed.
+        folder: Results folder; made if needed.
 
     Raises:
-        ValueError: another process owns it; nothing was written.
+        ValueError: another process holds the lock; nothing was written.
         OSError: the folder cannot be written to.
     """
 
@@ -49,23 +49,22 @@ class RunLock:
                 owner = self.file.read().strip() or "another process"
                 self.file.close()
                 raise ValueError(
-                    f"{folder} is in use by {owner}; wait for it to end, or choose another results_folder"
+                    f"Expected a results_folder that no other run uses, got {folder}, in use by {owner}. "
+                    "Fix: wait for it to end, or choose another results_folder."
                 ) from error
-            warnings.warn(
-                f"no locks on the file system of {folder}: see to it that one run at a time uses it", stacklevel=2
-            )
+            warnings.warn(f"The file system of {folder} has no locks. Let only one run at a time use it.", stacklevel=2)
         self.file.truncate(0)
         self.file.write(f"process {os.getpid()} on {socket.gethostname()}")
         self.file.flush()
 
     def release(self) -> None:
-        """Give the folder up."""
+        """Releases the lock."""
         self.file.close()
 
 
 @contextmanager
 def locked(folder: Path, accelerator: Accelerator) -> Iterator[None]:
-    """Holds the lock of a results folder, by the main process for all. Raises as `RunLock` does."""
+    """Holds a results folder locked, by the main process for all of them; raises like `RunLock`."""
     lock = on_main_process(accelerator, lambda: RunLock(folder))
     try:
         yield

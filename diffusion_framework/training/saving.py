@@ -129,12 +129,15 @@ def resumable(folder: Path, resume: bool, config: Mapping[str, Any], order: Mapp
     if not list_checkpoints(folder):
         return None
     if not resume:
-        raise ValueError(f"{folder} already holds a run; resume it, or choose another results_folder")
+        raise ValueError(
+            f"Expected an empty results_folder, got {folder}, which already holds a run. Fix: resume it, or choose "
+            "another results_folder."
+        )
     checkpoint = newest_whole_checkpoint(folder)
     if different := list(differences(checkpoint.config["diffusion"], config["diffusion"])):
         raise ValueError(
-            f"{checkpoint.path} is of another model ({'; '.join(different)}); "
-            "resume it with its own settings, or choose another results_folder"
+            f"Expected a checkpoint of this model, got {checkpoint.path} of another ({'; '.join(different)}). Fix: "
+            "resume it with its own settings, or choose another results_folder."
         )
     different = list(differences(checkpoint.state["order"], order))
     different += changed_options(checkpoint.config["trainer"], config["trainer"])

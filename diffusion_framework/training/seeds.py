@@ -1,4 +1,4 @@
-"""What is random in a run, and of what it is a function: never of a global generator's state."""
+"""Keys of the run's random numbers, which never depend on the state of a global generator."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class Purpose(IntEnum):
-    """What a key of the run's seed is for, so that no two uses share their numbers."""
+    """Use of a key derived from the run's seed; no two uses share their numbers."""
 
     ORDER = 0
     FLIP = 1

@@ -1,4 +1,4 @@
-"""What a run changes as it trains, and how that is put into a checkpoint and taken out again."""
+"""Everything that training changes, and its way into a checkpoint and back."""
 
 from __future__ import annotations
 
@@ -18,19 +18,21 @@ from .distributed import full_tensor, no_sync, shard_like, shard_network
 
 
 class TrainingState:
-    """The weights, their average, the optimizer and the number of steps done.
+    """The weights, their average, the optimizer and the number of steps taken.
 
     Args:
-        diffusion: The model; it is moved to the device.
-        accelerator: Says which device, and wraps the model for several processes.
-        average: Makes the average of a model's weights.
+        diffusion: Model to train; it is moved to the device.
+        accelerator: The run's accelerator, which names the device and wraps the model for several
+            processes.
+        average: Makes the average of a model's weights (see `EMA.average`).
         adam: Options of AdamW.
-        compile: Compile the network.
-        shard: Keep on each process only its part of the weights, their average and the optimizer's state.
+        compile: Whether to compile the network.
+        shard: Whether each process keeps only its part of the weights, their average and the
+            optimizer's state.
 
     Attributes:
-        step: Optimizer steps done.
-        model: The diffusion model as it is to be called in training: wrapped for several processes.
+        step: Optimizer steps taken.
+        model: The model to call for the loss, wrapped for several processes.
     """
 
     def __init__(
@@ -78,14 +80,15 @@ class TrainingState:
             group["lr"] = rate
 
     def clip_gradients(self, max_norm: float) -> Tensor:
-        """Scale the gradients down to max_norm; returns their norm before, over all processes."""
+        """Scales the gradients down to a norm, and returns their norm before, over all processes."""
         return full_tensor(self.accelerator.clip_grad_norm_(self.model.parameters(), max_norm))
 
     def advance(self, skip_step: Tensor | None) -> None:
-        """Take the step that the gradients say.
+        """Takes an optimizer step and updates the average.
 
         Args:
-            skip_step: A scalar on the device; above 0 leaves the weights as they are. With fp16 the scaler does so.
+            skip_step: Scalar on the device; above 0, the weights stay as they are. With fp16 the
+                gradient scaler decides instead.
         """
         if skip_step is not None and self.accelerator.scaler is None:
             self.optimizer.optimizer.found_inf, self.optimizer.optimizer.grad_scale = skip_step, None
@@ -95,12 +98,15 @@ class TrainingState:
         self.step += 1
 
     def size(self) -> int:
-        """Bytes of a checkpoint, about."""
+        """Returns the size of a checkpoint in bytes, approximately."""
         weights = sum(p.numel() * p.element_size() for p in self.diffusion.parameters())
         return 4 * weights  # weights, their average, and Adam's two moments
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
-        """All tensors of a checkpoint, by file and name, if this is the main process. All processes must ask."""
+        """Returns all tensors of a checkpoint by file and name, on the main process.
+
+        All processes must call it, since sharded weights are gathered.
+        """
         slots = {key: value for key, value in self._optimizer_slots().items() if isinstance(value, Tensor)}
         groups = {"model": self.diffusion.state_dict(), "ema": self.averaged.state_dict(), "optimizer": slots}
         if not self.sharded:
@@ -114,7 +120,7 @@ class TrainingState:
         return gathered
 
     def numbers(self) -> dict[str, Any]:
-        """What a checkpoint needs beside the tensors, as plain data."""
+        """Returns what a checkpoint needs besides the tensors, as plain data."""
         scaler = self.accelerator.scaler
         return {
             "optimizer": {k: v for k, v in self._optimizer_slots().items() if not isinstance(v, Tensor)},
@@ -123,7 +129,12 @@ class TrainingState:
         }
 
     def load(self, checkpoint: Checkpoint) -> None:
-        """Go back to where `tensors` and `numbers` were taken. Raises ValueError if the checkpoint does not fit."""
+        """Restores the state that `tensors` and `numbers` described.
+
+        Raises:
+            ValueError: a checkpoint that does not fit the model, or that is not the same on all
+                processes.
+        """
         for name, module in (("model", self.diffusion), ("ema", self.averaged)):
             checkpoint.load_weights(module, name, partial(self._shard, own=module.state_dict()))
         numbers, slots = checkpoint.state, checkpoint.tensors("optimizer")
@@ -137,23 +148,26 @@ class TrainingState:
         self.step = checkpoint.step
         steps = self.accelerator.gather(torch.tensor([self.step], device=self.accelerator.device)).tolist()
         if len(set(steps)) > 1:
-            raise ValueError(f"the processes would resume from steps {steps}; give all of them the same results_folder")
+            raise ValueError(
+                f"Expected one step to resume from, got {steps} on the processes. Fix: give all of them the same "
+                "results_folder."
+            )
 
     def _shard(self, values: dict[str, Tensor], own: Mapping[str, Any]) -> dict[str, Tensor]:
         return shard_like(values, own) if self.sharded else values
 
     def _names(self) -> list[str]:
-        """Of the parameters, in the optimizer's order."""
+        """Returns the names of the parameters in the optimizer's order."""
         return [name for name, _ in self.diffusion.named_parameters()]
 
     def _optimizer_slots(self) -> dict[str, Any]:
-        """What the optimizer remembers, as "parameter.slot"."""
+        """Returns the optimizer's state as {"parameter.slot": value}."""
         names = self._names()
         state = self.optimizer.state_dict()["state"]
         return {f"{names[index]}.{slot}": value for index, slots in state.items() for slot, value in slots.items()}
 
     def _load_optimizer(self, slots: dict[str, Any]) -> None:
-        """Undo `_optimizer_slots`. The options of the parameter groups are the optimizer's own, not stored ones."""
+        """Undoes `_optimizer_slots`; options of the parameter groups are not restored."""
         index = {name: i for i, name in enumerate(self._names())}
         state: dict[int, dict[str, Any]] = {}
         for key, value in slots.items():

@@ -1,7 +1,7 @@
-"""Whether a run may go on: steps that are not finite, and signals that end a run in good order.
+"""What ends a run before its last step: numbers that are not finite, a signal, its minutes.
 
-Signals are noted when they come and acted on between two steps. At every step all processes ask together, without
-making a GPU wait.
+Signals are noted when they arrive and acted on between two steps. All processes decide together
+at every step, without making a GPU wait.
 """
 
 from __future__ import annotations
@@ -21,19 +21,20 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-# SIGUSR1 is what batch systems can send some time before the end (Slurm: --signal=USR1@120).
+# Batch systems can send SIGUSR1 some time before they end a job (Slurm: --signal=USR1@120).
 STOP_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
-_OVERFLOWS = 50  # in a row: fp16's gradient scale, which is halved each time, has then left the range of numbers
-_ECHO = 1.0  # seconds in which a launcher passes on a signal that its whole group got already
+_OVERFLOWS = 50  # in a row; fp16's gradient scale, halved each time, has then left its range
+_ECHO = 1.0  # seconds in which a launcher may repeat a signal that its whole group received
 
 
 class NotedSignals:
-    """Within `with`, the first of these signals is noted; one more, a second or longer after it, ends the process.
+    """A context that notes the first stop signal; a second one ends the process at once.
 
-    Outside the main thread, where Python lets nobody handle signals, nothing is noted.
+    A repetition within a second does not count as a second one. Outside the main thread, where
+    Python does not allow signal handlers, no signal is noted.
 
     Attributes:
-        received: The signal that came; 0 if none did.
+        received: Number of the signal, or 0.
     """
 
     received = 0
@@ -56,12 +57,12 @@ class NotedSignals:
 
 
 def end_process(number: int, message: str = "") -> NoReturn:
-    """End as processes do that a signal ends: KeyboardInterrupt for Ctrl-C, else exit code 128 + number."""
+    """Ends the process as a signal does, by KeyboardInterrupt for SIGINT, else exit code 128 + number."""
     raise KeyboardInterrupt(message) if number == signal.SIGINT else SystemExit(128 + number)
 
 
 def end_run(number: int, message: str, accelerator: Accelerator) -> NoReturn:
-    """Ends a process of a run as `end_process` does; the main process says why."""
+    """Ends a process of a run like `end_process`; the main process prints the message."""
     message = f"{signal.Signals(number).name}: {message}"
     if accelerator.is_main_process:
         print(message, file=sys.stderr)
@@ -69,7 +70,10 @@ def end_run(number: int, message: str, accelerator: Accelerator) -> NoReturn:
 
 
 def outlive_signals(parent_ended: Event, _: int = 0) -> None:
-    """In a data worker: leave the signals to the parent, which may need the worker for the step in progress."""
+    """Makes a data worker ignore stop signals until its parent has ended.
+
+    The parent receives them as well, and may need the worker for the step in progress.
+    """
 
     def leave(number: int, frame: FrameType | None) -> None:
         if parent_ended.is_set():
@@ -80,23 +84,23 @@ def outlive_signals(parent_ended: Event, _: int = 0) -> None:
 
 
 class Guard:
-    """Finds steps that are not finite before they are taken, and what ends a run before its last step.
+    """Refuses steps that are not finite, and tells all processes when to stop.
 
-    That is a stop signal to any process, or the end of its minutes.
-
-    On a GPU the answer is read one step late, so that the device never waits. Until then `skip_step` holds every step
-    back on the device, and so neither a bad step nor the one after it changes the weights.
+    Each step asks a question by an all-reduce. On a GPU the answer is read one step late, so that
+    the device never waits. Until then `skip_step` holds steps back on the device, so that neither a
+    bad step nor the next one changes the weights.
 
     Args:
-        accelerator: Of the run.
-        signals: That this process receives.
-        late: Read the answer a step late; None: on GPUs.
-        minutes: Time until `time_is_up`, from now on; None is no limit.
+        accelerator: The run's accelerator.
+        signals: Signals that this process receives.
+        late: Whether to read answers one step late; None is on GPUs only.
+        minutes: Minutes from now until `time_is_up`; None is no limit.
 
     Attributes:
-        skip_step: On the device, above 0 from the first bad step on: the `found_inf` of torch's fused optimizers.
-        signal: What any process received, as far as answers were read; 0 for none.
-        time_is_up: Whether the minutes of any process are over, as far as answers were read.
+        skip_step: Scalar on the device, above 0 from the first bad step on; the `found_inf` of
+            torch's fused optimizers.
+        signal: Number of a signal that any process received, or 0, by the answers read so far.
+        time_is_up: Whether the minutes of any process are over, by the answers read so far.
     """
 
     def __init__(
@@ -122,15 +126,15 @@ class Guard:
         return bool(self.signal) or self.time_is_up
 
     def inspect(self, step: int, loss: Tensor, norm: Tensor) -> None:
-        """Ask about step number `step` before it is taken.
+        """Asks whether a step may be taken.
 
         Args:
-            step: From 1.
-            loss: Of this process, a scalar on the device.
-            norm: Of the gradient of all processes, a scalar on the device.
+            step: Number of the step, from 1.
+            loss: Loss of this process, a scalar on the device.
+            norm: Gradient norm over all processes, a scalar on the device.
 
         Raises:
-            FloatingPointError: this step, or where answers come late the one before, is not finite.
+            FloatingPointError: this step is not finite, or with late answers the one before.
         """
         self.overflows = (self.overflows + 1) * ~torch.isfinite(norm)
         bad = ~torch.isfinite(loss) | (self.overflows > self.patience)
@@ -149,7 +153,7 @@ class Guard:
         self._read(leave=1 if self.late else 0)
 
     def settle(self) -> None:
-        """Wait for all answers: before anything is written down. Raises FloatingPointError as `inspect` does."""
+        """Waits for all answers, before results are written; raises like `inspect`."""
         self._read(leave=0)
 
     def _read(self, leave: int) -> None:
@@ -160,8 +164,9 @@ class Guard:
             bad, *counts, over = answer.tolist()
             if bad:
                 raise FloatingPointError(
-                    f"the loss or the gradient of step {step} is not finite; nothing of it was kept: lower train_lr, "
-                    "or use bf16 instead of fp16, and resume from the last checkpoint"
+                    f"Expected finite numbers, but the loss or the gradient of step {step} is not finite; the step "
+                    "was not taken. Fix: lower train_lr, or use bf16 instead of fp16, and resume from the last "
+                    "checkpoint."
                 )
             received = [number for number, count in zip(STOP_SIGNALS, counts, strict=True) if count]
             self.signal = self.signal or max(received, default=0)

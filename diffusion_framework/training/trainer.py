@@ -14,10 +14,10 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch.utils.data import Dataset
 
-from ..data import ImageFolder
-from ..data.loading.loader import loaded_batches, shuffled_batches
+from ..data import TrainingDataset
 from ..data.loading.one_pass import one_pass
 from ..data.loading.placement import cached
+from ..data.wrapped import as_dataset
 from ..diffusion import GaussianDiffusion
 from ..process.noise import mix
 from ..storage.checkpoint import Checkpoint, check_space, list_checkpoints
@@ -26,7 +26,7 @@ from ..storage.images import save_grid
 from .compute import Compute
 from .ema import EMA
 from .learning_rate import LearningRate
-from .loading import Loading
+from .loading import Loading, open_dataset
 from .log import Logging, TrainingLog
 from .options import (
     check_data,
@@ -41,7 +41,7 @@ from .saving import Saving, resumable
 from .seeds import Purpose
 from .state import TrainingState
 from .step import TrainingStep
-from .stopping import Guard, NotedSignals, end_run, outlive_signals
+from .stopping import Guard, NotedSignals, end_run
 from .validation import ValidationOptions, validate
 
 
@@ -130,7 +130,8 @@ class Trainer(RecordsArguments):
         saving.check(validation, validation_options.every, save_and_sample_every)
         self.results_folder, self.seed, self.minutes = Path(results_folder), seed, minutes
         self.num_steps, self.save_every = train_num_steps, save_and_sample_every
-        self.num_samples, self.validation = num_samples, validation
+        self.num_samples = num_samples
+        self.validation = None if validation is None else as_dataset(validation)
         self.loading, self.logging, self.saving = loading, logging, saving
         self.validation_options, self.previews = validation_options, previews
         AcceleratorState._reset_state()  # else a second trainer of one process could not have another precision
@@ -142,21 +143,8 @@ class Trainer(RecordsArguments):
         )
         check_launch(self.accelerator, compute.shard)
         self.batch_size = train_batch_size * (1 if split_batches else self.accelerator.num_processes)
-        self.dataset: Any = folder_or_dataset
-        if isinstance(folder_or_dataset, str | os.PathLike):
-            if len(model.sample_shape) != 3:
-                raise ValueError(
-                    f"a folder of images is no data for a network of samples {model.sample_shape}; give a dataset"
-                )
-            channels, height, width = model.sample_shape
-            self.dataset = ImageFolder(folder_or_dataset, (height, width), channels, convert_image_to=convert_image_to)
-        elif convert_image_to is not None:
-            raise ValueError("convert_image_to goes with a folder given by its path; set it on the dataset instead")
-        if loading.cache in ("memory", "disk") and not getattr(self.dataset, "worth_caching", False):
-            raise ValueError(
-                f"loading.cache={loading.cache!r} keeps images of a folder that are cropped at the center, "
-                f"not those of this {type(self.dataset).__name__}; set loading.cache to auto or off"
-            )
+        self.dataset = open_dataset(folder_or_dataset, model.sample_shape, convert_image_to)
+        loading.check(self.dataset)
         check_data(self.dataset, model, self.results_folder, self.batch_size, self.accelerator.num_processes)
         self.config = run_config(self, self.dataset, model)
         model.to(self.accelerator.device).fit(one_pass(self.dataset, train_batch_size, self.accelerator.device))
@@ -269,9 +257,12 @@ class Trainer(RecordsArguments):
 
     def _order(self) -> dict[str, Any]:
         """What decides which samples a step sees, with what noise and how exactly."""
-        fingerprint = getattr(self.dataset, "fingerprint", lambda: len(self.dataset))
-        order = {"seed": self.seed, "images per step": self.images_per_step, "images": fingerprint()}
-        return {**order, "precision": self.precision}
+        return {
+            "seed": self.seed,
+            "images per step": self.images_per_step,
+            "images": self.dataset.fingerprint(),
+            "precision": self.precision,
+        }
 
     @property
     def images_per_step(self) -> int:
@@ -289,20 +280,13 @@ class Trainer(RecordsArguments):
             unwritten,
         )
 
-    def _batches(self, dataset: Dataset) -> AbstractContextManager[Iterator[Any]]:
-        order = shuffled_batches(
-            self.dataset,
-            self.batch_size,
-            mix(self.seed, Purpose.ORDER),
-            self.state.step * self.take_step.accumulate,
-            self.accelerator.process_index,
-            self.accelerator.num_processes,
-        )
-        workers, device = self.loading.num_workers, self.accelerator.device
-        return loaded_batches(dataset, order, workers, device, outlive_signals)
+    def _batches(self, dataset: TrainingDataset) -> AbstractContextManager[Iterator[Any]]:
+        start, seed = self.state.step * self.take_step.accumulate, mix(self.seed, Purpose.ORDER)
+        return self.loading.batches(dataset, self.batch_size, seed, start, self.accelerator)
 
     def _validate(self, log: TrainingLog) -> dict[str, float]:
         """Measures the averaged weights."""
+        assert self.validation is not None, "else nothing would be due"
         samples, size = self.validation_options.samples, self.batch_size
         metrics = validate(self.averaged, self.validation, samples, size, self.accelerator, self.seed)
         if self.saving.keep_best and self.saving.best_metric not in metrics:

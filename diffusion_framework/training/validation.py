@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from torch.utils.data import default_collate
 
+from ..data import TrainingDataset
 from ..data.loading.loader import to_device
 from ..diffusion import GaussianDiffusion
 from ..process.noise import keyed_generator, mix
@@ -41,7 +40,12 @@ class ValidationOptions:
 
 
 def validate(
-    diffusion: GaussianDiffusion, dataset: Any, samples: int, batch_size: int, accelerator: Accelerator, seed: int
+    diffusion: GaussianDiffusion,
+    dataset: TrainingDataset,
+    samples: int,
+    batch_size: int,
+    accelerator: Accelerator,
+    seed: int,
 ) -> dict[str, float]:
     """Means of `diffusion.validation_metrics` over evenly spread samples, with the same noise every time.
 
@@ -57,9 +61,7 @@ def validate(
         indices = chosen[first : first + batch_size][rank::world]
         if not len(indices):
             continue
-        take = getattr(dataset, "take", None)
-        batch = take(indices) if take else default_collate([dataset[int(i)] for i in indices])
-        images, condition = to_device(batch, accelerator.device, flip=None)
+        images, condition = to_device(dataset.take(indices), accelerator.device, flip=None)
         generator = keyed_generator(accelerator.device, mix(seed, first), rank)
         for name, value in diffusion.validation_metrics(images, generator=generator, **condition).items():
             totals[name] = totals.get(name, torch.zeros_like(value)) + value * len(indices)

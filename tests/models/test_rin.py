@@ -1,4 +1,4 @@
-"""What a RIN carries from call to call."""
+"""The latents that a RIN carries from call to call, and the estimate of the clean image."""
 
 import inspect
 from itertools import pairwise
@@ -21,7 +21,7 @@ def inputs(network, batch=2):
     return x, torch.rand(batch), torch.randn(batch, *network.first_latents.shape)
 
 
-def test_a_new_network_makes_nothing_of_latents_and_training_gives_them_a_say():
+def test_an_untrained_network_ignores_latents_and_training_changes_that():
     network = tiny_rin(num_classes=2)
     nn.init.normal_(network.to_patches.weight)
     x, time, latents = inputs(network)
@@ -29,20 +29,20 @@ def test_a_new_network_makes_nothing_of_latents_and_training_gives_them_a_say():
     cold, warm = network(x, time, labels=labels), network(x, time, latents=latents, labels=labels)
     assert torch.equal(cold, warm)
     warm.square().sum().backward()
-    assert network.warm_start.norm.weight.grad.abs().min() > 0, "a scale of 0 must not stay there"
+    assert network.warm_start.norm.weight.grad.abs().min() > 0, "the scale must be able to leave 0"
     torch.optim.SGD(network.parameters(), 0.01).step()
     cold, warm = network(x, time, labels=labels), network(x, time, latents=latents, labels=labels)
     assert not torch.allclose(cold, warm)
 
 
-def test_no_latents_are_latents_of_zeros():
+def test_no_latents_means_latents_of_zeros():
     network = randomised(tiny_rin())
     x, time, latents = inputs(network)
     assert torch.equal(network(x, time), network(x, time, latents=torch.zeros_like(latents)))
 
 
 @pytest.mark.parametrize("num_classes", [None, 3])
-def test_latents_come_out_as_they_go_in(num_classes):
+def test_returned_latents_have_the_shape_of_the_latents_given(num_classes):
     network = randomised(tiny_rin(num_classes=num_classes, image_size=(8, 12)))
     x, time, latents = inputs(network)
     labels = torch.tensor([0, 2]) if num_classes else None
@@ -52,8 +52,8 @@ def test_latents_come_out_as_they_go_in(num_classes):
 
 
 @pytest.mark.parametrize("self_condition", [True, False])
-def test_training_has_no_gradient_through_the_first_pass(self_condition):
-    """The loss's gradient is that of a second pass that takes the first one's latents and image as constants."""
+def test_no_gradient_flows_through_the_first_pass_of_training(self_condition):
+    """The gradient is that of a second pass, given constant latents and estimate of the first."""
     network = randomised(tiny_rin(self_condition=self_condition))
     diffusion = GaussianDiffusion(network, min_snr_loss_weight=False)
     images = torch.rand(3, 1, 8, 8)
@@ -76,11 +76,11 @@ def test_training_has_no_gradient_through_the_first_pass(self_condition):
     for name, gradient in gradients(torch.Tensor.detach).items():
         torch.testing.assert_close(trained[name], gradient, rtol=1e-4, atol=1e-5, msg=name)
     through, ours = gradients(lambda tensor: tensor)["first_latents"], trained["first_latents"]
-    assert (through - ours).norm() > 0.01 * ours.norm(), "a gradient through both passes is another one"
+    assert (through - ours).norm() > 0.01 * ours.norm(), "a gradient through both passes must differ"
 
 
-class Watched(RIN):
-    """A RIN that writes down its calls: time, image and latents given, latents returned."""
+class RecordingRIN(RIN):
+    """A RIN that records its calls: time, estimate and latents given, latents returned."""
 
     def forward(self, x, time, self_cond=None, latents=None, labels=None, return_latents=False):
         out, carried = super().forward(x, time, self_cond, latents, labels, return_latents=True)
@@ -88,14 +88,14 @@ class Watched(RIN):
         return (out, carried) if return_latents else out
 
 
-def watched(**options):
+def recording_diffusion(**options):
     arguments = tiny_rin()._init_args
-    return GaussianDiffusion(randomised(Watched(**arguments)), timesteps=6, **options)
+    return GaussianDiffusion(randomised(RecordingRIN(**arguments)), timesteps=6, **options)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda sampler: type(sampler).__name__)
-def test_every_sampler_carries_latents_and_image_from_call_to_call(sampler):
-    diffusion = watched()
+def test_every_sampler_carries_latents_and_estimate_from_call_to_call(sampler):
+    diffusion = recording_diffusion()
     snapshots = list(diffusion.trajectory(diffusion.walk(2, sampler=sampler, seed=0)))
     calls = diffusion.model.calls
     assert len(calls) >= len(snapshots) == 6
@@ -106,25 +106,25 @@ def test_every_sampler_carries_latents_and_image_from_call_to_call(sampler):
 
 
 @pytest.mark.parametrize("sampler", [df.Heun(), df.DPM2(), df.SinglestepDPM()], ids=repr)
-def test_the_first_look_of_a_step_starts_from_the_last_look_of_the_step_before(sampler):
-    diffusion = watched()
+def test_the_first_call_of_a_step_takes_latents_from_the_last_call_of_the_step_before(sampler):
+    diffusion = recording_diffusion()
     diffusion.sample(2, sampler=sampler, seed=0, show_progress=False)
     times = [time for time, *_ in diffusion.model.calls]
     starts = [times.index(pytest.approx(now.t)) for now, _ in diffusion.grid()]
     within = set(range(len(times))) - set(starts)
-    assert within, "looks inside steps"
+    assert within, "these samplers must call the network inside steps too"
     assert all(torch.equal(diffusion.model.calls[i][2], diffusion.model.calls[i - 1][3]) for i in starts[1:])
 
 
-def test_a_network_trained_without_feedback_gets_none_while_sampling():
-    diffusion = watched(train_prob_self_cond=0.0)
+def test_a_network_trained_without_self_conditioning_gets_none_while_sampling():
+    diffusion = recording_diffusion(train_prob_self_cond=0.0)
     diffusion(torch.rand(2, 1, 8, 8))
     diffusion.sample(2, seed=0, show_progress=False)
     assert all(self_cond is None and latents is None for _, self_cond, latents, _ in diffusion.model.calls)
 
 
 @pytest.mark.parametrize("options", [{"num_latents": 0}, {"blocks": 0}, {"depth": -1}, {"latent_dim": 7, "heads": 1}])
-def test_sizes_that_do_not_fit(options):
+def test_sizes_that_do_not_fit_are_refused(options):
     ((name, value), *_) = options.items()
-    with pytest.raises(ValueError, match=f"RIN needs at least one .*{name}={value}"):
+    with pytest.raises(ValueError, match=f"Expected at least one latent.*{name}={value}"):
         tiny_rin(**options)

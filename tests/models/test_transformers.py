@@ -1,4 +1,4 @@
-"""Laws of the networks on patches, RIN and DiT alike."""
+"""Laws that both transformers on image patches obey: RIN and DiT."""
 
 import pytest
 import torch
@@ -27,7 +27,7 @@ def test_output_is_shaped_like_the_input_and_starts_at_zero(make, channels, imag
 
 
 @NETWORKS
-def test_every_input_and_every_parameter_matters(make):
+def test_every_input_and_every_parameter_affects_the_output(make):
     network = randomised(make(self_condition=True, num_classes=3))
     x, time = inputs(network)
     labels = torch.tensor([0, 2])
@@ -43,22 +43,22 @@ def test_every_input_and_every_parameter_matters(make):
 
 
 @NETWORKS
-def test_no_estimate_is_an_estimate_of_zeros(make):
+def test_no_estimate_means_an_estimate_of_zeros(make):
     network = randomised(make(self_condition=True))
     x, time = inputs(network)
     assert torch.equal(network(x, time), network(x, time, torch.zeros_like(x)))
 
 
 @NETWORKS
-def test_samples_do_not_see_each_other(make):
+def test_samples_of_a_batch_do_not_affect_each_other(make):
     network = randomised(make())
     x, time = inputs(network, batch=5)
     torch.testing.assert_close(network(x, time)[1:3], network(x[1:3], time[1:3]), rtol=1e-4, atol=1e-5)
 
 
 @NETWORKS
-def test_only_positions_tell_patches_apart(make):
-    """With one position for all, patches in another order give their outputs in that order."""
+def test_only_positional_embeddings_distinguish_patches(make):
+    """With one embedding for all positions, permuted patches give outputs permuted alike."""
     network = randomised(make(image_size=(8, 12), channels=2))
     x, time = inputs(network)
     order = torch.randperm(24)
@@ -75,13 +75,13 @@ def test_only_positions_tell_patches_apart(make):
 def test_compiles_without_graph_breaks(make):
     network = randomised(make(num_classes=2))
     x, time = inputs(network)
-    compiled = torch.compile(network, fullgraph=True, backend="aot_eager")  # raises at a graph break
+    compiled = torch.compile(network, fullgraph=True, backend="aot_eager")
     labels = torch.tensor([0, 1])
     torch.testing.assert_close(compiled(x, time, labels=labels), network(x, time, labels=labels))
 
 
 @NETWORKS
-def test_bf16_autocast_stays_close(make):
+def test_bf16_autocast_stays_close_to_float32(make):
     network = randomised(make(dim=16, num_classes=3))
     x, time = inputs(network)
     labels = torch.tensor([0, 1])
@@ -93,7 +93,7 @@ def test_bf16_autocast_stays_close(make):
 
 
 @NETWORKS
-def test_a_checkpoint_gives_the_network_back(make, tmp_path):
+def test_a_checkpoint_restores_the_network(make, tmp_path):
     diffusion = GaussianDiffusion(randomised(make(num_classes=10, learned_variance=True)), timesteps=3)
     options = {**QUIET, "num_samples": 1, "previews": Previews(sampling_steps=1), "train_batch_size": 4}
     trainer = Trainer(diffusion, Digits(labels=True), train_num_steps=2, results_folder=tmp_path / "run", **options)
@@ -108,14 +108,14 @@ def test_a_checkpoint_gives_the_network_back(make, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"image_size": 9}, r"divisible by patch_size; got \(9, 9\) and 2"),
+        ({"image_size": 9}, r"divisible by patch_size, got \(9, 9\) and 2"),
         ({"image_size": (8, 7)}, r"got \(8, 7\) and 2"),
         ({"patch_size": 3}, r"got \(8, 8\) and 3"),
-        ({"heads": 3}, "divisible by heads; got (8|12) and 3"),
+        ({"heads": 3}, "divisible by heads, got (8|12) and 3"),
         ({"channels": 0}, "channels=0"),
     ],
 )
-def test_sizes_that_do_not_fit(make, options, message):
+def test_sizes_that_do_not_fit_are_refused(make, options, message):
     if make is tiny_rin and "heads" in options:
         options = {"heads": 3, "latent_dim": 12}
     with pytest.raises(ValueError, match=message) as error:
@@ -125,28 +125,28 @@ def test_sizes_that_do_not_fit(make, options, message):
 
 @NETWORKS
 @pytest.mark.parametrize(("num_classes", "labels"), [(None, torch.tensor([0, 1])), (3, None)])
-def test_labels_and_classes_go_together(make, num_classes, labels):
+def test_labels_without_classes_and_classes_without_labels_are_refused(make, num_classes, labels):
     network = make(num_classes=num_classes)
     with pytest.raises(ValueError, match="give both or neither"):
         network(*inputs(network), labels=labels)
 
 
-def test_fixed_positions_need_a_width_of_four_parts():
-    with pytest.raises(ValueError, match="divisible by 4; got 6"):
+def test_fixed_positions_need_a_width_divisible_by_four():
+    with pytest.raises(ValueError, match="divisible by 4, .*got 6"):
         tiny_dit(dim=6)
 
 
-def test_a_new_block_of_a_dit_is_the_identity_and_can_leave_it():
+def test_an_untrained_dit_block_is_the_identity_and_its_gates_get_gradients():
     block = DiTBlock(12, 3)
     x, embedding = torch.randn(2, 5, 12), torch.randn(2, 12)
     out = block(x, embedding)
     assert torch.equal(out, x)
     (out * torch.randn_like(out)).sum().backward()
     gates = block.modulate.linear.weight.grad.chunk(6)
-    assert all(gates[i].abs().sum() > 0 for i in (2, 5)), "gates of 0 must not stay there"
+    assert all(gates[i].abs().sum() > 0 for i in (2, 5)), "gates must be able to leave 0"
 
 
-def test_a_block_of_a_dit_is_adaptive_layer_norm():
+def test_a_dit_block_computes_adaptive_layer_norm():
     block = randomised(DiTBlock(12, 3))
     x, embedding = torch.randn(2, 5, 12), torch.randn(2, 12)
     parts = block.modulate.linear(torch.nn.functional.silu(embedding)).reshape(2, 6, 12)

@@ -10,7 +10,7 @@ from diffusion_framework.models.layers import ResBlock
 
 
 def randomised(unet: UNet) -> UNet:
-    """With weights where zero initialisation left none, so that outputs say something."""
+    """Draws all weights at random, so that no zero initialisation hides an effect."""
     for parameter in unet.parameters():
         nn.init.normal_(parameter, std=0.1)
     return unet
@@ -37,7 +37,7 @@ def test_learned_variance_doubles_the_channels():
     assert unet(x, time).shape == (2, 6, 8, 8)
 
 
-def test_every_input_and_every_parameter_matters():
+def test_every_input_and_every_parameter_affects_the_output():
     unet = randomised(tiny_unet(num_classes=3, attention_levels=(0, 1)))
     x, time = inputs(unet)
     labels = torch.tensor([0, 2])
@@ -50,25 +50,25 @@ def test_every_input_and_every_parameter_matters():
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in unet.parameters())
 
 
-def test_samples_do_not_see_each_other():
+def test_samples_of_a_batch_do_not_affect_each_other():
     unet = randomised(tiny_unet())
     x, time = inputs(unet, batch=5)
     torch.testing.assert_close(unet(x, time)[1:3], unet(x[1:3], time[1:3]), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("levels", [(0,), (-1,), (0, 1)])
-def test_recomputing_levels_changes_no_gradient(levels):
+def test_gradient_checkpointing_leaves_gradients_unchanged(levels):
     plain = randomised(tiny_unet())
-    saving = tiny_unet(checkpointed_levels=levels)
-    saving.load_state_dict(plain.state_dict())
+    checkpointed = tiny_unet(checkpointed_levels=levels)
+    checkpointed.load_state_dict(plain.state_dict())
     x, time = inputs(plain)
     calls = collections.Counter()
-    for name, module in saving.named_modules():
+    for name, module in checkpointed.named_modules():
         if isinstance(module, ResBlock):
             module.register_forward_pre_hook(lambda module, args, name=name: calls.update([(name, args[0].shape[-1])]))
-    for unet in (plain, saving):
+    for unet in (plain, checkpointed):
         unet(x, time).square().sum().backward()
-    for (name, a), b in zip(plain.named_parameters(), saving.parameters(), strict=True):
+    for (name, a), b in zip(plain.named_parameters(), checkpointed.parameters(), strict=True):
         torch.testing.assert_close(a.grad, b.grad, msg=name)
     sides = {x.shape[-1] >> level % 2 for level in levels}
     assert all(times == (2 if side in sides and name != "middle_out" else 1) for (name, side), times in calls.items())
@@ -83,13 +83,13 @@ def test_compiles_without_graph_breaks():
 
 
 @pytest.mark.parametrize(("num_classes", "labels"), [(None, torch.tensor([0, 1])), (3, None)])
-def test_labels_and_classes_go_together(num_classes, labels):
+def test_labels_without_classes_and_classes_without_labels_are_refused(num_classes, labels):
     unet = tiny_unet(num_classes=num_classes)
     with pytest.raises(ValueError, match="give both or neither"):
         unet(*inputs(unet), labels=labels)
 
 
-def test_attention_gives_fused_kernels_what_they_need(monkeypatch):
+def test_attention_gives_fused_kernels_contiguous_channels(monkeypatch):
     seen = []
     attend = nn.functional.scaled_dot_product_attention
     monkeypatch.setattr(nn.functional, "scaled_dot_product_attention", lambda *qkv: seen.extend(qkv) or attend(*qkv))
@@ -98,7 +98,7 @@ def test_attention_gives_fused_kernels_what_they_need(monkeypatch):
     assert seen and all(tensor.stride(-1) == 1 for tensor in seen)
 
 
-def test_channels_last_changes_nothing():
+def test_channels_last_leaves_outputs_unchanged():
     unet = randomised(tiny_unet())
     x, time = inputs(unet)
     expected = unet(x, time)
@@ -107,7 +107,7 @@ def test_channels_last_changes_nothing():
     torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_bf16_autocast_stays_close():
+def test_bf16_autocast_stays_close_to_float32():
     unet = randomised(tiny_unet(dim=16))
     x, time = inputs(unet)
     expected = unet(x, time)
@@ -117,7 +117,7 @@ def test_bf16_autocast_stays_close():
     assert (out.float() - expected).norm() < 0.05 * expected.norm()
 
 
-def test_dropout_only_while_training():
+def test_dropout_is_active_only_while_training():
     unet = randomised(tiny_unet(dropout=0.5))
     x, time = inputs(unet)
     assert not torch.equal(unet(x, time), unet(x, time))
@@ -133,9 +133,9 @@ def test_dropout_only_while_training():
         ({"image_size": 0}, "divisible"),
         ({"dim": 7}, "even dim.*dim=7"),
         ({"dim_mults": ()}, "at least one"),
-        ({"attention_levels": (2,)}, r"\[-2, 1\]; got \[2\]"),
+        ({"attention_levels": (2,)}, r"\[-2, 1\], got \[2\]"),
     ],
 )
-def test_sizes_that_do_not_fit(options, message):
+def test_sizes_that_do_not_fit_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         tiny_unet(**options)

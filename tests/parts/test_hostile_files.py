@@ -121,7 +121,7 @@ def test_a_checkpoint_runs_nothing(gadget, door, victim, capsys):
 def test_a_json_file_runs_nothing(kind, tmp_path):
     for node in (COMMAND, {"class_path": "DDIM", "init_args": {"eta": COMMAND}}, [COMMAND], "os.system"):
         (tmp_path / kind.config_name).write_text(json.dumps(node))
-        with watched() as seen, pytest.raises(ValueError, match="not part of this|no |expected"):
+        with watched() as seen, pytest.raises(ValueError, match="not part of this|no |[Ee]xpected"):
             kind.from_pretrained(tmp_path)
         assert not seen
 
@@ -157,7 +157,7 @@ def test_a_config_larger_than_its_tensors_takes_no_memory(change, victim):
 
     reseal(victim, place)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(ValueError, match="weights of|model of more|cannot be built|expected|must"):
+    with pytest.raises(ValueError, match="weights of|model of more|cannot be built|[Ee]xpected|must"):
         GaussianDiffusion.from_checkpoint(victim)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kB
 

@@ -9,11 +9,12 @@ from torch import nn
 
 import diffusion_framework as df
 from diffusion_framework.data.loading.cache import CachedImages
+from diffusion_framework.data.wrapped import WrappedDataset
 from diffusion_framework.parts import fold
 from diffusion_framework.parts.signatures import options
 from diffusion_framework.parts.table import NOUNS, TABLE, _load
 
-NOT_NAMED = {CachedImages}  # made by the trainer, around a dataset
+NOT_NAMED = {CachedImages, WrappedDataset}  # made by the trainer, around a dataset
 ROWS = [(kind, name, home) for kind, row in TABLE.items() for name, home in row.items()]
 
 

@@ -26,6 +26,7 @@ from diffusion_framework.training.seeds import Purpose
 from diffusion_framework.training.stopping import Guard, NotedSignals
 
 ROOT = Path(__file__).resolve().parents[2]
+BENCHMARKS = ROOT / "scripts" / "benchmarks"  # where soak is
 
 
 def wait_for(condition, seconds=60):
@@ -302,7 +303,7 @@ def two_hosts(results, script, port):
     launch += ["--master_addr=127.0.0.1", f"--master_port={port}"]
     return [
         subprocess.Popen(
-            [*launch, f"--node_rank={rank}", f"--local_addr=127.0.0.{rank + 1}", script, ROOT / "scripts", results],
+            [*launch, f"--node_rank={rank}", f"--local_addr=127.0.0.{rank + 1}", script, BENCHMARKS, results],
             env=env,
             stderr=subprocess.DEVNULL,
             start_new_session=True,

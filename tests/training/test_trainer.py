@@ -132,7 +132,7 @@ def test_accumulating_equals_one_large_batch(ten_images, tmp_path):
 def test_a_second_run_in_the_same_folder_is_refused(ten_images, tmp_path):
     trainer(ten_images, tmp_path / "run").train()
     before = sorted((p, p.stat().st_mtime_ns) for p in (tmp_path / "run").rglob("*"))
-    with pytest.raises(ValueError, match="already holds a run; resume it"):
+    with pytest.raises(ValueError, match="already holds a run. Fix: resume it"):
         trainer(ten_images, tmp_path / "run").train()
     assert before == sorted((p, p.stat().st_mtime_ns) for p in (tmp_path / "run").rglob("*"))
 
@@ -352,12 +352,12 @@ def test_compiling_changes_no_result(ten_images, tmp_path):
         ({"train_batch_size": 0}, r"Expected train_batch_size of at least 1, got 0\. Fix: "),
         (
             {"train_batch_size": 11},
-            "10 images, fewer than a batch of 11: add images or lower train_batch_size",
+            "a batch of 11 samples, got .* with 10. Fix: add samples or lower train_batch_size",
         ),
         ({"train_lr": float("nan")}, "train_lr above 0, got nan"),
         ({"train_lr": -1.0}, "train_lr above 0, got -1.0"),
         ({"ema_decay": 1.5}, r"ema_decay in \[0, 1\], got 1.5"),
-        ({"mixed_precision": "fp16"}, "fp16 needs a GPU"),
+        ({"mixed_precision": "fp16"}, "a GPU for fp16, got none"),
         ({"convert_image_to": "no such mode"}, "Pillow mode"),
     ],
 )

@@ -22,6 +22,8 @@ class ImageFolder(EncodedImages):
         dangling_links: Number of links left out because their target does not exist.
     """
 
+    folder: str
+
     @beartype
     def __init__(
         self,

@@ -17,6 +17,9 @@ from torch import Tensor
 from diffusion_framework.data.dataset import ImageDataset, TrainingDataset
 from diffusion_framework.storage.config import to_config
 
+_SHARE_OF_GPU = 0.25  # of its free memory, that images may take
+_AT_ONCE = 1024  # images on their way to a GPU
+
 
 class ImageCache:
     """Room for decoded images of one shape in one file, which any number of processes read and fill.
@@ -90,6 +93,8 @@ class CachedImages(TrainingDataset):
 
     def __init__(self, images: ImageDataset, cache: ImageCache) -> None:
         self.images, self.cache = images, cache
+        self.class_names, self.shard_lengths = images.class_names, images.shard_lengths
+        self.prefetch = images.prefetch  # type: ignore[method-assign]
 
     def __len__(self) -> int:
         return len(self.images)
@@ -99,7 +104,7 @@ class CachedImages(TrainingDataset):
         images, *labels = self.take(np.array([index]))
         return (images[0], labels[0].item()) if labels else images[0]
 
-    def take(self, indices: np.ndarray) -> list[Tensor]:
+    def take(self, indices: np.ndarray, epochs: np.ndarray | None = None) -> list[Tensor]:
         """The images [number, channels, height, width], and with labels these [number]."""
         images, labels, missing = self.cache.get(indices)
         for place in missing:
@@ -111,6 +116,37 @@ class CachedImages(TrainingDataset):
 
     def fingerprint(self) -> str:
         return self.images.fingerprint()
+
+    def resident(self, device: torch.device) -> "CachedImages | DecodedImages | None":
+        """The cache once it is full; for a GPU the images on it, if a quarter of its free memory is enough."""
+        if not self.cache.full():
+            return None
+        if device.type != "cuda":
+            return self
+        room = _SHARE_OF_GPU * torch.cuda.mem_get_info(device)[0]
+        return DecodedImages(self, device) if self.cache.size() <= room else None
+
+
+class DecodedImages:
+    """All images of a data set, on a device.
+
+    Args:
+        dataset: Of the images.
+        device: Where to keep them.
+    """
+
+    def __init__(self, dataset: CachedImages, device: torch.device) -> None:
+        count = len(dataset)
+        self.tensors = [one.new_empty(count, *one.shape[1:], device=device) for one in dataset.take(np.arange(1))]
+        for start in range(0, count, _AT_ONCE):
+            indices = np.arange(start, min(start + _AT_ONCE, count))
+            for tensor, part in zip(self.tensors, dataset.take(indices), strict=True):
+                tensor[start : start + _AT_ONCE] = part
+
+    def take(self, indices: np.ndarray) -> list[torch.Tensor]:
+        """As of `CachedImages`, on the device."""
+        where = torch.from_numpy(indices).to(self.tensors[0].device, non_blocking=True)
+        return [tensor[where] for tensor in self.tensors]
 
 
 def row_type(shape: tuple[int, int, int], bits: int = 8) -> np.dtype:

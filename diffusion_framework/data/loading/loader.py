@@ -12,16 +12,13 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ...process.noise import mix
 from ...spaces.images import LARGEST
-from .cache import CachedImages
+from ..dataset import TrainingDataset
 from .order import permute
 from .shard_order import ShardedBatches
-
-_SHARE_OF_GPU = 0.25  # of its free memory, that images may take
-_AT_ONCE = 1024  # images on their way to a GPU
 
 
 class ShuffledBatches(Sampler[list[tuple[int, int]]]):
@@ -57,33 +54,29 @@ class ShuffledBatches(Sampler[list[tuple[int, int]]]):
 Batches: TypeAlias = ShuffledBatches | ShardedBatches
 
 
-def shuffled_batches(dataset: Any, batch_size: int, seed: int, start: int, rank: int, world: int) -> Batches:
+def shuffled_batches(
+    dataset: TrainingDataset, batch_size: int, seed: int, start: int, rank: int, world: int
+) -> Batches:
     """`ShardedBatches` of a dataset that lies in shards, `ShuffledBatches` of another; arguments are as theirs."""
     where = batch_size, seed, start, rank, world
-    if hasattr(dataset, "shard_lengths"):
+    if dataset.shard_lengths is not None:
         return ShardedBatches(dataset.shard_lengths, *where, dataset.prefetch)
     return ShuffledBatches(len(dataset), *where)
 
 
 class _Draws(Dataset):
-    """A dataset asked by (index, epoch), whether or not it tells epochs apart."""
+    """A dataset asked for whole batches by (index, epoch)."""
 
-    def __init__(self, dataset: Any) -> None:
+    def __init__(self, dataset: TrainingDataset) -> None:
         self.dataset = dataset
 
-    def __getitem__(self, key: tuple[int, int]) -> Any:
-        index, epoch = key
-        return self.dataset.draw(index, epoch) if hasattr(self.dataset, "draw") else self.dataset[index]
-
     def __getitems__(self, keys: list[tuple[int, int]]) -> Any:
-        if hasattr(self.dataset, "take"):  # a whole batch at once
-            return self.dataset.take(np.array([index for index, _ in keys]))
-        return default_collate([self[key] for key in keys])
+        return self.dataset.take(*np.array(keys).T)
 
 
 @contextmanager
 def loaded_batches(
-    dataset: Any,
+    dataset: TrainingDataset,
     batches: Batches,
     num_workers: int,
     device: torch.device,
@@ -111,60 +104,25 @@ def loaded_batches(
         worker_init_fn=None if on_worker_start is None else partial(on_worker_start, ended),
     )
     try:
-        if isinstance(dataset, CachedImages):
-            yield _until_decoded(iter(loader), dataset, batches, device)
-        else:
-            yield iter(loader)
+        yield _until_resident(iter(loader), dataset, batches, device)
     finally:
         ended.set()
 
 
-def _until_decoded(
-    loaded: Iterator[Any], dataset: CachedImages, batches: Batches, device: torch.device
+def _until_resident(
+    loaded: Iterator[Any], dataset: TrainingDataset, batches: Batches, device: torch.device
 ) -> Iterator[Any]:
-    """The loaded batches until the cache is full, and then those from there."""
+    """The loaded batches, and those of the resident samples once there are any; asked once an epoch."""
     epoch = -(-len(dataset) // batches.share)
-    decoded, taken = None, 0
-    while decoded is None:
+    resident, taken = None, 0
+    while resident is None:
         yield from itertools.islice(loaded, epoch)
         taken += epoch
-        decoded = _all_decoded(dataset, device)
+        resident = dataset.resident(device)
     del loaded  # and with it the data workers
     batches.start += taken
     for keys in batches:
-        yield decoded.take(np.array([index for index, _ in keys]))
-
-
-def _all_decoded(dataset: CachedImages, device: torch.device) -> CachedImages | DecodedImages | None:
-    """What gives all images without data workers; None if not all are there yet, or a GPU has no room for them."""
-    if not dataset.cache.full():
-        return None
-    if device.type != "cuda":
-        return dataset
-    room = _SHARE_OF_GPU * torch.cuda.mem_get_info(device)[0]
-    return DecodedImages(dataset, device) if dataset.cache.size() <= room else None
-
-
-class DecodedImages:
-    """All images of a data set, on a device.
-
-    Args:
-        dataset: Of the images.
-        device: Where to keep them.
-    """
-
-    def __init__(self, dataset: CachedImages, device: torch.device) -> None:
-        count = len(dataset)
-        self.tensors = [one.new_empty(count, *one.shape[1:], device=device) for one in dataset.take(np.arange(1))]
-        for start in range(0, count, _AT_ONCE):
-            indices = np.arange(start, min(start + _AT_ONCE, count))
-            for tensor, part in zip(self.tensors, dataset.take(indices), strict=True):
-                tensor[start : start + _AT_ONCE] = part
-
-    def take(self, indices: np.ndarray) -> list[torch.Tensor]:
-        """As of `CachedImages`, on the device."""
-        where = torch.from_numpy(indices).to(self.tensors[0].device, non_blocking=True)
-        return [tensor[where] for tensor in self.tensors]
+        yield resident.take(np.array([index for index, _ in keys]))
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -31,7 +31,7 @@ def cached(dataset: Any, place: Literal["auto", "memory", "disk", "off"], accele
     Raises:
         OSError: the file cannot be made, and place is not 'auto'.
     """
-    if place == "off" or not getattr(dataset, "worth_caching", False):
+    if place == "off" or not dataset.worth_caching:
         yield dataset
         return
     with ExitStack() as stack:

@@ -1,1 +1,1 @@
-"""Images in tar shards, on this machine or elsewhere."""
+"""Images in tar shards, local or remote."""

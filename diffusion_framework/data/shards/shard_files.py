@@ -1,4 +1,4 @@
-"""Where shards lie, in files or behind addresses, and how they are read: remote ones by way of a few local copies."""
+"""Opens shards by number, local files directly and remote ones through a few local copies."""
 
 from __future__ import annotations
 
@@ -18,16 +18,20 @@ from filelock import FileLock
 
 T, R = TypeVar("T"), TypeVar("R")
 
-_ATTEMPTS = 5  # to fetch a shard, with pauses of 1, 2, 4 and 8 seconds
-_LOCKS = 64  # files, however many shards there are
-_AT_ONCE = 16  # requests for the sizes of shards
+_ATTEMPTS = 5  # downloads of a shard before giving up, with pauses of 1, 2, 4 and 8 seconds
+_LOCK_FILES = 64  # shared by all shards
+_CONCURRENT_REQUESTS = 16  # for the sizes of shards
 
 
 def shard_names(shards: str | Sequence[str]) -> list[str]:
-    """Names of shards, in order: braces expanded, and for files `~` and the wildcards of the shell as well.
+    """Expands patterns into the names of shards, in order.
+
+    Args:
+        shards: Patterns with braces such as `{000..099}` (see `expand_braces`). Those of local
+            files may also start with `~` and contain shell wildcards.
 
     Raises:
-        ValueError: no name, malformed braces, or nothing that matches a wildcard.
+        ValueError: no name, malformed braces, or a wildcard that matches no file.
     """
     names = []
     for pattern in [shards] if isinstance(shards, str) else shards:
@@ -38,144 +42,155 @@ def shard_names(shards: str | Sequence[str]) -> list[str]:
             path = os.path.expanduser(name.removeprefix("file://"))
             found = sorted(glob.glob(path)) if glob.has_magic(path) and not os.path.exists(path) else [path]
             if not found:
-                raise ValueError(f"no shard matches {name!r}; check the path")
+                raise ValueError(f"Expected shards named {name!r}, got no match. Fix: check the path.")
             names += found
     if not names:
-        raise ValueError("no shards given; name tar files, such as train-{000..099}.tar")
+        raise ValueError("Expected names of shards, got none. Fix: give tar files, such as train-{000..099}.tar.")
     return names
 
 
 def expand_braces(text: str) -> list[str]:
-    """`a-{08..10}.tar` and `{train,val}.tar` as the shell expands them, also within each other.
+    """Expands `a-{08..10}.tar` and `{train,val}.tar` as the shell does, nested braces included.
 
     Raises:
-        ValueError: braces that do not match, and such as are neither a list nor a rising range.
+        ValueError: unbalanced braces, or braces that hold neither a list nor a rising range.
     """
     if "{" not in text and "}" not in text:
         return [text]
-    wrong = ValueError(f"malformed braces in {text!r}; write a range such as {{000..099}} or a list such as {{a,b}}")
+    malformed = ValueError(
+        f"Expected braces such as {{000..099}} or {{a,b}}, got {text!r}. Fix: balance them, or let the range rise."
+    )
     start = text.find("{")
     depth, cuts = 0, [start]
-    for place in range(start, len(text)) if start >= 0 else ():
-        depth += {"{": 1, "}": -1}.get(text[place], 0)
-        if depth == 0 or (depth == 1 and text[place] == ","):
-            cuts.append(place)
+    for position in range(start, len(text)) if start >= 0 else ():
+        depth += {"{": 1, "}": -1}.get(text[position], 0)
+        if depth == 0 or (depth == 1 and text[position] == ","):
+            cuts.append(position)
         if depth == 0:
             break
     if start < 0 or depth or "}" in text[:start]:
-        raise wrong
-    inside = [text[a + 1 : b] for a, b in pairwise(cuts)]
-    if len(inside) == 1:
-        ends = re.fullmatch(r"(\d+)\.\.(\d+)", inside[0])
+        raise malformed
+    items = [text[a + 1 : b] for a, b in pairwise(cuts)]
+    if len(items) == 1:
+        ends = re.fullmatch(r"(\d+)\.\.(\d+)", items[0])
         if ends is None or int(ends[1]) > int(ends[2]):
-            raise wrong
+            raise malformed
         padded = any(len(end) > 1 and end[0] == "0" for end in ends.groups())
         width = max(map(len, ends.groups())) if padded else 0
-        inside = [f"{number:0{width}d}" for number in range(int(ends[1]), int(ends[2]) + 1)]
-    rests = expand_braces(text[cuts[-1] + 1 :])
-    return [text[:start] + head + rest for item in inside for head in expand_braces(item) for rest in rests]
+        items = [f"{number:0{width}d}" for number in range(int(ends[1]), int(ends[2]) + 1)]
+    tails = expand_braces(text[cuts[-1] + 1 :])
+    return [text[:start] + middle + tail for item in items for middle in expand_braces(item) for tail in tails]
 
 
 def is_remote(name: str) -> bool:
-    """Whether a name is an address for fsspec, such as s3://bucket/shard.tar."""
+    """Returns whether a name is a URL for fsspec, such as s3://bucket/shard.tar."""
     return "://" in name and not name.startswith("file://")
 
 
 def version(name: str) -> tuple[int, str]:
-    """The size of a shard in bytes, and a text that changes whenever its content does.
+    """Returns the size of a shard in bytes, and a text that changes whenever its content does.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        OSError: it cannot be reached.
-        ValueError: what an address needs is not installed, or its size is unknown.
+        FileNotFoundError: the shard does not exist.
+        OSError: the shard cannot be reached.
+        ValueError: a package that the URL needs is not installed, or the size is unknown.
     """
     if not is_remote(name):
         if not os.path.isfile(name):
-            raise FileNotFoundError(f"there is no shard {name!r}; check the path")
+            raise FileNotFoundError(f"Expected an existing shard, got {name!r}. Fix: check the path.")
         status = os.stat(name)
         return status.st_size, f"{os.path.abspath(name)} {status.st_size} {status.st_mtime_ns}"
-    with _reaching(name) as (system, path):
+    with _connect(name) as (system, path):
         info = system.info(path)
     if info.get("size") is None:
-        raise ValueError(f"shard {name!r} comes from a server that does not tell its size; fetch it by other means")
-    times = ("ETag", "etag", "LastModified", "last_modified", "updated", "mtime", "created")
-    return info["size"], f"{name} {info['size']} {next((info[key] for key in times if info.get(key)), '')}"
+        raise ValueError(f"Expected a server that states sizes, got none for shard {name!r}. Fix: download it first.")
+    stamps = ("ETag", "etag", "LastModified", "last_modified", "updated", "mtime", "created")
+    return info["size"], f"{name} {info['size']} {next((info[key] for key in stamps if info.get(key)), '')}"
 
 
 class ShardFiles:
-    """Shards by number, open for reading. Of remote ones, the last few that were asked for are kept on a local disk.
+    """Opens shards by number; of remote shards, the most recently used ones are kept on disk.
 
     Args:
-        names: Of the shards.
-        folder: Where copies of remote ones are kept.
-        keep: How many of them.
+        names: Names of the shards.
+        folder: Folder for the copies of remote shards.
+        keep: Number of copies to keep.
 
     Raises:
-        OSError, ValueError: as `version`.
+        OSError, ValueError: see `version`.
     """
 
     def __init__(self, names: Sequence[str], folder: Path, keep: int) -> None:
         self.names, self.folder, self.keep = names, folder, keep
-        self.sizes, self.versions = zip(*side_by_side(version, names, _AT_ONCE), strict=True)
+        self.sizes, self.versions = zip(*parallel_map(version, names, _CONCURRENT_REQUESTS), strict=True)
 
     def open(self, shard: int) -> BinaryIO:
-        """The shard's file, or the copy of it, fetched first unless it is there.
+        """Opens the file of a shard, or its local copy, which is downloaded if missing.
 
-        Processes that want the same one fetch it once. An open copy stays readable when it is dropped.
+        Concurrent processes download a shard once. An open copy stays readable after its deletion.
 
         Raises:
-            OSError: it cannot be read or fetched.
-            ValueError: it has another size than when the data set was made.
+            OSError: the shard cannot be read or downloaded.
+            ValueError: the size of the shard has changed since the dataset was made.
         """
         name, size = self.names[shard], self.sizes[shard]
         file = self._copy(name, self.versions[shard], size) if is_remote(name) else open(name, "rb")  # noqa: SIM115
         if (now := os.fstat(file.fileno()).st_size) != size:
             file.close()
-            raise ValueError(f"shard {name!r} had {size} bytes and has {now} now; start again with those it has")
+            raise ValueError(
+                f"Expected {size} bytes in shard {name!r}, got {now}. Fix: restart with the changed shard."
+            )
         return file
 
     def _copy(self, name: str, version: str, size: int) -> BinaryIO:
+        """Opens the copy of a remote shard, downloading it if missing."""
         key = hashed(version)
         path = self.folder / f"{key}.tar"
 
-        def whole() -> bool:  # of another size: the machine lost power before all was on the disk
+        def is_complete() -> bool:  # a power failure may leave a file of another size
             with suppress(FileNotFoundError):
                 return path.stat().st_size == size
             return False
 
         while True:
             with suppress(FileNotFoundError):
-                if whole():
-                    os.utime(path)  # the one used last is dropped last
+                if is_complete():
+                    os.utime(path)  # marks it as the most recently used
                     return open(path, "rb")
             self.folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(self.folder / f"{int(key, 16) % _LOCKS}.lock"):
-                if not whole():
-                    _fetch(name, path, size)
-                with suppress(FileNotFoundError):  # dropped by another at once
+            with FileLock(self.folder / f"{int(key, 16) % _LOCK_FILES}.lock"):
+                if not is_complete():
+                    _download(name, path, size)
+                with suppress(FileNotFoundError):  # deleted by another process meanwhile
                     file = open(path, "rb")  # noqa: SIM115
-                    self._drop()
+                    self._delete_oldest()
                     return file
 
-    def _drop(self) -> None:
-        used = {}
+    def _delete_oldest(self) -> None:
+        """Deletes all copies but the `keep` most recently used."""
+        last_used = {}
         for path in self.folder.glob("*.tar"):
             with suppress(FileNotFoundError):
-                used[path] = path.stat().st_mtime_ns
-        for path in sorted(used, key=used.__getitem__)[: -self.keep]:
-            with suppress(FileNotFoundError, PermissionError):  # dropped by another; in use, on Windows
+                last_used[path] = path.stat().st_mtime_ns
+        for path in sorted(last_used, key=last_used.__getitem__)[: -self.keep]:
+            # deleted by another process; or, on Windows, still open
+            with suppress(FileNotFoundError, PermissionError):
                 path.unlink()
 
 
-def _fetch(name: str, path: Path, size: int) -> None:
-    """Fetch a whole shard, trying again for a while where the connection fails."""
+def _download(name: str, path: Path, size: int) -> None:
+    """Downloads a shard to `path`, retrying failed connections.
+
+    Raises:
+        OSError: all attempts failed, or the size differs from `size` in each.
+    """
     part = path.with_suffix(".part")
     for attempt in range(_ATTEMPTS):
         try:
-            with _reaching(name) as (system, remote):
+            with _connect(name) as (system, remote):
                 system.get_file(remote, part)
             if (got := part.stat().st_size) != size:
-                raise OSError(f"shard {name!r} came with {got} bytes of {size}; if it was changed, start again")
+                raise OSError(f"Expected {size} bytes of shard {name!r}, got {got}. Fix: restart if it has changed.")
             os.replace(part, path)
             return
         except OSError:
@@ -185,28 +200,42 @@ def _fetch(name: str, path: Path, size: int) -> None:
 
 
 @contextmanager
-def _reaching(name: str) -> Iterator[tuple[Any, str]]:
-    """The file system of an address and the path in it; whatever it raises becomes one line that names the shard."""
+def _connect(name: str) -> Iterator[tuple[Any, str]]:
+    """Yields the file system of a URL and the path in it.
+
+    All exceptions inside become one line that names the shard.
+
+    Raises:
+        FileNotFoundError: the shard does not exist.
+        OSError: the shard cannot be reached.
+        ValueError: a package is missing, or the protocol is unknown.
+    """
     try:
         from fsspec.core import url_to_fs
     except ImportError as error:
-        raise ValueError(f"shard {name!r} needs fsspec; install it with pip install -e '.[shards]'") from error
+        raise ValueError(
+            f"Expected fsspec for shard {name!r}, got no such package. Fix: pip install -e '.[shards]'."
+        ) from error
     try:
-        yield url_to_fs(name)  # anew each time: connections do not survive a fork
+        yield url_to_fs(name)  # not cached: connections do not survive a fork
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"there is no shard {name!r}; check the address") from error
-    except (ImportError, ValueError) as error:  # a protocol that is unknown, or needs another package
-        raise ValueError(f"shard {name!r} cannot be read: {_line(error)}") from error
-    except Exception as error:  # file systems have exceptions of their own
-        raise OSError(f"shard {name!r} cannot be reached: {_line(error)}; check the address and the access") from error
+        raise FileNotFoundError(f"Expected an existing shard, got {name!r}. Fix: check the URL.") from error
+    except (ImportError, ValueError) as error:  # the protocol is unknown or needs another package
+        raise ValueError(
+            f"Expected a readable shard, got {name!r} ({_one_line(error)}). Fix: check its protocol."
+        ) from error
+    except Exception as error:  # each file system has its own exceptions
+        raise OSError(
+            f"Expected a reachable shard, got {name!r} ({_one_line(error)}). Fix: check the URL and the access rights."
+        ) from error
 
 
-def _line(error: BaseException) -> str:
+def _one_line(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__} {error}".split())
 
 
-def side_by_side(call: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
-    """`map` with threads, which begins nothing new once a call has failed."""
+def parallel_map(call: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
+    """Maps `call` over `items` in threads; after a failure, no further call starts."""
     pool = ThreadPoolExecutor(threads)
     try:
         yield from pool.map(call, items)
@@ -215,5 +244,5 @@ def side_by_side(call: Callable[[T], R], items: Iterable[T], threads: int) -> It
 
 
 def hashed(*texts: object) -> str:
-    """A hexadecimal key."""
+    """Returns the SHA-256 of the texts as a hexadecimal string."""
     return hashlib.sha256("\0".join(map(str, texts)).encode("utf-8", "surrogateescape")).hexdigest()

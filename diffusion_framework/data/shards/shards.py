@@ -1,4 +1,4 @@
-"""Tar files of images as a data set, for more images than a disk holds."""
+"""Tar shards of images as a dataset, also for more images than fit on the disk."""
 
 import os
 from collections import OrderedDict
@@ -17,28 +17,30 @@ from tqdm.auto import tqdm
 
 from diffusion_framework.data.images.encoded import EncodedImages, file_endings
 from diffusion_framework.data.loading.cache import cache_folder as default_cache_folder
-from diffusion_framework.data.shards.shard_files import ShardFiles, hashed, is_remote, shard_names, side_by_side
+from diffusion_framework.data.shards.shard_files import ShardFiles, hashed, is_remote, parallel_map, shard_names
 from diffusion_framework.data.shards.tar_index import BAD_LABEL, MAX_CLASSES, NO_LABEL, list_images, member_at
 
-_OPEN = 16  # shards that a process holds open: twice the lanes of training.ShardedBatches
-_AT_ONCE = 8  # shards to list side by side
+_MAX_OPEN = 16  # shards that a process keeps open: twice the lanes of ShardedBatches
+_LISTING_THREADS = 8
 
 
 class Shards(EncodedImages):
-    """Images in tar files of the WebDataset convention: members KEY.jpg (or another picture) and KEY.cls, their label.
+    """Images in tar files of the WebDataset convention: KEY.jpg (or another ending) and KEY.cls.
 
-    Training reads a few shards at a time, each to its last image; shards and their images come in an order that is new
-    in each epoch (see `training.ShardedBatches`). So spread images over shards at random, about as many to each.
+    Training reads a few shards at a time, each to its end, in a new order in each epoch (see
+    `ShardedBatches`). Therefore, distribute images over shards at random, about equally many each.
 
-    Shards lie on a disk, or behind addresses that fsspec reads (s3://, http://, ...). Of the latter a few are kept in
-    the cache folder, whole, and those needed next are fetched ahead. What lies where in a shard is read once and kept
-    there too: the first start goes through all shards, which for remote ones means to fetch each. Validation takes
-    images from all of its shards, so give it few.
+    Shards are local files, or URLs that fsspec reads (s3://, http://, ...). Of remote shards, whole
+    copies of a few are kept in the cache folder, and the next ones are downloaded ahead of time.
+    Each shard is listed once and the list is cached, so the first start downloads every remote
+    shard. Validation reads from all of its shards: use few.
 
     Attributes:
-        names: of the shards.
-        shard_lengths: how many images are in each. Images are numbered through all of them.
+        names: Names of the shards.
+        shard_lengths: Number of images in each shard; indices run through all shards in order.
     """
+
+    shard_lengths: np.ndarray
 
     @beartype
     def __init__(
@@ -59,34 +61,44 @@ class Shards(EncodedImages):
         cache_folder: str | os.PathLike | None = None,
         keep: int = 24,
     ):
-        """Lists the shards, or reads their lists from the cache folder; decodes nothing yet.
+        """Lists the shards, or reads their lists from the cache folder; images are decoded later.
 
         Args:
-            shards: Tar files, as train-{000..099}.tar, 'train-*.tar', s3://bucket/train-{000..099}.tar, or several.
-            image_size: Side of the square images, or [height, width]. Cropped to fit, never stretched.
+            shards: Tar files, such as train-{000..099}.tar, 'train-*.tar',
+                s3://bucket/train-{000..099}.tar, or a list of these.
+            image_size: Side of the square images, or [height, width]. Cropped to fit, never
+                stretched.
             channels: 1 for grey, 3 for RGB, 4 for RGBA, which keeps transparency.
-            labels: Give each image with the number in the member KEY.cls.
-            crop: Where to crop: center, or random for another place in each epoch.
-            background: Red, green and blue (0 to 255) behind transparent pixels, for 1 and 3 channels.
-            broken: An image that cannot be decoded is an error, or skip: warn, and take the next one.
-            convert_image_to: A Pillow mode that colours go through, such as L for grey pictures in RGB.
-            seed: Of the random crops.
-            extensions: What images end in after KEY, such as [jpg, png]; null for all pictures that Pillow reads.
-            value_range: Smallest and largest value of all pictures of more than 8 bits; null is that of their
-                type, or [0, 1] for floats.
-            bits: 16 keeps the depth of such pictures, 8 does not; null is 16 if the first picture is one.
-            cache_folder: Folder for the lists and copies of shards; null for one in $XDG_CACHE_HOME or ~/.cache.
-            keep: Copies of remote shards to keep; training wants up to 24 at a time.
+            labels: Whether to load class labels, numbers in the members KEY.cls; samples are then
+                (image, label).
+            crop: Position of the crop: 'center', or 'random', which differs in each epoch.
+            background: Red, green and blue in 0..255 behind transparent pixels, for 1 and 3
+                channels.
+            broken: Reaction to an image that cannot be decoded: 'error', or 'skip', which warns
+                and takes the next image.
+            convert_image_to: Pillow mode that colours are converted to and back, such as L for
+                grey images in RGB.
+            seed: Seed for the random crops.
+            extensions: Endings of images after KEY, such as [jpg, png]; null for all formats that
+                Pillow decodes.
+            value_range: Smallest and largest value of all images of more than 8 bits; null for the
+                range of their integer type, or [0, 1] for floats.
+            bits: Bits per channel of the samples: 16 keeps the depth of images of more than 8 bits,
+                8 reduces it. null means 16 if the first image has more than 8 bits, otherwise 8.
+            cache_folder: Folder for lists and copies of shards; null for
+                $XDG_CACHE_HOME/diffusion_framework, or ~/.cache/diffusion_framework.
+            keep: Number of copies of remote shards to keep; training uses up to 24 at a time.
 
         Raises:
-            FileNotFoundError: if a shard does not exist.
-            OSError: if a shard cannot be read or fetched, or the cache folder cannot be written to.
-            ValueError: if the names are malformed, a shard is no tar file, is damaged, holds no image or two of one
-                key, with labels an image has none, or if an option is out of its range.
+            FileNotFoundError: a shard does not exist.
+            OSError: a shard cannot be read or downloaded, or the cache folder cannot be written.
+            ValueError: malformed names; a shard that is not a tar file, is damaged, or holds no
+                image or two images of one key; an image without a label (with labels); or an
+                option out of range.
         """
         super().__init__(image_size, channels, crop, background, broken, convert_image_to, seed, value_range, bits)
         if keep < 1:
-            raise ValueError(f"keep must be at least 1; got {keep}")
+            raise ValueError(f"Expected keep of at least 1, got {keep}. Fix: take 24.")
         self.names, self.with_labels = shard_names(shards), labels
         self.endings = frozenset(file_endings(extensions))
         self.cache = Path(cache_folder) if cache_folder else default_cache_folder()
@@ -96,7 +108,7 @@ class Shards(EncodedImages):
         if labels:
             self.class_names = [str(label) for label in range(highest + 1)]
         self._opened: OrderedDict[int, tuple[BinaryIO, np.ndarray]] = OrderedDict()
-        self._expected: set[int] = set()
+        self._prefetched: set[int] = set()
 
     def __repr__(self) -> str:
         return f"Shards({self.names[0]!r}{f' and {len(self.names) - 1} more' if len(self.names) > 1 else ''})"
@@ -105,10 +117,10 @@ class Shards(EncodedImages):
         return int(self._ends[-1])
 
     def __getstate__(self) -> dict:
-        return {**self.__dict__, "_opened": OrderedDict()}  # a data worker opens its own
+        return {**self.__dict__, "_opened": OrderedDict()}  # each data worker opens its own files
 
     def fingerprint(self) -> str:
-        """A hash of the shards' names, without their folders, and of how many images are in each."""
+        """Returns a hash of the shards' names, without their folders, and of shard_lengths."""
         names = [name.replace(os.sep, "/").rpartition("/")[2] for name in self.names]
         return hashed(*names, *self.shard_lengths.tolist())
 
@@ -116,82 +128,88 @@ class Shards(EncodedImages):
         shard = int(np.searchsorted(self._ends, index, side="right"))
         file, images = self._open(shard)
         offset, size, label = images[index - int(self._ends[shard] - self.shard_lengths[shard])].tolist()
-        content = os.pread(file.fileno(), size, offset)  # a forked worker would share the place that seek goes to
+        # pread, because forked workers would share the position of a seek
+        content = os.pread(file.fileno(), size, offset)
         return Member(content, partial(self._name, shard, offset)), label if self.with_labels else None
 
     def prefetch(self, shards: Sequence[int]) -> None:
-        """Begin to fetch those shards that are remote and were not named the last time, each in a thread of its own."""
-        for shard in set(shards) - self._expected:
+        """Starts to download the remote ones of these shards, except those of the last call."""
+        for shard in set(shards) - self._prefetched:
             if is_remote(self.names[shard]):
-                Thread(target=self._fetch, args=(shard,), daemon=True).start()
-        self._expected = set(shards)
+                Thread(target=self._download, args=(shard,), daemon=True).start()
+        self._prefetched = set(shards)
 
-    def _fetch(self, shard: int) -> None:
-        with suppress(Exception):  # who reads the shard meets the same error
+    def _download(self, shard: int) -> None:
+        with suppress(Exception):  # reading the shard raises the same error
             self.files.open(shard).close()
 
     def _open(self, shard: int) -> tuple[BinaryIO, np.ndarray]:
-        """A shard's file and list of images. The last few stay open."""
+        """Returns the file of a shard and its list of images; the last few files stay open."""
         if shard not in self._opened:
-            if len(self._opened) == _OPEN:
+            if len(self._opened) == _MAX_OPEN:
                 self._opened.popitem(last=False)[1][0].close()
             self._opened[shard] = self.files.open(shard), self._images(shard)
         self._opened.move_to_end(shard)
         return self._opened[shard]
 
     def _images(self, shard: int) -> np.ndarray:
-        """The list of images of a shard, from the cache folder if it is there."""
+        """Returns the images of a shard as an array of RECORD, cached in the cache folder."""
 
         def read() -> np.ndarray:
             with self.files.open(shard) as file:
                 return list_images(file, self.names[shard], self.endings)
 
-        return _remembered(self._list_path(self.files.versions[shard]), read)
+        return _load_or_make(self._list_path(self.files.versions[shard]), read)
 
     def _list_path(self, *versions: str) -> Path:
         return self.cache / "lists" / f"{hashed(*sorted(self.endings), *versions)}.npy"
 
     def _lengths_and_classes(self) -> tuple[np.ndarray, int]:
-        """How many images each shard has, and the highest label; of several processes, one finds it out for all."""
+        """Returns the number of images of each shard, and the highest label.
+
+        Of several processes on a machine, one lists the shards.
+
+        Raises:
+            OSError: the cache folder cannot be written.
+            ValueError: an image has no valid label (with labels).
+        """
         path = self._list_path("lengths", *self.files.versions)
         if not path.exists():
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.with_suffix(".lock").touch()
             except OSError as error:
-                raise OSError(
-                    f"{error}: shards are listed in a folder that can be written to; set cache_folder"
-                ) from error
+                raise OSError(f"Expected a writable cache folder, got {error}. Fix: set cache_folder.") from error
             with FileLock(path.with_suffix(".lock")):
-                _remembered(path, self._survey)
-        table = _remembered(path, self._survey)
+                _load_or_make(path, self._survey)
+        table = _load_or_make(path, self._survey)
         if self.with_labels and (table[:, 1] < 0).any():
             shard = int(np.argmax(table[:, 1] < 0))
             images = self._images(shard)
             first = images[np.argmax(images["label"] < 0)]
-            wrong = {NO_LABEL: "has no label", BAD_LABEL: f"has a label that is no whole number below {MAX_CLASSES}"}[
-                int(first["label"])
-            ]
+            got = {NO_LABEL: "no label", BAD_LABEL: "other text"}[int(first["label"])]
             raise ValueError(
-                f"image {self._name(shard, first['offset'])!r} {wrong}; write one to its KEY.cls, or set labels: false"
+                f"Expected an integer below {MAX_CLASSES} as label of image {self._name(shard, first['offset'])!r}, "
+                f"got {got}. Fix: write it to its KEY.cls, or set labels: false."
             )
         return table[:, 0], int(table[:, 2].max())
 
     def _survey(self) -> np.ndarray:
-        """[shards, 3]: the number of images, the lowest and the highest label of each shard."""
+        """Returns [shards, 3]: the number of images, the lowest and the highest label of each."""
         numbers = range(len(self.names))
         lists = tqdm(
-            side_by_side(self._images, numbers, _AT_ONCE), "listing shards", len(numbers), leave=False, delay=2
+            parallel_map(self._images, numbers, _LISTING_THREADS), "listing shards", len(numbers), leave=False, delay=2
         )
         return np.array([(len(images), images["label"].min(), images["label"].max()) for images in lists])
 
     def _name(self, shard: int, offset: int) -> str:
+        """Returns the name of the member whose content starts at `offset`."""
         with self.files.open(shard) as file:
             return f"{self.names[shard]}/{member_at(file, self.names[shard], offset)}"
 
 
 class Member(BytesIO):
-    """The content of a member of a tar file, whose name is looked for only if somebody asks."""
+    """Content of a member of a tar file; its name is searched for only when read."""
 
     def __init__(self, content: bytes, name: Callable[[], str]):
         super().__init__(content)
@@ -202,8 +220,8 @@ class Member(BytesIO):
         return self._find_name()
 
 
-def _remembered(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
-    """The array in this file; if there is none or it is damaged, what `make` returns, which is put there."""
+def _load_or_make(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
+    """Loads the array in a file; if missing or damaged, calls `make` and saves its result."""
     with suppress(OSError, ValueError, EOFError):
         return np.load(path, allow_pickle=False)
     array = make()

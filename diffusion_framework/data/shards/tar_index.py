@@ -1,4 +1,4 @@
-"""What lies where in a tar file of the WebDataset convention: members KEY.jpg with an optional KEY.cls."""
+"""Index of the images in a tar file of the WebDataset convention: KEY.jpg with optional KEY.cls."""
 
 import tarfile
 from collections.abc import Iterator
@@ -6,72 +6,88 @@ from typing import BinaryIO
 
 import numpy as np
 
-# Of each image: where its bytes begin, how many they are, and its label; NO_LABEL, or BAD_LABEL for what is none.
+# One row an image: offset and size of its content in bytes, and its label, NO_LABEL or BAD_LABEL
+# (KEY.cls does not hold a class number).
 RECORD = np.dtype([("offset", "<i8"), ("size", "<i8"), ("label", "<i4")])
 NO_LABEL, BAD_LABEL = -1, -2
 MAX_CLASSES = 1_000_000
-LABEL_BYTES = 32  # more is no label
+MAX_LABEL_BYTES = 32  # longer contents are not labels
 
 
 def list_images(file: BinaryIO, shard: str, endings: frozenset[str]) -> np.ndarray:
-    """The images of a tar file, in their order, as an array of RECORD. Headers and labels are read, images skipped.
+    """Lists the images of a tar file; headers and labels are read, image contents skipped.
 
-    The key of a member is its path up to the first dot of its last part, and what follows is its kind: one of the
-    `endings` (lower case, with the dot; matched in any case) for an image, `.cls` for its label, a whole number in
-    ASCII. Other members are passed over, and those whose last part begins with a dot.
+    The key of a member is its path up to the first dot of the file name; the rest is its ending.
+    A member is an image if its ending is one of `endings`, and a label if its ending is `.cls`: an
+    integer in ASCII. Other members and hidden files are ignored.
 
     Args:
-        file: A tar file, open and seekable.
-        shard: Its name, for errors.
-        endings: Of images.
+        file: Tar file, open and seekable.
+        shard: Name of the shard, for errors.
+        endings: Endings of images in lower case with the dot; they match in any case.
+
+    Returns:
+        Array of RECORD, one row an image, in the order of the file.
 
     Raises:
-        ValueError: it is no tar file, is damaged or cut off, holds no image, or two images of one key.
+        ValueError: the file is not a tar file, is damaged or truncated, or holds no image, or two
+            images of one key.
     """
     images: dict[str, tuple[int, int]] = {}
     labels: dict[str, int] = {}
-    for member, kind, content in _members(file, shard):
-        key = member.name.removesuffix(kind)
-        if kind.lower() == ".cls":
+    for member, ending, content in _members(file, shard):
+        key = member.name.removesuffix(ending)
+        if ending.lower() == ".cls":
             labels[key] = _label(content)
-        elif kind.lower() in endings:
+        elif ending.lower() in endings:
             if key in images:
                 raise ValueError(
-                    f"shard {shard!r} holds two images of the key {key!r}; give each a key of its own, or choose one "
-                    "kind of them with extensions"
+                    f"Expected one image for each key, got two of the key {key!r} in shard {shard!r}. "
+                    "Fix: give each image its own key, or select one ending with extensions."
                 )
             images[key] = member.offset_data, member.size
     if not images:
         shown = " ".join(sorted(endings)[:6]) + (f" and {len(endings) - 6} more" if len(endings) > 6 else "")
-        raise ValueError(f"shard {shard!r} holds no image; looked for members KEY.jpg or the like, ending in {shown}")
-    return np.array([(*place, labels.get(key, NO_LABEL)) for key, place in images.items()], RECORD)
+        raise ValueError(
+            f"Expected images in shard {shard!r}, got none. Fix: name the members KEY.jpg or KEY with "
+            f"another ending in extensions ({shown})."
+        )
+    return np.array([(*span, labels.get(key, NO_LABEL)) for key, span in images.items()], RECORD)
 
 
 def member_at(file: BinaryIO, shard: str, offset: int) -> str:
-    """The name of the member whose content begins at `offset`."""
+    """Returns the name of the member whose content starts at `offset`, or '?'."""
     return next((member.name for member, _, _ in _members(file, shard) if member.offset_data == offset), "?")
 
 
 def _members(file: BinaryIO, shard: str) -> Iterator[tuple[tarfile.TarInfo, str, bytes]]:
-    """The members KEY.kind of a tar file, with their `.kind`, and the contents of those that are labels."""
+    """Yields each regular member with a key: the member, its ending, and its content if a label.
+
+    Raises:
+        ValueError: the file is not a tar file, or is damaged or truncated.
+    """
     try:
-        archive = tarfile.open(fileobj=file, mode="r:")  # noqa: SIM115 (it holds nothing but the file)
+        archive = tarfile.open(fileobj=file, mode="r:")  # noqa: SIM115 - owns only `file`
     except (tarfile.TarError, ValueError, OverflowError) as error:
         raise ValueError(
-            f"shard {shard!r} is no tar file ({error}); give tar files, and none that are compressed"
+            f"Expected an uncompressed tar file, got shard {shard!r} ({error}). Fix: decompress it, or give tar files."
         ) from error
     try:
         while member := archive.next():
-            stem, dot, kind = member.name.rpartition("/")[2].partition(".")
+            stem, dot, ending = member.name.rpartition("/")[2].partition(".")
             if stem and dot and member.isreg() and not member.issparse():
-                is_label = kind.lower() == "cls" and member.size <= LABEL_BYTES
-                yield member, dot + kind, _read(file, member.offset_data, member.size) if is_label else b""
+                is_label = ending.lower() == "cls" and member.size <= MAX_LABEL_BYTES
+                yield member, dot + ending, _read(file, member.offset_data, member.size) if is_label else b""
         end = archive.offset
         after = _read(file, end, tarfile.BLOCKSIZE)
-        if after.strip(b"\0") or len(after) not in (0, tarfile.BLOCKSIZE):  # which tarfile takes for the end
+        # tarfile takes a damaged header for the end of the archive
+        if after.strip(b"\0") or len(after) not in (0, tarfile.BLOCKSIZE):
             raise ValueError(f"no header at byte {end}")
     except (tarfile.TarError, ValueError, OverflowError) as error:
-        raise ValueError(f"shard {shard!r} is cut off or damaged ({error}); write or fetch it again") from error
+        raise ValueError(
+            f"Expected a whole tar file, got the truncated or damaged shard {shard!r} ({error}). "
+            "Fix: write or download it again."
+        ) from error
 
 
 def _read(file: BinaryIO, offset: int, size: int) -> bytes:
@@ -80,5 +96,6 @@ def _read(file: BinaryIO, offset: int, size: int) -> bytes:
 
 
 def _label(content: bytes) -> int:
+    """Parses the content of KEY.cls; BAD_LABEL unless it is an integer below MAX_CLASSES."""
     text = content.strip()
     return int(text) if text.isdigit() and int(text) < MAX_CLASSES else BAD_LABEL

@@ -1,1 +1,1 @@
-"""Networks of sequences, such as actions: a U-Net, a transformer and a residual MLP over time."""
+"""Networks for sequences such as actions: a UNet, a transformer and a residual MLP over time."""

@@ -1,4 +1,4 @@
-"""What the networks of action sequences share."""
+"""Functions and layers shared by the networks for action sequences."""
 
 from __future__ import annotations
 
@@ -9,20 +9,25 @@ from ..layers import TimeEmbedding
 
 
 class TimeAndContext(nn.Module):
-    """Time, and the observations if there are any, as one vector: [batch], [batch, steps, numbers] -> [batch, dim].
+    """Embeds time and observations in one vector.
+
+    Maps times [batch] and observations [batch, observation_steps, observation_dim] to [batch, dim].
 
     Args:
-        dim_time: Number of sines and cosines of time; even.
-        dim: Width of the result.
-        context_shape: (steps, numbers of a step) of the observations; nothing of them is expected if one is 0.
+        dim_time: Number of sines and cosines of the time embedding together, even.
+        dim: Width of the embedding.
+        context_shape: (observation_steps, observation_dim). If one is 0, the network takes no
+            observations.
     """
 
     def __init__(self, dim_time: int, dim: int, context_shape: tuple[int, int]) -> None:
         super().__init__()
         self.context_shape = context_shape
-        told = context_shape[0] * context_shape[1]
+        context_size = context_shape[0] * context_shape[1]
         self.time = TimeEmbedding(dim_time, dim)
-        self.context = nn.Sequential(nn.Linear(told, dim), nn.SiLU(), nn.Linear(dim, dim)) if told else None
+        self.context = None
+        if context_size:
+            self.context = nn.Sequential(nn.Linear(context_size, dim), nn.SiLU(), nn.Linear(dim, dim))
 
     def forward(self, time: Tensor, context: Tensor | None) -> Tensor:
         check_context(context, self.context_shape)
@@ -31,13 +36,23 @@ class TimeAndContext(nn.Module):
 
 
 def check_context(context: Tensor | None, shape: tuple[int, int]) -> None:
-    """Raise ValueError unless the context is [batch, *shape], or None where the shape holds nothing."""
+    """Checks the shape of the observations that a network is given.
+
+    Raises:
+        ValueError: If context is not [batch, *shape], or not None where shape contains a 0.
+    """
     if (0 in shape) if context is None else context.shape[1:] == shape:
         return
     got = "none" if context is None else [*context.shape]
-    raise ValueError(f"the network wants observations [batch, {shape[0]}, {shape[1]}]; got {got}")
+    raise ValueError(
+        f"Expected observations [batch, {shape[0]}, {shape[1]}], got {got}. "
+        "Fix: build the network with matching observation_steps and observation_dim."
+    )
 
 
-def with_estimate(x: Tensor, self_cond: Tensor | None) -> Tensor:
-    """x [batch, steps, numbers] and the last estimate of the clean data (zeros if None) side by side."""
+def concatenate_estimate(x: Tensor, self_cond: Tensor | None) -> Tensor:
+    """Concatenates x [batch, horizon, action_dim] and the previous estimate of the clean actions.
+
+    Returns [batch, horizon, 2 * action_dim]; an estimate of None means zeros.
+    """
     return torch.cat([x, torch.zeros_like(x) if self_cond is None else self_cond], dim=2)

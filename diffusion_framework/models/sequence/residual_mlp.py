@@ -1,4 +1,4 @@
-"""A residual MLP over whole action sequences: little compute, for low-dimensional observations."""
+"""A residual MLP on whole action sequences, which needs little compute."""
 
 from __future__ import annotations
 
@@ -8,20 +8,25 @@ from torch import Tensor, nn
 
 from ...storage.config import RecordsArguments
 from ..layers import zero_init
-from .context import TimeAndContext, with_estimate
+from .context import TimeAndContext, concatenate_estimate
 
 
 class ResidualMLP(RecordsArguments, nn.Module):
-    """Residual layers that see a whole action sequence at once; time and observations scale and shift within each.
+    """A residual MLP on a whole action sequence, flattened to one vector.
+
+    It suits low-dimensional observations. Time and observations scale and shift the features of
+    each residual layer.
 
     Args:
-        horizon: Steps of the sequence.
-        action_dim: Numbers of one action.
-        observation_steps: Observations that it is told, of so many steps; 0 for none.
-        observation_dim: Numbers of the observations of one step.
+        horizon: Number of steps of the action sequence.
+        action_dim: Number of values in one action.
+        observation_steps: Number of episode steps whose observations condition the network; 0 for
+            none.
+        observation_dim: Number of values in the observations of one step; 0 for none.
         dim: Width of the layers, even.
         depth: Number of residual layers.
-        self_condition: Whether the network also sees its own last estimate of the clean actions.
+        self_condition: Whether the network also takes its previous estimate of the clean actions
+            as input (self-conditioning).
     """
 
     def __init__(
@@ -39,26 +44,33 @@ class ResidualMLP(RecordsArguments, nn.Module):
         self.sample_shape = (horizon, action_dim)
         self.context_shape = (observation_steps, observation_dim)
         self.self_condition = self_condition
-        numbers = horizon * action_dim
+        size = horizon * action_dim
         self.embed = TimeAndContext(dim // 2, dim, self.context_shape)
-        self.layer_in = nn.Linear(numbers * (2 if self_condition else 1), dim)
-        self.layers = nn.ModuleList([_Layer(dim) for _ in range(depth)])
+        self.layer_in = nn.Linear(size * (2 if self_condition else 1), dim)
+        self.layers = nn.ModuleList([_ResidualLayer(dim) for _ in range(depth)])
         self.norm_out = nn.LayerNorm(dim)
-        self.layer_out = zero_init(nn.Linear(dim, numbers))
+        self.layer_out = zero_init(nn.Linear(dim, size))
 
     def forward(
         self, x: Tensor, time: Tensor, self_cond: Tensor | None = None, context: Tensor | None = None
     ) -> Tensor:
-        """The output [batch, horizon, action_dim] for noisy actions; arguments as for `UNet1D`."""
+        """Computes the network's output [batch, horizon, action_dim] for noised actions.
+
+        The arguments are those of `UNet1D.forward`.
+        """
         embedding = self.embed(time, context)
-        h = self.layer_in((with_estimate(x, self_cond) if self.self_condition else x).flatten(1)) + embedding
+        h = self.layer_in((concatenate_estimate(x, self_cond) if self.self_condition else x).flatten(1)) + embedding
         for layer in self.layers:
             h = layer(h, embedding)
         return self.layer_out(self.norm_out(h)).reshape(x.shape)
 
 
-class _Layer(nn.Module):
-    """[batch, dim], [batch, dim] -> [batch, dim]. Starts as the identity."""
+class _ResidualLayer(nn.Module):
+    """A residual MLP of two layers, whose normalised input the embedding scales and shifts.
+
+    Maps features [batch, dim] and an embedding [batch, dim] to [batch, dim]. Starts as the
+    identity.
+    """
 
     def __init__(self, dim: int) -> None:
         super().__init__()

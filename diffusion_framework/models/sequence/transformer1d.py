@@ -1,4 +1,4 @@
-"""A causal transformer over action sequences, with cross attention to observations (Chi et al. 2023)."""
+"""A causal transformer for actions, with cross-attention to observations (Chi et al. 2023)."""
 
 from __future__ import annotations
 
@@ -9,26 +9,32 @@ from torch import Tensor, nn
 
 from ...storage.config import RecordsArguments
 from ..layers import TimeEmbedding, zero_init
-from .context import check_context, with_estimate
+from .context import check_context, concatenate_estimate
 
 
 class Transformer1D(RecordsArguments, nn.Module):
-    """Each action is a token that sees those before it, and the time and the observations by cross attention.
+    """A transformer decoder whose tokens are actions (Chi et al. 2023).
+
+    Self-attention runs over the actions. Cross-attention runs over the memory: one token for time
+    and one for the observations of each step.
 
     Args:
-        horizon: Steps of the sequence.
-        action_dim: Numbers of one action.
-        observation_steps: Observations that it is told, of so many steps; 0 for none.
-        observation_dim: Numbers of the observations of one step.
-        dim: Width of a token, even and divisible by heads.
+        horizon: Number of steps of the action sequence.
+        action_dim: Number of values in one action.
+        observation_steps: Number of episode steps whose observations condition the network; 0 for
+            none.
+        observation_dim: Number of values in the observations of one step; 0 for none.
+        dim: Width of the tokens, even and divisible by heads.
         depth: Number of layers.
-        heads: Attention heads.
-        dropout: Share of activations dropped in each layer, in [0, 1).
-        causal: Whether an action sees only those before it, and the observations up to its own step.
-        self_condition: Whether the network also sees its own last estimate of the clean actions.
+        heads: Number of attention heads.
+        dropout: Dropout rate of each layer, in [0, 1).
+        causal: Whether each action attends only to itself and earlier actions, and to the
+            observations up to its own step.
+        self_condition: Whether the network also takes its previous estimate of the clean actions
+            as input (self-conditioning).
 
     Raises:
-        ValueError: a dim that heads do not divide.
+        ValueError: If dim is odd or not divisible by heads.
     """
 
     def __init__(
@@ -47,62 +53,68 @@ class Transformer1D(RecordsArguments, nn.Module):
     ) -> None:
         super().__init__()
         if dim < 2 or dim % 2 or dim % heads:
-            raise ValueError(f"Transformer1D needs an even dim divisible by heads; got {dim=}, {heads=}")
+            raise ValueError(f"Expected an even dim divisible by heads, got {dim=}, {heads=}. Fix: change one of them.")
         self.sample_shape = (horizon, action_dim)
         self.context_shape = (observation_steps, observation_dim)
         self.self_condition = self_condition
-        remembered = observation_steps if observation_dim else 0
+        observation_tokens = observation_steps if observation_dim else 0
         self.embed_time = TimeEmbedding(dim, dim)
-        self.embed_observation = nn.Linear(observation_dim, dim) if remembered else None
+        self.embed_observation = nn.Linear(observation_dim, dim) if observation_tokens else None
         self.token_in = nn.Linear(action_dim * (2 if self_condition else 1), dim)
         self.positions = nn.Parameter(0.02 * torch.randn(horizon, dim))
-        self.memory_place = nn.Parameter(0.02 * torch.randn(1 + remembered, dim))
-        self.layers = nn.ModuleList([_Layer(dim, heads, dropout) for _ in range(depth)])
+        self.memory_positions = nn.Parameter(0.02 * torch.randn(1 + observation_tokens, dim))
+        self.layers = nn.ModuleList([_DecoderLayer(dim, heads, dropout) for _ in range(depth)])
         self.norm_out = nn.LayerNorm(dim)
         self.token_out = zero_init(nn.Linear(dim, action_dim))
         self_mask = torch.ones(horizon, horizon, dtype=torch.bool)
-        memory_mask = torch.ones(horizon, 1 + remembered, dtype=torch.bool)
+        memory_mask = torch.ones(horizon, 1 + observation_tokens, dtype=torch.bool)
         if causal:
             self_mask = self_mask.tril()
-            memory_mask[:, 1:] = torch.ones(horizon, remembered, dtype=torch.bool).tril()
+            memory_mask[:, 1:] = torch.ones(horizon, observation_tokens, dtype=torch.bool).tril()
         self.register_buffer("self_mask", self_mask, persistent=False)
         self.register_buffer("memory_mask", memory_mask, persistent=False)
 
     def forward(
         self, x: Tensor, time: Tensor, self_cond: Tensor | None = None, context: Tensor | None = None
     ) -> Tensor:
-        """The output [batch, horizon, action_dim] for noisy actions; arguments as for `UNet1D`."""
+        """Computes the network's output [batch, horizon, action_dim] for noised actions.
+
+        The arguments are those of `UNet1D.forward`.
+        """
         check_context(context, self.context_shape)
         memory = self.embed_time(time)[:, None]
         if self.embed_observation is not None and context is not None:
             memory = torch.cat([memory, self.embed_observation(context)], dim=1)
-        memory = memory + self.memory_place
-        h = self.token_in(with_estimate(x, self_cond) if self.self_condition else x) + self.positions
+        memory = memory + self.memory_positions
+        h = self.token_in(concatenate_estimate(x, self_cond) if self.self_condition else x) + self.positions
         for layer in self.layers:
             h = layer(h, memory, self.self_mask, self.memory_mask)
         return self.token_out(self.norm_out(h))
 
 
-class _Layer(nn.Module):
-    """Self-attention, cross attention and an MLP, each added to its input. Starts as the identity."""
+class _DecoderLayer(nn.Module):
+    """Self-attention, cross-attention and an MLP, each added to its input.
+
+    Starts as the identity.
+    """
 
     def __init__(self, dim: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.norms = nn.ModuleList([nn.LayerNorm(dim) for _ in range(3)])
-        self.attend, self.recall = _Attention(dim, heads), _Attention(dim, heads)
+        self.self_attention, self.cross_attention = _Attention(dim, heads), _Attention(dim, heads)
         self.mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), zero_init(nn.Linear(4 * dim, dim)))
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, h: Tensor, memory: Tensor, self_mask: Tensor, memory_mask: Tensor) -> Tensor:
-        norm_self, norm_cross, norm_out = self.norms
+        norm_self, norm_cross, norm_mlp = self.norms
         normed = norm_self(h)
-        h = h + self.dropout(self.attend(normed, normed, self_mask))
-        h = h + self.dropout(self.recall(norm_cross(h), memory, memory_mask))
-        return h + self.dropout(self.mlp(norm_out(h)))
+        h = h + self.dropout(self.self_attention(normed, normed, self_mask))
+        h = h + self.dropout(self.cross_attention(norm_cross(h), memory, memory_mask))
+        return h + self.dropout(self.mlp(norm_mlp(h)))
 
 
 class _Attention(nn.Module):
-    """[batch, n, dim] attends to [batch, m, dim] where the mask [n, m] is True."""
+    """Attention of tokens [batch, n, dim] to memory [batch, m, dim] where mask [n, m] is True."""
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()

@@ -12,13 +12,15 @@ from torch import Tensor, nn
 
 from ...storage.config import RecordsArguments
 from ..layers import zero_init
-from .context import TimeAndContext, with_estimate
+from .context import TimeAndContext, concatenate_estimate
 
 
 class ResBlock1D(nn.Module):
-    """Two convolutions over time with group norm; the embedding scales and shifts between them (FiLM).
+    """Residual block of two convolutions over the steps, with group norm and FiLM conditioning.
 
-    [batch, dim_in, steps], [batch, dim_embedding] -> [batch, dim_out, steps]. Starts as the identity (or projection).
+    The embedding scales and shifts the features after the second group norm. Maps
+    [batch, dim_in, steps] and an embedding [batch, dim_embedding] to [batch, dim_out, steps].
+    Starts as the identity, or as a convolution of size 1 where the number of channels changes.
     """
 
     def __init__(self, dim_in: int, dim_out: int, dim_embedding: int, kernel_size: int, groups: int) -> None:
@@ -38,20 +40,26 @@ class ResBlock1D(nn.Module):
 
 
 class UNet1D(RecordsArguments, nn.Module):
-    """A convolutional UNet over the steps of an action sequence, told time and observations by scale and shift.
+    """A convolutional UNet over the steps of an action sequence.
+
+    Time and observations scale and shift the features of each residual block.
 
     Args:
-        horizon: Steps of the sequence, divisible by 2^(number of dims - 1).
-        action_dim: Numbers of one action.
-        observation_steps: Observations that it is told, of so many steps; 0 for none.
-        observation_dim: Numbers of the observations of one step.
-        down_dims: Channels of each level; each level but the last halves the steps.
-        kernel_size: Of the convolutions, odd.
-        groups: Groups of the group norms (fewer where they do not divide the channels).
-        self_condition: Whether the network also sees its own last estimate of the clean actions.
+        horizon: Number of steps of the action sequence, divisible by 2^(number of down_dims - 1).
+        action_dim: Number of values in one action.
+        observation_steps: Number of episode steps whose observations condition the network; 0 for
+            none.
+        observation_dim: Number of values in the observations of one step; 0 for none.
+        down_dims: Number of channels of each level. Each level but the last halves the number of
+            steps.
+        kernel_size: Kernel size of the convolutions, odd.
+        groups: Number of groups of each group norm; fewer where groups does not divide the
+            channels.
+        self_condition: Whether the network also takes its previous estimate of the clean actions
+            as input (self-conditioning).
 
     Raises:
-        ValueError: sizes that do not fit together.
+        ValueError: If sizes do not fit together.
     """
 
     def __init__(
@@ -70,11 +78,14 @@ class UNet1D(RecordsArguments, nn.Module):
         stride = 2 ** (len(down_dims) - 1)
         if horizon < stride or horizon % stride:
             raise ValueError(
-                f"horizon must be divisible by {stride}, as {len(down_dims)} levels halve it {len(down_dims) - 1} "
-                f"times; got {horizon}: change horizon or give fewer down_dims"
+                f"Expected horizon divisible by {stride}, as {len(down_dims)} levels halve it {len(down_dims) - 1} "
+                f"times, got {horizon}. Fix: change horizon or give fewer down_dims."
             )
         if not down_dims or min(down_dims) < 2 or down_dims[0] % 2 or kernel_size % 2 == 0:
-            raise ValueError(f"UNet1D needs even down_dims and an odd kernel_size; got {down_dims=}, {kernel_size=}")
+            raise ValueError(
+                f"Expected down_dims of at least 2, the first one even, and an odd kernel_size, got {down_dims=}, "
+                f"{kernel_size=}. Fix: start from down_dims=(256, 512, 1024), kernel_size=5."
+            )
         self.sample_shape = (horizon, action_dim)
         self.context_shape = (observation_steps, observation_dim)
         self.self_condition = self_condition
@@ -104,19 +115,24 @@ class UNet1D(RecordsArguments, nn.Module):
     def forward(
         self, x: Tensor, time: Tensor, self_cond: Tensor | None = None, context: Tensor | None = None
     ) -> Tensor:
-        """The output for noisy actions.
+        """Computes the network's output for noised actions.
 
         Args:
-            x: [batch, horizon, action_dim].
-            time: [batch], in [0, 1].
-            self_cond: Last estimate of the clean actions, shaped like x; None (no estimate yet) is zeros.
-            context: [batch, observation_steps, observation_dim], for a network with observations.
+            x: Noised actions, [batch, horizon, action_dim].
+            time: Noise levels [batch], in [0, 1].
+            self_cond: Previous estimate of the clean actions, shaped like x. None means zeros, as
+                before the first estimate.
+            context: Observations [batch, observation_steps, observation_dim]; None for a network
+                without observations.
 
         Returns:
-            [batch, horizon, action_dim].
+            The output [batch, horizon, action_dim].
+
+        Raises:
+            ValueError: If context has another shape.
         """
         if self.self_condition:
-            x = with_estimate(x, self_cond)
+            x = concatenate_estimate(x, self_cond)
         embedding = self.embed(time, context)
         x = self.conv_in(rearrange(x, "b t a -> b a t"))
         skips = []

@@ -1,13 +1,14 @@
-"""Grids: the sequence of (now, to) levels that a sampler walks, computed once, in float64, as Python floats.
+"""Grids: the sequence of (now, to) levels that a sampler visits.
 
-A function here lists times, log-SNRs or sigmas, from noisy to clean; a `grid_of_...` turns such a list, or one of your
-own, into a grid for a schedule:
+Grids are computed once, in float64, as Python floats. Functions such as `karras_sigmas` list times,
+log-SNRs or sigmas from noisy to clean. `grid_of_times`, `grid_of_log_snrs` and `grid_of_sigmas`
+turn such a list, or a custom one, into the grid of a schedule:
 
 >>> grid_of_times(schedule, spaced_times(50, "trailing"))
 >>> grid_of_sigmas(schedule, karras_sigmas(18, sigma_max=14.6))
 >>> grid_of_log_snrs(schedule, optimal_log_snrs(schedule, 10))
 
-sigma here is sigma / alpha, the noise level of Karras et al. 2022: where alpha = 1, sigma itself.
+Here sigma means sigma / alpha, the noise level of Karras et al. 2022.
 """
 
 from .levels import Grid, grid_of_log_snrs, grid_of_sigmas, grid_of_times, partial_grid

@@ -1,4 +1,4 @@
-"""The built-in digits."""
+"""The digits of scikit-learn as a dataset."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from sklearn.datasets import load_digits
 from diffusion_framework.data import Digits
 
 
-def test_native_pixels_are_the_originals():
+def test_8_x_8_images_keep_the_original_values():
     digits = Digits()
     values = load_digits().images
     assert len(digits) == len(values) == 1797
@@ -27,7 +27,7 @@ def test_labels_are_the_digits():
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
-def test_size_and_channels(channels):
+def test_images_have_the_requested_size_and_channels(channels):
     image = Digits((16, 24), channels)[5]
     assert image.shape == (channels, 16, 24)
     assert image.is_contiguous()
@@ -37,7 +37,7 @@ def test_size_and_channels(channels):
         assert (image[3] == 255).all()
 
 
-def test_split_parts_and_keeps_every_digit():
+def test_splits_are_disjoint_complete_and_balanced():
     def contents(split):
         digits = Digits(labels=True, split=split)
         return [(image.numpy().tobytes(), label) for image, label in (digits[i] for i in range(len(digits)))]
@@ -50,12 +50,12 @@ def test_split_parts_and_keeps_every_digit():
     assert counts.min() > 0.8 * counts.max()
 
 
-def test_splits_have_fingerprints_of_their_own():
+def test_each_split_has_its_own_fingerprint():
     assert len({Digits(split=split).fingerprint() for split in ("all", "train", "test")}) == 3
     assert Digits().fingerprint() == Digits(16, 3, labels=True).fingerprint()
 
 
-def test_epochs_are_alike_and_writing_to_an_image_leaves_the_data_alone():
+def test_epochs_are_equal_and_samples_are_copies():
     digits = Digits()
     first = digits.draw(0, 3)
     kept = first.clone()
@@ -64,12 +64,12 @@ def test_epochs_are_alike_and_writing_to_an_image_leaves_the_data_alone():
 
 
 @pytest.mark.parametrize("index", [-1, 1797])
-def test_index_out_of_range(index):
+def test_an_index_out_of_range_is_an_error(index):
     with pytest.raises(IndexError):
         Digits()[index]
 
 
-@pytest.mark.parametrize(("options", "named"), [({"channels": 2}, "channels"), ({"image_size": 0}, "image_size")])
-def test_bad_options_are_named(options, named):
-    with pytest.raises(ValueError, match=named):
+@pytest.mark.parametrize(("options", "message"), [({"channels": 2}, "channels"), ({"image_size": 0}, "image_size")])
+def test_bad_options_are_named_in_the_error(options, message):
+    with pytest.raises(ValueError, match=message):
         Digits(**options)

@@ -12,9 +12,10 @@ from PIL import Image
 from runs import assert_same_run, trainer
 
 from diffusion_framework import ImageFolder
-from diffusion_framework.data.loading import loader, placement
-from diffusion_framework.data.loading.cache import CachedImages
-from diffusion_framework.data.loading.loader import DecodedImages, ShuffledBatches, loaded_batches
+from diffusion_framework.data.loading import cache as cache_module
+from diffusion_framework.data.loading import placement
+from diffusion_framework.data.loading.cache import CachedImages, DecodedImages
+from diffusion_framework.data.loading.loader import ShuffledBatches, loaded_batches
 from diffusion_framework.data.loading.memory import free_memory
 from diffusion_framework.data.loading.placement import cached
 from diffusion_framework.training import Loading
@@ -73,7 +74,7 @@ def test_data_workers_end_once_all_is_decoded(folder):
 def test_images_on_a_device_are_those_of_the_cache(folder, monkeypatch):
     accelerator = trainer(folder, folder.parent / "run").accelerator
     with cached(ImageFolder(folder, 8, 1), "memory", accelerator) as kept:
-        monkeypatch.setattr(loader, "_AT_ONCE", 4)
+        monkeypatch.setattr(cache_module, "_AT_ONCE", 4)
         there = DecodedImages(kept, accelerator.device)
         indices = np.array([3, 1, 3, 9])
         assert torch.equal(there.take(indices)[0].cpu(), kept.take(indices)[0])

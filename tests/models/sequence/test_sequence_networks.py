@@ -1,4 +1,4 @@
-"""The networks of action sequences."""
+"""Networks for action sequences."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ NETWORKS = {
 }
 
 
-def awake(network: torch.nn.Module) -> torch.nn.Module:
-    """The network without its zeros, as if trained."""
+def without_zeros(network: torch.nn.Module) -> torch.nn.Module:
+    """Draws zero-initialised parameters at random, as if the network were trained."""
     for parameter in network.parameters():
         if (parameter == 0).all():
             torch.nn.init.normal_(parameter, std=0.3)
@@ -28,15 +28,15 @@ def inputs(batch: int = 4):
 
 
 @pytest.mark.parametrize("build", NETWORKS.values(), ids=NETWORKS)
-def test_a_network_starts_at_zero_and_uses_all_it_is_told(build):
+def test_a_network_starts_at_zero_and_uses_every_input(build):
     x, time, context = inputs()
     network = build(self_condition=True)
     assert network.sample_shape == (8, 3)
     assert (network(x, time, context=context) == 0).all()
-    awake(network)
+    without_zeros(network)
     output = network(x, time, context=context)
     assert output.shape == x.shape
-    assert torch.equal(network(x, time, self_cond=torch.zeros_like(x), context=context), output)  # no estimate yet
+    assert torch.equal(network(x, time, self_cond=torch.zeros_like(x), context=context), output)
     for other in (
         network(x, time, self_cond=x, context=context),
         network(x, time / 2, context=context),
@@ -48,22 +48,22 @@ def test_a_network_starts_at_zero_and_uses_all_it_is_told(build):
 
 
 @pytest.mark.parametrize("build", NETWORKS.values(), ids=NETWORKS)
-def test_samples_of_a_batch_do_not_see_each_other(build):
+def test_samples_of_a_batch_do_not_affect_each_other(build):
     x, time, context = inputs()
-    network = awake(build())
+    network = without_zeros(build())
     alone = torch.cat([network(x[i : i + 1], time[i : i + 1], context=context[i : i + 1]) for i in range(4)])
     torch.testing.assert_close(network(x, time, context=context), alone, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("build", NETWORKS.values(), ids=NETWORKS)
-def test_observations_of_another_shape_are_an_error(build):
+def test_observations_of_another_shape_are_refused(build):
     x, time, context = inputs()
     for wrong in (None, context[:, :1], context[:, :, :4]):
-        with pytest.raises(ValueError, match=r"wants observations \[batch, 2, 5\]; got"):
+        with pytest.raises(ValueError, match=r"Expected observations \[batch, 2, 5\], got"):
             build()(x, time, context=wrong)
 
 
-def test_without_observations_none_are_wanted():
+def test_a_network_without_observations_refuses_observations():
     x, time, context = inputs()
     for network in (
         UNet1D(8, 3, down_dims=(8,)),
@@ -71,14 +71,14 @@ def test_without_observations_none_are_wanted():
         ResidualMLP(8, 3, dim=8, depth=1),
     ):
         assert network(x, time).shape == x.shape
-        with pytest.raises(ValueError, match="wants observations"):
+        with pytest.raises(ValueError, match="Expected observations"):
             network(x, time, context=context)
 
 
-def test_a_causal_transformer_sees_no_later_action_and_no_later_observation():
+def test_a_causal_transformer_ignores_later_actions_and_later_observations():
     x, time, context = inputs()
     for causal in (True, False):
-        network = awake(NETWORKS["Transformer1D"](causal=causal))
+        network = without_zeros(NETWORKS["Transformer1D"](causal=causal))
         output = network(x, time, context=context)
         later = x.clone()
         later[:, 5:] += 1
@@ -95,12 +95,12 @@ def test_a_causal_transformer_sees_no_later_action_and_no_later_observation():
     [
         (
             lambda: UNet1D(6, 2, down_dims=(8, 8, 8)),
-            "horizon must be divisible by 4, as 3 levels halve it 2 times; got 6",
+            "horizon divisible by 4, as 3 levels halve it 2 times, got 6",
         ),
         (lambda: UNet1D(8, 2, down_dims=(8,), kernel_size=4), "odd kernel_size"),
         (lambda: Transformer1D(8, 2, dim=10, heads=4), "divisible by heads"),
     ],
 )
-def test_sizes_that_do_not_fit_are_errors(build, message):
+def test_sizes_that_do_not_fit_are_refused(build, message):
     with pytest.raises(ValueError, match=message):
         build()

@@ -62,7 +62,7 @@ def test_a_step_starts_where_the_one_before_ended(make):
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 17])
-def test_grids_by_noise_make_the_steps_asked_for(steps):
+def test_grids_by_noise_have_the_requested_number_of_steps(steps):
     for schedule in (Cosine(), EDM(), VE()):
         assert len(grid_of_sigmas(schedule, karras_sigmas(steps, 0.02, 10.0))) == steps
         assert len(grid_of_sigmas(schedule, exponential_sigmas(steps, 0.02, 10.0))) == steps
@@ -70,7 +70,7 @@ def test_grids_by_noise_make_the_steps_asked_for(steps):
         assert len(grid_of_log_snrs(schedule, uniform_log_snrs(schedule, steps))) == steps
 
 
-def test_times_reach_the_clean_end_in_one_step_more_where_time_0_has_noise():
+def test_a_schedule_with_noise_at_time_0_gets_one_more_step_to_the_clean_end():
     assert len(grid_of_times(Cosine(), uniform_times(5))) == 5
     grid = grid_of_times(EDM(), uniform_times(5))
     assert len(grid) == 6
@@ -78,25 +78,25 @@ def test_times_reach_the_clean_end_in_one_step_more_where_time_0_has_noise():
     assert grid_of_times(EDM(), uniform_times(5), clean=False) == grid[:-1]
 
 
-def test_without_the_clean_end_a_grid_ends_where_its_list_does():
+def test_without_the_clean_end_a_grid_ends_at_its_last_value():
     assert grid_of_times(Cosine(), [0.8, 0.4, 0.2], clean=False)[-1][1] == Cosine().at(0.2)
     assert grid_of_sigmas(Cosine(), [3.0, 1.0], clean=False)[-1][1].log_snr == 0
     assert grid_of_log_snrs(Cosine(), [-1.0, 1.0], clean=False)[-1][1].log_snr == 1
 
 
-def test_a_final_end_is_not_added_twice():
+def test_a_clean_end_in_the_list_is_not_added_twice():
     assert grid_of_times(Cosine(), [0.8, 0.4, 0.0]) == grid_of_times(Cosine(), [0.8, 0.4])
     assert grid_of_sigmas(EDM(), [3.0, 1.0, 0.0]) == grid_of_sigmas(EDM(), [3.0, 1.0])
     assert grid_of_log_snrs(EDM(), [0.0, 1.0, math.inf]) == grid_of_log_snrs(EDM(), [0.0, 1.0])
 
 
-def test_time_difference_goes_further_down_but_not_below_0():
+def test_time_difference_lowers_the_end_of_each_step_but_not_below_0():
     grid = grid_of_times(Cosine(), [0.8, 0.4, 0.2, 0.0], 0.25)
     assert [(now.t, to.t) for now, to in grid] == [(0.8, pytest.approx(0.15)), (0.4, 0.0), (0.2, 0.0)]
 
 
 @pytest.mark.parametrize("schedule", [Cosine(), EDM(), Flow(), Scaled(Cosine(), 0.5)], ids=repr)
-def test_the_levels_have_the_noise_asked_for(schedule):
+def test_levels_have_the_requested_noise(schedule):
     sigmas = [9.0, 2.5, 0.3, 0.01]
     assert [now.sigma / now.alpha for now, _ in grid_of_sigmas(schedule, sigmas)] == pytest.approx(sigmas, rel=1e-13)
     log_snrs = [-4.0, 0.0, 3.3]
@@ -104,14 +104,14 @@ def test_the_levels_have_the_noise_asked_for(schedule):
 
 
 def test_an_even_grid_in_time_is_karras_on_edm_and_exponential_on_ve():
-    """Each schedule is the grid of its paper (Karras et al. 2022, eq. 5; Song et al. 2021b)."""
+    """Each schedule was proposed as such a grid (Karras et al. 2022, eq. 5; Song et al. 2021b)."""
     for schedule, sigmas in ((EDM(), karras_sigmas(11)), (VE(), exponential_sigmas(11, 0.01, 50.0))):
         by_time = [now.sigma for now, _ in grid_of_times(schedule, uniform_times(10))]
         assert by_time == pytest.approx(sigmas[:-1], rel=1e-12)
         assert [now.sigma for now, _ in grid_of_sigmas(schedule, sigmas)] == pytest.approx(sigmas[:-1], rel=1e-12)
 
 
-def test_karras_turns_into_exponential_for_large_rho_and_is_even_for_1():
+def test_karras_sigmas_are_exponential_for_large_rho_and_even_for_rho_1():
     assert karras_sigmas(9, rho=1e7) == pytest.approx(exponential_sigmas(9), rel=1e-5)
     gaps = [a - b for a, b in itertools.pairwise(karras_sigmas(9, rho=1.0)[:-1])]
     assert gaps == pytest.approx([gaps[0]] * 8)
@@ -123,9 +123,9 @@ def test_beta_sigmas_are_quantiles_of_the_distribution():
     for a, b in ((0.6, 0.6), (1.0, 1.0), (2.0, 0.5)):
         sigmas = beta_sigmas(9, 1.0, 3.0, a, b)
         assert (sigmas[0], sigmas[-2], sigmas[-1]) == (3.0, 1.0, 0.0)
-        for i, sigma in enumerate(sigmas[1:-2], 1):  # as many draws lie below each as it says
-            draws = scipy.stats.beta.cdf((sigma - 1) / 2, a, b)
-            assert draws == pytest.approx(1 - i / 8)
+        for i, sigma in enumerate(sigmas[1:-2], 1):
+            share_below = scipy.stats.beta.cdf((sigma - 1) / 2, a, b)
+            assert share_below == pytest.approx(1 - i / 8)
 
 
 def test_exponential_sigmas_are_even_in_log_snr():
@@ -145,30 +145,30 @@ def test_pure_noise_can_start_a_grid():
 
 @pytest.mark.parametrize("strength", [1.0, 0.8, 0.35, 0.02])
 @pytest.mark.parametrize("spacing", ["leading", "trailing"])
-def test_a_partial_grid_is_that_share_of_evenly_spaced_steps(strength, spacing):
+def test_a_partial_grid_keeps_a_share_of_strength_of_evenly_spaced_steps(strength, spacing):
     grid = grid_of_times(ScaledLinearBeta(), spaced_times(50, spacing))
-    kept = partial_grid(grid, strength)
-    assert kept == grid[-len(kept) :]
-    assert len(kept) in (math.floor(50 * strength), math.ceil(50 * strength))
-    assert kept[0][0].t <= strength
+    partial = partial_grid(grid, strength)
+    assert partial == grid[-len(partial) :]
+    assert len(partial) in (math.floor(50 * strength), math.ceil(50 * strength))
+    assert partial[0][0].t <= strength
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: grid_of_times(Cosine(), [0.2, 0.5]), "must fall.*got 0.2 then 0.5"),
-        (lambda: grid_of_times(Cosine(), [0.5, 0.5]), "must fall"),
-        (lambda: grid_of_times(Cosine(), [0.5, math.nan]), "must fall.*got 0.5 then nan"),
+        (lambda: grid_of_times(Cosine(), [0.2, 0.5]), "falling times.*got 0.2 then 0.5"),
+        (lambda: grid_of_times(Cosine(), [0.5, 0.5]), "falling times"),
+        (lambda: grid_of_times(Cosine(), [0.5, math.nan]), "falling times.*got 0.5 then nan"),
         (lambda: grid_of_times(Cosine(), [math.nan]), "got nan"),
         (lambda: grid_of_times(Cosine(), [1.5, 0.5]), "got 1.5"),
         (lambda: grid_of_times(Cosine(), [0.5, -0.1]), "got -0.1"),
         (lambda: grid_of_times(Cosine(), []), "two times"),
         (lambda: grid_of_times(Cosine(), [0.0]), "two times"),
         (lambda: grid_of_times(Cosine(), [0.5], clean=False), "two times"),
-        (lambda: grid_of_times(Cosine(), [0.5, 0.0], -0.1), "not be negative; got -0.1"),
-        (lambda: grid_of_times(Cosine(), [0.5, 0.0], math.nan), "not be negative; got nan"),
-        (lambda: grid_of_log_snrs(Cosine(), [1.0, 0.0]), "must rise.*got 1 then 0"),
-        (lambda: grid_of_log_snrs(Cosine(), [math.nan]), "must rise.*got nan"),
+        (lambda: grid_of_times(Cosine(), [0.5, 0.0], -0.1), "at least 0, got -0.1"),
+        (lambda: grid_of_times(Cosine(), [0.5, 0.0], math.nan), "at least 0, got nan"),
+        (lambda: grid_of_log_snrs(Cosine(), [1.0, 0.0]), "rising log-SNR.*got 1 then 0"),
+        (lambda: grid_of_log_snrs(Cosine(), [math.nan]), "rising log-SNR.*got nan"),
         (lambda: grid_of_log_snrs(Cosine(), [math.inf]), "two levels"),
         (lambda: grid_of_log_snrs(Cosine(), []), "two levels"),
         (lambda: grid_of_log_snrs(EDM(), [-9.0, 0.0]), "range.*got -9"),
@@ -176,10 +176,10 @@ def test_a_partial_grid_is_that_share_of_evenly_spaced_steps(strength, spacing):
         (lambda: grid_of_log_snrs(EDM(), [-math.inf, 0.0]), "range.*got -inf"),
         (lambda: grid_of_sigmas(ScaledLinearBeta(), [80.0, 1.0]), "sigma / alpha from 14.6.* 0.*sigma / alpha 80"),
         (lambda: grid_of_sigmas(EDM(), [0.0]), "two levels"),
-        (lambda: grid_of_sigmas(EDM(), [1.0, 2.0]), "must fall.*got 1 then 2"),
-        (lambda: grid_of_sigmas(EDM(), [1.0, -2.0]), "not be negative; got -2"),
+        (lambda: grid_of_sigmas(EDM(), [1.0, 2.0]), "falling sigmas.*got 1 then 2"),
+        (lambda: grid_of_sigmas(EDM(), [1.0, -2.0]), "at least 0, got -2"),
         (lambda: grid_of_sigmas(EDM(), [math.nan]), "got nan"),
-        (lambda: grid_of_sigmas(EDM(), [1.0, 0.0, 0.0]), "must fall"),
+        (lambda: grid_of_sigmas(EDM(), [1.0, 0.0, 0.0]), "falling sigmas"),
         (lambda: uniform_log_snrs(Cosine(), 0), "from 1 to 100000"),
         (lambda: uniform_log_snrs(Cosine(), 5, strength=0.0), "got last_time=0.001, strength=0.0"),
         (lambda: uniform_log_snrs(Cosine(), 5, strength=1.1), "strength=1.1"),
@@ -188,17 +188,17 @@ def test_a_partial_grid_is_that_share_of_evenly_spaced_steps(strength, spacing):
         (lambda: karras_sigmas(0), "from 1 to 100000"),
         (lambda: karras_sigmas(5, sigma_min=0.0), "got sigma_min=0.0"),
         (lambda: karras_sigmas(5, sigma_max=math.nan), "sigma_max=nan"),
-        (lambda: karras_sigmas(5, rho=0.0), "rho must be above 0; got 0.0"),
+        (lambda: karras_sigmas(5, rho=0.0), "Expected rho above 0.*got 0.0"),
         (lambda: beta_sigmas(5, alpha=0.0), "alpha=0.0"),
         (lambda: exponential_sigmas(5, 2.0, 1.0), "sigma_min=2.0"),
-        (lambda: partial_grid(grid_of_times(Cosine(), [0.5]), 0.0), r"\(0, 1\]; got 0.0"),
+        (lambda: partial_grid(grid_of_times(Cosine(), [0.5]), 0.0), r"\(0, 1\], got 0.0"),
         (lambda: partial_grid(grid_of_times(Cosine(), [0.5]), 1.01), "got 1.01"),
         (lambda: partial_grid(grid_of_times(Cosine(), [0.5]), math.nan), "got nan"),
-        (lambda: partial_grid(grid_of_times(Cosine(), [0.5]), 0.4), "got 0.4; its last step starts at 0.5"),
-        (lambda: partial_grid([], 0.4), "got 0.4"),
+        (lambda: partial_grid(grid_of_times(Cosine(), [0.5]), 0.4), "got strength=0.4 and a last step from 0.5"),
+        (lambda: partial_grid([], 0.4), "got strength=0.4 and an empty grid"),
     ],
 )
-def test_bad_grids(make, message):
+def test_bad_values_are_refused_in_one_line(make, message):
     with pytest.raises(ValueError, match=message) as error:
         make()
     assert "\n" not in str(error.value)

@@ -17,24 +17,24 @@ def bound(values, order):
     return error_bound(torch.tensor(values, dtype=torch.float64), order).item()
 
 
-def size(log_snr):
-    """sigma² / alpha where alpha² + sigma² = 1."""
+def prediction_error(log_snr):
+    """Returns sigma² / alpha, where alpha² + sigma² = 1."""
     return math.sqrt(1 + math.exp(-log_snr)) / (1 + math.exp(log_snr))
 
 
 @pytest.mark.parametrize("order", [1, 2, 3, 4])
-def test_the_bound_is_the_sum_of_the_weights_sizes(order):
+def test_the_bound_sums_absolute_weights_times_prediction_errors(order):
     values = [-4.0, -3.1, -1.0, 0.4, 0.9, 3.0]
     expected = 0.0
     for i in range(len(values) - 1):
         nodes = values[max(i - order + 1, 0) : i + 1]
         for node in nodes:
 
-            def weighed(x, node=node, nodes=nodes):
+            def integrand(x, node=node, nodes=nodes):
                 basis = math.prod((x - other) / (node - other) for other in nodes if other != node)
                 return 0.5 * math.exp((x - values[-1]) / 2) * basis
 
-            expected += abs(quad(weighed, values[i], values[i + 1], epsabs=1e-13)[0]) * size(node)
+            expected += abs(quad(integrand, values[i], values[i + 1], epsabs=1e-13)[0]) * prediction_error(node)
     assert bound(values, order) == pytest.approx(expected, rel=1e-10)
 
 
@@ -48,15 +48,15 @@ def test_no_small_change_of_a_level_lowers_the_bound(schedule, order, steps):
     assert (values[0], values[-1]) == (even[0], even[-1])
     least = bound(values, order)
     assert least <= bound(even, order)
-    shortest = 0.1 * (values[-1] - values[0]) / (steps - 1)
+    min_length = 0.1 * (values[-1] - values[0]) / (steps - 1)
     for i in range(1, steps - 1):
         for change in (-1e-2, 1e-2):
             near = [value + change * (j == i) for j, value in enumerate(values)]
-            if min(b - a for a, b in itertools.pairwise(near)) >= shortest:
+            if min(b - a for a, b in itertools.pairwise(near)) >= min_length:
                 assert bound(near, order) > least * (1 - 1e-3)
 
 
-def test_it_is_the_same_every_time_and_in_inference_mode():
+def test_the_result_is_deterministic_and_the_same_in_inference_mode():
     _optimal.cache_clear()
     with torch.inference_mode():
         first = optimal_log_snrs(ScaledLinearBeta(), 9, 3)
@@ -66,13 +66,13 @@ def test_it_is_the_same_every_time_and_in_inference_mode():
         assert optimal_log_snrs(ScaledLinearBeta(), 9, 3) == first
 
 
-def test_few_steps_are_evenly_spaced():
+def test_one_or_two_steps_are_evenly_spaced():
     for steps in (1, 2):
         assert optimal_log_snrs(Cosine(), steps) == uniform_log_snrs(Cosine(), steps)
 
 
 @pytest.mark.parametrize("schedule", [LinearBeta(), EDM(), ScaledLinearBeta()], ids=repr)
-def test_it_samples_closer_to_the_exact_solution_than_even_log_snr(schedule):
+def test_optimal_spacing_is_more_accurate_than_even_log_snr(schedule):
     oracle = MixtureOracle(schedule=schedule)
     x = schedule.at(1.0).sigma * torch.randn(400, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
@@ -93,12 +93,12 @@ def test_it_samples_closer_to_the_exact_solution_than_even_log_snr(schedule):
     ("make", "message"),
     [
         (lambda: optimal_log_snrs(Cosine(), 0), "from 1 to 100000, got 0"),
-        (lambda: optimal_log_snrs(Cosine(), 10, order=5), "1 to 4; got 5"),
+        (lambda: optimal_log_snrs(Cosine(), 10, order=5), "1 to 4, got 5"),
         (lambda: optimal_log_snrs(Flow(), 10), "got -inf"),
         (lambda: optimal_log_snrs(Cosine(), 10, last_time=0.0), "got inf"),
         (lambda: optimal_log_snrs(Cosine(), 10, strength=math.nan), "strength=nan"),
     ],
 )
-def test_bad_options(make, message):
+def test_options_out_of_range_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()

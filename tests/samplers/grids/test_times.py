@@ -14,14 +14,14 @@ from diffusion_framework.samplers.grids import (
 
 
 def steps_of(times, trained):
-    """The numbers of the training steps, from noisy to clean."""
+    """Returns the numbers of the training steps at these times, from noisy to clean."""
     assert times[-1] == 0
     return [round(t * trained) - 1 for t in times[:-1]]
 
 
 @pytest.mark.parametrize("steps", [1, 2, 7, 1000])
 @pytest.mark.parametrize("strength", [1.0, 0.35])
-def test_uniform_times_make_the_steps_asked_for(steps, strength):
+def test_uniform_times_have_the_requested_number_of_steps(steps, strength):
     times = uniform_times(steps, strength)
     assert len(times) == steps + 1
     assert (times[0], times[-1]) == (strength, 0.0)
@@ -31,13 +31,14 @@ def test_uniform_times_make_the_steps_asked_for(steps, strength):
 
 @pytest.mark.parametrize("trained", [7, 1000])
 @pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
-def test_every_number_of_steps_is_made_exactly(spacing, trained):
+def test_spaced_times_have_exactly_the_requested_number_of_steps(spacing, trained):
     for steps in range(1, trained + 1):
         numbers = steps_of(spaced_times(steps, spacing, trained), trained)
         assert len(set(numbers)) == len(numbers) == steps
         assert all(0 <= to < now < trained for now, to in itertools.pairwise([*numbers]))
         gaps = [now - to for now, to in itertools.pairwise(numbers)]
-        assert not gaps or max(gaps) - min(gaps) <= (0 if spacing == "leading" else 1)  # even up to rounding
+        rounding = 0 if spacing == "leading" else 1
+        assert not gaps or max(gaps) - min(gaps) <= rounding
         if spacing == "leading":
             assert numbers[-1] == 0
         else:
@@ -46,7 +47,7 @@ def test_every_number_of_steps_is_made_exactly(spacing, trained):
             assert numbers[-1] == 0
 
 
-def test_spacings_are_the_published_ones():
+def test_spacings_match_the_published_formulas():
     n, trained = 50, 1000
     leading = (np.arange(n) * (trained // n)).round()[::-1]
     trailing = np.round(np.arange(trained, 0, -trained / n)) - 1
@@ -59,38 +60,38 @@ def test_spacings_are_the_published_ones():
 
 @pytest.mark.parametrize(("original", "trained"), [(50, 1000), (20, 1000), (7, 100), (10, 10)])
 @pytest.mark.parametrize("strength", [1.0, 0.58, 0.3])
-def test_distilled_times_are_those_of_the_distillation(original, trained, strength):
-    stride, known = trained // original, math.floor(round(original * strength, 6))
-    of_distillation = [number * stride - 1 for number in range(1, known + 1)]
-    for steps in range(1, known + 1):
+def test_distilled_times_are_evenly_chosen_steps_of_the_distillation(original, trained, strength):
+    stride, count = trained // original, math.floor(round(original * strength, 6))
+    distilled = [number * stride - 1 for number in range(1, count + 1)]
+    for steps in range(1, count + 1):
         numbers = steps_of(distilled_times(steps, original, trained, strength), trained)
-        assert len(numbers) == steps and numbers[0] == of_distillation[-1]
-        places = [of_distillation.index(number) for number in numbers]
-        gaps = [a - b for a, b in itertools.pairwise([*places, -1])]
+        assert len(numbers) == steps and numbers[0] == distilled[-1]
+        positions = [distilled.index(number) for number in numbers]
+        gaps = [a - b for a, b in itertools.pairwise([*positions, -1])]
         assert max(gaps) - min(gaps) <= 1
-    for options in ({"steps": known + 1}, {"steps": 0}, {"steps": 1, "original": 2000}, {"steps": 1, "strength": 1.1}):
+    for options in ({"steps": count + 1}, {"steps": 0}, {"steps": 1, "original": 2000}, {"steps": 1, "strength": 1.1}):
         with pytest.raises(ValueError, match="got"):
             distilled_times(**{"original": original, "trained": trained, "strength": strength, **options})
 
 
-def test_trailing_makes_n_steps_where_floats_make_one_more():
+def test_trailing_has_n_steps_where_arange_on_floats_has_one_more():
     counts = [n for n in range(1, 1001) if len(np.arange(1000, 0, -1000 / n)) != n]
     assert counts
     for n in counts:
         assert len(spaced_times(n, "trailing")) == n + 1
 
 
-def test_sections_have_as_many_steps_as_asked_for():
+def test_each_section_has_the_requested_steps_from_its_first_to_its_last():
     numbers = steps_of(respaced_times("10,15,20", 300), 300)
     assert [sum(low <= n < low + 100 for n in numbers) for low in (0, 100, 200)] == [10, 15, 20]
-    for low in (0, 100, 200):  # each from its section's first step to its last
+    for low in (0, 100, 200):
         inside = [n for n in numbers if low <= n < low + 100]
         assert (inside[-1], inside[0]) == (low, low + 99)
     assert numbers == sorted(numbers, reverse=True)
 
 
 @pytest.mark.parametrize("trained", [100, 101, 1000])
-def test_one_section_is_linspace_and_all_sections_full_are_all_steps(trained):
+def test_one_section_is_linspace_and_full_sections_give_all_steps(trained):
     for n in (2, 25, 50, trained):
         assert respaced_times(str(n), trained) == spaced_times(n, "linspace", trained)
     third, extra = divmod(trained, 3)
@@ -105,7 +106,7 @@ def test_ddim_respacing_is_a_whole_stride_from_the_first_step(n):
     assert len({now - to for now, to in itertools.pairwise(numbers)}) <= 1
 
 
-def test_step_i_of_n_lies_at_i_plus_1_over_n():
+def test_training_step_i_of_n_lies_at_time_i_plus_1_over_n():
     assert times_of_steps([999, 499, 0]) == [1.0, 0.5, 0.001, 0.0]
     assert times_of_steps(np.array([3, 1]), trained=4) == [1.0, 0.5, 0.0]
 
@@ -114,33 +115,33 @@ def test_step_i_of_n_lies_at_i_plus_1_over_n():
     ("make", "message"),
     [
         (lambda: uniform_times(0), "from 1 to 100000, got 0"),
-        (lambda: uniform_times(5, 0.0), r"\(0, 1\]; got 0"),
-        (lambda: uniform_times(5, 1.2), r"\(0, 1\]; got 1.2"),
-        (lambda: uniform_times(5, math.nan), r"\(0, 1\]; got nan"),
+        (lambda: uniform_times(5, 0.0), r"\(0, 1\], got 0"),
+        (lambda: uniform_times(5, 1.2), r"\(0, 1\], got 1.2"),
+        (lambda: uniform_times(5, math.nan), r"\(0, 1\], got nan"),
         (lambda: spaced_times(0, "leading"), "from 1 to 100000, got 0"),
-        (lambda: spaced_times(1001, "trailing"), "1000 steps; got 1001"),
-        (lambda: spaced_times(10, "middle"), "'linspace'; got 'middle'"),
-        (lambda: spaced_times(10, "trailing", offset=1), "leading spacing only; got offset=1"),
-        (lambda: spaced_times(1000, "leading", offset=1), "from 0 to 999; got 1000"),
-        (lambda: spaced_times(10, "leading", offset=-1), "from 0 to 999; got -1"),
-        (lambda: times_of_steps([]), "at least one step; got none"),
-        (lambda: times_of_steps([1000]), "from 0 to 999; got 1000"),
+        (lambda: spaced_times(1001, "trailing"), "1000 training steps, got 1001"),
+        (lambda: spaced_times(10, "middle"), "'linspace', got 'middle'"),
+        (lambda: spaced_times(10, "trailing", offset=1), "leading spacing only, got offset=1"),
+        (lambda: spaced_times(1000, "leading", offset=1), "from 0 to 999.*got 1000"),
+        (lambda: spaced_times(10, "leading", offset=-1), "from 0 to 999.*got -1"),
+        (lambda: times_of_steps([]), "at least one training step, got none"),
+        (lambda: times_of_steps([1000]), "from 0 to 999.*got 1000"),
         (lambda: times_of_steps([2.5]), "whole numbers.*got 2.5"),
         (lambda: times_of_steps([math.nan]), "got nan"),
-        (lambda: times_of_steps([1, 2]), "must fall"),
-        (lambda: times_of_steps([2, 2]), "must fall"),
+        (lambda: times_of_steps([1, 2]), "falling training steps"),
+        (lambda: times_of_steps([2, 2]), "falling training steps"),
         (lambda: respaced_times("ten"), "got 'ten'"),
         (lambda: respaced_times(""), "got ''"),
         (lambda: respaced_times("0"), "got '0'"),
         (lambda: respaced_times("-5"), "got '-5'"),
         (lambda: respaced_times("10,,5"), "got '10,,5'"),
         (lambda: respaced_times("ddim10,20"), "got 'ddim10,20'"),
-        (lambda: respaced_times("ddim600"), "no whole stride makes 600 of 1000 steps.*use '600'"),
-        (lambda: respaced_times("1001"), "section of 1000 of 1000 steps has no 1001"),
-        (lambda: respaced_times("5,5,5", trained=12), "section of 4"),
+        (lambda: respaced_times("ddim600"), "whole stride through 1000 training steps, got 'ddim600'.*use '600'"),
+        (lambda: respaced_times("1001"), "at most 1000 steps.*got 1001"),
+        (lambda: respaced_times("5,5,5", trained=12), "at most 4 steps in a section of 4"),
     ],
 )
-def test_bad_times(make, message):
+def test_bad_values_are_refused_in_one_line(make, message):
     with pytest.raises(ValueError, match=message) as error:
         make()
     assert "\n" not in str(error.value)

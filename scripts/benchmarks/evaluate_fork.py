@@ -1,4 +1,6 @@
-"""Does a policy pass the disc, and on either side as often as experts? python scripts/evaluate_fork.py RUN [RUN ...]
+"""Measures whether a policy passes the disc, and on either side as often as experts.
+
+    python scripts/benchmarks/evaluate_fork.py RUN [RUN ...]
 
 For each run of configs/policy_fork.yaml and each number of sampler calls: the share that arrives, and the mean over ten
 bins of |P(left | c) - c|, on 4,000 contexts that were not trained on. Draws trajectories into a picture.
@@ -14,7 +16,7 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from diffusion_framework import DDIM, BehaviourCloning, Controller, DPMSolver, Sampler
 from diffusion_framework.policies import Policy

@@ -1,4 +1,4 @@
-"""What scripts/benchmark_training.py compares: training loops on a folder of images, and loaders of it.
+"""What scripts/benchmarks/benchmark_training.py compares: training loops on a folder of images, and loaders of it.
 
 Run as `python contestants.py NAME JSON`, one trains until it is killed, and writes a line every few steps into a file:
 steps done, seconds since some moment, and the peak of GPU memory in bytes.
@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 STEPS_OF_A_RUN = 1_000_000
 SUFFIXES = (".jpg", ".jpeg", ".png")  # of images that all of them read

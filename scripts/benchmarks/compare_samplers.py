@@ -1,6 +1,6 @@
 """One picture of all samplers: rows are samplers, columns numbers of network calls, from one trained run.
 
-    python scripts/compare_samplers.py results/digits --output samplers.png
+    python scripts/benchmarks/compare_samplers.py results/digits --output samplers.png
 
 Every cell starts from the same noise. About a minute on the digits.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from diffusion_framework import (
     DDIM,

@@ -1,4 +1,6 @@
-"""Accuracy and time of the samplers, beside those of diffusers and k-diffusion: python scripts/benchmark_samplers.py
+"""Measures the samplers' accuracy and time beside those of diffusers and k-diffusion.
+
+    python scripts/benchmarks/benchmark_samplers.py
 
 Accuracy: the data are Gaussian mixtures, so the denoiser is exact, and what is left is the solver's error: the RMS
 distance from its result to the exact end, at sigma = 0, of the probability-flow ODE from the same noise. Every method
@@ -44,7 +46,7 @@ import torch
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from diffusion_framework import (
     DDIM,

@@ -1,6 +1,6 @@
 """Kill a short run at random moments, resume it each time, and compare its end with an uninterrupted one, bit for bit.
 
-    python scripts/soak.py --kills 50
+    python scripts/benchmarks/soak.py --kills 50
 
 Runs of one process, of one with two data workers and accumulation, and of two processes take turns. Half of the kills
 are SIGKILL, half SIGTERM; of two processes one is hit, and the other is then ended as launchers do it.
@@ -21,8 +21,8 @@ import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-PATHS = [str(ROOT), str(ROOT / "scripts")]
+ROOT = Path(__file__).resolve().parents[2]
+PATHS = [str(ROOT), str(ROOT / "scripts" / "benchmarks")]
 sys.path[:0] = PATHS
 # The server that the processes are forked from imports before it is told any path.
 os.environ["PYTHONPATH"] = os.pathsep.join([*PATHS, *filter(None, [os.environ.get("PYTHONPATH")])])

@@ -1,4 +1,6 @@
-"""How good are generated digits? A small classifier, trained on real ones, says: python scripts/evaluate_digits.py RUN
+"""Measures how good generated digits are, by a small classifier trained on real ones.
+
+    python scripts/benchmarks/evaluate_digits.py RUN
 
 Prints the share recognised with confidence, the share of each class, and Fréchet distances in the classifier's
 features. "Held out" is what the classifier has not seen; the run was trained on all digits. Takes about a minute.
@@ -14,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from diffusion_framework import Digits, GaussianDiffusion
 

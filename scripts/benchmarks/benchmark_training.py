@@ -1,4 +1,6 @@
-"""Speed of training, beside denoising-diffusion-pytorch and diffusers: python scripts/benchmark_training.py FOLDER
+"""Measures the speed of training beside that of denoising-diffusion-pytorch and diffusers.
+
+    python scripts/benchmarks/benchmark_training.py FOLDER
 
 Trains on the images of FOLDER with denoising-diffusion-pytorch's Trainer, with a loop that does what diffusers'
 training example for unconditional images does, and with ours on a network of the same levels and (within 5 %) as many
@@ -50,7 +52,7 @@ from diffusion_framework.training.precision import choose_precision
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 

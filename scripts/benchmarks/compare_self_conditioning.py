@@ -1,4 +1,6 @@
-"""What self-conditioning is worth to a RIN, on handwritten digits: python scripts/compare_self_conditioning.py
+"""Measures what self-conditioning is worth to a RIN, on handwritten digits.
+
+    python scripts/benchmarks/compare_self_conditioning.py
 
 Trains the same network from the same first weights, on the same images and noise, four times a seed: fed back nothing,
 its last image, its last latents, or both. Prints the error of the averaged weights on held-out digits: of a first call;
@@ -20,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from diffusion_framework import RIN, Digits, GaussianDiffusion, Trainer
 from diffusion_framework.process.noise import keyed_generator

@@ -1,0 +1,150 @@
+"""Reading of scheduler configs, and the intended differences from diffusers."""
+
+import json
+
+import pytest
+import torch
+from oracles import GaussianOracle
+from parity import (
+    DPM,
+    END,
+    FLOW_EULER,
+    KARRAS,
+    LATENT,
+    NO_CLIP,
+    SHAPE,
+    SPACINGS,
+    TYPES,
+    UNIPC,
+    Draws,
+    OracleNetwork,
+    compare,
+    difference,
+    diffusers,
+    exact_errors,
+    ours,
+    start,
+)
+
+from diffusion_framework import trajectory
+from diffusion_framework.interop import read_scheduler_config
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
+
+
+def test_dpm_solver_of_order_three_converges_with_order_three(monkeypatch):
+    signal = torch.sigmoid(torch.linspace(6, -6, 321, dtype=torch.float64))  # steps even in log-SNR
+    betas = 1 - signal / torch.cat([torch.ones(1), signal[:-1]])
+    config = {"trained_betas": betas.tolist(), "num_train_timesteps": 321, "solver_order": 3, **END}
+    coarse, fine = (exact_errors(DPM, config, steps, monkeypatch) for steps in (40, 80))
+    assert coarse[0] < coarse[1] and fine[0] < fine[1]
+    assert fine[0] < coarse[0] / 6
+
+
+@pytest.mark.parametrize("skip", [True, False])
+def test_pndm_ends_closer_to_the_exact_solution_than_in_diffusers(skip, monkeypatch):
+    config = {**LATENT, "skip_prk_steps": skip, "steps_offset": 1}
+    for steps in (20, 50):
+        mine, other = exact_errors("PNDMScheduler", config, steps, monkeypatch)
+        assert mine < other
+
+
+def test_ddim_steps_to_where_the_next_step_starts(monkeypatch):
+    config = {**NO_CLIP, **LATENT, "timestep_spacing": "linspace"}
+    mine, other = exact_errors("DDIMScheduler", config, 300, monkeypatch)
+    assert mine < other / 3
+
+
+def test_ddpm_adds_no_noise_in_its_last_step(monkeypatch):
+    config = {**NO_CLIP, "timestep_spacing": "trailing", "variance_type": "fixed_large"}
+    off, *_ = compare("DDPMScheduler", config, 20, monkeypatch, oracle=GaussianOracle(std=0.0))
+    assert off > 0.01
+    recipe = read_scheduler_config({**config, "_class_name": "DDPMScheduler"})
+    network = OracleNetwork(recipe, GaussianOracle(std=0.0))
+    assert torch.allclose(ours(recipe, network, start(), 20)[0], torch.full(SHAPE, 0.3, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("name", ["EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", DPM, UNIPC])
+def test_zero_terminal_snr_leaves_no_signal_and_nearly_agrees(name, monkeypatch):
+    """At the last process step, alpha² is 0 here and 2⁻²⁴ in diffusers."""
+    config = {**LATENT, **SPACINGS[2], **TYPES[2], "rescale_betas_zero_snr": True}
+    off, _, grid, _ = compare(name, config, 20, monkeypatch)
+    assert grid[0][0].alpha == 0
+    assert off < 1e-3
+
+
+def test_lms_started_in_mid_schedule_ends_closer_to_the_exact_solution(monkeypatch):
+    recipe = read_scheduler_config({"_class_name": "LMSDiscreteScheduler", **LATENT, **KARRAS})
+    oracle = GaussianOracle()
+    network = OracleNetwork(recipe, oracle)
+    scheduler = diffusers.LMSDiscreteScheduler(**LATENT, **KARRAS)
+    scheduler.set_timesteps(40)
+    grid = recipe.grid(40)[20:]
+    x = start()
+    *_, last = trajectory(recipe.sampler, network, x, grid, Draws())
+    other = x / grid[0][0].alpha
+    for t, (now, _) in list(zip(scheduler.timesteps, recipe.grid(40), strict=True))[20:]:
+        other = scheduler.step(network.output(scheduler.scale_model_input(other, t), now), t, other).prev_sample
+    exact = oracle.flow(x, grid[0][0], grid[-1][1])
+    assert difference(last.x, exact) < difference(other, exact) / 2
+
+
+BAD = [
+    ({"_class_name": "NoScheduler"}, "known scheduler, got _class_name='NoScheduler'"),
+    ({}, "_class_name=None"),
+    ({"_class_name": "DDIMScheduler", "thresholding": True, "sample_max_value": 0.5}, "at least 1"),
+    ({"_class_name": "DDIMScheduler", "novelty": 1}, "novelty=1"),
+    ({"_class_name": "DDIMScheduler", "beta_schedule": "laplace"}, "'laplace'"),
+    ({"_class_name": "DDIMScheduler", "prediction_type": "flow_prediction"}, "'flow_prediction'"),
+    ({"_class_name": "DDIMScheduler", "timestep_spacing": "random"}, "'random'"),
+    ({"_class_name": "DDIMScheduler", "trained_betas": [0.1, 0.2]}, "trained_betas, one for each process step, got 2"),
+    ({"_class_name": "DDPMScheduler", "variance_type": "learned_range"}, "'learned_range'"),
+    ({"_class_name": DPM, "variance_type": "learned"}, "'learned'"),
+    ({"_class_name": DPM, "algorithm_type": "sde-dpmsolver"}, "'sde-dpmsolver'"),
+    ({"_class_name": DPM, "euler_at_final": True, **END}, "euler_at_final"),
+    ({"_class_name": DPM, **KARRAS, "use_lu_lambdas": True}, "use_karras_sigmas, use_lu_lambdas"),
+    ({"_class_name": DPM, "use_flow_sigmas": True, **END}, "set final_sigmas_type='zero'"),
+    ({"_class_name": DPM, "prediction_type": "flow_prediction"}, "'flow_prediction'"),
+    ({"_class_name": DPM, "use_flow_sigmas": True, **KARRAS}, "use_karras_sigmas, use_flow_sigmas"),
+    ({"_class_name": FLOW_EULER, "use_dynamic_shifting": True}, "Expected mu for use_dynamic_shifting"),
+    ({"_class_name": FLOW_EULER, "use_dynamic_shifting": True, "time_shift_type": "cubic"}, "'cubic'"),
+    ({"_class_name": FLOW_EULER, "stochastic_sampling": True}, "stochastic_sampling=True"),
+    ({"_class_name": DPM, "final_sigmas_type": "none"}, "'none'"),
+    ({"_class_name": UNIPC, "predict_x0": False}, "predict_x0=False"),
+    ({"_class_name": UNIPC, "disable_corrector": [0]}, r"disable_corrector=\[0\]"),
+    ({"_class_name": "EulerDiscreteScheduler", "timestep_type": "continuous"}, "timestep_type='continuous'"),
+    ({"_class_name": "EulerDiscreteScheduler", "interpolation_type": "log_linear"}, "interpolation_type='log_linear'"),
+]
+
+
+@pytest.mark.parametrize(("config", "message"), BAD, ids=lambda value: None)
+def test_options_without_counterpart_are_refused_by_name(config, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        read_scheduler_config(config)
+    assert "\n" not in str(caught.value)
+
+
+def test_mu_is_refused_without_dynamic_shifting():
+    with pytest.raises(ValueError, match="mu with use_dynamic_shifting only, got mu=0.5"):
+        read_scheduler_config({"_class_name": FLOW_EULER}, mu=0.5)
+
+
+def test_a_config_is_found_as_file_folder_or_pipeline(tmp_path):
+    config = {"_class_name": "PNDMScheduler", "_diffusers_version": "0.6.0", **LATENT, "clip_sample": False}
+    (tmp_path / "scheduler").mkdir()
+    path = tmp_path / "scheduler" / "scheduler_config.json"
+    path.write_text(json.dumps(config))
+    for place in (path, str(path.parent), tmp_path):
+        assert read_scheduler_config(place) == read_scheduler_config(config)
+
+
+def test_files_that_hold_no_config_are_refused(tmp_path):
+    path = tmp_path / "scheduler_config.json"
+    path.write_text("{")
+    with pytest.raises(ValueError, match="scheduler_config.json cannot be read"):
+        read_scheduler_config(path)
+    path.write_text("[]")
+    with pytest.raises(ValueError, match="JSON object in .*, got list"):
+        read_scheduler_config(path)
+    with pytest.raises(ValueError, match="cannot be read"):
+        read_scheduler_config(tmp_path / "nowhere")
