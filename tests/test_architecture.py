@@ -44,7 +44,6 @@ DERIVED_FROM = {
     "BadPart",  # an error, caught with its subclass
     "Churn",
     "EpisodeWindows",
-    "GaussianDiffusion",
     "Langevin",
 }
 # Files that ask objects for attributes by name.

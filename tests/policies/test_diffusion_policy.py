@@ -189,7 +189,7 @@ def test_it_is_rebuilt_from_its_config():
     [
         (lambda: diffusion_policy(action_steps=8), "has 7 actions from observation 2 on, and action_steps asks for 8"),
         (lambda: DiffusionPolicy(tiny_unet(), observations()), "Expected samples .*horizon, action_dim.*got"),
-        (lambda: UNet1D(10, 2, down_dims=(8, 8, 8)), "horizon must be divisible by 4, .*; got 10: change horizon"),
+        (lambda: UNet1D(10, 2, down_dims=(8, 8, 8)), "Expected horizon divisible by 4, .* got 10. Fix: change horizon"),
         (lambda: diffusion_policy(plan_steps=0), "at least 1 of plan_steps, got 0"),
         (lambda: diffusion_policy(timestep=3), "timestep"),
         (
