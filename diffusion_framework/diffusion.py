@@ -4,7 +4,7 @@ import inspect
 import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, final
 
 import torch
 from beartype import beartype
@@ -46,6 +46,7 @@ from .spaces.statistics import KeepsStatistics
 from .trainable import Batch, Trainable
 
 
+@final
 class GaussianDiffusion(KeepsStatistics, Trainable):
     """A diffusion model of images, or of samples of any other shape.
 

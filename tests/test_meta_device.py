@@ -7,11 +7,11 @@ from toys import tiny_dit, tiny_rin, tiny_unet
 from diffusion_framework import (
     DiffusionPolicy,
     GaussianDiffusion,
-    Normalizer,
     ResidualMLP,
     Transformer1D,
     UNet1D,
 )
+from diffusion_framework.conditions import Observations
 from diffusion_framework.parts.table import TABLE
 
 SEQUENCE = {"horizon": 8, "action_dim": 2}
@@ -58,5 +58,5 @@ def test_every_network_is_built_without_memory(network):
 
 def test_a_policy_is_built_without_memory():
     with torch.device("meta"):
-        policy = DiffusionPolicy(UNet1D(**SEQUENCE, down_dims=(8, 16)), action_steps=4, normalizer=Normalizer())
+        policy = DiffusionPolicy(UNet1D(**SEQUENCE, down_dims=(8, 16)), Observations({"state": 3}), action_steps=4)
     assert all(tensor.is_meta for tensor in policy.state_dict().values())

@@ -3,7 +3,7 @@
 from .base import BoundConditions, Conditioner, Conditions, Keywords
 from .images import Images
 from .labels import Labels
-from .observations import ObservationEncoder, Observations
+from .observations import Observations
 from .tokens import Tokens
 from .vectors import Vectors
 
@@ -14,7 +14,6 @@ __all__ = [
     "Images",
     "Keywords",
     "Labels",
-    "ObservationEncoder",
     "Observations",
     "Tokens",
     "Vectors",

@@ -15,6 +15,7 @@ from accelerate.state import AcceleratorState
 from torch.utils.data import Dataset
 
 from ..data import TrainingDataset
+from ..data.loading.one_pass import one_pass
 from ..data.loading.placement import cached
 from ..data.wrapped import as_dataset
 from ..diffusion import GaussianDiffusion
@@ -146,7 +147,7 @@ class Trainer(RecordsArguments):
         loading.check(self.dataset)
         check_data(self.dataset, model, self.results_folder, self.batch_size, self.accelerator.num_processes)
         self.config = run_config(self, self.dataset, model)
-        model.fit(self.dataset)  # type: ignore[arg-type]
+        model.to(self.accelerator.device).fit(one_pass(self.dataset, train_batch_size, self.accelerator.device))
         self.state = TrainingState(
             model,
             self.accelerator,
