@@ -15,7 +15,7 @@ from .lcm import LCM
 from .lms import LMS
 from .singlestep import SinglestepDPM
 from .unipc import UniPC
-from .walk import Walk, checked, grid_for_calls
+from .walk import Walk, checked, choose_grid
 
 __all__ = [
     "DDIM",
@@ -39,6 +39,6 @@ __all__ = [
     "UniPC",
     "Walk",
     "checked",
-    "grid_for_calls",
+    "choose_grid",
     "trajectory",
 ]

@@ -36,13 +36,20 @@ class ClassifierFree(Guidance):
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.scale):
-            raise ValueError(f"Expected a finite scale of guidance, got {self.scale}. Fix: a number from 1 to 10.")
+            raise ValueError(
+                f"Expected a finite scale of guidance, got {self.scale}. Fix: a number from 1 to 10."
+            )
 
     def bind(self, denoise: NetworkDenoiser) -> Denoiser:
         """The guided denoiser; the same one for a scale of 1."""
         if self.scale == 1:
             return denoise
         return _GuidedDenoiser(denoise, denoise.without(self.conditions), self.scale)
+
+
+def as_guidance(value: float | Guidance | None) -> Guidance:
+    """The guidance that a value stands for: a number is a scale, None is no guidance."""
+    return value if isinstance(value, Guidance) else ClassifierFree(1.0 if value is None else value)
 
 
 def extrapolate(given: Prediction, free: Prediction, scale: float) -> Prediction:

@@ -28,17 +28,26 @@ class Guided:
 
 @pytest.mark.parametrize("t", [0.1, 0.7, 1.0])
 def test_guidance_is_a_line_through_two_denoisers(t):
-    given, free, x = GaussianOracle(0.4, 0.2), GaussianOracle(-0.3, 0.9), torch.randn(5, 3, dtype=torch.float64)
+    given, free, x = (
+        GaussianOracle(0.4, 0.2),
+        GaussianOracle(-0.3, 0.9),
+        torch.randn(5, 3, dtype=torch.float64),
+    )
     at = Sigmoid().at(t)
     for scale in (0.0, 1.0, 2.5, -1.0):
         guided = Guided(given, free, scale)(x, at)
-        torch.testing.assert_close(guided.x0, free(x, at).x0 + scale * (given(x, at).x0 - free(x, at).x0))
+        torch.testing.assert_close(
+            guided.x0, free(x, at).x0 + scale * (given(x, at).x0 - free(x, at).x0)
+        )
         torch.testing.assert_close(at.alpha * guided.x0 + at.sigma * guided.eps, x)
 
 
 def test_the_score_of_guidance_is_that_of_a_sharper_class():
     """Of two classes in a mixture, guidance by 3 leaves hardly a sample of the other, and pushes beyond the class."""
-    given, free = GaussianOracle(0.4, 0.3), MixtureOracle(means=(-0.4, 0.4), stds=(0.3, 0.3), weights=(0.5, 0.5))
+    given, free = (
+        GaussianOracle(0.4, 0.3),
+        MixtureOracle(means=(-0.4, 0.4), stds=(0.3, 0.3), weights=(0.5, 0.5)),
+    )
     diffusion = tiny_diffusion()
     x = torch.randn(4000, dtype=torch.float64)
 
@@ -49,7 +58,9 @@ def test_the_score_of_guidance_is_that_of_a_sharper_class():
 
     shares, means = zip(*(share_and_mean(scale) for scale in (0.0, 1.0, 3.0)), strict=True)
     assert (
-        shares[0] == pytest.approx(0.5, abs=0.03) and shares[1] == pytest.approx(0.909, abs=0.02) and shares[2] > 0.98
+        shares[0] == pytest.approx(0.5, abs=0.03)
+        and shares[1] == pytest.approx(0.909, abs=0.02)
+        and shares[2] > 0.98
     )
     assert means[2] > means[1] > means[0]
 
@@ -59,7 +70,9 @@ def test_training_drops_labels_by_its_generator():
     images, labels = torch.rand(16, 1, 8, 8), torch.arange(16) % 3
 
     def loss(labels, seed=0):
-        return diffusion(images, labels=labels, generator=torch.Generator().manual_seed(seed)).item()
+        return diffusion(
+            images, labels=labels, generator=torch.Generator().manual_seed(seed)
+        ).item()
 
     assert loss(labels) == loss(labels)
     all_dropped = by_class(label_dropout=1 - 1e-9)
@@ -76,12 +89,16 @@ def test_guided_sampling_walks_between_class_and_no_class():
     diffusion = by_class(label_dropout=0.1)
     labels = torch.tensor([0, 2])
     x, at = torch.randn(2, 1, 8, 8), diffusion.schedule.at(0.6)
-    given, free = (diffusion.denoiser(labels=value)(x, at).x0 for value in (labels, torch.tensor([3, 3])))
+    given, free = (
+        diffusion.denoiser(labels=value)(x, at).x0 for value in (labels, torch.tensor([3, 3]))
+    )
     guided = diffusion.denoiser(labels=labels, guidance=2.0)(x, at).x0
     torch.testing.assert_close(guided, 2 * given - free, rtol=1e-4, atol=1e-4)
     one = diffusion.sample(2, labels=labels, guidance=1.0, seed=0, show_progress=False)
     assert torch.equal(one, diffusion.sample(2, labels=labels, seed=0, show_progress=False))
-    assert not torch.equal(one, diffusion.sample(2, labels=labels, guidance=3.0, seed=0, show_progress=False))
+    assert not torch.equal(
+        one, diffusion.sample(2, labels=labels, guidance=3.0, seed=0, show_progress=False)
+    )
 
 
 def test_a_class_that_training_never_dropped_reads_no_row_of_no_class():
@@ -97,9 +114,18 @@ def test_a_class_that_training_never_dropped_reads_no_row_of_no_class():
             lambda: by_class().denoiser(labels=torch.tensor([0]), guidance=2.0),
             "trained with dropout, got none.*label_dropout",
         ),
-        (lambda: by_class(label_dropout=0.1).denoiser(guidance=2.0), "a value for labels, got none"),
-        (lambda: by_class()(torch.rand(2, 1, 8, 8), labels=torch.tensor([0, 3])), r"\[0, 2\], got 3 in sample 1"),
-        (lambda: by_class().sample(1, labels=torch.tensor([-1]), show_progress=False), r"\[0, 2\], got -1 in sample 0"),
+        (
+            lambda: by_class(label_dropout=0.1).denoiser(guidance=2.0),
+            "a value for labels, got none",
+        ),
+        (
+            lambda: by_class()(torch.rand(2, 1, 8, 8), labels=torch.tensor([0, 3])),
+            r"\[0, 2\], got 3 in sample 1",
+        ),
+        (
+            lambda: by_class().sample(1, labels=torch.tensor([-1]), show_progress=False),
+            r"\[0, 2\], got -1 in sample 0",
+        ),
         (lambda: by_class(label_dropout=1.0), r"dropout in \[0, 1\), got 1"),
         (lambda: tiny_diffusion(label_dropout=0.1), "set its num_classes"),
         (lambda: by_class()(torch.rand(2, 1, 8, 8)), "a value for labels, got none"),
