@@ -12,6 +12,7 @@ Reading one unpickles nothing. Building a model from its config imports only cla
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import os
 import shutil
@@ -21,16 +22,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save_file
+from safetensors.torch import load
 from torch import Tensor, nn
 
-from ..parts import plan, read_yaml, write_yaml
+from ..parts import plan, read_yaml
 from .building import build_fitting
+from .files import FORMAT_VERSION, sync, write_sealed
 
 T = TypeVar("T", bound=nn.Module)
-FORMAT_VERSION = 1
 _FOLDER = "checkpoints"
 _PREFIX = "step-"
 
@@ -56,7 +55,8 @@ class Checkpoint:
         found = list_checkpoints(path)
         if not found:
             raise ValueError(
-                f"no checkpoint at {path}; give a results folder of a training run or one of its checkpoints"
+                f"Expected a results folder, a checkpoint or an export, got no checkpoint at {path}. Fix: give the "
+                "folder that a training run or save_pretrained wrote."
             )
         return cls.open(found[-1])
 
@@ -74,6 +74,8 @@ class Checkpoint:
                 "upgrade diffusion_framework"
             )
         for name, expected in files.items():
+            if Path(name).name != name:  # nothing outside of the folder is looked at
+                raise _damaged(path, f"its manifest names the file {name!r:.60}")
             if not (path / name).is_file() or (path / name).stat().st_size != expected["size"]:
                 raise _damaged(path, f"{name} is missing or cut off")
         return cls(path, step, files)
@@ -97,6 +99,11 @@ class Checkpoint:
             there = sorted(file.removesuffix(".safetensors") for file in self.files if file.endswith(".safetensors"))
             raise ValueError(f"checkpoint {self.path} holds no {name!r}; it holds {', '.join(there)}")
         return load(self._read(f"{name}.safetensors"))
+
+    def choose(self, weights: str) -> str:
+        """Name of the tensors to take: those asked for, or the only ones of an export."""
+        kinds = [file.removesuffix(".safetensors") for file in self.files if file.endswith(".safetensors")]
+        return kinds[0] if len(kinds) == 1 else weights
 
     def verify(self) -> None:
         """Raise ValueError unless every bit of every file is what was written."""
@@ -127,8 +134,13 @@ class Checkpoint:
         """
         tensors = self.tensors(weights)
         where = f"{self.path / 'config.yaml'}: {part}"
-        if part not in (config := self.config):
+        if not isinstance((config := self.config).get(part), dict):
             raise _damaged(self.path, f"config.yaml holds no {part}")
+        recorded = str(config[part].get("class_path", "")).split(".")[-1]
+        if not inspect.isabstract(kind) and recorded != kind.__name__:
+            raise ValueError(
+                f"Expected a {kind.__name__} in {self.path}, got a {recorded:.60}. Fix: {recorded:.60}.from_pretrained."
+            )
         planned = plan(config[part], kind, trust=trust, where=where, given=dict.fromkeys(given, "the call."))
         module: Any = build_fitting(planned, tensors, str(self.path), **given)
         self.load_weights(module, weights)
@@ -199,26 +211,12 @@ def write_checkpoint(
     for leftover in parent.glob(".tmp-*"):
         shutil.rmtree(leftover)
     aside, final = parent / f".tmp-{step:08d}", parent / f"{_PREFIX}{step:08d}"
-    aside.mkdir()
     try:
-        for name, group in tensors.items():
-            _save_tensors(group, aside / f"{name}.safetensors")
-        (aside / "config.yaml").write_text(write_yaml(dict(config)))
-        (aside / "state.json").write_text(json.dumps(state, indent=1))
-        files = {file.name: {"size": file.stat().st_size, "sha256": _sha256(file)} for file in sorted(aside.iterdir())}
-        manifest = {
-            "format_version": FORMAT_VERSION,
-            "step": step,
-            "torch": str(torch.__version__),
-            "files": files,
-        }
-        (aside / "manifest.json").write_text(json.dumps(manifest, indent=1))
-        for path in (*aside.iterdir(), aside):
-            _sync(path)
+        write_sealed(aside, step, tensors, config, state)
         if final.exists():  # only a resumed run that started from an older checkpoint comes by here again
             _remove(final)
         aside.rename(final)
-        _sync(parent)
+        sync(parent)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     checkpoints = list_checkpoints(results_folder)
@@ -226,6 +224,33 @@ def write_checkpoint(
         if step_of(old) not in spare:
             _remove(old)
     return final
+
+
+def write_export(
+    folder: str | os.PathLike[str], tensors: Mapping[str, Mapping[str, Tensor]], config: Mapping[str, Any]
+) -> None:
+    """Writes a checkpoint of a model alone, which cannot be resumed.
+
+    Args:
+        folder: A folder that does not exist yet.
+        tensors: Groups of tensors by name.
+        config: What the model is built from.
+
+    Raises:
+        ValueError: the folder exists.
+        OSError: it could not be written; then it does not exist.
+    """
+    final = Path(folder)
+    if final.exists():
+        raise ValueError(f"Expected a new folder, got {final}, which exists. Fix: choose another.")
+    final.parent.mkdir(parents=True, exist_ok=True)
+    aside = final.with_name(f".tmp-{final.name}")
+    try:
+        write_sealed(aside, 0, tensors, config, {})
+        aside.rename(final)
+        sync(final.parent)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _remove(checkpoint: Path) -> None:
@@ -248,32 +273,5 @@ def check_space(results_folder: str | os.PathLike[str], size: int, count: int) -
         )
 
 
-def _save_tensors(group: Mapping[str, Tensor], path: Path) -> None:
-    tensors = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in group.items()}
-    try:
-        save_file(tensors, path)
-    except SafetensorError as error:  # a full disk, among other things
-        raise OSError(f"{path} could not be written ({error}); the checkpoints before it are whole") from error
-
-
 def _damaged(path: Path, how: str) -> ValueError:
     return ValueError(f"checkpoint {path} is damaged: {how}; use an older checkpoint")
-
-
-def _sync(path: Path) -> None:
-    """Have a file, or the names in a folder, reach the disk."""
-    if os.name == "nt" and path.is_dir():  # Windows opens no folders
-        return
-    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

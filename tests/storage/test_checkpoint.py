@@ -88,5 +88,5 @@ def test_no_checkpoint(tmp_path, what):
         path.mkdir()
     if what == "file":
         path.write_text("no checkpoint")
-    with pytest.raises(ValueError, match="no checkpoint at .*; give a results folder"):
+    with pytest.raises(ValueError, match="got no checkpoint at "):
         Checkpoint.find(path)
