@@ -1,6 +1,7 @@
 """Conditions: what a network is told besides the noised data and its level."""
 
 from .base import BoundConditions, Conditioner, Conditions, Keywords
+from .fitting import fit_statistics
 from .images import Images
 from .labels import Labels
 from .observations import Observations
@@ -17,4 +18,5 @@ __all__ = [
     "Observations",
     "Tokens",
     "Vectors",
+    "fit_statistics",
 ]

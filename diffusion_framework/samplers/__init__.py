@@ -19,7 +19,7 @@ from .lcm import LCM
 from .lms import LMS
 from .singlestep import SinglestepDPM
 from .unipc import UniPC
-from .walk import Walk, checked, grid_for_calls
+from .walk import Walk, checked, choose_grid
 
 __all__ = [
     "DDIM",
@@ -43,6 +43,6 @@ __all__ = [
     "UniPC",
     "Walk",
     "checked",
-    "grid_for_calls",
+    "choose_grid",
     "trajectory",
 ]

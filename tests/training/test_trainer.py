@@ -162,7 +162,7 @@ def test_old_checkpoints_are_pruned(ten_images, tmp_path):
     assert [path.name for path in list_checkpoints(tmp_path)] == ["step-00000005", "step-00000006"]
 
 
-def test_from_checkpoint_gives_the_averaged_model_back(ten_images, tmp_path):
+def test_from_pretrained_gives_the_averaged_model_back(ten_images, tmp_path):
     run = trainer(ten_images, tmp_path)
     run.train()
     diffusion = GaussianDiffusion.from_pretrained(tmp_path)
