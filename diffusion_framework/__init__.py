@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from .conditions import ObservationEncoder
 from .data import IDX, Digits, ImageDataset, ImageFolder, Shards, TrainingDataset
-from .denoiser import Denoiser
+from .denoisers import ClassifierFree, Denoiser
 from .diffusion import GaussianDiffusion
-from .guidance import ClassifierFree
 from .losses import MinSNR
 from .models import RIN, DiT, ResidualMLP, Transformer1D, UNet, UNet1D
 from .policies import BehaviourCloning, DiffusionPolicy, Episodes, EpisodeWindows, ForkDemonstrations, Normalizer

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 
@@ -11,11 +10,3 @@ def check_labels(labels: Tensor, classes: int) -> None:
     low, high = (int(bound) for bound in labels.aminmax()) if labels.numel() else (0, 0)
     if low < 0 or high >= classes:
         raise ValueError(f"labels must lie in [0, {classes - 1}]; got {low} to {high}")
-
-
-def drop_labels(labels: Tensor, classes: int, share: float, generator: torch.Generator | None = None) -> Tensor:
-    """The labels, each with probability `share` replaced by `classes`, "no class" (Ho & Salimans 2022, Alg. 1)."""
-    if not share:
-        return labels
-    dropped = torch.rand(labels.shape, generator=generator, device=labels.device) < share
-    return labels.masked_fill(dropped, classes)

@@ -308,7 +308,7 @@ BAD_SAMPLING = [
     (["{run}", "--sampler=DDIM", "--sampler.eta=2"], r"^error: eta must lie in \[0, 1\].*got 2"),
     (["{run}", "--sampler.variance=large"], "variance"),
     (["{run}", "--steps=0"], "steps from 1 to 100000, got 0"),
-    (["{run}", "--steps=many"], "'10,15,20' or 'ddim50'; got 'many'"),
+    (["{run}", "--steps=many"], "'10,15,20' or 'ddim50', got 'many'"),
     (["{run}", "--spacing=even"], "spacing"),
     (["{run}", "--num_samples=0"], "num_samples must be at least 1; got 0"),
     (["{run}", "--num_samples=many"], "num_samples.*many"),

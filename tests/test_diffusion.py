@@ -31,10 +31,10 @@ from diffusion_framework import (
     V,
     trajectory,
 )
-from diffusion_framework.denoiser import Threshold
-from diffusion_framework.diffusion import _checked, image_seeds
+from diffusion_framework.denoisers import Preconditioning, Threshold
 from diffusion_framework.losses import Uniform, output_weight
-from diffusion_framework.process.noise import generator_noise
+from diffusion_framework.process.noise import generator_noise, sample_seeds
+from diffusion_framework.samplers import checked
 from diffusion_framework.storage.config import from_config, to_config
 
 
@@ -76,9 +76,9 @@ def test_self_conditioning_sees_the_estimate_from_the_noised_image():
     network = SelfConditioned()
     diffusion = GaussianDiffusion(network, scale=0.5)  # below 1: what the network sees is not what was noised
     images = torch.rand(3, 1, 4, 4)
-    diffusion(images, generator=generator(), self_condition=True)
+    diffusion(images, generator=generator(), self_condition_draw=0.0)
     (seen_first, first), (seen_second, second) = network.seen
-    assert first is None
+    assert not first.any()
     assert torch.equal(seen_first, seen_second)
 
     source = generator()
@@ -114,16 +114,16 @@ def test_self_conditioning_happens_with_its_probability(probability, share):
 
 def test_networks_without_feedback_are_called_once_and_with_what_they_take():
     network = Plain()
-    GaussianDiffusion(network)(torch.rand(2, 1, 4, 4), self_condition=True)
+    GaussianDiffusion(network)(torch.rand(2, 1, 4, 4), self_condition_draw=0.0)
     assert len(network.seen) == 1
-    off = tiny_unet(self_condition=False)
-    assert GaussianDiffusion(off).self_conditions is False
-    assert GaussianDiffusion(tiny_unet()).self_conditions is True
+    assert GaussianDiffusion(tiny_unet(self_condition=False)).parts.estimate is None
+    assert GaussianDiffusion(tiny_unet()).parts.estimate == "self_cond"
+    assert GaussianDiffusion(tiny_unet(), train_prob_self_cond=0.0).parts.estimate is None
 
 
 def test_latents_are_carried_while_training_without_their_gradient():
     network = Latent()
-    loss = GaussianDiffusion(network)(torch.rand(2, 1, 4, 4), self_condition=True)
+    loss = GaussianDiffusion(network)(torch.rand(2, 1, 4, 4), self_condition_draw=0.0)
     (_, none), (_, latents) = network.seen
     assert none is None
     assert torch.equal(latents, torch.ones(2, 3)) and not latents.requires_grad
@@ -135,7 +135,7 @@ def test_latents_are_carried_while_training_without_their_gradient():
 def test_estimates_and_latents_are_carried_while_sampling(sampler):
     network = Latent()
     diffusion = GaussianDiffusion(network)
-    snapshots = list(diffusion.snapshots(2, sampler=sampler, steps=4, seed=0, progress=False))
+    snapshots = list(diffusion.trajectory(diffusion.walk(2, sampler=sampler, steps=4, seed=0)))
     assert [None if latents is None else latents[0, 0].item() for _, latents in network.seen] == [
         None,
         1,
@@ -144,17 +144,16 @@ def test_estimates_and_latents_are_carried_while_sampling(sampler):
     ]
     for (self_cond, _), snapshot in zip(network.seen[1:], snapshots[:-1], strict=True):
         torch.testing.assert_close(self_cond, snapshot.x0)
-    diffusion.sample(2, steps=1, progress=False)
-    assert network.seen[-1] == (None, None), "a second run must not start from the first one's estimate"
+    diffusion.sample(2, steps=1, show_progress=False)
+    assert not network.seen[-1][0].any() and network.seen[-1][1] is None, (
+        "a second run must not start from the first one's estimate"
+    )
 
 
 def test_samples_are_images():
-    images = tiny_diffusion().sample(3, seed=0, progress=False)
+    images = tiny_diffusion().sample(3, seed=0, show_progress=False)
     assert images.shape == (3, 1, 8, 8)
     assert not images.requires_grad
-    diffusion = tiny_diffusion()
-    assert torch.equal(diffusion.from_images(torch.tensor([0.0, 0.25, 1.0])), torch.tensor([-1.0, -0.5, 1.0]))
-    assert torch.equal(diffusion.to_images(torch.tensor([-2.0, -1, -0.5, 1, 2])), torch.tensor([0, 0, 0.25, 1, 1]))
 
 
 @pytest.mark.parametrize("schedule", ["sigmoid", "cosine", "linear"])
@@ -181,29 +180,29 @@ def test_defaults_of_sampling():
     assert tiny_diffusion().sampler == DDIM(eta=0.0)
     assert tiny_diffusion(use_ddim=False).sampler == DDPM()
     assert len(tiny_diffusion(timesteps=7).grid()) == 7
-    assert len(list(tiny_diffusion(timesteps=7).snapshots(1, progress=False))) == 7
-    assert len(list(tiny_diffusion(timesteps=7).snapshots(1, steps=3, progress=False))) == 3
+    assert len(tiny_diffusion(timesteps=7).walk(1).grid) == 7
+    assert len(tiny_diffusion(timesteps=7).walk(1, steps=3).grid) == 3
 
 
 @pytest.mark.parametrize("sampler", [DDIM(), DDPM()], ids=repr)
 def test_image_i_is_the_same_for_every_batch_size(sampler):
     diffusion = tiny_diffusion()
     nn.init.normal_(diffusion.model.conv_out.weight, std=0.1)
-    five = diffusion.sample(5, sampler=sampler, seed=3, progress=False)
-    two = diffusion.sample(2, sampler=sampler, seed=3, progress=False)
+    five = diffusion.sample(5, sampler=sampler, seed=3, show_progress=False)
+    two = diffusion.sample(2, sampler=sampler, seed=3, show_progress=False)
     torch.testing.assert_close(five[:2], two, rtol=0, atol=1e-5)
-    own = diffusion.sample(2, sampler=sampler, seed=image_seeds(3, [4, 1]), progress=False)
+    own = diffusion.sample(2, sampler=sampler, seed=sample_seeds(3, [4, 1]), show_progress=False)
     torch.testing.assert_close(five[[4, 1]], own, rtol=0, atol=1e-5)
-    assert not torch.allclose(five, diffusion.sample(5, sampler=sampler, seed=4, progress=False))
+    assert not torch.allclose(five, diffusion.sample(5, sampler=sampler, seed=4, show_progress=False))
 
 
 def test_sampling_does_not_touch_the_global_generator_or_the_mode():
     diffusion = tiny_diffusion().train()
     before = torch.get_rng_state()
-    diffusion.sample(2, sampler=DDPM(), seed=0, progress=False)
+    diffusion.sample(2, sampler=DDPM(), seed=0, show_progress=False)
     assert torch.equal(before, torch.get_rng_state())
     assert diffusion.training
-    walk = diffusion.snapshots(2, progress=False)
+    walk = diffusion.trajectory(diffusion.walk(2))
     next(walk)
     assert not diffusion.model.training
     walk.close()
@@ -212,8 +211,9 @@ def test_sampling_does_not_touch_the_global_generator_or_the_mode():
 
 def test_snapshots_end_at_the_sample():
     diffusion = tiny_diffusion(use_ddim=False)
-    *_, last = diffusion.snapshots(2, seed=1, progress=False)
-    assert torch.equal(diffusion.to_images(last.x), diffusion.sample(2, seed=1, progress=False))
+    walk = diffusion.walk(2, seed=1)
+    *_, last = diffusion.trajectory(walk)
+    assert torch.equal(walk.decode(last.x, last.to), diffusion.sample(2, seed=1, show_progress=False))
     assert last.to.is_end and last.index == 3
 
 
@@ -235,7 +235,7 @@ def test_sampling_from_an_exact_network_gives_the_data():
             self.anchor = nn.Parameter(torch.zeros(1))
 
     for options in ({"use_ddim": True}, {"use_ddim": False}):
-        images = GaussianDiffusion(Wrapped(), timesteps=1000, **options).sample(16, seed=0, progress=False)
+        images = GaussianDiffusion(Wrapped(), timesteps=1000, **options).sample(16, seed=0, show_progress=False)
         pixels = images.flatten() * 2 - 1
         assert pixels.mean().item() == pytest.approx(0.2, abs=0.01)
         assert pixels.std().item() == pytest.approx(0.15, rel=0.04)
@@ -244,9 +244,9 @@ def test_sampling_from_an_exact_network_gives_the_data():
 def test_clipping_keeps_estimates_in_range():
     diffusion = tiny_diffusion()
     nn.init.normal_(diffusion.model.conv_out.weight, std=3)
-    clipped = list(diffusion.snapshots(2, seed=0, progress=False))
+    clipped = list(diffusion.trajectory(diffusion.walk(2, seed=0)))
     assert max(s.x0.abs().max() for s in clipped) <= 1
-    free = list(diffusion.snapshots(2, seed=0, clip_denoised=False, progress=False))
+    free = list(diffusion.trajectory(diffusion.walk(2, seed=0, clip_denoised=False)))
     assert max(s.x0.abs().max() for s in free) > 1
 
 
@@ -255,14 +255,14 @@ def test_clean_data_is_kept_in_range_as_told():
     nn.init.normal_(diffusion.model.conv_out.weight, std=3)
 
     def end(how):
-        *_, last = diffusion.snapshots(2, seed=0, clip_denoised=how, progress=False)
+        *_, last = diffusion.trajectory(diffusion.walk(2, seed=0, clip_denoised=how))
         return last.x0
 
     assert torch.equal(end(True), end(lambda x0: x0.clamp(-1, 1)))
     assert torch.equal(end("dynamic"), end(Threshold()))
     assert end("dynamic").abs().max() <= 1 and not torch.equal(end("dynamic"), end(True))
     assert end(lambda x0: x0.clamp(0.1, 0.2)).min() >= 0.1
-    with pytest.raises(ValueError, match="'dynamic' or a function of the clean data; got 'hard'"):
+    with pytest.raises(ValueError, match="'dynamic' or a function of the clean data, got 'hard'"):
         end("hard")
 
 
@@ -277,16 +277,17 @@ def test_defaults_are_those_of_the_original_api():
     diffusion = GaussianDiffusion(tiny_unet())
     assert (diffusion.timesteps, diffusion.schedule, diffusion.objective) == (1000, Sigmoid(), V())
     assert diffusion.loss_weight == MinSNR(5) and diffusion.train_prob_self_cond == 0.9
-    assert (diffusion.time_difference, diffusion.scale) == (0.0, 1.0)
+    assert diffusion.time_difference == 0
+    assert diffusion.sampler == DDIM() and diffusion.preconditioning == Preconditioning()
 
 
 def test_a_grid_of_ones_own_is_walked():
     diffusion = tiny_diffusion()
     own = diffusion.grid(5)
-    ends = [diffusion.sample(2, seed=0, progress=False, **where) for where in ({"grid": own}, {"steps": 5})]
+    ends = [diffusion.sample(2, seed=0, show_progress=False, **where) for where in ({"grid": own}, {"steps": 5})]
     assert torch.equal(*ends)
-    with pytest.raises(ValueError, match="steps or a grid, not both; got steps=5"):
-        diffusion.sample(2, steps=5, grid=own, progress=False)
+    with pytest.raises(ValueError, match="one of steps, calls and grid, got steps and grid"):
+        diffusion.sample(2, steps=5, grid=own, show_progress=False)
 
 
 def test_spacings():
@@ -297,9 +298,9 @@ def test_spacings():
     gaps = [to.log_snr - now.log_snr for now, to in diffusion.grid(9, "log_snr")[:-1]]
     assert gaps == pytest.approx([gaps[0]] * 8)
     assert [now.t for now, _ in diffusion.grid("ddim50")] == pytest.approx([(i + 1) / 100 for i in range(98, -1, -2)])
-    with pytest.raises(ValueError, match="spacing must be time, log_snr or optimal; got 'even'"):
+    with pytest.raises(ValueError, match="spacing as time, log_snr or optimal, got 'even'"):
         diffusion.grid(9, "even")
-    with pytest.raises(ValueError, match="'10,15,20' or 'ddim50'; got 'many'"):
+    with pytest.raises(ValueError, match="'10,15,20' or 'ddim50', got 'many'"):
         diffusion.grid("many")
 
 
@@ -337,7 +338,7 @@ def test_the_coin_of_self_conditioning_follows_the_generator():
 def test_modules_frozen_in_evaluation_mode_stay_so():
     diffusion = tiny_diffusion().train()
     diffusion.model.middle_out.eval()
-    diffusion.sample(1, steps=1, progress=False)
+    diffusion.sample(1, steps=1, show_progress=False)
     assert diffusion.training and diffusion.model.conv_in.training
     assert not diffusion.model.middle_out.training
 
@@ -346,7 +347,7 @@ def test_labels_reach_the_network():
     diffusion = GaussianDiffusion(tiny_unet(num_classes=3), timesteps=2)
     for parameter in diffusion.parameters():
         nn.init.normal_(parameter, std=0.2)
-    one, two = (diffusion.sample(1, seed=0, labels=torch.tensor([c]), progress=False) for c in (0, 1))
+    one, two = (diffusion.sample(1, seed=0, labels=torch.tensor([c]), show_progress=False) for c in (0, 1))
     assert not torch.allclose(one, two)
     losses = [
         diffusion(torch.ones(2, 1, 8, 8), generator=generator(), labels=torch.tensor(c)) for c in ([0, 0], [1, 1])
@@ -359,24 +360,24 @@ def test_labels_reach_the_network():
     [
         (
             lambda: tiny_diffusion(noise_schedule="cosin"),
-            "one of sigmoid, cosine, linear.*or an object; got 'cosin'",
+            "no noise schedule 'cosin'. Did you mean Cosine",
         ),
-        (lambda: tiny_diffusion(objective="noise"), "one of v, x0, eps, .*, or an object; got 'noise'"),
+        (lambda: tiny_diffusion(objective="noise"), "no objective 'noise'. There are V, X0"),
         (
             lambda: tiny_diffusion(noise_schedule=Linear(), schedule_kwargs={"tau": 1.0}),
             "schedule given by name",
         ),
-        (lambda: tiny_diffusion(timesteps=0), "from 1 to 100000, got 0"),
-        (lambda: tiny_diffusion(scale=0.0), r"\(0, 1\]; got 0"),
-        (lambda: tiny_diffusion(train_prob_self_cond=1.1), r"\[0, 1\]; got 1.1"),
+        (lambda: tiny_diffusion(timesteps=0), "timesteps from 1 to 100000, got 0"),
+        (lambda: tiny_diffusion(scale=0.0), r"\(0, 1\], got 0"),
+        (lambda: tiny_diffusion(train_prob_self_cond=1.1), r"\[0, 1\], got 1.1"),
         (lambda: tiny_diffusion(time_difference=-0.1), "got -0.1"),
         (lambda: tiny_diffusion(min_snr_gamma=-1.0), "gamma > 0; got -1"),
-        (lambda: GaussianDiffusion(nn.Linear(2, 2)), "Linear lacks them"),
-        (lambda: tiny_diffusion()(torch.rand(2, 3, 8, 8)), r"must be \[batch, 1, 8, 8\]; got \[2, 3, 8, 8\]"),
-        (lambda: tiny_diffusion().sample(0, progress=False), "batch_size of at least 1; got 0"),
-        (lambda: tiny_diffusion().sample(2, steps=0, progress=False), "from 1 to 100000, got 0"),
-        (lambda: tiny_diffusion().sample(3, seed=[1, 2], progress=False), "got 2 seeds for 3 samples"),
-        (lambda: tiny_diffusion(time_difference=0.1).sample(1, sampler=LMS(), progress=False), "remember nothing"),
+        (lambda: GaussianDiffusion(nn.Linear(2, 2)), r"forward\(x, time, ...\) of Linear"),
+        (lambda: tiny_diffusion()(torch.rand(2, 3, 8, 8)), r"\[batch, 1, 8, 8\] for UNet, got \[2, 3, 8, 8\]"),
+        (lambda: tiny_diffusion().sample(0, show_progress=False), "batch_size at least 1, got 0"),
+        (lambda: tiny_diffusion().sample(2, steps=0, show_progress=False), "from 1 to 100000, got 0"),
+        (lambda: tiny_diffusion().sample(3, seed=[1, 2], show_progress=False), "each of 3 samples, got 2"),
+        (lambda: tiny_diffusion(time_difference=0.1).sample(1, sampler=LMS(), show_progress=False), "without memory"),
     ],
 )
 def test_bad_input(make, message):
@@ -402,13 +403,13 @@ def test_nan_from_the_network_is_an_error_that_names_the_step():
     network = NanBelow()
     diffusion = GaussianDiffusion(network, timesteps=10)
     with pytest.raises(
-        FloatingPointError, match=r"NaN or infinity in step 7 of sampling, at time 0.4; take an earlier"
+        FloatingPointError, match=r"NaN or infinity in step 7 of sampling, at time 0.4. Fix: take an earlier"
     ):
-        diffusion.sample(2, progress=False)
+        diffusion.sample(2, show_progress=False)
     assert network.calls == 7  # and ends there
     for sampler in (RK45(), AdaptiveDPMSolver()):
         with pytest.raises(FloatingPointError, match="NaN or infinity") as error:
-            diffusion.sample(2, sampler=sampler, steps=1, progress=False)
+            diffusion.sample(2, sampler=sampler, steps=1, show_progress=False)
         assert "\n" not in str(error.value)
 
 
@@ -423,13 +424,15 @@ def test_nan_is_looked_for_once_where_asking_would_wait():
     walk = [Snapshot(i, at, at, x.as_subclass(Late), x) for i, x in enumerate([good, bad, bad, good])]
     seen = []
     with pytest.raises(FloatingPointError, match="in step 2 of"):
-        seen.extend(_checked(walk))
+        seen.extend(checked(walk))
     assert len(seen) == 4
 
 
 def test_wrong_types_are_refused_at_the_door():
-    with pytest.raises(Exception, match="images"):
-        tiny_diffusion()(torch.zeros(2, 1, 8, 8, dtype=torch.uint8))
+    with pytest.raises(Exception, match="data"):
+        tiny_diffusion()([0.5])
+    with pytest.raises(ValueError, match=r"floats in \[0, 1\], uint8 or uint16, got torch.int64"):
+        tiny_diffusion()(torch.zeros(2, 1, 8, 8, dtype=torch.int64))
 
 
 def test_weight_is_used_per_sample():
@@ -443,4 +446,4 @@ def test_weight_is_used_per_sample():
 def test_samplers_walk_schedules_that_stand_still_at_their_end(sampler, schedule):
     diffusion = tiny_diffusion(noise_schedule=schedule, timesteps=300)
     assert len(diffusion.grid()) < 300
-    assert torch.isfinite(diffusion.sample(1, sampler=sampler, seed=0, progress=False)).all()
+    assert torch.isfinite(diffusion.sample(1, sampler=sampler, seed=0, show_progress=False)).all()

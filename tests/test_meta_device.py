@@ -12,19 +12,17 @@ from diffusion_framework import (
     Transformer1D,
     UNet1D,
 )
-from diffusion_framework.losses import losses_by_name, times_by_name, weights_by_name
-from diffusion_framework.network_input import input_scalings, time_inputs
-from diffusion_framework.process import objectives, schedules
+from diffusion_framework.parts.table import TABLE
 
 SEQUENCE = {"horizon": 8, "action_dim": 2}
 OPTIONS = [
-    *({"noise_schedule": name} for name in schedules.by_name),
-    *({"objective": name} for name in objectives.by_name),
-    *({"times": name} for name in times_by_name),
-    *({"loss_weight": name} for name in weights_by_name),
-    *({"loss": name, "times": "loss_aware"} for name in losses_by_name),
-    *({"time_input": name} for name in time_inputs),
-    *({"input_scaling": name} for name in input_scalings),
+    *({"noise_schedule": name} for name in TABLE["NoiseSchedule"] if name not in ("betas", "scaled")),
+    *({"objective": name} for name in TABLE["Objective"]),
+    *({"times": name} for name in TABLE["TimeSampler"]),
+    *({"loss_weight": name} for name in TABLE["LossWeight"]),
+    *({"loss": name, "times": "loss_aware"} for name in TABLE["Loss"]),
+    *({"time_input": name} for name in TABLE["TimeInput"]),
+    *({"input_scaling": name} for name in TABLE["InputScaling"]),
     {"scale": 0.5},
 ]
 

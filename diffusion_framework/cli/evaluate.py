@@ -10,8 +10,17 @@ import torch
 from tqdm.auto import tqdm
 
 from ..data import ImageDataset
-from ..diffusion import GaussianDiffusion, image_seeds
-from ..evaluation import Bound, check_plot, mean_and_error, plot_bounds, write_bound
+from ..diffusion import GaussianDiffusion
+from ..evaluation import (
+    BoundTerms,
+    bits_per_dim,
+    check_plot,
+    flow_bits_per_dim,
+    mean_and_error,
+    plot_bounds,
+    write_bound,
+)
+from ..process.noise import sample_seeds
 from ..process.posterior import Variance
 from .common import check_positive, device_named, run
 
@@ -103,7 +112,7 @@ def _likelihood(
     seed: int,
     tolerance: float,
     **bound_options: Any,
-) -> tuple[Bound, torch.Tensor]:
+) -> tuple[BoundTerms, torch.Tensor]:
     """The bound on the first images of the data, and [images] bits per dimension by the flow."""
     channels, *size = diffusion.sample_shape
     data = data_plan.build(image_size=tuple(size), channels=channels)
@@ -122,7 +131,7 @@ def _likelihood(
         images = torch.stack([image for image, _ in pairs]).to(diffusion.device).float() / 255
         labels = torch.tensor([label for _, label in pairs], device=diffusion.device)
         condition: dict[str, Any] = {"labels": labels} if has_classes else {}
-        seeds = image_seeds(seed, indices)
-        bounds.append(diffusion.bits_per_dim(images, seed=seeds, **bound_options, **condition))
-        flows.append(diffusion.flow_bits_per_dim(images, tolerance=tolerance, seed=seeds, **condition))
-    return Bound.cat(bounds), torch.cat(flows)
+        seeds = sample_seeds(seed, indices)
+        bounds.append(bits_per_dim(diffusion, images, seed=seeds, **bound_options, **condition))
+        flows.append(flow_bits_per_dim(diffusion, images, tolerance=tolerance, seed=seeds, **condition))
+    return BoundTerms.cat(bounds), torch.cat(flows)

@@ -9,8 +9,9 @@ from typing import Any, Literal
 import torch
 from tqdm.auto import tqdm
 
-from ..diffusion import GaussianDiffusion, image_seeds
+from ..diffusion import GaussianDiffusion
 from ..labels import check_labels
+from ..process.noise import sample_seeds
 from ..samplers import Sampler
 from ..storage.images import save_grid, save_picture
 from .common import check_positive, device_named, run
@@ -82,9 +83,9 @@ def _sample(
             len(indices),
             sampler=chosen,
             grid=grid,
-            seed=image_seeds(seed, indices),
+            seed=sample_seeds(seed, indices),
             clip_denoised=clip_denoised,
-            progress=progress,
+            show_progress=progress,
             **condition,
         ).cpu()
         shown.extend(images[: 100 - len(shown)])

@@ -1,12 +1,11 @@
-"""How likely a model finds images, in bits per dimension: by the variational bound, and by the probability flow."""
+"""How good a model is: likelihood, and reports of it."""
 
-from .bound import Bound, variational_bound
-from .flow import Trace, flow_bits_per_dim
+from .likelihood import BoundTerms, bits_per_dim, flow_bits_per_dim, variational_bound
 from .report import check_plot, mean_and_error, plot_bounds, write_bound
 
 __all__ = [
-    "Bound",
-    "Trace",
+    "BoundTerms",
+    "bits_per_dim",
     "check_plot",
     "flow_bits_per_dim",
     "mean_and_error",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from .bound import Bound
+from .likelihood import BoundTerms
 
 
 def mean_and_error(bits: Tensor) -> tuple[float, float]:
@@ -20,7 +20,7 @@ def mean_and_error(bits: Tensor) -> tuple[float, float]:
     return bits.mean().item(), error
 
 
-def write_bound(bound: Bound, path: Path) -> None:
+def write_bound(bound: BoundTerms, path: Path) -> None:
     """Write the terms' means over images as CSV: prior, one row a step from noisy to clean, and their total.
 
     t and log_snr are those of the level that the step leaves.
@@ -46,7 +46,7 @@ def check_plot() -> None:
         raise ValueError("the plot needs matplotlib; got none: pip install 'diffusion-framework[evaluation]'")
 
 
-def plot_bounds(bounds: Mapping[str, Bound], path: Path) -> None:
+def plot_bounds(bounds: Mapping[str, BoundTerms], path: Path) -> None:
     """Draw each model's terms over time, and their sum from the clean end up, as PNG."""
     check_plot()
     from matplotlib.figure import Figure

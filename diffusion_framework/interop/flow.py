@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from ..denoiser import Denoiser
+from ..denoisers import Denoiser
 from ..process.level import Level, Noise, move
 from ..process.schedules import NoiseSchedule
 from ..samplers import Sampler

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..denoiser import Denoiser
+from ..denoisers import Denoiser
 from ..process.level import Level, Noise
 from ..samplers import DPMSolver, Sampler, UniPC
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ..denoiser import Clip, Threshold
+from ..denoisers import Clip, Threshold
 from ..process.level import Level
 from ..process.objectives import Objective
 from ..process.schedules import NoiseSchedule
@@ -26,7 +26,7 @@ class SchedulerRecipe:
         spacing: Spacing that makes the grids.
         trained_steps: Number of process steps of its training, N.
         clip_denoised: Function that keeps estimates of the clean data in range, or False. It suits
-            `Mapped(denoise, clip_denoised)` and `GaussianDiffusion.sample`.
+            `TransformX0(denoise, clip_denoised)` and `GaussianDiffusion.sample`.
         clean_step: Number of the process step at the clean end: -1, or 0 for a flow.
     """
 

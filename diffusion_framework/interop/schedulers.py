@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Literal
 
-from ..denoiser import Clip, Threshold
+from ..denoisers import Clip, Threshold
 from ..process.objectives import X0, Eps, NegatedEps, Objective, Score, V, Velocity
 from ..process.schedules import VE, Betas, Flow, LinearBeta, NoiseSchedule, ScaledLinearBeta, SquaredCosBeta
 from ..samplers import (
@@ -88,7 +88,10 @@ def _objective(o: Options) -> Objective:
 def _clip_denoised(o: Options) -> Clip | Threshold | Literal[False]:
     if o.get("thresholding"):
         return Threshold(o["dynamic_thresholding_ratio"], o["sample_max_value"])
-    return Clip(o["clip_sample_range"]) if o.get("clip_sample") else False
+    if not o.get("clip_sample"):
+        return False
+    limit = o["clip_sample_range"]
+    return Clip(-limit, limit)
 
 
 def _recipe(o: Options, sampler: Sampler, spacing: Spacing) -> SchedulerRecipe:

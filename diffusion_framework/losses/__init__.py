@@ -1,10 +1,23 @@
-"""What training minimises: losses, their weights as functions of log-SNR, and the times at which it looks.
+"""What training minimises: losses, their weights as functions of log-SNR, and times to train at.
 
-Add one: a frozen dataclass in `denoising.py`, `weights.py` or `times.py`, and its name in the dictionary there.
+Add one: a frozen dataclass in a file of its own (a loss), in `weights.py` or in `times.py`, and a row
+in the table of `parts`.
 """
 
-from .denoising import Bound, Hybrid, Loss, Process, Simple, Trial, losses_by_name
-from .times import LogitNormal, LogNormal, LossAware, Steps, Stratified, Times, Uniform, times_by_name
+from .base import Loss, NoisedBatch
+from .hybrid import HybridLoss
+from .simple import SimpleLoss
+from .times import (
+    LogitNormal,
+    LogNormal,
+    LossAware,
+    SampledLevels,
+    Steps,
+    Stratified,
+    TimeSampler,
+    Uniform,
+)
+from .variational import VariationalLoss
 from .weights import (
     P2,
     EDMWeight,
@@ -14,14 +27,12 @@ from .weights import (
     SoftMinSNR,
     UniformOn,
     output_weight,
-    weights_by_name,
 )
 
 __all__ = [
     "P2",
-    "Bound",
     "EDMWeight",
-    "Hybrid",
+    "HybridLoss",
     "Likelihood",
     "LogNormal",
     "LogitNormal",
@@ -29,17 +40,15 @@ __all__ = [
     "LossAware",
     "LossWeight",
     "MinSNR",
-    "Process",
-    "Simple",
+    "NoisedBatch",
+    "SampledLevels",
+    "SimpleLoss",
     "SoftMinSNR",
     "Steps",
     "Stratified",
-    "Times",
-    "Trial",
+    "TimeSampler",
     "Uniform",
     "UniformOn",
-    "losses_by_name",
+    "VariationalLoss",
     "output_weight",
-    "times_by_name",
-    "weights_by_name",
 ]

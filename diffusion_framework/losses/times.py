@@ -14,7 +14,7 @@ from ..process.schedules import NoiseSchedule
 
 
 @dataclass(frozen=True)
-class Draw:
+class SampledLevels:
     """What a step of training looks at.
 
     Attributes:
@@ -28,7 +28,7 @@ class Draw:
     step: Tensor | None = None
 
 
-class Times(ABC):
+class TimeSampler(ABC):
     """A frozen dataclass that turns uniform numbers into noise levels. What it remembers goes in and comes out."""
 
     @property
@@ -42,28 +42,28 @@ class Times(ABC):
         return 1 - torch.rand(batch, generator=generator, device=device, dtype=dtype)
 
     @abstractmethod
-    def draw(self, schedule: NoiseSchedule, uniform: Tensor, memory: Tensor | None = None) -> Draw:
+    def draw(self, schedule: NoiseSchedule, uniform: Tensor, memory: Tensor | None = None) -> SampledLevels:
         """The levels for numbers [batch] in (0, 1]: the inverse of the distribution function."""
 
     def memory(self, schedule: NoiseSchedule) -> Tensor | None:
         """What is remembered before the first step; None for times that remember nothing."""
         return None
 
-    def remember(self, memory: Tensor, draw: Draw, losses: Tensor) -> Tensor:
+    def remember(self, memory: Tensor, draw: SampledLevels, losses: Tensor) -> Tensor:
         """The next memory, after these losses [batch] of a draw, on all processes of a run alike."""
         return memory
 
 
 @dataclass(frozen=True)
-class Uniform(Times):
+class Uniform(TimeSampler):
     """Uniform in time."""
 
-    def draw(self, schedule: NoiseSchedule, uniform: Tensor, memory: Tensor | None = None) -> Draw:
-        return Draw(schedule.at(uniform))
+    def draw(self, schedule: NoiseSchedule, uniform: Tensor, memory: Tensor | None = None) -> SampledLevels:
+        return SampledLevels(schedule.at(uniform))
 
 
 @dataclass(frozen=True)
-class LogNormal(Times):
+class LogNormal(TimeSampler):
     """ln(sigma / alpha) is normal, cut off at the schedule's ends (Karras et al. 2022, table 1).
 
     Args:
@@ -77,13 +77,13 @@ class LogNormal(Times):
     def __post_init__(self) -> None:
         _check_std(self)
 
-    def draw(self, schedule: NoiseSchedule, uniform: Tensor, memory: Tensor | None = None) -> Draw:
+    def draw(self, schedule: NoiseSchedule, uniform: Tensor, memory: Tensor | None = None) -> SampledLevels:
         low, high = schedule.at(1.0).log_snr, schedule.at(0.0).log_snr
-        return Draw(schedule.at_log_snr((-2 * _normal(uniform, self.mean, self.std)).clamp(low, high)))
+        return SampledLevels(schedule.at_log_snr((-2 * _normal(uniform, self.mean, self.std)).clamp(low, high)))
 
 
 @dataclass(frozen=True)
-class LogitNormal(Times):
+class LogitNormal(TimeSampler):
     """ln(t / (1 - t)) is normal: most of the time is spent in the middle (Esser et al. 2024, eq. 19).
 
     Args:
@@ -97,12 +97,12 @@ class LogitNormal(Times):
     def __post_init__(self) -> None:
         _check_std(self)
 
-    def draw(self, schedule: NoiseSchedule, uniform: Tensor, memory: Tensor | None = None) -> Draw:
-        return Draw(schedule.at(torch.sigmoid(_normal(uniform, self.mean, self.std))))
+    def draw(self, schedule: NoiseSchedule, uniform: Tensor, memory: Tensor | None = None) -> SampledLevels:
+        return SampledLevels(schedule.at(torch.sigmoid(_normal(uniform, self.mean, self.std))))
 
 
 @dataclass(frozen=True)
-class Steps(Times):
+class Steps(TimeSampler):
     """The steps of a discrete process, uniformly (Ho et al. 2020).
 
     A schedule with noise at time 0 (VE, EDM) has one step more, from there to the clean end.
@@ -120,14 +120,14 @@ class Steps(Times):
     def fixed_steps(self) -> int:
         return self.steps
 
-    def draw(self, schedule: NoiseSchedule, uniform: Tensor, memory: Tensor | None = None) -> Draw:
+    def draw(self, schedule: NoiseSchedule, uniform: Tensor, memory: Tensor | None = None) -> SampledLevels:
         count = schedule.step_count(self.steps)
         step = (uniform * count).ceil() - 1
-        return Draw(schedule.at((step + 1 + self.steps - count) / self.steps))
+        return SampledLevels(schedule.at((step + 1 + self.steps - count) / self.steps))
 
 
 @dataclass(frozen=True)
-class LossAware(Times):
+class LossAware(TimeSampler):
     """Steps in proportion to the root mean square of their recent losses (Nichol & Dhariwal 2021, eq. 18).
 
     A loss is divided by how often its step comes, so that the expectation stays and its variance falls. Uniform until
@@ -167,16 +167,16 @@ class LossAware(Times):
         aware = (1 - self.uniform_share) * sizes / sizes.sum() + self.uniform_share * even
         return torch.where((squares >= 0).all() & (sizes.sum() > 0), aware, even)
 
-    def draw(self, schedule: NoiseSchedule, uniform: Tensor, memory: Tensor | None = None) -> Draw:
+    def draw(self, schedule: NoiseSchedule, uniform: Tensor, memory: Tensor | None = None) -> SampledLevels:
         if memory is None:
             raise ValueError("LossAware needs its memory; start from memory(schedule)")
         probabilities = self.probabilities(memory)
         edges = probabilities.cumsum(0)
         step = torch.searchsorted(edges, uniform * edges[-1]).clamp(max=len(edges) - 1)
         t = (step + 1 + self.steps - len(edges)) / self.steps
-        return Draw(schedule.at(t), 1 / (len(edges) * probabilities[step]), step)
+        return SampledLevels(schedule.at(t), 1 / (len(edges) * probabilities[step]), step)
 
-    def remember(self, memory: Tensor, draw: Draw, losses: Tensor) -> Tensor:
+    def remember(self, memory: Tensor, draw: SampledLevels, losses: Tensor) -> Tensor:
         assert draw.step is not None
         step, losses = _of_all_processes(draw.step), _of_all_processes(losses)
         step, order = step.sort(stable=True)
@@ -193,14 +193,14 @@ class LossAware(Times):
 
 
 @dataclass(frozen=True)
-class Stratified(Times):
+class Stratified(TimeSampler):
     """Other times, evenly spread over each batch, so that less of the loss's variance is theirs (Kingma et al. 2021).
 
     Args:
         times: How often each level comes.
     """
 
-    times: Times = field(default_factory=Uniform)
+    times: TimeSampler = field(default_factory=Uniform)
 
     @property
     def fixed_steps(self) -> int | None:
@@ -210,25 +210,14 @@ class Stratified(Times):
         first = super().uniform(1, device, generator)
         return 1 - (first + torch.arange(batch, device=device) / batch) % 1
 
-    def draw(self, schedule: NoiseSchedule, uniform: Tensor, memory: Tensor | None = None) -> Draw:
+    def draw(self, schedule: NoiseSchedule, uniform: Tensor, memory: Tensor | None = None) -> SampledLevels:
         return self.times.draw(schedule, uniform, memory)
 
     def memory(self, schedule: NoiseSchedule) -> Tensor | None:
         return self.times.memory(schedule)
 
-    def remember(self, memory: Tensor, draw: Draw, losses: Tensor) -> Tensor:
+    def remember(self, memory: Tensor, draw: SampledLevels, losses: Tensor) -> Tensor:
         return self.times.remember(memory, draw, losses)
-
-
-times_by_name: dict[str, type[Times]] = {
-    "uniform": Uniform,
-    "stratified": Stratified,
-    "steps": Steps,
-    "loss_aware": LossAware,
-    "log_normal": LogNormal,
-    "logit_normal": LogitNormal,
-}
-"""The names that `GaussianDiffusion(times=...)` knows."""
 
 
 def _normal(uniform: Tensor, mean: float, std: float) -> Tensor:

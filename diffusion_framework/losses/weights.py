@@ -20,7 +20,13 @@ _FAR = 1e4  # stands for infinity: where two infinite logarithms meet, they canc
 
 
 class LossWeight(ABC):
-    """A frozen dataclass with one method."""
+    """A frozen dataclass with one method.
+
+    Attributes:
+        sigma_data: Standard deviation of the clean data that it is made for; None for any.
+    """
+
+    sigma_data: float | None = None
 
     @abstractmethod
     def log_weight(self, at: Level) -> Tensor:
@@ -129,17 +135,6 @@ class Likelihood(LossWeight):
             t = at.t.detach().clone().requires_grad_()
             (slope,) = torch.autograd.grad(self.schedule.log_snr(t).sum(), t)
         return at.log_snr + torch.log(-slope / 2)
-
-
-weights_by_name: dict[str, type[LossWeight]] = {
-    "min_snr": MinSNR,
-    "soft_min_snr": SoftMinSNR,
-    "p2": P2,
-    "edm": EDMWeight,
-    "uniform": UniformOn,
-    "likelihood": Likelihood,
-}
-"""The names that `GaussianDiffusion(loss_weight=...)` knows."""
 
 
 def output_weight(weight: LossWeight, objective: Objective, at: Level) -> Tensor:

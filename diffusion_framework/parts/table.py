@@ -59,19 +59,20 @@ TABLE: dict[str, dict[str, str]] = {
         "negated_eps": "process.objectives:NegatedEps",
     },
     "TimeInput": {
-        "unit": "network_input:UnitTime",
-        "steps": "network_input:StepTime",
-        "log_snr": "network_input:LogSNRTime",
-        "c_noise": "network_input:CNoise",
+        "unit": "denoisers.preconditioning:UnitTime",
+        "steps": "denoisers.preconditioning:StepTime",
+        "log_snr": "denoisers.preconditioning:LogSNRTime",
+        "c_noise": "denoisers.preconditioning:CNoise",
     },
     "InputScaling": {
-        "unit_variance": "network_input:UnitVariance",
-        "measured_variance": "network_input:MeasuredVariance",
+        "unscaled": "denoisers.preconditioning:Unscaled",
+        "unit_variance": "denoisers.preconditioning:UnitVariance",
+        "measured_variance": "denoisers.preconditioning:MeasuredVariance",
     },
     "Loss": {
-        "simple": "losses.denoising:Simple",
-        "bound": "losses.denoising:Bound",
-        "hybrid": "losses.denoising:Hybrid",
+        "simple": "losses.simple:SimpleLoss",
+        "bound": "losses.variational:VariationalLoss",
+        "hybrid": "losses.hybrid:HybridLoss",
     },
     "LossWeight": {
         "min_snr": "losses.weights:MinSNR",
@@ -81,7 +82,7 @@ TABLE: dict[str, dict[str, str]] = {
         "uniform": "losses.weights:UniformOn",
         "likelihood": "losses.weights:Likelihood",
     },
-    "Times": {
+    "TimeSampler": {
         "uniform": "losses.times:Uniform",
         "stratified": "losses.times:Stratified",
         "steps": "losses.times:Steps",
@@ -136,7 +137,7 @@ NOUNS = {
     "InputScaling": "input scaling",
     "Loss": "loss",
     "LossWeight": "loss weight",
-    "Times": "time sampler",
+    "TimeSampler": "time sampler",
     "Module": "network",
     "GaussianDiffusion": "diffusion model",
     "DataSpace": "data space",

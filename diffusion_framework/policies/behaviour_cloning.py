@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..denoisers import NetworkDenoiser
 from .diffusion_policy import DiffusionPolicy, Observations
 
 
@@ -19,15 +20,17 @@ class BehaviourCloning(DiffusionPolicy):
 
     def forward(
         self,
-        images: Tensor,
+        data: Tensor,
         *,
         generator: torch.Generator | None = None,
-        self_condition: bool | None = None,
+        self_condition_draw: float | None = None,
+        progress: float = 1.0,
         mask: Tensor | None = None,
+        prepared: bool = False,
         **condition: Any,
     ) -> Tensor:
         """The mean squared error of the plans; arguments as for `DiffusionPolicy`."""
-        actions = self.from_images(images, **condition)
+        actions = self.encode(data, condition)
         error = (self._mean(len(actions), **condition) - actions).square()
         return (error if mask is None else error * mask[:, :, None]).mean()
 
@@ -35,11 +38,12 @@ class BehaviourCloning(DiffusionPolicy):
     def plan(self, observations: Observations, **options: Any) -> Tensor:
         """Whole plans [batch, horizon, action_dim]; the options of `DiffusionPolicy.plan` have no effect."""
         self._ready(observations)
-        with self._evaluating():
+        with self.evaluating():
             plans = self._mean(len(next(iter(observations.values()))), observations=observations)
-        return self.to_images(plans, observations=observations)
+        return self.to_actions(plans, observations=observations)
 
     def _mean(self, batch: int, **condition: Any) -> Tensor:
         nothing = torch.zeros(batch, *self.sample_shape, device=self.device)
-        output, _ = self._network_denoiser(condition).output(nothing, self.schedule.at(1.0))
+        denoise = NetworkDenoiser(self.parts, self.conditions.bind(condition, batch))
+        output, _ = denoise.output(nothing, self.schedule.at(1.0))
         return output

@@ -8,13 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..conditions import ObservationEncoder
-from ..denoiser import Clip, Denoiser, Mapped, NetworkDenoiser
+from ..conditions import Conditioner, Keywords, ObservationEncoder
 from ..diffusion import GaussianDiffusion
-from ..process.noise import generator_noise, per_sample_noise
-from ..samplers import Sampler, trajectory
-from ..samplers.grids import Grid, partial_grid, uniform_times
-from ..spaces import Normalizer
+from ..process.level import check_step_count
+from ..samplers import Sampler
+from ..samplers.grids import Grid
+from ..spaces import DataSpace, Normalizer
 from .controller import RecedingHorizon
 from .windows import EpisodeWindows, check_windows
 
@@ -61,6 +60,10 @@ class DiffusionPolicy(GaussianDiffusion):
         timesteps: int = 100,
         **options: Any,
     ) -> None:
+        if normalizer is not None:
+            options["space"] = _Actions(self)
+        if 0 not in getattr(model, "context_shape", (0,)):
+            options["conditions"] = {"observations": _Observations(self)}
         super().__init__(model, timesteps=timesteps, **options)
         self.observation_steps, self.action_steps, self.plan_steps = observation_steps, action_steps, plan_steps
         self.normalizer, self.relative_to = normalizer, relative_to
@@ -68,7 +71,7 @@ class DiffusionPolicy(GaussianDiffusion):
         self.acting = RecedingHorizon()
         if normalizer is None:
             return
-        uniform_times(plan_steps)  # raises where that is no number of steps
+        check_step_count(plan_steps, "plan_steps")
         if len(self.sample_shape) != 2 or horizon not in (None, self.horizon):
             raise ValueError(
                 f"the network makes samples of shape {self.sample_shape}; a policy wants ({horizon or 'horizon'}, "
@@ -107,26 +110,21 @@ class DiffusionPolicy(GaussianDiffusion):
         streams, actions = dataset.numbers(self.relative_to)
         self.normalizer.fit({**streams, "action": actions})
 
-    def from_images(self, images: Tensor, *, observations: Observations | None = None, **condition: Any) -> Tensor:
+    def to_network(self, images: Tensor, *, observations: Observations | None = None, **condition: Any) -> Tensor:
         """Actions as measured, to the range of the network."""
-        if self.normalizer is None:
-            return super().from_images(images)
+        assert self.normalizer is not None
         if not torch.isfinite(images).all():
             raise ValueError("actions hold NaN or infinity; clean the data")
         return self.normalizer.normalize("action", images - self._origin(observations))
 
-    def to_images(self, x: Tensor, *, observations: Observations | None = None, **condition: Any) -> Tensor:
-        """Undo `from_images`."""
-        if self.normalizer is None:
-            return super().to_images(x)
+    def to_actions(self, x: Tensor, *, observations: Observations | None = None, **condition: Any) -> Tensor:
+        """Undo `to_network`."""
+        assert self.normalizer is not None
         return self.normalizer.unnormalize("action", x) + self._origin(observations)
 
-    def _network_denoiser(self, condition: Mapping[str, Any]) -> NetworkDenoiser:
-        """Observations are encoded once, here, and not at each call of the network."""
-        condition = dict(condition)
-        if (observations := condition.pop("observations", None)) is not None:
-            condition["context"] = self.encoder(self._normalized(observations))
-        return super()._network_denoiser(condition)
+    def _context(self, observations: Observations) -> Tensor:
+        """What the network is told of the observations."""
+        return self.encoder(self._normalized(observations))
 
     def _normalized(self, observations: Observations) -> dict[str, Tensor]:
         if self.normalizer is None:
@@ -178,21 +176,18 @@ class DiffusionPolicy(GaussianDiffusion):
             FloatingPointError: the network gave NaN or infinity.
         """
         normalizer = self._ready(observations)
-        grid = partial_grid(grid or self.grid(self.plan_steps if steps is None else steps), strength)
-        batch = len(next(iter(observations.values())))
-        noise = generator_noise() if seed is None else per_sample_noise(seed, self.device)
-        x = noise(torch.empty(batch, *self.sample_shape, device=self.device)) * grid[0][0].sigma
-        if last is not None:
-            x = x + grid[0][0].alpha * self.from_images(last, observations=observations)
-        with self._evaluating():
-            denoise: Denoiser = self.denoiser(observations=observations)
-            if normalizer.is_bounded("action"):
-                denoise = Mapped(denoise, Clip())
-            for snapshot in trajectory(sampler or self.sampler, denoise, x, grid, noise):
-                x = snapshot.x
-        if not torch.isfinite(x).all():
-            raise FloatingPointError("the network gave NaN or infinity while planning; was its training stable?")
-        return self.to_images(x, observations=observations)
+        return self.sample(
+            len(next(iter(observations.values()))),
+            sampler=sampler,
+            steps=self.plan_steps if steps is None and grid is None else steps,
+            grid=grid,
+            seed=seed,
+            start=last,
+            strength=strength,
+            clip_denoised=normalizer.is_bounded("action"),
+            show_progress=False,
+            observations=observations,
+        )
 
     def predict(self, observations: Observations, **options: Any) -> Tensor:
         """The actions to execute next, [batch, action_steps, action_dim]; arguments as for `plan`."""
@@ -229,14 +224,45 @@ class DiffusionPolicy(GaussianDiffusion):
 
     @torch.no_grad()
     def validation_metrics(
-        self, images: Tensor, *, generator: torch.Generator | None = None, **condition: Any
+        self, data: Tensor, *, generator: torch.Generator | None = None, **condition: Any
     ) -> dict[str, Tensor]:
         """The loss, and `action_error`: root mean squared error of sampled actions that would be executed."""
-        metrics = super().validation_metrics(images, generator=generator, **condition)
+        metrics = super().validation_metrics(data, generator=generator, **condition)
         if self.normalizer is None:
             return metrics
         observations, mask = condition["observations"], condition.get("mask")
-        seeds = torch.randint(2**62, (len(images),), generator=generator, device=self.device).tolist()
-        off = (self.predict(observations, seed=seeds) - images[:, self.executed]).square().mean(dim=2)
+        seeds = torch.randint(2**62, (len(data),), generator=generator, device=self.device).tolist()
+        off = (self.predict(observations, seed=seeds) - data[:, self.executed]).square().mean(dim=2)
         counted = torch.ones_like(off) if mask is None else mask[:, self.executed].to(off)
         return {**metrics, "action_error": ((off * counted).sum() / counted.sum()).sqrt()}
+
+
+class _Actions(DataSpace):
+    """Actions as measured, through the policy's normalizer."""
+
+    bounds = (-1.0, 1.0)
+    sigma_data = 0.5
+
+    def __init__(self, policy: DiffusionPolicy) -> None:
+        super().__init__()
+        self.policy = (policy,)  # in a tuple, so that it is not a part of its own part
+
+    def encode(self, data: Tensor, condition: Mapping[str, Any]) -> Tensor:
+        return self.policy[0].to_network(data, **condition)
+
+    def decode(self, x0: Tensor, condition: Mapping[str, Any]) -> Tensor:
+        return self.policy[0].to_actions(x0, **condition)
+
+
+class _Observations(Conditioner):
+    """Observations as measured, through the policy's normalizer and encoder."""
+
+    def __init__(self, policy: DiffusionPolicy) -> None:
+        super().__init__(("context",))
+        self.policy = (policy,)
+
+    def encode(self, value: Observations) -> Keywords:
+        return {"context": self.policy[0]._context(value)}
+
+    def none(self, like: Keywords) -> Keywords:
+        raise NotImplementedError("policies know no guidance")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import operator
+from collections.abc import Sequence, Sized
+from typing import Any, SupportsIndex
 
 import torch
 from torch import Tensor
@@ -39,13 +40,23 @@ def keyed_generator(device: torch.device | str, *keys: int) -> torch.Generator:
     return torch.Generator(device).manual_seed(mix(*keys))
 
 
-def generator_noise(generator: torch.Generator | None = None) -> Noise:
-    """Noise of a whole batch from one generator (None: torch's default one for the device)."""
-    return lambda x: torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+def generator_noise(generator: torch.Generator | None = None, device: torch.device | str | None = None) -> Noise:
+    """Noise of a whole batch from one generator.
+
+    Args:
+        generator: None is torch's default one.
+        device: Where the noise is drawn; None is where the generator is, or else the samples.
+    """
+    place = generator.device if generator is not None else device
+
+    def noise(x: Tensor) -> Tensor:
+        return torch.randn(x.shape, generator=generator, device=place or x.device, dtype=x.dtype).to(x.device)
+
+    return noise
 
 
 def per_sample_noise(seeds: Sequence[int], device: torch.device | str) -> Noise:
-    """Noise in which sample i depends on `seeds[i]` alone, not on the size of the batch or on its place in it.
+    """Noise in which sample i depends on `seeds[i]` alone, not on the batch or the place in it.
 
     Each call draws the next noise of every sample, so one source serves one trajectory.
 
@@ -57,8 +68,45 @@ def per_sample_noise(seeds: Sequence[int], device: torch.device | str) -> Noise:
 
     def noise(x: Tensor) -> Tensor:
         if len(x) != len(generators):
-            raise ValueError(f"one seed a sample is needed; got {len(generators)} seeds for {len(x)} samples")
-        draws = [torch.randn(x.shape[1:], generator=g, device=x.device, dtype=x.dtype) for g in generators]
-        return torch.stack(draws)
+            raise ValueError(
+                f"Expected one seed for each sample, got {len(generators)} for {len(x)} samples. "
+                "Fix: give as many seeds as samples."
+            )
+        draws = [torch.randn(x.shape[1:], generator=g, device=g.device, dtype=x.dtype) for g in generators]
+        return torch.stack(draws).to(x.device)
 
     return noise
+
+
+def sample_seeds(seed: int, indices: Sequence[int]) -> list[int]:
+    """The seeds of samples number `indices` among those that a model samples with `seed`."""
+    return [mix(seed, index) for index in indices]
+
+
+def noise_source(
+    seed: SupportsIndex | Sequence[SupportsIndex] | None,
+    generator: torch.Generator | None,
+    batch: int,
+    device: torch.device | str,
+) -> Noise:
+    """Noise for one trajectory of a batch.
+
+    Args:
+        seed: A number, of which each sample gets a seed of its own; or one seed for each sample;
+            None draws from the generator.
+        generator: In place of a seed; None is torch's default one.
+        batch: Number of samples.
+        device: Where noise is drawn, unless there is a generator.
+
+    Raises:
+        ValueError: a seed and a generator, or another number of seeds than samples.
+    """
+    if seed is None:
+        return generator_noise(generator, device)
+    if generator is not None:
+        raise ValueError("Expected a seed or a generator, got both. Fix: leave one out.")
+    if not isinstance(seed, Sized):
+        seed = sample_seeds(operator.index(seed), range(batch))
+    if len(seed) != batch:
+        raise ValueError(f"Expected one seed for each of {batch} samples, got {len(seed)}. Fix: give as many.")
+    return per_sample_noise([operator.index(one) for one in seed], device)

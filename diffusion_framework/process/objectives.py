@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -16,15 +18,22 @@ from torch import Tensor
 from ..storage.config import SavedAsJson
 from .level import Level, Prediction, Scalar, check_step_count, expand_to
 from .schedules import NoiseSchedule
+from .schedules.base import PRECONDITIONING
 
 
 class Objective(SavedAsJson, ABC):
     """The meaning of the network's output: a frozen dataclass with one abstract method, `row`.
 
     Levels may be of floats or of tensors [batch].
+
+    Attributes:
+        sigma_data: Standard deviation of the clean data that it is made for; None for any.
+        proposes: Parts by name that go with it, for keywords of `GaussianDiffusion` left None.
     """
 
     config_name = "objective.json"
+    sigma_data: float | None = None
+    proposes: ClassVar[Mapping[str, str]] = {}
 
     @abstractmethod
     def row(self, at: Level) -> tuple[Scalar, Scalar]:
@@ -125,14 +134,16 @@ class Velocity(Objective):
 class Preconditioned(Objective):
     """The network is F of Karras et al. 2022, eq. 7: x0 = c_skip x + c_out F, of unit variance at every level.
 
-    On any schedule, its x / alpha and sigma / alpha being those of the paper. The other half of its preconditioning is
-    what the network sees: `GaussianDiffusion(time_input="c_noise", input_scaling="unit_variance")`.
+    On any schedule, its x / alpha and sigma / alpha being those of the paper. It proposes the other
+    half of the preconditioning, what the network sees: 'c_noise' and 'unit_variance'.
 
     Args:
         sigma_data: Standard deviation of the clean data, above 0.
     """
 
     sigma_data: float = 0.5
+
+    proposes: ClassVar[Mapping[str, str]] = PRECONDITIONING
 
     def __post_init__(self) -> None:
         if not 0 < self.sigma_data < math.inf:
@@ -182,15 +193,3 @@ class PreviousX(Objective):
         change = at.log_snr - to.log_snr
         factor = -torch.expm1(change) if isinstance(change, Tensor) else -math.expm1(change)
         return 1 / (to.alpha * factor)
-
-
-by_name: dict[str, type[Objective]] = {
-    "v": V,
-    "x0": X0,
-    "eps": Eps,
-    "previous_x": PreviousX,
-    "score": Score,
-    "velocity": Velocity,
-    "edm": Preconditioned,
-}
-"""Objectives by name, as accepted by `GaussianDiffusion(objective=...)`."""

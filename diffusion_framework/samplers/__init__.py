@@ -15,6 +15,7 @@ from .lcm import LCM
 from .lms import LMS
 from .singlestep import SinglestepDPM
 from .unipc import UniPC
+from .walk import Walk, checked, grid_for_calls
 
 __all__ = [
     "DDIM",
@@ -36,5 +37,8 @@ __all__ = [
     "SinglestepDPM",
     "Snapshot",
     "UniPC",
+    "Walk",
+    "checked",
+    "grid_for_calls",
     "trajectory",
 ]

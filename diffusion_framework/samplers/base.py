@@ -5,11 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar, final
 
 from torch import Tensor
 
-from ..denoiser import Denoiser
+from ..denoisers import Denoiser
 from ..process.level import Level, Noise, Prediction
 from ..storage.config import SavedAsJson
 
@@ -25,6 +25,8 @@ class Sampler(SavedAsJson, ABC, Generic[State]):
     """
 
     config_name = "sampler.json"
+    adaptive: ClassVar[bool] = False
+    """Whether it chooses steps of its own, so that its number of network calls is not fixed."""
 
     def init(self, steps: int) -> State:
         """The state before the first of so many steps; None for a sampler that remembers nothing."""
@@ -37,7 +39,7 @@ class Sampler(SavedAsJson, ABC, Generic[State]):
         """x [batch, ...] at level `now` -> x at level `to`, and the next state.
 
         Args:
-            denoise: `denoise(x, level) -> Prediction`.
+            denoise: `denoise(x, at, to) -> Prediction`; see `Denoiser`.
             x: Samples at level `now`. Not changed.
             now: A level of floats with sigma > 0.
             to: A level of floats with less noise.
@@ -69,14 +71,15 @@ def trajectory(
     sampler: Sampler, denoise: Denoiser, x: Tensor, grid: Sequence[tuple[Level, Level]], noise: Noise
 ) -> Iterator[Snapshot]:
     """Walk the grid with the sampler, from x at the first level; yields after each step."""
-    watched = _Watched(denoise)
+    recorded = RecordingDenoiser(denoise)
     state = sampler.init(len(grid))
     for index, (now, to) in enumerate(grid):
-        x, state = sampler.step(watched, x, now, to, state, noise)
-        yield Snapshot(index, now, to, x, watched.last.x0)
+        x, state = sampler.step(recorded, x, now, to, state, noise)
+        yield Snapshot(index, now, to, x, recorded.last.x0)
 
 
-class _Watched:
+@final
+class RecordingDenoiser:
     """A denoiser that keeps its last prediction, so that snapshots can show it and samplers need not hand it out."""
 
     last: Prediction
@@ -85,6 +88,6 @@ class _Watched:
         self.denoise = denoise
         self.schedule = denoise.schedule
 
-    def __call__(self, x: Tensor, at: Level) -> Prediction:
-        self.last = self.denoise(x, at)
+    def __call__(self, x: Tensor, at: Level, to: Level | None = None) -> Prediction:
+        self.last = self.denoise(x, at, to)
         return self.last

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..denoiser import Denoiser
+from ..denoisers import Denoiser
 from ..process.level import Level, Noise
 from .base import Sampler
 from .heun import Heun

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..denoiser import Denoiser
+from ..denoisers import Denoiser
 from ..process.level import Level, Noise, ancestral_std, forward_std, move
 from ..process.posterior import VARIANCES, Variance, log_variance
 from .base import Sampler

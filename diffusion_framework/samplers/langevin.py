@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ..denoiser import Denoiser
+from ..denoisers import Denoiser
 from ..process.level import Level, Noise, forward_std, move
 from .base import Sampler
 from .ddpm import DDPM

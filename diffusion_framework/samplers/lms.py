@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..denoiser import Denoiser
+from ..denoisers import Denoiser
 from ..process.level import Level, Noise, combine, move
 from .base import Sampler
 from .multistep import sigma_factors

@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from ..denoiser import Denoiser
+from ..denoisers import Denoiser
 from ..process.level import Level, Noise, Prediction, combine, move
 from .base import Sampler
 from .multistep import eps_factors, x0_factors

@@ -106,28 +106,6 @@ def from_config(config: Mapping[str, Any], kind: type[T], *, trust: Collection[s
     return built
 
 
-def resolve(value: str | T, by_name: Mapping[str, type[T]], keyword: str, **known: Any) -> T:
-    """Returns a part, given the part itself or its name.
-
-    Args:
-        value: Part, or name of a part.
-        by_name: Classes of parts, frozen dataclasses, by name.
-        keyword: Name of the argument that takes the part, for errors.
-        known: Values for fields of a part given by name. Fields that it lacks are ignored.
-
-    Raises:
-        ValueError: If the name is unknown.
-    """
-    if not isinstance(value, str):
-        return value
-    if value not in by_name:
-        raise ValueError(
-            f"Expected {keyword} among {', '.join(by_name)}, or an object, got {value!r}. Fix: use one of these names."
-        )
-    fields = {field.name for field in dataclasses.fields(by_name[value])}  # type: ignore[arg-type]
-    return by_name[value](**{name: item for name, item in known.items() if name in fields})
-
-
 class SavedAsJson:
     """Base of samplers, schedules and objectives, which are saved as plain data in a JSON file.
 

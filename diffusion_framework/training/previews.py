@@ -10,7 +10,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from ..diffusion import GaussianDiffusion, image_seeds
+from ..diffusion import GaussianDiffusion
+from ..process.noise import sample_seeds
 from .checks import expect
 
 
@@ -51,5 +52,7 @@ def sample_previews(
     if classes := getattr(diffusion.model, "num_classes", None):
         condition["labels"] = torch.tensor([i % classes for i in indices], device=accelerator.device)
     with accelerator.autocast():
-        images = diffusion.sample(share, steps=steps, seed=image_seeds(seed, indices), progress=False, **condition)
+        images = diffusion.sample(
+            share, steps=steps, seed=sample_seeds(seed, indices), show_progress=False, **condition
+        )
     return accelerator.gather(images)[:count]

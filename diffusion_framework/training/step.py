@@ -75,7 +75,7 @@ class TrainingStep:
             return state.model(
                 images,
                 generator=self._generator(Purpose.NOISE, *key),
-                self_condition=coin < state.diffusion.train_prob_self_cond,
+                self_condition_draw=coin,
                 **condition,
             )
 

@@ -146,7 +146,7 @@ class Trainer(RecordsArguments):
         loading.check(self.dataset)
         check_data(self.dataset, model, self.results_folder, self.batch_size, self.accelerator.num_processes)
         self.config = run_config(self, self.dataset, model)
-        model.fit(self.dataset)
+        model.fit(self.dataset)  # type: ignore[arg-type]
         self.state = TrainingState(
             model,
             self.accelerator,

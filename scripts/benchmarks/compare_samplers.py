@@ -73,7 +73,7 @@ def main() -> None:
         for axis, calls in zip(row, args.calls, strict=True):
             log_snrs = uniform_log_snrs(diffusion.schedule, max(1, calls // calls_a_step))
             grid = grid_of_log_snrs(diffusion.schedule, log_snrs)
-            images = diffusion.sample(args.num_samples, sampler=sampler, grid=grid, seed=args.seed, progress=False)
+            images = diffusion.sample(args.num_samples, sampler=sampler, grid=grid, seed=args.seed, show_progress=False)
             axis.imshow(arrange(images, args.num_samples).permute(1, 2, 0).squeeze(2), cmap="gray", vmin=0, vmax=1)
             axis.set_xticks([])
             axis.set_yticks([])

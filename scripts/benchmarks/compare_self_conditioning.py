@@ -59,7 +59,7 @@ def held_out_losses(diffusion: GaussianDiffusion, repeats: int = 5) -> dict[str,
     """Mean squared error of v on the test digits, for each kind of `CALLS`, with the same times and noise for all."""
     images = torch.stack([*Digits(split="test")]).float().repeat(repeats, 1, 1, 1) / 255
     generator = keyed_generator("cpu", 0)
-    x0, eps = diffusion.from_images(images), torch.randn(images.shape, generator=generator)
+    x0, eps = diffusion.encode(images, {}), torch.randn(images.shape, generator=generator)
     t = torch.rand(len(x0), generator=generator, dtype=torch.float64)
     losses = {}
     for kind, earlier in CALLS.items():

@@ -6,7 +6,7 @@ import torch
 
 from diffusion_framework import EDM, VE, Cosine, Flow, Sigmoid
 from diffusion_framework.losses import LogitNormal, LogNormal, LossAware, Steps, Stratified, Uniform
-from diffusion_framework.losses.times import Draw
+from diffusion_framework.losses.times import SampledLevels
 
 CPU = torch.device("cpu")
 
@@ -77,7 +77,7 @@ def test_loss_aware_remembers_the_last_losses_of_each_step():
         steps = torch.randint(0, 4, (batch,), generator=generator)
         losses = torch.rand(batch, generator=generator) + steps
         before = memory.clone()
-        memory, old = times.remember(memory, Draw(None, None, steps), losses), memory
+        memory, old = times.remember(memory, SampledLevels(None, None, steps), losses), memory
         assert torch.equal(old, before), "state goes in and comes out"
         by_hand(history, steps.tolist(), losses.tolist(), length)
         for step in range(4):
@@ -92,15 +92,15 @@ def test_loss_aware_is_uniform_until_every_step_has_been_seen():
     times = LossAware(3, history=2)
     memory = times.memory(Sigmoid())
     for step in (0, 0, 1, 1, 2):
-        memory = times.remember(memory, Draw(None, None, torch.tensor([step])), torch.tensor([1.0 + step]))
+        memory = times.remember(memory, SampledLevels(None, None, torch.tensor([step])), torch.tensor([1.0 + step]))
         assert times.probabilities(memory).tolist() == pytest.approx([1 / 3] * 3)
-    memory = times.remember(memory, Draw(None, None, torch.tensor([2])), torch.tensor([3.0]))
+    memory = times.remember(memory, SampledLevels(None, None, torch.tensor([2])), torch.tensor([3.0]))
     assert times.probabilities(memory).tolist() == pytest.approx([1 / 6, 2 / 6, 3 / 6], abs=1e-3)
 
 
 def test_loss_aware_weights_keep_the_expectation():
     times, losses = LossAware(4, history=1, uniform_share=0.1), torch.tensor([8.0, 0.5, 1.0, 0.0])
-    memory = times.remember(times.memory(Sigmoid()), Draw(None, None, torch.arange(4)), losses)
+    memory = times.remember(times.memory(Sigmoid()), SampledLevels(None, None, torch.arange(4)), losses)
     uniform = Stratified().uniform(400_000, CPU)
     draw = times.draw(Sigmoid(), uniform, memory)
     assert torch.equal((draw.at.t * 4).round().long() - 1, draw.step)
@@ -134,7 +134,7 @@ def remember_on(rank, store, results):
     generator = torch.Generator().manual_seed(rank)
     for _ in range(5):
         steps = torch.randint(0, 4, (6,), generator=generator)
-        memory = times.remember(memory, Draw(None, None, steps), torch.rand(6, generator=generator))
+        memory = times.remember(memory, SampledLevels(None, None, steps), torch.rand(6, generator=generator))
     results.put((rank, memory.tolist()))
     torch.distributed.destroy_process_group()
 

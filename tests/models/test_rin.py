@@ -57,7 +57,7 @@ def test_no_gradient_flows_through_the_first_pass_of_training(self_condition):
     network = randomised(tiny_rin(self_condition=self_condition))
     diffusion = GaussianDiffusion(network, min_snr_loss_weight=False)
     images = torch.rand(3, 1, 8, 8)
-    diffusion(images, generator=torch.Generator().manual_seed(0), self_condition=True).backward()
+    diffusion(images, generator=torch.Generator().manual_seed(0), self_condition_draw=0.0).backward()
     trained = {name: p.grad.clone() for name, p in network.named_parameters()}
 
     source = torch.Generator().manual_seed(0)
@@ -96,10 +96,10 @@ def recording_diffusion(**options):
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda sampler: type(sampler).__name__)
 def test_every_sampler_carries_latents_and_estimate_from_call_to_call(sampler):
     diffusion = recording_diffusion()
-    snapshots = list(diffusion.snapshots(2, sampler=sampler, seed=0, progress=False))
+    snapshots = list(diffusion.trajectory(diffusion.walk(2, sampler=sampler, seed=0)))
     calls = diffusion.model.calls
     assert len(calls) >= len(snapshots) == 6
-    assert calls[0][1] is None and calls[0][2] is None
+    assert not calls[0][1].any() and calls[0][2] is None
     for (_, _, _, carried), (_, self_cond, latents, _) in pairwise(calls):
         assert latents is not None and torch.equal(latents, carried)
         assert self_cond is not None and self_cond.abs().max() <= 1
@@ -108,7 +108,7 @@ def test_every_sampler_carries_latents_and_estimate_from_call_to_call(sampler):
 @pytest.mark.parametrize("sampler", [df.Heun(), df.DPM2(), df.SinglestepDPM()], ids=repr)
 def test_the_first_call_of_a_step_takes_latents_from_the_last_call_of_the_step_before(sampler):
     diffusion = recording_diffusion()
-    diffusion.sample(2, sampler=sampler, seed=0, progress=False)
+    diffusion.sample(2, sampler=sampler, seed=0, show_progress=False)
     times = [time for time, *_ in diffusion.model.calls]
     starts = [times.index(pytest.approx(now.t)) for now, _ in diffusion.grid()]
     within = set(range(len(times))) - set(starts)
@@ -119,7 +119,7 @@ def test_the_first_call_of_a_step_takes_latents_from_the_last_call_of_the_step_b
 def test_a_network_trained_without_self_conditioning_gets_none_while_sampling():
     diffusion = recording_diffusion(train_prob_self_cond=0.0)
     diffusion(torch.rand(2, 1, 8, 8))
-    diffusion.sample(2, seed=0, progress=False)
+    diffusion.sample(2, seed=0, show_progress=False)
     assert all(self_cond is None and latents is None for _, self_cond, latents, _ in diffusion.model.calls)
 
 

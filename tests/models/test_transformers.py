@@ -100,7 +100,7 @@ def test_a_checkpoint_restores_the_network(make, tmp_path):
     trainer.train()
     again = GaussianDiffusion.from_checkpoint(tmp_path / "run", weights="model")
     labels = torch.tensor([3, 4])
-    samples = [d.sample(2, seed=0, progress=False, labels=labels) for d in (diffusion, again)]
+    samples = [d.sample(2, seed=0, show_progress=False, labels=labels) for d in (diffusion, again)]
     assert torch.equal(*samples) and samples[0].std() > 0
 
 

@@ -24,7 +24,7 @@ from diffusion_framework import (
     Transformer1D,
     UNet1D,
 )
-from diffusion_framework.losses import Bound
+from diffusion_framework.losses import VariationalLoss
 from diffusion_framework.storage.config import from_config, to_config
 
 
@@ -56,7 +56,7 @@ def test_with_an_image_network_it_is_the_diffusion_model_it_was():
     one, other = DiffusionPolicy(network, timesteps=4), GaussianDiffusion(network, timesteps=4)
     losses = [d(images, generator=torch.Generator().manual_seed(0)) for d in (one, other)]
     assert torch.equal(*losses)
-    samples = [d.sample(2, seed=0, progress=False) for d in (one, other)]
+    samples = [d.sample(2, seed=0, show_progress=False) for d in (one, other)]
     assert torch.equal(*samples) and samples[0].shape == (2, 1, 8, 8)
     with pytest.raises(ValueError, match="acting needs a normalizer"):
         one.predict({"state": torch.zeros(1, 2, 3)})
@@ -76,7 +76,7 @@ def test_every_network_trains_and_samples_with_every_objective(network, objectiv
     made = DiffusionPolicy(network, action_steps=4, normalizer=Normalizer(), objective=objective)
     made.fit(windows())
     actions, condition = batch()
-    made(actions, self_condition=True, **condition).backward()
+    made(actions, self_condition_draw=0.0, **condition).backward()
     assert all(torch.isfinite(p.grad).all() for p in made.parameters() if p.grad is not None)
     plans = made.plan(condition["observations"], sampler=sampler, steps=3)
     assert plans.shape == (5, 8, 2) and torch.isfinite(plans).all()
@@ -109,11 +109,11 @@ def test_padding_does_not_reach_the_loss_and_the_rest_counts_alike():
 def test_actions_go_in_and_come_out_as_measured(relative_to):
     made = policy(relative_to=relative_to)
     actions, condition = batch()
-    x = made.from_images(actions, **condition)
+    x = made.to_network(actions, **condition)
     assert x.abs().max() <= 1 + 1e-5
-    torch.testing.assert_close(made.to_images(x, **condition), actions)
+    torch.testing.assert_close(made.to_actions(x, **condition), actions)
     moved = {"state": condition["observations"]["state"] + 100}
-    shift = made.to_images(x, observations=moved) - actions
+    shift = made.to_actions(x, observations=moved) - actions
     torch.testing.assert_close(shift, torch.full_like(shift, 100.0 if relative_to else 0.0), atol=1e-3, rtol=0)
 
 
@@ -170,7 +170,7 @@ def test_a_warm_start_goes_on_from_the_tail_of_the_last_plan():
     torch.testing.assert_close(action, expected)
     # from almost no noise, a plan stays what it was
     near = made.plan(seen, last=tail, strength=1e-3, steps=1000, seed=[4])
-    bounded = made.to_images(made.from_images(tail, observations=seen).clamp(-1, 1), observations=seen)
+    bounded = made.to_actions(made.to_network(tail, observations=seen).clamp(-1, 1), observations=seen)
     assert (near - bounded).abs().max() < 0.1 * (made.plan(seen, seed=[4]) - bounded).abs().max()
 
 
@@ -267,8 +267,8 @@ def test_behaviour_cloning_learns_the_mean_of_the_experts():
             lambda: policy()(torch.full((1, 8, 2), math.nan), observations=batch(1)[1]["observations"]),
             "actions hold NaN",
         ),
-        (lambda: policy()(torch.zeros(1, 8, 2)), "Expected observations"),
-        (lambda: policy()(torch.zeros(1, 8, 3), **batch(1)[1]), r"must be \[batch, 8, 2\]"),
+        (lambda: policy()(torch.zeros(1, 8, 2)), "a value for observations, got none"),
+        (lambda: policy()(torch.zeros(1, 8, 3), **batch(1)[1]), r"\[..., 2\], got \[1, 8, 3\]"),
         (
             lambda: policy(fitted=False).fit(windows(horizon=4, action_steps=2)),
             "set its horizon and action_dim to match",
@@ -283,7 +283,7 @@ def test_bad_input_is_one_line_with_the_remedy(build, message):
 
 
 def test_a_mask_goes_with_losses_that_can_leave_something_out():
-    made = policy(loss=Bound("small"), times="steps", timesteps=10, noise_schedule="squaredcos_beta")
+    made = policy(loss=VariationalLoss("small"), times="steps", timesteps=10, noise_schedule="squaredcos_beta")
     actions, condition = batch()
-    with pytest.raises(ValueError, match="Bound counts every dimension, and a mask leaves some out; use 'simple'"):
+    with pytest.raises(ValueError, match="the bound counts every dimension, got one. Fix: loss='simple'"):
         made(actions, **condition)

@@ -18,7 +18,7 @@ def test_each_sample_depends_on_its_own_seed_alone():
 
 
 def test_a_seed_a_sample():
-    with pytest.raises(ValueError, match="got 2 seeds for 3 samples"):
+    with pytest.raises(ValueError, match="got 2 for 3 samples"):
         per_sample_noise([1, 2], "cpu")(torch.empty(3, 1))
 
 

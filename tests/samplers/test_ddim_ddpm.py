@@ -71,7 +71,7 @@ class LearnedOracle(GaussianOracle):
             assert small < best < large
             self.learned[now.t] = (best - small) / (large - small) if variance == "learned_range" else (best + 1) / 2
 
-    def __call__(self, x, at):
+    def __call__(self, x, at, to=None):
         prediction = super().__call__(x, at)
         variance = torch.full_like(x, self.learned[at.t]) if at.t in self.learned else None
         return Prediction(prediction.x0, prediction.eps, variance)

@@ -62,10 +62,10 @@ def test_the_table_tells_the_truth(text):
     assert noise == ("yes" if drawn else "no")
     diffusion = tiny_diffusion(time_difference=0.1)
     if difference == "yes":
-        assert torch.isfinite(diffusion.sample(1, sampler=sampler, progress=False)).all()
+        assert torch.isfinite(diffusion.sample(1, sampler=sampler, show_progress=False)).all()
     else:
-        with pytest.raises(ValueError, match="remember nothing"):
-            diffusion.sample(1, sampler=sampler, progress=False)
+        with pytest.raises(ValueError, match="without memory"):
+            diffusion.sample(1, sampler=sampler, show_progress=False)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)

@@ -20,7 +20,7 @@ class GaussianOracle:
     std: float = 0.5
     schedule: NoiseSchedule = field(default_factory=Sigmoid)
 
-    def __call__(self, x: Tensor, at: Level) -> Prediction:
+    def __call__(self, x: Tensor, at: Level, to: Level | None = None) -> Prediction:
         at = at.expand_to(x)
         variance = at.alpha**2 * self.std**2 + at.sigma**2
         x0 = self.mean + at.alpha * self.std**2 / variance * (x - at.alpha * self.mean)
@@ -50,7 +50,7 @@ class MixtureOracle:
     weights: tuple[float, ...] = (0.35, 0.65)
     schedule: NoiseSchedule = field(default_factory=Sigmoid)
 
-    def __call__(self, x: Tensor, at: Level) -> Prediction:
+    def __call__(self, x: Tensor, at: Level, to: Level | None = None) -> Prediction:
         means, stds, weights = (torch.tensor(v, dtype=x.dtype) for v in (self.means, self.stds, self.weights))
         level, at = at, at.expand_to(x[..., None])
         variances = at.alpha**2 * stds**2 + at.sigma**2

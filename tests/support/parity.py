@@ -8,7 +8,7 @@ import torch
 from oracles import GaussianOracle, MixtureOracle
 
 from diffusion_framework import trajectory
-from diffusion_framework.denoiser import Mapped
+from diffusion_framework.denoisers import TransformX0
 from diffusion_framework.interop import SchedulerRecipe, read_scheduler_config
 from diffusion_framework.process.level import Level
 
@@ -97,7 +97,7 @@ def theirs(scheduler, network, steps, monkeypatch, **kwargs):
 
 
 def ours(recipe, network, x, steps, sampler=None, noise=None):
-    denoise = Mapped(network, recipe.clip_denoised) if recipe.clip_denoised else network
+    denoise = TransformX0(network, recipe.clip_denoised) if recipe.clip_denoised else network
     grid = recipe.grid(steps)
     *_, last = trajectory(sampler or recipe.sampler, denoise, x, grid, noise or Draws())
     return last.x, grid

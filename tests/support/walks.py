@@ -41,6 +41,6 @@ class Counting:
     def __init__(self, oracle):
         self.oracle, self.schedule, self.calls = oracle, oracle.schedule, 0
 
-    def __call__(self, x, at):
+    def __call__(self, x, at, to=None):
         self.calls += 1
         return self.oracle(x, at)

@@ -113,7 +113,7 @@ def test_accumulating_equals_one_large_batch(ten_images, tmp_path):
 
     def recording(images, **kwargs):
         generator = kwargs["generator"]
-        calls.append((images.clone(), generator.get_state(), kwargs["self_condition"]))
+        calls.append((images.clone(), generator.get_state(), kwargs["self_condition_draw"]))
         return forward(images, **kwargs)
 
     run.model.forward = recording
@@ -124,7 +124,7 @@ def test_accumulating_equals_one_large_batch(ten_images, tmp_path):
     for images, state, coin in calls:
         generator = torch.Generator()
         generator.set_state(state)
-        (forward(images, generator=generator, self_condition=coin) / 2).backward()
+        (forward(images, generator=generator, self_condition_draw=coin) / 2).backward()
     for expected, got in zip(run.model.parameters(), grads[0], strict=True):
         torch.testing.assert_close(got, expected.grad)
 
@@ -171,7 +171,7 @@ def test_from_checkpoint_gives_the_averaged_model_back(ten_images, tmp_path):
     last = GaussianDiffusion.from_checkpoint(list_checkpoints(tmp_path)[-1], weights="model")
     for a, b in zip(last.parameters(), run.model.parameters(), strict=True):
         assert torch.equal(a, b)
-    assert diffusion.sample(2, steps=2, progress=False).shape == (2, 1, 8, 8)
+    assert diffusion.sample(2, steps=2, show_progress=False).shape == (2, 1, 8, 8)
     with pytest.raises(ValueError, match="among ema, model, optimizer, got 'best'"):
         GaussianDiffusion.from_checkpoint(tmp_path, weights="best")
 

@@ -51,7 +51,7 @@ def test_the_loss_is_that_of_the_averaged_weights_on_all_held_out_samples(tmp_pa
     for first in (0, 4):
         batch = torch.stack(held_out[first : first + 4])
         with torch.no_grad():
-            loss = average(batch, generator=keyed_generator("cpu", mix(0, first), 0), self_condition=True)
+            loss = average(batch, generator=keyed_generator("cpu", mix(0, first), 0), self_condition_draw=0.0)
         total += loss.item() * len(batch)
     assert float(written[1]["validation_loss"]) == pytest.approx(total / 7, rel=1e-4)
 

@@ -6,7 +6,7 @@ To add one, write a class in a file of this folder and add a line below.
 import dataclasses
 from collections.abc import Mapping
 
-from ...storage.config import resolve
+from ...parts import resolve
 from .base import Exploding, Interpolating, NoiseSchedule, Scaled
 from .beta import Betas, LinearBeta, ScaledLinearBeta, SquaredCosBeta
 from .edm import EDM
@@ -14,31 +14,18 @@ from .flow import Flow
 from .gamma import Cosine, Linear, Sigmoid
 from .ve import VE
 
-by_name: dict[str, type[NoiseSchedule]] = {
-    "sigmoid": Sigmoid,
-    "cosine": Cosine,
-    "linear": Linear,
-    "ve": VE,
-    "edm": EDM,
-    "flow": Flow,
-    "linear_beta": LinearBeta,
-    "scaled_linear_beta": ScaledLinearBeta,
-    "squaredcos_beta": SquaredCosBeta,
-}
-"""Schedules by name, as accepted by `GaussianDiffusion(noise_schedule=...)`."""
-
 
 def schedule_named(value: str | NoiseSchedule, options: Mapping[str, float]) -> NoiseSchedule:
     """Returns the schedule for a name and its options; a schedule object is returned unchanged.
 
     Args:
-        value: Name in `by_name`, or a schedule.
+        value: Name of a schedule, or a schedule.
         options: Fields of the named schedule to set; empty for a schedule object.
 
     Raises:
         ValueError: If the name or an option is unknown, or if options come with an object.
     """
-    schedule = resolve(value, by_name, "noise_schedule")
+    schedule = resolve(value, NoiseSchedule, "noise_schedule")
     if not options:
         return schedule
     if not isinstance(value, str):
@@ -70,6 +57,5 @@ __all__ = [
     "ScaledLinearBeta",
     "Sigmoid",
     "SquaredCosBeta",
-    "by_name",
     "schedule_named",
 ]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -13,15 +15,22 @@ from torch import Tensor
 from ...storage.config import SavedAsJson
 from ..level import Level, Scalar
 
+PRECONDITIONING: Mapping[str, str] = {"time_input": "c_noise", "input_scaling": "unit_variance"}
+"""What a network sees in Karras et al. 2022, table 1, by the names of the parts."""
+
 
 class NoiseSchedule(SavedAsJson, ABC):
     """How much noise there is at time t in [0, 1], from clean (0) to noisiest (1).
 
     A schedule is a frozen dataclass that defines `log_snr` and its inverse `time`, both on float64 tensors. The
     split below is *preserving* (alpha² + sigma² = 1); derive from `Exploding` or `Interpolating` for the others.
+
+    Attributes:
+        proposes: Parts by name that go with it, for keywords of `GaussianDiffusion` left None.
     """
 
     config_name = "schedule.json"
+    proposes: ClassVar[Mapping[str, str]] = {}
 
     @abstractmethod
     def log_snr(self, t: Tensor) -> Tensor:
@@ -110,7 +119,12 @@ class NoiseSchedule(SavedAsJson, ABC):
 
 
 class Exploding(NoiseSchedule):
-    """A schedule with alpha = 1: noise is added, the data stays."""
+    """A schedule with alpha = 1: noise is added, the data stays.
+
+    No network should see numbers as large as its sigma, so it proposes to scale them.
+    """
+
+    proposes = PRECONDITIONING
 
     def split(self, log_snr: Tensor) -> tuple[Tensor, Tensor]:
         return torch.ones_like(log_snr), torch.exp(-0.5 * log_snr)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ...denoiser import Denoiser
+from ...denoisers import Denoiser
 from ...process.level import Level, Noise, expand_to, move
 from .solver import AdaptiveSolver, Known
 

@@ -6,11 +6,12 @@ import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from ...denoiser import Denoiser
+from ...denoisers import Denoiser
 from ...process.level import Level, Noise, expand_to, move
 from ..base import Sampler
 
@@ -42,6 +43,8 @@ class AdaptiveSolver(Sampler[None]):
     first: float = 0.05
     end: float = 0.002
     max_steps: int = 10_000
+
+    adaptive: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not min(self.rtol, self.atol, self.first, self.end, self.max_steps) > 0:

@@ -14,10 +14,12 @@ Here sigma means sigma / alpha, the noise level of Karras et al. 2022.
 from .levels import Grid, grid_of_log_snrs, grid_of_sigmas, grid_of_times, partial_grid
 from .optimal import optimal_log_snrs
 from .sigmas import beta_sigmas, exponential_sigmas, karras_sigmas, uniform_angles, uniform_log_snrs
+from .spacing import Spacing, spaced_grid
 from .times import distilled_times, respaced_times, spaced_times, times_of_steps, uniform_times
 
 __all__ = [
     "Grid",
+    "Spacing",
     "beta_sigmas",
     "distilled_times",
     "exponential_sigmas",
@@ -28,6 +30,7 @@ __all__ = [
     "optimal_log_snrs",
     "partial_grid",
     "respaced_times",
+    "spaced_grid",
     "spaced_times",
     "times_of_steps",
     "uniform_angles",

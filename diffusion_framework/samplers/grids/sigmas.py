@@ -30,7 +30,7 @@ def uniform_log_snrs(
     """
     check_steps(steps)
     low, high = log_snr_range(schedule, strength, last_time)
-    return [*_evenly(low, high, steps), math.inf]
+    return [*evenly(low, high, steps), math.inf]
 
 
 def uniform_angles(schedule: NoiseSchedule, steps: int, last_sigma: float = 1e-3) -> list[float]:
@@ -70,7 +70,7 @@ def exponential_sigmas(steps: int, sigma_min: float = 0.002, sigma_max: float = 
         ValueError: If an option is out of range.
     """
     _check_sigmas(steps, sigma_min, sigma_max)
-    sigmas = [math.exp(x) for x in _evenly(math.log(sigma_max), math.log(sigma_min), steps)]
+    sigmas = [math.exp(x) for x in evenly(math.log(sigma_max), math.log(sigma_min), steps)]
     return _between(sigma_max, sigmas, sigma_min)
 
 
@@ -93,7 +93,7 @@ def karras_sigmas(steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0,
         raise ValueError(f"Expected rho above 0 and finite, got {rho}. Fix: use the default 7.")
     # Total decrease of the root, relative to its first value.
     fallen = -math.expm1(math.log(sigma_min / sigma_max) / rho)
-    return _between(sigma_max, [sigma_max * (1 - x) ** rho for x in _evenly(0.0, fallen, steps)], sigma_min)
+    return _between(sigma_max, [sigma_max * (1 - x) ** rho for x in evenly(0.0, fallen, steps)], sigma_min)
 
 
 def beta_sigmas(
@@ -120,7 +120,7 @@ def beta_sigmas(
     _check_sigmas(steps, sigma_min, sigma_max)
     if not min(alpha, beta) > 0:
         raise ValueError(f"Expected alpha and beta above 0, got {alpha=}, {beta=}. Fix: use the defaults, 0.6.")
-    quantiles = [float(betaincinv(alpha, beta, x)) for x in _evenly(1.0, 0.0, steps)]
+    quantiles = [float(betaincinv(alpha, beta, x)) for x in evenly(1.0, 0.0, steps)]
     return _between(sigma_max, [sigma_min + q * (sigma_max - sigma_min) for q in quantiles], sigma_min)
 
 
@@ -148,7 +148,8 @@ def log_snr_range(schedule: NoiseSchedule, strength: float, last_time: float) ->
     return low, high
 
 
-def _evenly(first: float, last: float, count: int) -> list[float]:
+def evenly(first: float, last: float, count: int) -> list[float]:
+    """`count` evenly spaced numbers with both ends exact; the first alone for a count of 1."""
     values = [first + (last - first) * i / (count - 1) for i in range(count - 1)]
     return [*values, last if values else first]
 

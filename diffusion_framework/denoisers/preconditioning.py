@@ -1,14 +1,16 @@
-"""What the network sees of a noised x and its level: a number that tells the level, and x scaled."""
+"""What a network sees of a noised x and of its level."""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import final
 
+import torch
 from torch import Tensor
 
-from .process.level import Level, Scalar, check_step_count, expand_to
+from ..process.level import Level, Scalar, check_step_count, expand_to
 
 _FARTHEST = 30.0  # log-SNR in nats that stands for infinity: all but 1e-13 of x is then data, or noise
 
@@ -21,6 +23,7 @@ class TimeInput(ABC):
         """The number, of a level of floats or of tensors [batch]; finite."""
 
 
+@final
 @dataclass(frozen=True)
 class UnitTime(TimeInput):
     """t itself, in [0, 1]."""
@@ -29,6 +32,7 @@ class UnitTime(TimeInput):
         return at.t
 
 
+@final
 @dataclass(frozen=True)
 class StepTime(TimeInput):
     """The number of the step, from 0 to steps - 1, in fractions between them (Ho et al. 2020).
@@ -48,6 +52,7 @@ class StepTime(TimeInput):
         return (at.t * self.steps - 1) * (1000 / self.steps if self.rescaled else 1.0)
 
 
+@final
 @dataclass(frozen=True)
 class LogSNRTime(TimeInput):
     """log-SNR in nats, not beyond 30 (Kingma et al. 2021)."""
@@ -56,6 +61,7 @@ class LogSNRTime(TimeInput):
         return _finite(at.log_snr)
 
 
+@final
 @dataclass(frozen=True)
 class CNoise(TimeInput):
     """ln(sigma / alpha) / 4 (Karras et al. 2022, table 1: c_noise)."""
@@ -65,13 +71,29 @@ class CNoise(TimeInput):
 
 
 class InputScaling(ABC):
-    """A frozen dataclass that scales x before a network sees it."""
+    """A frozen dataclass that scales x before a network sees it.
+
+    Attributes:
+        sigma_data: Standard deviation of the clean data that it is made for; None for any.
+    """
+
+    sigma_data: float | None = None
 
     @abstractmethod
     def scaled(self, x: Tensor, at: Level) -> Tensor:
         """x [batch, ...] as the network is to see it."""
 
 
+@final
+@dataclass(frozen=True)
+class Unscaled(InputScaling):
+    """x as it is."""
+
+    def scaled(self, x: Tensor, at: Level) -> Tensor:
+        return x
+
+
+@final
 @dataclass(frozen=True)
 class UnitVariance(InputScaling):
     """x over the standard deviation that it is known to have, sqrt(sigma² + alpha² sigma_data²) (Karras et al. 2022).
@@ -90,6 +112,7 @@ class UnitVariance(InputScaling):
         return x * expand_to((at.sigma**2 + (at.alpha * self.sigma_data) ** 2) ** -0.5, x)
 
 
+@final
 @dataclass(frozen=True)
 class MeasuredVariance(InputScaling):
     """x over its own standard deviation, sample by sample (Chen 2023, sec. 2.3)."""
@@ -98,19 +121,32 @@ class MeasuredVariance(InputScaling):
         return x / x.flatten(1).std(dim=1).reshape(-1, *(1,) * (x.ndim - 1))
 
 
-time_inputs: dict[str, type[TimeInput]] = {
-    "unit": UnitTime,
-    "steps": StepTime,
-    "log_snr": LogSNRTime,
-    "c_noise": CNoise,
-}
-"""The names that `GaussianDiffusion(time_input=...)` knows."""
+@final
+@dataclass(frozen=True)
+class Preconditioning:
+    """What the network sees: the level as one number, and x scaled.
 
-input_scalings: dict[str, type[InputScaling]] = {
-    "unit_variance": UnitVariance,
-    "measured_variance": MeasuredVariance,
-}
-"""The names that `GaussianDiffusion(input_scaling=...)` knows."""
+    The objective still reads the network's output against x itself.
+
+    Args:
+        time_input: How the network is told the level.
+        input_scaling: How x is scaled before the network sees it.
+    """
+
+    time_input: TimeInput = field(default_factory=UnitTime)
+    input_scaling: InputScaling = field(default_factory=Unscaled)
+
+    def time(self, at: Level, x: Tensor) -> Tensor:
+        """float32 [batch], for x [batch, ...]."""
+        time = self.time_input.time(at)
+        if isinstance(time, Tensor):
+            return time.float().expand(len(x))
+        # filled on the device: a copy from the host would wait for it
+        return torch.full((len(x),), time, device=x.device, dtype=torch.float32)
+
+    def seen(self, x: Tensor, at: Level) -> Tensor:
+        """x [batch, ...] as the network sees it."""
+        return self.input_scaling.scaled(x, at)
 
 
 def _finite(log_snr: Scalar) -> Scalar:

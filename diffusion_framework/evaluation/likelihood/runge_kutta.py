@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ..samplers.adaptive.rk45 import ERROR, STAGES
+from ...samplers.adaptive.rk45 import ERROR, STAGES
 
 Slope = Callable[[float, Tensor], tuple[Tensor, Tensor]]
 

@@ -4,8 +4,9 @@ from oracles import GaussianOracle, MixtureOracle
 from toys import tiny_diffusion, tiny_unet
 
 from diffusion_framework import DDIM, GaussianDiffusion, Sigmoid, trajectory
-from diffusion_framework.guidance import ClassifierFree
-from diffusion_framework.labels import check_labels, drop_labels
+from diffusion_framework.denoisers import ClassifierFree
+from diffusion_framework.denoisers.guidance.classifier_free import extrapolate
+from diffusion_framework.labels import check_labels
 
 
 def by_class(**options):
@@ -15,12 +16,22 @@ def by_class(**options):
     return diffusion
 
 
+class Guided:
+    """Two exact denoisers, and the line through them."""
+
+    def __init__(self, given, free, scale):
+        self.given, self.free, self.scale, self.schedule = given, free, scale, given.schedule
+
+    def __call__(self, x, at, to=None):
+        return extrapolate(self.given(x, at, to), self.free(x, at, to), self.scale)
+
+
 @pytest.mark.parametrize("t", [0.1, 0.7, 1.0])
 def test_guidance_is_a_line_through_two_denoisers(t):
     given, free, x = GaussianOracle(0.4, 0.2), GaussianOracle(-0.3, 0.9), torch.randn(5, 3, dtype=torch.float64)
     at = Sigmoid().at(t)
     for scale in (0.0, 1.0, 2.5, -1.0):
-        guided = ClassifierFree(given, free, scale)(x, at)
+        guided = Guided(given, free, scale)(x, at)
         torch.testing.assert_close(guided.x0, free(x, at).x0 + scale * (given(x, at).x0 - free(x, at).x0))
         torch.testing.assert_close(at.alpha * guided.x0 + at.sigma * guided.eps, x)
 
@@ -32,7 +43,7 @@ def test_the_score_of_guidance_is_that_of_a_sharper_class():
     x = torch.randn(4000, dtype=torch.float64)
 
     def share_and_mean(scale):
-        walk = trajectory(DDIM(), ClassifierFree(given, free, scale), x, diffusion.grid(50), None)
+        walk = trajectory(DDIM(), Guided(given, free, scale), x, diffusion.grid(50), None)
         end = list(walk)[-1].x
         return (end > 0).double().mean().item(), end.mean().item()
 
@@ -41,14 +52,6 @@ def test_the_score_of_guidance_is_that_of_a_sharper_class():
         shares[0] == pytest.approx(0.5, abs=0.03) and shares[1] == pytest.approx(0.909, abs=0.02) and shares[2] > 0.98
     )
     assert means[2] > means[1] > means[0]
-
-
-def test_dropped_labels():
-    labels = torch.arange(10).repeat(2000)
-    dropped = drop_labels(labels, 10, 0.25, torch.Generator().manual_seed(0))
-    assert ((dropped == labels) | (dropped == 10)).all()
-    assert (dropped == 10).float().mean().item() == pytest.approx(0.25, abs=0.02)
-    assert drop_labels(labels, 10, 0.0) is labels
 
 
 def test_training_drops_labels_by_its_generator():
@@ -76,28 +79,31 @@ def test_guided_sampling_walks_between_class_and_no_class():
     given, free = (diffusion.denoiser(labels=value)(x, at).x0 for value in (labels, torch.tensor([3, 3])))
     guided = diffusion.denoiser(labels=labels, guidance=2.0)(x, at).x0
     torch.testing.assert_close(guided, 2 * given - free, rtol=1e-4, atol=1e-4)
-    one = diffusion.sample(2, labels=labels, guidance=1.0, seed=0, progress=False)
-    assert torch.equal(one, diffusion.sample(2, labels=labels, seed=0, progress=False))
-    assert not torch.equal(one, diffusion.sample(2, labels=labels, guidance=3.0, seed=0, progress=False))
+    one = diffusion.sample(2, labels=labels, guidance=1.0, seed=0, show_progress=False)
+    assert torch.equal(one, diffusion.sample(2, labels=labels, seed=0, show_progress=False))
+    assert not torch.equal(one, diffusion.sample(2, labels=labels, guidance=3.0, seed=0, show_progress=False))
 
 
 def test_a_class_that_training_never_dropped_reads_no_row_of_no_class():
     diffusion = by_class()
-    with pytest.raises(ValueError, match=r"labels must lie in \[0, 2\]; got 1 to 3"):
+    with pytest.raises(ValueError, match=r"labels in \[0, 2\], got 3 in sample 1"):
         diffusion.denoiser(labels=torch.tensor([1, 3]))
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: by_class().denoiser(labels=torch.tensor([0]), guidance=2.0), "set num_classes and label_dropout=0.1"),
-        (lambda: by_class(label_dropout=0.1).denoiser(guidance=2.0), "needs labels"),
-        (lambda: by_class()(torch.rand(2, 1, 8, 8), labels=torch.tensor([0, 3])), r"\[0, 2\]; got 0 to 3"),
-        (lambda: by_class().sample(1, labels=torch.tensor([-1]), progress=False), r"\[0, 2\]; got -1 to -1"),
-        (lambda: by_class(label_dropout=1.0), r"label_dropout must lie in \[0, 1\); got 1"),
+        (
+            lambda: by_class().denoiser(labels=torch.tensor([0]), guidance=2.0),
+            "trained with dropout, got none.*label_dropout",
+        ),
+        (lambda: by_class(label_dropout=0.1).denoiser(guidance=2.0), "a value for labels, got none"),
+        (lambda: by_class()(torch.rand(2, 1, 8, 8), labels=torch.tensor([0, 3])), r"\[0, 2\], got 3 in sample 1"),
+        (lambda: by_class().sample(1, labels=torch.tensor([-1]), show_progress=False), r"\[0, 2\], got -1 in sample 0"),
+        (lambda: by_class(label_dropout=1.0), r"dropout in \[0, 1\), got 1"),
         (lambda: tiny_diffusion(label_dropout=0.1), "set its num_classes"),
-        (lambda: by_class()(torch.rand(2, 1, 8, 8)), "give both or neither"),
-        (lambda: ClassifierFree(GaussianOracle(), GaussianOracle(), float("nan")), "finite; got nan"),
+        (lambda: by_class()(torch.rand(2, 1, 8, 8)), "a value for labels, got none"),
+        (lambda: ClassifierFree(float("nan")), "finite scale of guidance, got nan"),
         (lambda: check_labels(torch.tensor([[4]]), 4), r"\[0, 3\]; got 4 to 4"),
     ],
 )

@@ -11,7 +11,7 @@ from discrete_process import BETAS, SCHEDULE, levels, term_by_hand
 from oracles import GaussianOracle
 
 from diffusion_framework import EDM, Betas, Cosine, Flow, Prediction, Sigmoid
-from diffusion_framework.losses.vlb import bound_term, discretised_gaussian_nll, gaussian_kl, prior_term
+from diffusion_framework.losses.variational import bound_term, discretised_gaussian_nll, gaussian_kl, prior_term
 from diffusion_framework.process.posterior import log_variance, posterior
 from diffusion_framework.process.schedules import Scaled
 

@@ -3,7 +3,7 @@ import torch
 from oracles import MixtureOracle
 
 from diffusion_framework import Sigmoid
-from diffusion_framework.denoiser import Clip, Mapped, Threshold
+from diffusion_framework.denoisers import Clip, Threshold, TransformX0
 
 
 @pytest.mark.parametrize("ratio", [0.0, 0.5, 0.95, 0.995, 1.0])
@@ -22,17 +22,17 @@ def test_dynamic_thresholding_takes_images_that_quantile_does_not():
     assert torch.equal(Threshold()(x0), torch.ones_like(x0))
 
 
-@pytest.mark.parametrize("change", [Clip(), Clip(0.2), Threshold(0.9), torch.tanh], ids=str)
+@pytest.mark.parametrize("change", [Clip(), Clip(-0.2, 0.2), Threshold(0.9), torch.tanh], ids=str)
 def test_changed_clean_data_and_its_noise_still_make_up_x(change):
     oracle = MixtureOracle(means=(-1.5, 2.0))
     at = Sigmoid().at(0.4)
     x = 2 * torch.randn(4, 50, dtype=torch.float64)
-    found, before = Mapped(oracle, change)(x, at), oracle(x, at)
+    found, before = TransformX0(oracle, change)(x, at), oracle(x, at)
     assert torch.equal(found.x0, change(before.x0)) and not torch.allclose(found.x0, before.x0)
     torch.testing.assert_close(at.alpha * found.x0 + at.sigma * found.eps, x)
 
 
-@pytest.mark.parametrize("make", [lambda: Threshold(1.5), lambda: Threshold(maximum=0.5), lambda: Clip(0.0)])
+@pytest.mark.parametrize("make", [lambda: Threshold(1.5), lambda: Threshold(maximum=0.5), lambda: Clip(0.5, 0.5)])
 def test_bad_options(make):
     with pytest.raises(ValueError, match="got"):
         make()

@@ -8,9 +8,8 @@ from oracles import GaussianOracle
 from toys import SelfConditioned, tiny_diffusion
 
 from diffusion_framework import EDM, Flow, GaussianDiffusion, Prediction, Sigmoid
-from diffusion_framework.diffusion import image_seeds
-from diffusion_framework.evaluation import Bound, variational_bound, write_bound
-from diffusion_framework.process.noise import generator_noise
+from diffusion_framework.evaluation import BoundTerms, bits_per_dim, flow_bits_per_dim, variational_bound, write_bound
+from diffusion_framework.process.noise import generator_noise, sample_seeds
 from diffusion_framework.process.posterior import log_variance
 from diffusion_framework.samplers.grids import grid_of_times, respaced_times, uniform_times
 
@@ -22,7 +21,7 @@ class Guess:
 
     schedule = SCHEDULE
 
-    def __call__(self, x, at):
+    def __call__(self, x, at, to=None):
         return Prediction.from_eps(0.7 * torch.sin(x), x, at, variance=torch.sigmoid(x))
 
 
@@ -64,7 +63,7 @@ class BestVariance(GaussianOracle):
             before = now
         return self
 
-    def __call__(self, x, at):
+    def __call__(self, x, at, to=None):
         prediction = super().__call__(x, at)
         return Prediction(prediction.x0, prediction.eps, torch.full_like(x, self.shares[at.t]))
 
@@ -106,27 +105,29 @@ def test_a_grid_that_is_no_chain_is_refused():
 def test_images_bound_alike_in_every_batch_on_respaced_steps():
     diffusion = tiny_diffusion(timesteps=12)
     images = torch.randint(0, 256, (5, 1, 8, 8)) / 255
-    whole = diffusion.bits_per_dim(images, steps="3,2", seed=3)
+    whole = bits_per_dim(diffusion, images, steps="3,2", seed=3)
     assert [now.t for now, _ in whole.grid] == respaced_times("3,2", 12)[:-1]
-    seeds = image_seeds(3, range(5))
-    parts = Bound.cat(diffusion.bits_per_dim(images[i : i + 2], steps="3,2", seed=seeds[i : i + 2]) for i in (0, 2, 4))
+    seeds = sample_seeds(3, range(5))
+    parts = BoundTerms.cat(
+        bits_per_dim(diffusion, images[i : i + 2], steps="3,2", seed=seeds[i : i + 2]) for i in (0, 2, 4)
+    )
     torch.testing.assert_close(whole.steps, parts.steps, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(whole.total, parts.total, rtol=1e-5, atol=1e-6)
     assert diffusion.training
     with pytest.raises(ValueError, match="two outputs per channel"):
-        diffusion.bits_per_dim(images, steps=3, variance="learned_range")
+        bits_per_dim(diffusion, images, steps=3, variance="learned_range")
 
 
 def test_no_call_sees_what_another_made_of_the_image():
     diffusion = GaussianDiffusion(SelfConditioned(), timesteps=4)
-    diffusion.bits_per_dim(torch.zeros(2, 1, 4, 4))
-    diffusion.flow_bits_per_dim(torch.zeros(2, 1, 4, 4), tolerance=0.1)
+    bits_per_dim(diffusion, torch.zeros(2, 1, 4, 4))
+    flow_bits_per_dim(diffusion, torch.zeros(2, 1, 4, 4), tolerance=0.1)
     assert len(diffusion.model.seen) > 8
-    assert all(self_cond is None for _, self_cond in diffusion.model.seen)
+    assert all(not self_cond.any() for _, self_cond in diffusion.model.seen)
 
 
 def test_the_table_adds_up(tmp_path):
-    bound = tiny_diffusion(timesteps=5).bits_per_dim(torch.randint(0, 256, (3, 1, 8, 8)) / 255)
+    bound = bits_per_dim(tiny_diffusion(timesteps=5), torch.randint(0, 256, (3, 1, 8, 8)) / 255)
     write_bound(bound, tmp_path / "new" / "bound.csv")
     header, *rows = (line.split(",") for line in (tmp_path / "new" / "bound.csv").read_text().splitlines())
     assert header == ["term", "t", "log_snr", "bits_per_dim", "standard_error"]

@@ -5,14 +5,14 @@ import torch
 from toys import Plain
 
 from diffusion_framework import EDM, Flow, GaussianDiffusion, Sigmoid
-from diffusion_framework.network_input import CNoise, LogSNRTime, StepTime, UnitTime, UnitVariance
+from diffusion_framework.denoisers.preconditioning import CNoise, LogSNRTime, StepTime, UnitTime, UnitVariance
 
 
 def seen(**options):
     """What a network sees in training and in sampling, from t = 1 on: [(x, time)]."""
     diffusion = GaussianDiffusion(Plain(), **options)
     diffusion(torch.rand(64, 1, 4, 4))
-    diffusion.sample(3, steps=4, seed=0, progress=False)
+    diffusion.sample(3, steps=4, seed=0, show_progress=False)
     return diffusion.model.seen
 
 

@@ -6,8 +6,8 @@ from oracles import GaussianOracle, MixtureOracle
 from toys import tiny_unet
 
 from diffusion_framework import EDM, VE, Flow, GaussianDiffusion, LinearBeta, Prediction, Sigmoid
-from diffusion_framework.evaluation import flow_bits_per_dim
-from diffusion_framework.evaluation.runge_kutta import integrate
+from diffusion_framework.evaluation.likelihood import flow_bits, flow_bits_per_dim
+from diffusion_framework.evaluation.likelihood.runge_kutta import integrate
 from diffusion_framework.process.noise import generator_noise
 
 DOUBLE = {"dtype": torch.float64}
@@ -27,7 +27,7 @@ def exact_bits(oracle, x0):
 def test_every_sample_has_its_exact_density_where_the_schedule_ends_in_noise(oracle, schedule):
     oracle = oracle(schedule=schedule)
     x0 = torch.linspace(-1.1, 1.1, 24, **DOUBLE).reshape(8, 3)
-    got = flow_bits_per_dim(oracle, x0, NOISE, bins=None)
+    got = flow_bits(oracle, x0, NOISE, bins=None)
     torch.testing.assert_close(got, exact_bits(oracle, x0), rtol=0, atol=1e-3)
 
 
@@ -38,7 +38,7 @@ def test_the_mean_over_the_data_is_exact_where_a_trace_of_the_data_is_left_in_th
     quantiles = (torch.arange(40, **DOUBLE) + 0.5) / 40
     half = 0.2 * torch.special.ndtri(quantiles)
     x0 = torch.cat([half - 0.5, half + 0.5])[:, None]
-    got = flow_bits_per_dim(oracle, x0, NOISE, bins=None)
+    got = flow_bits(oracle, x0, NOISE, bins=None)
     assert got.mean().item() == pytest.approx(exact_bits(oracle, x0).mean().item(), abs=1e-3)
 
 
@@ -50,7 +50,7 @@ class Correlated:
     def __init__(self, covariance):
         self.covariance = covariance
 
-    def __call__(self, x, at):
+    def __call__(self, x, at, to=None):
         whole = at.alpha**2 * self.covariance + at.sigma**2 * torch.eye(len(self.covariance), **DOUBLE)
         x0 = at.alpha * x @ torch.linalg.solve(whole, self.covariance)
         return Prediction.from_x0(x0, x, at)
@@ -65,15 +65,15 @@ def correlated():
 def test_the_exact_trace_is_exact_for_correlated_data(correlated):
     x0 = torch.randn(6, 4, **DOUBLE)
     density = torch.distributions.MultivariateNormal(torch.zeros(4, **DOUBLE), correlated.covariance)
-    got = flow_bits_per_dim(correlated, x0, NOISE, trace="exact", bins=None)
+    got = flow_bits(correlated, x0, NOISE, trace="exact", bins=None)
     torch.testing.assert_close(got, -density.log_prob(x0) / 4 / math.log(2), rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize("trace", ["rademacher", "gaussian"])
 def test_hutchinsons_estimate_is_right_on_average(correlated, trace):
     x0 = torch.randn(1, 4, **DOUBLE)
-    exact = flow_bits_per_dim(correlated, x0, NOISE, trace="exact", bins=None).item()
-    many = flow_bits_per_dim(correlated, x0.expand(20_000, 4), NOISE, trace=trace, tolerance=1e-4, bins=None)
+    exact = flow_bits(correlated, x0, NOISE, trace="exact", bins=None).item()
+    many = flow_bits(correlated, x0.expand(20_000, 4), NOISE, trace=trace, tolerance=1e-4, bins=None)
     assert many.std() > 0.01
     assert many.mean().item() == pytest.approx(exact, abs=4 * many.std().item() / math.sqrt(20_000) + 1e-3)
 
@@ -83,14 +83,14 @@ def test_8_bit_images_count_the_width_of_their_steps():
     oracle = GaussianOracle(mean=0.0, std=1.0)
     x0 = torch.linspace(-1, 1, 256, **DOUBLE)[100:150, None]
     wanted = exact_bits(oracle, x0) + math.log2(255 / 2)
-    torch.testing.assert_close(flow_bits_per_dim(oracle, x0, NOISE), wanted, rtol=0, atol=5e-3)
+    torch.testing.assert_close(flow_bits(oracle, x0, NOISE), wanted, rtol=0, atol=5e-3)
 
 
 def test_a_network_by_its_probes_agrees_with_its_exact_trace():
     diffusion = GaussianDiffusion(tiny_unet(dim_mults=(1,), image_size=4))
     images = torch.randint(0, 256, (1, 1, 4, 4)) / 255
-    exact = diffusion.flow_bits_per_dim(images, trace="exact", tolerance=1e-2, seed=[1]).item()
-    many = diffusion.flow_bits_per_dim(images.expand(200, 1, 4, 4), tolerance=1e-2, seed=5)
+    exact = flow_bits_per_dim(diffusion, images, trace="exact", tolerance=1e-2, seed=[1]).item()
+    many = flow_bits_per_dim(diffusion, images.expand(200, 1, 4, 4), tolerance=1e-2, seed=5)
     assert many.mean().item() == pytest.approx(exact, abs=5 * many.std().item() / math.sqrt(200) + 0.02)
     assert many.std() > 0 and all(p.grad is None for p in diffusion.parameters())
 
@@ -114,9 +114,9 @@ def test_the_solver_keeps_its_tolerance(tolerance):
 def test_bad_input_is_said_in_one_line():
     oracle, x0 = GaussianOracle(), torch.zeros(1, 2)
     with pytest.raises(ValueError, match="trace must be"):
-        flow_bits_per_dim(oracle, x0, NOISE, trace="all")
+        flow_bits(oracle, x0, NOISE, trace="all")
     with pytest.raises(ValueError, match="at least 1e-06 in torch.float32; got 1e-08: raise it"):
-        flow_bits_per_dim(oracle, x0, NOISE, tolerance=1e-8)
+        flow_bits(oracle, x0, NOISE, tolerance=1e-8)
     jumps = torch.zeros(1, **DOUBLE)
     with pytest.raises(ValueError, match="cannot be solved"):
         integrate(lambda u, z: (z + (u > 0.3) * 1e9, jumps), x0.double(), 0.0, 1.0, 1e-9)

@@ -1,6 +1,7 @@
 """The losses, through GaussianDiffusion: the parts of a training step together."""
 
 import math
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -9,40 +10,63 @@ from torch import nn
 from toys import Plain, tiny_diffusion, tiny_unet
 
 from diffusion_framework import VE, Cosine, Eps, Flow, GaussianDiffusion, Sigmoid
-from diffusion_framework.losses import Bound, Hybrid, LossAware, Process, Steps, Trial
-from diffusion_framework.losses.vlb import bound_term
+from diffusion_framework.losses import (
+    HybridLoss,
+    LossAware,
+    NoisedBatch,
+    Steps,
+    VariationalLoss,
+)
+from diffusion_framework.losses.variational import bound_term
 from diffusion_framework.process.objectives import PreviousX
 from diffusion_framework.process.posterior import log_variance
+from diffusion_framework.spaces import Unbounded
 
 
-def trial(schedule, steps, variance=True):
-    """A batch with one sample a step, in float64."""
-    uniform = (torch.arange(schedule.step_count(steps), dtype=torch.float64) + 1) / schedule.step_count(steps)
+@dataclass
+class Answers:
+    """A denoiser whose network gives what was written down."""
+
+    schedule: object
+    objective: object
+    answer: torch.Tensor
+    variance: torch.Tensor
+
+    def output(self, x, at, to=None):
+        return self.answer, self.variance
+
+
+def noised(schedule, steps):
+    """A batch with one sample a step, and an answer to it, in float64."""
+    count = schedule.step_count(steps)
+    uniform = (torch.arange(count, dtype=torch.float64) + 1) / count
     at = Steps(steps).draw(schedule, uniform).at
     x0, eps, output, raw = torch.randn(4, len(uniform), 1, 4, 4, dtype=torch.float64)
     x0 = ((x0 / 3).clamp(-1, 1) * 127.5).round() / 127.5
     level = at.expand_to(x0)
-    return Trial(x0, eps, level.alpha * x0 + level.sigma * eps, at, output, torch.sigmoid(raw) if variance else None)
+    batch = NoisedBatch(x0, eps, level.alpha * x0 + level.sigma * eps, at, steps=steps)
+    objective = GaussianDiffusion(tiny_unet(), noise_schedule=schedule).objective
+    return batch, Answers(schedule, objective, output, torch.sigmoid(raw))
 
 
 @pytest.mark.parametrize("schedule", [Cosine(), VE(0.05, 3.0), Flow()], ids=repr)
 @pytest.mark.parametrize("variance", ["small", "large", "learned", "learned_range"])
 def test_the_rescaled_bound_is_the_sum_over_the_grid(schedule, variance):
-    batch, steps = trial(schedule, 6), 6
-    objective = GaussianDiffusion(tiny_unet(), noise_schedule=schedule).objective
-    process = Process(schedule, objective, None, steps)
+    steps = 6
+    batch, answers = noised(schedule, steps)
     total = 0.0
     grid = GaussianDiffusion(tiny_unet(), noise_schedule=schedule, timesteps=steps).grid()
     assert len(grid) == len(batch.x0)
     befores = [grid[0][0], *(now for now, _ in grid)]
     for i, ((now, to), before) in enumerate(zip(reversed(grid), befores[len(grid) - 1 :: -1], strict=True)):
         one = slice(i, i + 1)
-        prediction = objective.prediction(batch.output[one], batch.x[one], now, batch.variance[one])
+        prediction = answers.objective.prediction(answers.answer[one], batch.x[one], now, answers.variance[one])
         total += bound_term(batch.x0[one], batch.x[one], prediction, now, to, variance, before).item()
-    losses = Bound(variance).per_sample(batch, process)
+    losses = VariationalLoss(variance)(answers, batch)
     assert losses.shape == (len(grid),)
     assert losses.mean().item() == pytest.approx(total, rel=1e-6)
-    assert Bound(variance, rescaled=False).per_sample(batch, process).sum().item() == pytest.approx(total, rel=1e-6)
+    plain = VariationalLoss(variance, rescaled=False)(answers, batch)
+    assert plain.sum().item() == pytest.approx(total, rel=1e-6)
 
 
 def test_the_hybrid_loss_gives_the_bound_no_say_in_the_mean():
@@ -55,13 +79,13 @@ def test_the_hybrid_loss_gives_the_bound_no_say_in_the_mean():
     def gradient(loss):
         network.zero_grad()
         diffusion = GaussianDiffusion(network, loss=loss, **parts)
-        value = diffusion(images, generator=torch.Generator().manual_seed(0), self_condition=False)
+        value = diffusion(images, generator=torch.Generator().manual_seed(0), self_condition_draw=0.99)
         value.backward()
         return value.item(), network.conv_out.weight.grad.clone()
 
     simple, of_simple = gradient("simple")
     bound, of_bound = gradient("bound")
-    hybrid, of_hybrid = gradient(Hybrid(share=0.01))
+    hybrid, of_hybrid = gradient(HybridLoss(share=0.01))
     assert hybrid == pytest.approx(simple + 0.01 * bound, rel=1e-5)
     rounding = {"rtol": 1e-5, "atol": 1e-5}  # sums of float32 in another order
     torch.testing.assert_close(of_hybrid[:1], of_simple[:1], **rounding)
@@ -85,14 +109,15 @@ class GaussianHead(nn.Module):
         return torch.cat([eps, raw.reshape(-1, 1, 1, 1).expand_as(x)], dim=1)
 
 
-@pytest.mark.parametrize("loss", [Hybrid(bins=None, share=1.0), Bound(bins=None)], ids=repr)
+@pytest.mark.parametrize("loss", [HybridLoss(bins=None, share=1.0), VariationalLoss(bins=None)], ids=repr)
 @pytest.mark.parametrize("schedule", [Cosine(), Sigmoid()], ids=repr)
 def test_learned_range_recovers_the_best_variance_of_gaussian_data(schedule, loss):
     steps, oracle = 6, GaussianOracle(mean=0.1, std=0.4, schedule=schedule)
     head = GaussianHead(oracle, steps)
     parts = {"noise_schedule": schedule, "objective": "eps", "timesteps": steps, "times": "steps"}
+    parts["space"] = Unbounded(0.0, 1.0)
     diffusion = GaussianDiffusion(head, loss=loss, **parts)
-    data = 0.5 + (0.1 + 0.4 * torch.randn(8000, 1, 4, 4)) / 2
+    data = 0.1 + 0.4 * torch.randn(8000, 1, 4, 4)
     optimizer = torch.optim.LBFGS(head.parameters(), tolerance_change=1e-12, line_search_fn="strong_wolfe")
 
     def closure():
@@ -119,17 +144,17 @@ def bound_gradients(diffusion, images, count):
     rows = []
     for i in range(count):
         diffusion.zero_grad()
-        diffusion(images[i % len(images)][None], self_condition=False).backward()
+        diffusion(images[i % len(images)][None], self_condition_draw=0.99).backward()
         rows.append(torch.cat([p.grad.flatten() for p in diffusion.parameters()]))
     return torch.stack(rows)
 
 
 def test_loss_aware_times_beat_uniform_ones_on_the_variance_of_the_bounds_gradient():
-    options = {"timesteps": 20, "loss": Bound("small")}
+    options = {"timesteps": 20, "loss": VariationalLoss("small")}
     aware = GaussianDiffusion(Plain(), times=LossAware(20, history=5), **options)
     images = torch.rand(64, 1, 4, 4)
     while (aware.time_memory < 0).any():
-        aware(images, self_condition=False)
+        aware(images, self_condition_draw=0.99)
     aware.eval()
     uniform = GaussianDiffusion(aware.model, times="steps", **options).eval()
     of_aware, of_uniform = (bound_gradients(diffusion, images, 200) for diffusion in (aware, uniform))
@@ -155,24 +180,27 @@ def test_the_memory_of_losses_is_that_of_training_alone():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: tiny_diffusion(loss="bound"), "sum over the steps.*set times to 'steps' or 'loss_aware'"),
+        (lambda: tiny_diffusion(loss="bound", times="uniform"), "is a sum.*set times to 'steps' or 'loss_aware'"),
         (lambda: tiny_diffusion(loss="hybrid", times="steps"), "set its learned_variance to true"),
-        (lambda: GaussianDiffusion(tiny_unet(learned_variance=True), loss="hybrid"), "set times to 'steps'"),
+        (
+            lambda: GaussianDiffusion(tiny_unet(learned_variance=True), loss="hybrid", times="log_normal"),
+            "set times to 'steps'",
+        ),
         (
             lambda: tiny_diffusion(
-                loss=Bound("small"), times="steps", timesteps=50, noise_schedule=Cosine(clip_min=0.01)
+                loss=VariationalLoss("small"), times="steps", timesteps=50, noise_schedule=Cosine(clip_min=0.01)
             ),
             "got 3 steps in which .* is constant.*lower clip_min",
         ),
         (lambda: tiny_diffusion(objective="previous_x", timesteps=10**5, noise_schedule="cosine"), "fall in each of"),
         (lambda: tiny_diffusion(objective=PreviousX(Cosine(), 4)), "model's schedule, Sigmoid"),
-        (lambda: Hybrid(variance="small"), "not learned; got variance='small'"),
-        (lambda: Hybrid(share=0.0), "above 0; got 0"),
-        (lambda: tiny_diffusion(loss="kl"), "Expected loss among simple, bound, hybrid, or an object, got 'kl'"),
-        (lambda: tiny_diffusion(times="often"), "Expected times among uniform, .*, got 'often'"),
-        (lambda: tiny_diffusion(loss_weight="snr"), "Expected loss_weight among min_snr, .*, got 'snr'"),
-        (lambda: tiny_diffusion(time_input="s"), "Expected time_input among unit, .*, got 's'"),
-        (lambda: tiny_diffusion(input_scaling="s"), "Expected input_scaling among unit_variance.*, got 's'"),
+        (lambda: HybridLoss(variance="small"), "to train, got variance='small'"),
+        (lambda: HybridLoss(share=0.0), "above 0, got 0"),
+        (lambda: tiny_diffusion(loss="kl"), "no loss 'kl'. There are SimpleLoss"),
+        (lambda: tiny_diffusion(times="often"), "no time sampler 'often'. There are Uniform"),
+        (lambda: tiny_diffusion(loss_weight="snr"), "no loss weight 'snr'. Did you mean MinSNR"),
+        (lambda: tiny_diffusion(time_input="s"), "no time input 's'. There are UnitTime"),
+        (lambda: tiny_diffusion(input_scaling="s"), "no input scaling 's'. There are Unscaled"),
         (lambda: tiny_diffusion(schedule_kwargs={"tua": 1.0}), "among start, end, tau, clip_min, got 'tua'"),
     ],
 )
@@ -186,7 +214,7 @@ def test_parts_by_name_are_told_of_the_model():
     diffusion = tiny_diffusion(
         noise_schedule="cosine", timesteps=9, times="loss_aware", time_input="steps", loss_weight="likelihood"
     )
-    assert (diffusion.times.steps, diffusion.time_input.steps) == (9, 9)
+    assert (diffusion.times.steps, diffusion.preconditioning.time_input.steps) == (9, 9)
     assert diffusion.loss_weight.schedule == Cosine()
     assert tiny_diffusion(objective="eps", loss_weight="uniform").loss_weight.objective == Eps()
     assert tiny_diffusion(objective="previous_x", timesteps=9, scale=0.5).objective.schedule.scale == 0.5

@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ..denoiser import Denoiser
-from ..losses.vlb import bound_term, prior_term
-from ..process.level import Noise
-from ..process.posterior import Variance
-from ..samplers.grids import Grid
+from ...denoisers import Denoiser
+from ...losses.variational import bound_term, prior_term
+from ...process.level import Noise
+from ...process.posterior import Variance
+from ...samplers.grids import Grid
 
 
 @dataclass(frozen=True)
-class Bound:
+class BoundTerms:
     """An upper bound on -log2 p(x0) of each image, and what it is made of, in bits per dimension, float64.
 
     Attributes:
@@ -37,10 +37,10 @@ class Bound:
         return self.prior + self.steps.sum(dim=1)
 
     @staticmethod
-    def cat(bounds: Iterable[Bound]) -> Bound:
+    def cat(bounds: Iterable[BoundTerms]) -> BoundTerms:
         """The bound of all images of several batches with the same grid."""
         parts = list(bounds)
-        return Bound(parts[0].grid, torch.cat([b.prior for b in parts]), torch.cat([b.steps for b in parts]))
+        return BoundTerms(parts[0].grid, torch.cat([b.prior for b in parts]), torch.cat([b.steps for b in parts]))
 
 
 @torch.no_grad()
@@ -52,7 +52,7 @@ def variational_bound(
     variance: Variance = "small",
     bins: int | None = 256,
     progress: bool = False,
-) -> Bound:
+) -> BoundTerms:
     """The bound on -log p(x0) of the process that walks the grid (Ho et al. 2020, eq. 5), each term from one noise.
 
     Args:
@@ -80,4 +80,4 @@ def variational_bound(
     for before, (now, to) in zip(befores, tqdm(grid, desc="bound", disable=not progress), strict=True):
         x = now.alpha * x0 + now.sigma * noise(x0)
         terms.append(bound_term(x0, x, denoise(x, now), now, to, variance, before, bins).cpu().double())
-    return Bound(grid, prior_term(x0, grid[0][0]).cpu().double(), torch.stack(terms, dim=1))
+    return BoundTerms(grid, prior_term(x0, grid[0][0]).cpu().double(), torch.stack(terms, dim=1))

@@ -13,15 +13,15 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..denoiser import Denoiser
-from ..losses.vlb import bits_per_dim, gaussian_nll
-from ..process.level import Level, Noise
+from ...denoisers import Denoiser
+from ...losses.variational import bits_per_dim, gaussian_nll
+from ...process.level import Level, Noise
 from .runge_kutta import integrate
 
 Trace = Literal["rademacher", "gaussian", "exact"]
 
 
-def flow_bits_per_dim(
+def flow_bits(
     denoise: Denoiser,
     x0: Tensor,
     noise: Noise,

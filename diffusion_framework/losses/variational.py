@@ -1,14 +1,78 @@
-"""The variational bound on -log p(x0), term by term, in bits per dimension (Ho et al. 2020, eq. 5)."""
+"""The variational bound on -log p(x0), in bits per dimension (Ho et al. 2020, eq. 5)."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
 
+from ..denoisers import NetworkDenoiser, NetworkParts
 from ..process.level import Level, Prediction
 from ..process.posterior import Variance, as_float64, log_variance, posterior
+from .base import Loss, NoisedBatch
+
+
+@final
+@dataclass(frozen=True)
+class VariationalLoss(Loss):
+    """The variational bound in bits per dimension, without its prior term, which is constant.
+
+    Loss weights have no effect on it.
+
+    Args:
+        variance: Variance of the reverse steps: 'small', 'large', 'learned' or 'learned_range'.
+        rescaled: Whether to multiply by the number of steps. The mean loss is then the whole bound,
+            a sum over steps; without, it is the bound's mean over steps.
+        bins: Number of values of the clean data, evenly spaced over [-1, 1]: 256 for images of
+            8 bits; None for continuous data.
+    """
+
+    variance: Variance = "learned_range"
+    rescaled: bool = True
+    bins: int | None = 256
+
+    times: ClassVar[str | None] = "steps"
+
+    def check(self, parts: NetworkParts, steps: int | None) -> None:
+        if steps is None:
+            raise ValueError(
+                "Expected the steps of a process, over which the bound is a sum, got continuous times. "
+                "Fix: set times to 'steps' or 'loss_aware'."
+            )
+        parts.schedule.check_steps(steps)
+        if self.variance.startswith("learned") and not parts.signature.learned_variance:
+            raise ValueError(
+                f"Expected a network that puts out a variance for variance={self.variance!r}, got "
+                f"{parts.signature.name} without. Fix: set its learned_variance to true."
+            )
+
+    def __call__(self, denoise: NetworkDenoiser, batch: NoisedBatch) -> Tensor:
+        output, variance = denoise.output(batch.x, batch.at)
+        return self.term(output, variance, denoise, batch)
+
+    def term(self, output: Tensor, variance: Tensor | None, denoise: NetworkDenoiser, batch: NoisedBatch) -> Tensor:
+        """The bound's terms [batch] for what the network put out.
+
+        Args:
+            output: The network's output, [batch, ...].
+            variance: What it learned of the variance, shaped like output, or None.
+            denoise: Gives the schedule and the objective.
+            batch: What was noised.
+
+        Raises:
+            ValueError: a batch with a mask.
+        """
+        if batch.mask is not None:
+            raise ValueError("Expected no mask, as the bound counts every dimension, got one. Fix: loss='simple'.")
+        schedule, steps, at = denoise.schedule, batch.steps, batch.at
+        assert steps is not None
+        prediction = denoise.objective.prediction(output, batch.x, at, variance)
+        to, before = schedule.cleaner(at, steps), schedule.at((at.t + 1 / steps).clamp(max=1))
+        term = bound_term(batch.x0, batch.x, prediction, at, to, self.variance, before, self.bins)
+        return term * schedule.step_count(steps) if self.rescaled else term
 
 
 def bound_term(

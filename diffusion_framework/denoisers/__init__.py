@@ -1,0 +1,45 @@
+"""From a network to what samplers, guidance and losses see of it."""
+
+from .base import Denoiser, StatelessDenoiser, TransformX0
+from .clipping import Clip, KeepInRange, Threshold, clipped
+from .guidance import ClassifierFree, Guidance
+from .network import NetworkDenoiser, NetworkParts, predict_together
+from .preconditioning import (
+    CNoise,
+    InputScaling,
+    LogSNRTime,
+    MeasuredVariance,
+    Preconditioning,
+    StepTime,
+    TimeInput,
+    UnitTime,
+    UnitVariance,
+    Unscaled,
+)
+from .signature import NetworkSignature
+
+__all__ = [
+    "CNoise",
+    "ClassifierFree",
+    "Clip",
+    "Denoiser",
+    "Guidance",
+    "InputScaling",
+    "KeepInRange",
+    "LogSNRTime",
+    "MeasuredVariance",
+    "NetworkDenoiser",
+    "NetworkParts",
+    "NetworkSignature",
+    "Preconditioning",
+    "StatelessDenoiser",
+    "StepTime",
+    "Threshold",
+    "TimeInput",
+    "TransformX0",
+    "UnitTime",
+    "UnitVariance",
+    "Unscaled",
+    "clipped",
+    "predict_together",
+]

@@ -1,0 +1,104 @@
+"""How estimates of the clean data are kept in range."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, final
+
+import torch
+from torch import Tensor
+
+from .base import Denoiser, TransformX0
+
+KeepInRange = bool | Literal["dynamic"] | Callable[[Tensor], Tensor] | None
+"""Whether and how estimates of the clean data are kept in range; see `clipped`."""
+
+
+@final
+@dataclass(frozen=True)
+class Clip:
+    """Cuts clean data off at two bounds.
+
+    Args:
+        low: Lower bound.
+        high: Upper bound, above the lower one.
+
+    Raises:
+        ValueError: bounds in the wrong order.
+    """
+
+    low: float = -1.0
+    high: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high:
+            raise ValueError(f"Expected low < high, got {self}. Fix: exchange the bounds.")
+
+    def __call__(self, x0: Tensor) -> Tensor:
+        return x0.clamp(self.low, self.high)
+
+
+@final
+@dataclass(frozen=True)
+class Threshold:
+    """Dynamic thresholding: clips each sample at a percentile of its absolute values, then divides by it.
+
+    Percentiles below 1 count as 1, so samples within [-1, 1] stay as they are. It keeps strongly
+    guided samples from saturating (Saharia et al. 2022, sec. 2.3).
+
+    Args:
+        ratio: Share of the absolute values below the percentile, in [0, 1].
+        maximum: Upper bound of the percentile, at least 1.
+
+    Raises:
+        ValueError: an option out of range.
+    """
+
+    ratio: float = 0.995
+    maximum: float = math.inf
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.ratio <= 1 <= self.maximum):
+            raise ValueError(
+                f"Expected a ratio in [0, 1] and a maximum of at least 1, got {self}. Fix: Threshold(0.995)."
+            )
+
+    def __call__(self, x0: Tensor) -> Tensor:
+        sizes = x0.abs().flatten(1)
+        below, part = divmod(self.ratio * (sizes.shape[1] - 1), 1)
+        # much faster than torch.quantile, and without its limit
+        top = sizes.topk(sizes.shape[1] - int(below), dim=1).values
+        limit = torch.lerp(top[:, -1:], top[:, -2:-1], part) if part else top[:, -1:]
+        limit = limit.clamp(1.0, self.maximum).reshape(-1, *(1,) * (x0.ndim - 1))
+        return x0.clamp(-limit, limit) / limit
+
+
+def clipped(denoise: Denoiser, how: KeepInRange, bounds: tuple[float, float] | None) -> Denoiser:
+    """The denoiser with its clean data kept in range.
+
+    Args:
+        denoise: Any denoiser.
+        how: None clips where there are bounds; True insists on bounds; False does not clip;
+            'dynamic' is `Threshold()`; a function of clean data [batch, ...] is applied as it is.
+        bounds: Range of the clean data, or None for data without one.
+
+    Raises:
+        ValueError: another value, or True and 'dynamic' without bounds.
+    """
+    if callable(how):
+        return TransformX0(denoise, how)
+    if how not in (None, True, False, "dynamic"):
+        raise ValueError(
+            f"Expected clip_denoised as True, False, 'dynamic' or a function of the clean data, got {how!r}. "
+            "Fix: clip_denoised=True."
+        )
+    if how is False or (how is None and bounds is None):
+        return denoise
+    if bounds is None:
+        raise ValueError(
+            f"Expected a space with bounds for clip_denoised={how!r}, got one without. "
+            "Fix: clip_denoised=False, or a function of the clean data."
+        )
+    return TransformX0(denoise, Threshold() if how == "dynamic" else Clip(*bounds))

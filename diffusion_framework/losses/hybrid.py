@@ -1,0 +1,61 @@
+"""The hybrid loss, for a network that learns its variance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+from torch import Tensor
+
+from ..denoisers import NetworkDenoiser, NetworkParts
+from ..process.posterior import Variance
+from .base import Loss, NoisedBatch
+from .simple import weighted_error
+from .variational import VariationalLoss
+
+
+@final
+@dataclass(frozen=True)
+class HybridLoss(Loss):
+    """The simple loss, and a share of the bound that trains the variance alone.
+
+    Nichol & Dhariwal 2021, eq. 16.
+
+    Args:
+        variance: Variance of the reverse steps: 'learned' or 'learned_range'.
+        rescaled: As for `VariationalLoss`.
+        bins: As for `VariationalLoss`.
+        share: Factor of the bound, above 0.
+
+    Raises:
+        ValueError: an option out of range.
+    """
+
+    variance: Variance = "learned_range"
+    rescaled: bool = True
+    bins: int | None = 256
+    share: float = 0.001
+
+    times: ClassVar[str | None] = "steps"
+
+    def __post_init__(self) -> None:
+        if not self.share > 0:
+            raise ValueError(f"Expected a share of the bound above 0, got {self.share}. Fix: share=0.001.")
+        if not self.variance.startswith("learned"):
+            raise ValueError(
+                f"Expected a learned variance for HybridLoss to train, got variance={self.variance!r}. "
+                "Fix: variance='learned_range', or loss='simple'."
+            )
+
+    @property
+    def bound(self) -> VariationalLoss:
+        """The bound that it takes a share of."""
+        return VariationalLoss(self.variance, self.rescaled, self.bins)
+
+    def check(self, parts: NetworkParts, steps: int | None) -> None:
+        self.bound.check(parts, steps)
+
+    def __call__(self, denoise: NetworkDenoiser, batch: NoisedBatch) -> Tensor:
+        output, variance = denoise.output(batch.x, batch.at)
+        term = self.bound.term(output.detach(), variance, denoise, batch)
+        return weighted_error(output, denoise.objective, batch) + self.share * term

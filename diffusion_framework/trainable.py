@@ -1,0 +1,126 @@
+"""`Trainable`: what a Trainer needs of a model."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from .storage.checkpoint import Checkpoint
+from .storage.config import RecordsArguments
+
+Batch = tuple[Tensor, Mapping[str, Any]]
+"""Data [batch, ...] and what came with it, by name: conditions, and a mask."""
+
+
+class Trainable(RecordsArguments, nn.Module, ABC):
+    """A module whose `forward` is its training loss.
+
+    Attributes:
+        metric_names: Keys of `validation_metrics`; smaller values are better.
+        prepares: Whether `prepare` changes data, so that its result may be cached and passed to
+            `forward` with prepared=True.
+    """
+
+    metric_names: ClassVar[tuple[str, ...]] = ("validation_loss",)
+    prepares: bool = False
+
+    @abstractmethod
+    def forward(
+        self,
+        data: Tensor,
+        *,
+        generator: torch.Generator | None = None,
+        self_condition_draw: float | None = None,
+        progress: float = 1.0,
+        **condition: Any,
+    ) -> Tensor:
+        """The training loss of a batch, a scalar.
+
+        Args:
+            data: [batch, ...], in the user's units.
+            generator: For everything drawn that may differ between processes; None is torch's
+                default one.
+            self_condition_draw: A number in [0, 1), the same on all processes, that decides what
+                all must decide alike; None draws it.
+            progress: Share of training that is done, in [0, 1].
+            condition: What came with the data: conditions by name, and `mask`.
+        """
+
+    def fit(self, batches: Iterable[Batch]) -> None:
+        """Takes statistics of the training data before the first step.
+
+        Args:
+            batches: All training data once; nothing is read if nothing is unknown.
+        """
+
+    def prepare(self, data: Tensor) -> Tensor:
+        """The costly, constant part of the way from data to the network, without gradients."""
+        return data
+
+    def flip(self, condition: Mapping[str, Any], where: Tensor) -> Mapping[str, Any]:
+        """What came with data of which some samples are flipped horizontally.
+
+        Args:
+            condition: Values by name.
+            where: [batch], True for samples that are flipped.
+        """
+        return condition
+
+    @abstractmethod
+    def validation_metrics(
+        self, data: Tensor, *, generator: torch.Generator | None = None, **condition: Any
+    ) -> dict[str, Tensor]:
+        """Scalars that say how good the model is on held-out data; smaller is better.
+
+        Args:
+            data: As for `forward`, like the rest.
+        """
+
+    def previews(
+        self, count: int, *, seeds: Sequence[int], steps: int | None = None, **condition: Any
+    ) -> Tensor | None:
+        """Samples to look at, [count, channels, height, width] in [0, 1].
+
+        Args:
+            count: Number of samples.
+            seeds: One for each sample.
+            steps: Sampler steps; None is the model's default.
+            condition: Conditions by name, [count, ...].
+
+        Returns:
+            None for samples that have no picture.
+        """
+        return None
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        weights: str = "ema",
+        model: nn.Module | None = None,
+        device: torch.device | str = "cpu",
+        trust: Collection[str] = (),
+    ) -> Self:
+        """The model that a training run saved, in evaluation mode.
+
+        Args:
+            path: A results folder, whose newest checkpoint is taken, or one checkpoint folder.
+            weights: 'ema' for the averaged weights, 'model' for the last ones.
+            model: The network, if its class does not record its arguments (see `RecordsArguments`).
+            device: Where to put the model.
+            trust: Packages, besides this one, whose classes the checkpoint may name. Their code
+                then runs.
+
+        Raises:
+            ValueError: no such checkpoint, a damaged one, or weights that do not fit the network.
+        """
+        given = {} if model is None else {"model": model}
+        trained = Checkpoint.find(path).build("diffusion", cls, weights, trust, **given)
+        return trained.to(device).eval()

@@ -1,0 +1,118 @@
+"""What a network takes and gives is read in one place, and what it may not do is said in one line."""
+
+import pytest
+import torch
+from torch import nn
+from toys import Plain, tiny_rin, tiny_unet
+
+from diffusion_framework import RIN, GaussianDiffusion
+from diffusion_framework.conditions import Labels, Vectors
+from diffusion_framework.denoisers import NetworkSignature
+from diffusion_framework.spaces import Unbounded
+
+
+class Net(nn.Module):
+    """A network whose forward is given by each test."""
+
+    sample_shape = (3, 4)
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()))
+
+
+def network(forward, **attributes):
+    cls = type("Own", (Net,), {"forward": forward, **attributes})
+    return cls()
+
+
+def test_it_reads_the_built_in_networks():
+    unet = NetworkSignature.of(tiny_unet(num_classes=3, learned_variance=True))
+    assert (unet.estimate, unet.latents, unet.num_classes) == ("self_cond", None, 3)
+    assert unet.learned_variance and unet.sample_shape == (1, 8, 8) and unet.takes("labels")
+    assert NetworkSignature.of(tiny_unet(self_condition=False)).estimate is None
+    rin = NetworkSignature.of(tiny_rin())
+    assert (rin.estimate, rin.latents, rin.second_time) == ("self_cond", "latents", False)
+
+
+def test_it_reads_the_names_of_the_original():
+    def forward(self, x, t, x_self_cond=None, latent_self_cond=None, return_latents=False):
+        self.seen = (x_self_cond, latent_self_cond)
+        out = x * self.weight
+        return (out, torch.ones(len(x), 2)) if return_latents else out
+
+    own = network(forward)
+    signature = NetworkSignature.of(own)
+    assert (signature.estimate, signature.latents) == ("x_self_cond", "latent_self_cond")
+    denoise = GaussianDiffusion(own).denoiser()
+    at = denoise.schedule.at(0.5)
+    first = denoise(torch.randn(2, 3, 4), at)
+    assert own.seen[1] is None and not own.seen[0].any(), "an absent estimate is zeros"
+    denoise(torch.randn(2, 3, 4), at)
+    assert torch.equal(own.seen[0], first.x0.clamp(-1, 1)) and own.seen[1].shape == (2, 2)
+
+
+def test_sample_shape_is_an_argument_an_attribute_or_that_of_images():
+    assert NetworkSignature.of(Plain(channels=2, image_size=5)).sample_shape == (2, 5, 5)
+    assert NetworkSignature.of(Plain(), sample_shape=[7]).sample_shape == (7,)
+    assert GaussianDiffusion(Plain(), sample_shape=(1, 6, 6)).sample(2, steps=1).shape == (2, 1, 6, 6)
+
+
+@pytest.mark.parametrize("wrap", [lambda y: (y,), lambda y: type("Output", (), {"sample": y})()])
+def test_a_tuple_of_one_and_an_output_object_are_unwrapped(wrap):
+    own = network(lambda self, x, time: wrap(x * self.weight))
+    assert torch.isfinite(GaussianDiffusion(own)(torch.rand(2, 3, 4)))
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: network(lambda self, x: x), r"forward\(x, time, ...\) of Own, got \['x'\]"),
+        (
+            lambda: network(lambda self, x, time: x, sample_shape=None),
+            r"the shape of a sample, got Own.*sample_shape=\(3, 64, 64\)",
+        ),
+        (lambda: network(lambda self, x, time, style: x), "needs, got none for style"),
+        (
+            lambda: network(lambda self, x, time: (x, x)),
+            "a tensor from Own, got tuple. Fix: let forward return the output alone",
+        ),
+        (lambda: network(lambda self, x, time: x[:, :1]), r"\[2, 3, 4\] from Own, got \[2, 1, 4\]"),
+        (
+            lambda: network(lambda self, x, time: torch.cat([x, x], 1)),
+            r"got \[2, 6, 4\]. Fix: set its attribute learned_variance = True",
+        ),
+        (
+            lambda: network(lambda self, x, time: x, learned_variance=True),
+            r"\[2, 6, 4\] from Own, got \[2, 3, 4\]",
+        ),
+    ],
+)
+def test_what_a_network_may_not_do_is_said_in_one_line(build, message):
+    with pytest.raises(ValueError, match=message) as error:
+        GaussianDiffusion(build())(torch.rand(2, 3, 4))
+    assert "\n" not in str(error.value)
+
+
+def test_conditions_must_be_taken_and_needed_ones_given():
+    with pytest.raises(ValueError, match="that Plain takes .no condition., got 'kind', which gives 'labels'"):
+        GaussianDiffusion(Plain(), conditions={"kind": Labels(3)})
+    own = network(lambda self, x, time, style: x * style[:, :, None])
+    diffusion = GaussianDiffusion(own, conditions={"look": Vectors(3, statistics=Unbounded(0.0, 1.0), keyword="style")})
+    assert torch.isfinite(diffusion(torch.rand(2, 3, 4), look=torch.randn(2, 3)))
+    for name in ("mask", "steps", "seed", "generator"):
+        with pytest.raises(ValueError, match=f"free name for a condition, got '{name}'"):
+            GaussianDiffusion(own, conditions={name: Vectors(3, statistics=Unbounded(0.0, 1.0), keyword="style")})
+
+
+def test_a_network_of_any_keywords_takes_any_condition():
+    own = network(lambda self, x, time, **more: x * more["style"][:, :, None])
+    diffusion = GaussianDiffusion(
+        own, conditions={"style": Vectors(3, statistics=Unbounded(0.0, 1.0), keyword="style")}
+    )
+    assert torch.isfinite(diffusion(torch.rand(2, 3, 4), style=torch.randn(2, 3)))
+
+
+def test_only_the_signature_looks_at_a_network():
+    signature = NetworkSignature.of(tiny_rin())
+    assert signature == NetworkSignature.of(RIN(**tiny_rin()._init_args)), "a value like any part"
