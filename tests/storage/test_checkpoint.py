@@ -4,7 +4,8 @@ import pytest
 import torch
 from runs import write
 
-from diffusion_framework.storage.checkpoint import Checkpoint, list_checkpoints, write_checkpoint
+from diffusion_framework.storage.checkpoint import Checkpoint, list_checkpoints
+from diffusion_framework.storage.writing import write_checkpoint
 
 
 def test_a_checkpoint_reads_as_it_was_written(tmp_path):
