@@ -15,7 +15,6 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ...process.noise import mix
-from ...spaces.images import LARGEST
 from ..dataset import TrainingDataset
 from .order import permute
 from .shard_order import ShardedBatches
@@ -129,28 +128,26 @@ def _as_it_is(batch: Any) -> Any:
     return batch
 
 
-def to_device(batch: Any, device: torch.device, flip: torch.Generator | None) -> tuple[torch.Tensor, dict[str, Any]]:
-    """A batch of the loader as images in [0, 1] on the device, and the conditions that came with them.
+def to_device(batch: Any, device: torch.device) -> tuple[torch.Tensor, dict[str, Any]]:
+    """Moves a batch to a device.
 
     Args:
-        batch: Images [batch, channels, height, width], uint8 or floats in [0, 1], or other samples [batch, ...], or a
-            pair of those and labels [batch], or a dictionary of conditions.
-        device: Where to put them.
-        flip: A generator on the device that decides which images are mirrored left to right; None mirrors none.
+        batch: Data [batch, ...], or a pair of data and labels [batch] or a dictionary of
+            conditions.
+        device: Device to move it to.
+
+    Returns:
+        Data and conditions by name; labels are named "labels".
     """
-    images, *rest = batch if isinstance(batch, list | tuple) else (batch,)
-    condition = {} if not rest else _moved(rest[0] if isinstance(rest[0], Mapping) else {"labels": rest[0]}, device)
-    images = images.to(device, non_blocking=True)
-    if flip is not None and images.ndim == 4:
-        mirrored = torch.rand(len(images), 1, 1, 1, device=device, generator=flip) < 0.5
-        images = torch.where(mirrored, images.flip(-1), images)
-    if images.dtype in LARGEST:
-        images = images.float() / LARGEST[images.dtype]
-    return images, condition
+    data, *rest = batch if isinstance(batch, list | tuple) else (batch,)
+    condition: Any = rest[0] if rest else {}
+    if not isinstance(condition, Mapping):
+        condition = {"labels": condition}
+    return data.to(device, non_blocking=True), _moved(condition, device)
 
 
-def _moved(condition: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
-    return {
-        key: _moved(value, device) if isinstance(value, Mapping) else value.to(device, non_blocking=True)
-        for key, value in condition.items()
-    }
+def _moved(value: Any, device: torch.device) -> Any:
+    """Moves tensors to the device, in dictionaries too, and leaves other values such as texts."""
+    if isinstance(value, Mapping):
+        return {key: _moved(item, device) for key, item in value.items()}
+    return value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
