@@ -62,8 +62,6 @@ ASKING = {
     # These ask a network; one signature of the network is to tell them.
     "cli/evaluate.py",
     "denoisers/signature.py",  # the door where networks are read
-    "training/options.py",
-    "training/previews.py",
 }
 LONG_FILES = {
     "conditions/base.py",
