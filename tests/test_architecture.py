@@ -83,7 +83,6 @@ LONG_FUNCTIONS = {
     "diffusion.py: walk",
     "models/sequence/unet1d.py: __init__",
     "models/unet.py: __init__",
-    "storage/checkpoint.py: write_checkpoint",
     "training/trainer.py: __init__",
 }
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -65,7 +65,7 @@ def _rollout(
     plan: Any = sampler
     walk: dict[str, Any] = {"sampler": None if plan is None else plan.build()}
     check_positive(episodes=episodes, environments=environments, latency=latency)
-    policy = DiffusionPolicy.from_checkpoint(checkpoint, weights=weights, device=device_named(device), trust=trust)
+    policy = DiffusionPolicy.from_pretrained(checkpoint, weights=weights, trust=trust).to(device_named(device))
     walk["grid"] = policy.grid(policy.plan_steps if steps is None else steps, spacing)
     make = partial(make_environment, env, **{"render_mode": "rgb_array"} if video else {}, **(options or {}))
     made = [make() for _ in range(min(environments, episodes))]

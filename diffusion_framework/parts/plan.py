@@ -142,12 +142,14 @@ def _class_and_options(
     if "class_path" in node:
         if extra := sorted(str(key) for key in node if key not in ("class_path", "init_args")):
             raise BadPart(f"{where}: expected class_path and init_args, got {extra[0]!r:.60} beside them.")
-        cls, values = find(node["class_path"], kind, trust, where), node.get("init_args", {})
+        values = node.get("init_args", {})
         if values is None:
+            named = str(node["class_path"]).split(".")[-1]
             raise BadPart(
-                f"{where}: {cls.__name__} does not record its arguments. Fix: open it from Python with model=, or "
+                f"{where}: {named:.60} does not record its arguments. Fix: open it from Python with model=, or "
                 "derive the class from diffusion_framework.RecordsArguments."
             )
+        cls = find(node["class_path"], kind, trust, where)
     else:
         values = node.get("init_args", node) if set(node) == {"init_args"} else node
         cls, kept = _default_class(kind, default, where)

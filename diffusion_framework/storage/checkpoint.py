@@ -15,27 +15,25 @@ requested kind.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import os
-import shutil
 import warnings
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save_file
+from safetensors.torch import load
 from torch import Tensor, nn
 
-from ..parts import plan, read_yaml, write_yaml
+from ..parts import plan, read_yaml
 from .building import build_fitting
+from .files import FORMAT_VERSION
 
 T = TypeVar("T", bound=nn.Module)
-FORMAT_VERSION = 1
-_FOLDER = "checkpoints"
-_PREFIX = "step-"
+CHECKPOINTS = "checkpoints"
+PREFIX = "step-"
 
 
 @dataclass(frozen=True)
@@ -70,8 +68,8 @@ class Checkpoint:
         found = list_checkpoints(path)
         if not found:
             raise ValueError(
-                f"Expected a checkpoint at {path}, got none. Fix: give the results folder of a training run, or one of "
-                "its checkpoint folders."
+                f"Expected a results folder, a checkpoint or an export, got no checkpoint at {path}. Fix: give the "
+                "folder that a training run or save_pretrained wrote."
             )
         return cls.open(found[-1])
 
@@ -93,6 +91,8 @@ class Checkpoint:
                 "Fix: upgrade diffusion_framework."
             )
         for name, expected in files.items():
+            if Path(name).name != name:  # no path outside the folder may be read
+                raise _damaged(path, f"its manifest names the file {name!r:.60}")
             if not (path / name).is_file() or (path / name).stat().st_size != expected["size"]:
                 raise _damaged(path, f"{name} is missing or truncated")
         return cls(path, step, files)
@@ -122,6 +122,11 @@ class Checkpoint:
                 f"Expected weights of {self.path} among {', '.join(names)}, got {name!r}. Fix: choose one of them."
             )
         return load(self._read(f"{name}.safetensors"))
+
+    def choose(self, weights: str) -> str:
+        """Returns the name of the tensors to load: `weights`, or the only one that an export has."""
+        kinds = [file.removesuffix(".safetensors") for file in self.files if file.endswith(".safetensors")]
+        return kinds[0] if len(kinds) == 1 else weights
 
     def verify(self) -> None:
         """Checks the checksums of all files.
@@ -157,8 +162,13 @@ class Checkpoint:
         """
         tensors = self.tensors(weights)
         where = f"{self.path / 'config.yaml'}: {part}"
-        if part not in (config := self.config):
+        if not isinstance((config := self.config).get(part), dict):
             raise _damaged(self.path, f"config.yaml has no {part}")
+        recorded = str(config[part].get("class_path", "")).split(".")[-1]
+        if not inspect.isabstract(kind) and recorded != kind.__name__:
+            raise ValueError(
+                f"Expected a {kind.__name__} in {self.path}, got a {recorded:.60}. Fix: {recorded:.60}.from_pretrained."
+            )
         planned = plan(config[part], kind, trust=trust, where=where, given=dict.fromkeys(given, "the call."))
         module: Any = build_fitting(planned, tensors, str(self.path), **given)
         self.load_weights(module, weights)
@@ -187,8 +197,8 @@ class Checkpoint:
 def list_checkpoints(results_folder: str | os.PathLike[str]) -> list[Path]:
     """Returns the folders of the sealed checkpoints of a run, oldest first."""
     steps = {}
-    for folder in (Path(results_folder) / _FOLDER).glob(f"{_PREFIX}*"):
-        number = folder.name.removeprefix(_PREFIX)
+    for folder in (Path(results_folder) / CHECKPOINTS).glob(f"{PREFIX}*"):
+        number = folder.name.removeprefix(PREFIX)
         if number.isdecimal() and (folder / "manifest.json").is_file():
             steps[int(number)] = folder
     return [steps[step] for step in sorted(steps)]
@@ -196,7 +206,7 @@ def list_checkpoints(results_folder: str | os.PathLike[str]) -> list[Path]:
 
 def step_of(checkpoint: Path) -> int:
     """Returns the number of optimizer steps in the name of a checkpoint folder."""
-    return int(checkpoint.name.removeprefix(_PREFIX))
+    return int(checkpoint.name.removeprefix(PREFIX))
 
 
 def newest_whole_checkpoint(results_folder: str | os.PathLike[str]) -> Checkpoint:
@@ -218,130 +228,7 @@ def newest_whole_checkpoint(results_folder: str | os.PathLike[str]) -> Checkpoin
     )
 
 
-def write_checkpoint(
-    results_folder: str | os.PathLike[str],
-    step: int,
-    tensors: Mapping[str, Mapping[str, Tensor]],
-    config: Mapping[str, Any],
-    state: Mapping[str, Any],
-    keep: int,
-    spare: Collection[int] = (),
-) -> Path:
-    """Writes a checkpoint and deletes older ones.
-
-    Checkpoints of later steps are neither deleted nor counted. They exist only where a run resumed
-    before them because they are damaged.
-
-    Args:
-        results_folder: Results folder of the run.
-        step: Number of optimizer steps done.
-        tensors: Tensors by the name of their file, without suffix, and by their own names.
-        config: All options that the run was built from, as plain data.
-        state: Other data that resuming needs, as plain data.
-        keep: Number of newest checkpoints to keep, this one included.
-        spare: Steps whose checkpoints are never deleted.
-
-    Returns:
-        The folder of the checkpoint.
-
-    Raises:
-        OSError: If the checkpoint cannot be written. Earlier checkpoints are then unchanged, and
-            nothing of this one remains.
-    """
-    parent = Path(results_folder) / _FOLDER
-    parent.mkdir(parents=True, exist_ok=True)
-    for leftover in parent.glob(".tmp-*"):
-        shutil.rmtree(leftover)
-    temporary, final = parent / f".tmp-{step:08d}", parent / f"{_PREFIX}{step:08d}"
-    temporary.mkdir()
-    try:
-        for name, group in tensors.items():
-            _save_tensors(group, temporary / f"{name}.safetensors")
-        (temporary / "config.yaml").write_text(write_yaml(dict(config)))
-        (temporary / "state.json").write_text(json.dumps(state, indent=1))
-        files = {
-            file.name: {"size": file.stat().st_size, "sha256": _sha256(file)} for file in sorted(temporary.iterdir())
-        }
-        manifest = {
-            "format_version": FORMAT_VERSION,
-            "step": step,
-            "torch": str(torch.__version__),
-            "files": files,
-        }
-        (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1))
-        for path in (*temporary.iterdir(), temporary):
-            _sync(path)
-        if final.exists():  # a run that resumed from an older checkpoint reaches this step again
-            _remove(final)
-        temporary.rename(final)
-        _sync(parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    checkpoints = list_checkpoints(results_folder)
-    for old in checkpoints[: checkpoints.index(final) + 1][:-keep]:
-        if step_of(old) not in spare:
-            _remove(old)
-    return final
-
-
-def _remove(checkpoint: Path) -> None:
-    """Deletes a checkpoint atomically.
-
-    The folder is first renamed. If the process is killed in between, the next write deletes the
-    rest.
-    """
-    temporary = checkpoint.with_name(f".tmp-old-{checkpoint.name}")
-    checkpoint.rename(temporary)
-    shutil.rmtree(temporary)
-
-
-def check_space(results_folder: str | os.PathLike[str], size: int, count: int) -> None:
-    """Checks that the disk has space for `count` new checkpoints of `size` bytes; writes nothing.
-
-    Raises:
-        ValueError: If the free space is too small.
-    """
-    folder = Path(results_folder).absolute()
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
-    if free < size * count:
-        raise ValueError(
-            f"Expected {size * count / 1e9:.3g} GB of free space in {folder}, for {count} checkpoints of "
-            f"{size / 1e9:.3g} GB, got {free / 1e9:.3g} GB. Fix: free disk space, or lower saving.keep_newest."
-        )
-
-
-def _save_tensors(group: Mapping[str, Tensor], path: Path) -> None:
-    tensors = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in group.items()}
-    try:
-        save_file(tensors, path)
-    except SafetensorError as error:  # such as a full disk
-        raise OSError(
-            f"{path} could not be written ({error}). Earlier checkpoints are undamaged. Fix: free disk space."
-        ) from error
-
-
 def _damaged(path: Path, how: str) -> ValueError:
     return ValueError(
         f"Expected a complete checkpoint, got {path}, which is damaged: {how}. Fix: use an older checkpoint."
     )
-
-
-def _sync(path: Path) -> None:
-    """Flushes a file, or the entries of a folder, to the disk."""
-    if os.name == "nt" and path.is_dir():  # Windows cannot open folders
-        return
-    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -19,9 +19,10 @@ from ..data.loading.placement import cached
 from ..data.wrapped import as_dataset
 from ..diffusion import GaussianDiffusion
 from ..process.noise import mix
-from ..storage.checkpoint import Checkpoint, check_space, list_checkpoints
+from ..storage.checkpoint import Checkpoint, list_checkpoints
 from ..storage.config import RecordsArguments
 from ..storage.images import save_grid
+from ..storage.writing import check_space
 from .compute import Compute
 from .ema import EMA
 from .learning_rate import LearningRate

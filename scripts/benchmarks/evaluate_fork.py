@@ -73,7 +73,7 @@ def main() -> None:
     rng = np.random.default_rng(7)
     report("expert", fork.Expert(rng, held_out()[:, 3]), next(places))
     for run in args.runs:
-        policy = DiffusionPolicy.from_checkpoint(run)
+        policy = DiffusionPolicy.from_pretrained(run)
         if isinstance(policy, BehaviourCloning):
             report("behaviour cloning", Actor(policy), next(places))
             continue

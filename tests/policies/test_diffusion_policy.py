@@ -207,11 +207,11 @@ def test_training_fits_the_normalizer_and_a_checkpoint_brings_it_back(tmp_path):
     data = windows()
     options = {**QUIET, "train_batch_size": 4, "results_folder": tmp_path / "run"}
     Trainer(made, data, train_num_steps=2, **options).train()
-    loaded = DiffusionPolicy.from_checkpoint(tmp_path / "run", weights="model")
+    loaded = DiffusionPolicy.from_pretrained(tmp_path / "run", weights="model")
     _, condition = batch()
     plans = [p.plan(condition["observations"], seed=range(5)) for p in (made, loaded)]
     assert torch.equal(*plans)
-    assert type(GaussianDiffusion.from_checkpoint(tmp_path / "run")) is DiffusionPolicy
+    assert type(GaussianDiffusion.from_pretrained(tmp_path / "run")) is DiffusionPolicy
     offsets = made.normalizer.offset if hasattr(made.normalizer, "offset") else dict(made.normalizer.named_buffers())
     loaded.fit(EpisodeWindows(episodes(3), horizon=8, action_steps=4))  # what is fitted stays: its weights know it
     for name, values in loaded.normalizer.named_buffers():

@@ -4,7 +4,8 @@ import pytest
 import torch
 from runs import write
 
-from diffusion_framework.storage.checkpoint import Checkpoint, list_checkpoints, write_checkpoint
+from diffusion_framework.storage.checkpoint import Checkpoint, list_checkpoints
+from diffusion_framework.storage.writing import write_checkpoint
 
 
 def test_a_checkpoint_reads_as_it_was_written(tmp_path):
@@ -88,5 +89,5 @@ def test_a_path_without_checkpoint_is_refused(tmp_path, what):
         path.mkdir()
     if what == "file":
         path.write_text("not a checkpoint")
-    with pytest.raises(ValueError, match="Expected a checkpoint at .*, got none. Fix: give the results folder"):
+    with pytest.raises(ValueError, match="got no checkpoint at "):
         Checkpoint.find(path)

@@ -165,15 +165,15 @@ def test_old_checkpoints_are_pruned(ten_images, tmp_path):
 def test_from_checkpoint_gives_the_averaged_model_back(ten_images, tmp_path):
     run = trainer(ten_images, tmp_path)
     run.train()
-    diffusion = GaussianDiffusion.from_checkpoint(tmp_path)
+    diffusion = GaussianDiffusion.from_pretrained(tmp_path)
     for a, b in zip(diffusion.parameters(), run.averaged.parameters(), strict=True):
         assert torch.equal(a, b)
-    last = GaussianDiffusion.from_checkpoint(list_checkpoints(tmp_path)[-1], weights="model")
+    last = GaussianDiffusion.from_pretrained(list_checkpoints(tmp_path)[-1], weights="model")
     for a, b in zip(last.parameters(), run.model.parameters(), strict=True):
         assert torch.equal(a, b)
     assert diffusion.sample(2, steps=2, show_progress=False).shape == (2, 1, 8, 8)
     with pytest.raises(ValueError, match="among ema, model, optimizer, got 'best'"):
-        GaussianDiffusion.from_checkpoint(tmp_path, weights="best")
+        GaussianDiffusion.from_pretrained(tmp_path, weights="best")
 
 
 def test_a_network_that_does_not_record_its_arguments_is_asked_for(ten_images, tmp_path):
@@ -197,8 +197,8 @@ def test_a_network_that_does_not_record_its_arguments_is_asked_for(ten_images, t
         **QUIET,
     ).train()
     with pytest.raises(ValueError, match="Unrecorded does not record its arguments; pass"):
-        GaussianDiffusion.from_checkpoint(tmp_path)
-    assert GaussianDiffusion.from_checkpoint(tmp_path, model=Unrecorded()).timesteps == 2
+        GaussianDiffusion.from_pretrained(tmp_path)
+    assert GaussianDiffusion.from_pretrained(tmp_path, model=Unrecorded()).timesteps == 2
 
 
 def test_class_labels_go_from_folders_to_the_grid(tmp_path):
