@@ -3,7 +3,7 @@
 import inspect
 import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, final
 
 import torch
 from beartype import beartype
@@ -39,6 +39,7 @@ from .spaces.statistics import KeepsStatistics
 from .trainable import Batch, Trainable
 
 
+@final
 class GaussianDiffusion(KeepsStatistics, Trainable):
     """A diffusion model of images, or of samples of any other shape.
 

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from .storage.checkpoint import Checkpoint, write_export
+from .storage.checkpoint import Checkpoint
 from .storage.config import RecordsArguments, to_config
+from .storage.writing import write_export
 
 Batch = tuple[Tensor, Mapping[str, Any]]
 """Data [batch, ...] and what came with it, by name: conditions, and a mask."""

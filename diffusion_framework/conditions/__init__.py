@@ -4,7 +4,7 @@ from .base import BoundConditions, Conditioner, Conditions, Keywords
 from .fitting import fit_statistics
 from .images import Images
 from .labels import Labels
-from .observations import ObservationEncoder, Observations
+from .observations import Observations
 from .tokens import Tokens
 from .vectors import Vectors
 
@@ -15,7 +15,6 @@ __all__ = [
     "Images",
     "Keywords",
     "Labels",
-    "ObservationEncoder",
     "Observations",
     "Tokens",
     "Vectors",

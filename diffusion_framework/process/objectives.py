@@ -26,7 +26,7 @@ class Objective(SavedAsJson, ABC):
     Levels may be of floats or of tensors [batch].
 
     Attributes:
-        sigma_data: Standard deviation of the clean data that it is made for; None for any.
+        sigma_data: Standard deviation of the clean data the objective assumes; None for any.
     """
 
     config_name = "objective.json"
@@ -134,13 +134,17 @@ class Velocity(Objective):
 
 @dataclass(frozen=True)
 class Preconditioned(Objective):
-    """The network is F of Karras et al. 2022, eq. 7: x0 = c_skip x + c_out F, of unit variance at every level.
+    """The network F of EDM, with x0 = c_skip x + c_out F (Karras et al. 2022, eq. 7).
 
-    On any schedule, its x / alpha and sigma / alpha being those of the paper. It proposes the other
-    half of the preconditioning, what the network sees: 'c_noise' and 'unit_variance'.
+    The training target has unit variance at every level. On any schedule, x / alpha and sigma /
+    alpha take the place of the paper's x and sigma. The objective proposes the other half of the
+    preconditioning, for the network's inputs: 'c_noise' and 'unit_variance'.
 
     Args:
         sigma_data: Standard deviation of the clean data, above 0.
+
+    Raises:
+        ValueError: If `sigma_data` is not above 0 and finite.
     """
 
     sigma_data: float = 0.5

@@ -1,4 +1,8 @@
-"""Samplers. Add one: a frozen dataclass in a file here, and a line below."""
+"""Samplers: frozen dataclasses that step from one noise level to the next.
+
+To add one, write a class in a file of this folder, add it to the lines below, and give it a row in
+`parts/table.py`.
+"""
 
 from .adaptive import AdaptiveDPMSolver
 from .adaptive.rk45 import RK45

@@ -11,7 +11,8 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from ..storage.checkpoint import Checkpoint, list_checkpoints, newest_whole_checkpoint, step_of, write_checkpoint
+from ..storage.checkpoint import Checkpoint, list_checkpoints, newest_whole_checkpoint, step_of
+from ..storage.writing import write_checkpoint
 from .checks import expect
 from .distributed import on_main_process
 from .options import changed_options, differences

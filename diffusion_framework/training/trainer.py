@@ -15,13 +15,15 @@ from accelerate.state import AcceleratorState
 from torch.utils.data import Dataset
 
 from ..data import TrainingDataset
+from ..data.loading.one_pass import one_pass
 from ..data.loading.placement import cached
 from ..data.wrapped import as_dataset
 from ..diffusion import GaussianDiffusion
 from ..process.noise import mix
-from ..storage.checkpoint import Checkpoint, check_space, list_checkpoints
+from ..storage.checkpoint import Checkpoint, list_checkpoints
 from ..storage.config import RecordsArguments
 from ..storage.images import save_grid
+from ..storage.writing import check_space
 from .compute import Compute
 from .ema import EMA
 from .learning_rate import LearningRate
@@ -146,7 +148,7 @@ class Trainer(RecordsArguments):
         loading.check(self.dataset)
         check_data(self.dataset, model, self.results_folder, self.batch_size, self.accelerator.num_processes)
         self.config = run_config(self, self.dataset, model)
-        model.fit(self.dataset)  # type: ignore[arg-type]
+        model.to(self.accelerator.device).fit(one_pass(self.dataset, train_batch_size, self.accelerator.device))
         self.state = TrainingState(
             model,
             self.accelerator,

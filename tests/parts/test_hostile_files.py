@@ -157,7 +157,7 @@ def test_a_config_larger_than_its_tensors_takes_no_memory(change, victim):
 
     reseal(victim, place)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(ValueError, match="weights of|model of more|cannot be built|[Ee]xpected|must"):
+    with pytest.raises(ValueError, match="cannot be built|[Ee]xpected|must"):
         GaussianDiffusion.from_pretrained(victim)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kB
 
@@ -170,7 +170,7 @@ def test_a_config_larger_than_the_machine_is_refused_before_memory_is_taken(tmp_
             cli.train(["--config=large.yaml"], ROOT / "unused.yaml")
         assert end.value.code == 2
         error = capsys.readouterr().err
-        assert "makes a model of more than" in error or "Fix: make the network smaller" in error
+        assert "Fix: make the network smaller" in error
 
 
 @pytest.mark.parametrize(

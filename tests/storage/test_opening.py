@@ -60,7 +60,7 @@ def test_an_export_never_replaces_what_is_there(tmp_path):
 
 
 def test_an_export_that_cannot_be_described_leaves_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr("diffusion_framework.storage.files.write_yaml", lambda config: 1 / 0)
+    monkeypatch.setattr("diffusion_framework.storage.writing.write_yaml", lambda config: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         tiny_diffusion().save_pretrained(tmp_path / "export")
     assert not list(tmp_path.iterdir())

@@ -15,14 +15,15 @@ from ...storage.config import SavedAsJson
 from ..level import Level, Scalar
 
 PRECONDITIONING: Mapping[str, str] = {"time_input": "c_noise", "input_scaling": "unit_variance"}
-"""What a network sees in Karras et al. 2022, table 1, by the names of the parts."""
+"""Names of the parts for the network's inputs in Karras et al. 2022, table 1."""
 
 
 class NoiseSchedule(SavedAsJson, ABC):
-    """How much noise there is at time t in [0, 1], from clean (0) to noisiest (1).
+    """The noise level as a function of time t in [0, 1], from clean (0) to noisiest (1).
 
-    A schedule is a frozen dataclass that defines `log_snr` and its inverse `time`, both on float64 tensors. The
-    split below is *preserving* (alpha² + sigma² = 1); derive from `Exploding` or `Interpolating` for the others.
+    A schedule is a frozen dataclass. It defines `log_snr` and its inverse `time`, both on float64
+    tensors. The default `split` is variance preserving (alpha² + sigma² = 1). Derive from
+    `Exploding` or `Interpolating` for the others.
     """
 
     config_name = "schedule.json"
@@ -119,9 +120,9 @@ class NoiseSchedule(SavedAsJson, ABC):
 
 
 class Exploding(NoiseSchedule):
-    """A schedule with alpha = 1: noise is added, the data stays.
+    """A variance-exploding schedule, with alpha = 1: noise is added, the data stays.
 
-    No network should see numbers as large as its sigma, so it proposes to scale them.
+    Its sigma can be large, so it proposes a scaling of the network's input.
     """
 
     @property
