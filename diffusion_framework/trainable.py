@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
 from .storage.checkpoint import Checkpoint
-from .storage.config import RecordsArguments
+from .storage.config import RecordsArguments, to_config
+from .storage.writing import write_export
 
 Batch = tuple[Tensor, Mapping[str, Any]]
 """Data [batch, ...] and what came with it, by name: conditions, and a mask."""
@@ -29,6 +31,16 @@ class Trainable(RecordsArguments, nn.Module, ABC):
 
     metric_names: ClassVar[tuple[str, ...]] = ("validation_loss",)
     prepares: bool = False
+
+    @property
+    @abstractmethod
+    def sample_shape(self) -> tuple[int, ...]:
+        """Shape of one sample, without the batch: (channels, height, width) of images."""
+
+    @property
+    @abstractmethod
+    def networks(self) -> tuple[nn.Module, ...]:
+        """The networks that training spends its time in: they may be compiled and sharded."""
 
     @abstractmethod
     def forward(
@@ -50,6 +62,13 @@ class Trainable(RecordsArguments, nn.Module, ABC):
                 all must decide alike; None draws it.
             progress: Share of training that is done, in [0, 1].
             condition: What came with the data: conditions by name, and `mask`.
+        """
+
+    def check(self, data: Tensor, **condition: Any) -> None:
+        """Raises ValueError for data or conditions that `forward` would refuse, running no network.
+
+        Args:
+            data: As for `forward`, like the rest.
         """
 
     def fit(self, batches: Iterable[Batch]) -> None:
@@ -98,29 +117,63 @@ class Trainable(RecordsArguments, nn.Module, ABC):
         """
         return None
 
-    @classmethod
-    def from_checkpoint(
-        cls,
-        path: str | os.PathLike[str],
-        *,
-        weights: str = "ema",
-        model: nn.Module | None = None,
-        device: torch.device | str = "cpu",
-        trust: Collection[str] = (),
-    ) -> Self:
-        """The model that a training run saved, in evaluation mode.
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next((p.device for p in self.parameters()), torch.device("cpu"))
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """In evaluation mode, and afterwards as before, module by module."""
+        training = [module for module in self.modules() if module.training]
+        self.eval()
+        try:
+            yield
+        finally:
+            for module in training:
+                module.training = True
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Writes a folder that `from_pretrained` opens: the weights, and how to build the model.
 
         Args:
-            path: A results folder, whose newest checkpoint is taken, or one checkpoint folder.
-            weights: 'ema' for the averaged weights, 'model' for the last ones.
-            model: The network, if its class does not record its arguments (see `RecordsArguments`).
-            device: Where to put the model.
-            trust: Packages, besides this one, whose classes the checkpoint may name. Their code
-                then runs.
+            folder: A folder that does not exist yet.
 
         Raises:
-            ValueError: no such checkpoint, a damaged one, or weights that do not fit the network.
+            ValueError: the folder exists.
+            OSError: something could not be written; then the folder does not exist.
         """
-        given = {} if model is None else {"model": model}
-        trained = Checkpoint.find(path).build("diffusion", cls, weights, trust, **given)
-        return trained.to(device).eval()
+        write_export(folder, {"model": self.state_dict()}, {"diffusion": to_config(self)})
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path_or_name: str | os.PathLike[str],
+        *,
+        weights: Literal["ema", "model"] = "ema",
+        model: nn.Module | None = None,
+        space: nn.Module | None = None,
+        trust: Collection[str] = (),
+    ) -> Self:
+        """Opens what a training run or `save_pretrained` wrote.
+
+        Args:
+            path_or_name: A results folder, of which the newest checkpoint is taken, one checkpoint
+                folder, or a folder of `save_pretrained`.
+            weights: 'ema' for the averaged weights, 'model' for those of the last step. A folder of
+                `save_pretrained` holds one kind, which is taken.
+            model: Network in place of the recorded one. A class that does not record its arguments
+                (see `RecordsArguments`), or that stands in a script, needs it.
+            space: Data space in place of the recorded one.
+            trust: Packages, besides this one, whose classes the files may name. Their code runs.
+
+        Returns:
+            The model on the CPU, in evaluation mode.
+
+        Raises:
+            ValueError: no such folder, a damaged one, a model of another class, or weights that do
+                not fit.
+        """
+        checkpoint = Checkpoint.find(path_or_name)
+        given = {name: part for name, part in {"model": model, "space": space}.items() if part is not None}
+        return checkpoint.build("diffusion", cls, checkpoint.choose(weights), trust, **given).eval()

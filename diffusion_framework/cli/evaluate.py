@@ -83,7 +83,7 @@ def _evaluate(
         raise ValueError(f"{there[0]} exists already; choose another --output, or add --overwrite")
     check_plot()
     place = device_named(device)
-    models = [GaussianDiffusion.from_checkpoint(path, weights=weights, device=place, trust=trust) for path in runs]
+    models = [GaussianDiffusion.from_pretrained(path, weights=weights, trust=trust).to(place) for path in runs]
     bounds, lines = {}, []
     for name, file, diffusion in zip(names, files, models, strict=True):
         bounds[name], flow = _likelihood(

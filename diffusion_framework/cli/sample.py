@@ -70,7 +70,7 @@ def _sample(
     if not overwrite and any(folder.glob("*.png")):
         raise ValueError(f"{folder} already holds images; choose another --output, or add --overwrite")
     where = device_named(device)
-    diffusion = GaussianDiffusion.from_checkpoint(checkpoint, weights=weights, device=where, trust=trust)
+    diffusion = GaussianDiffusion.from_pretrained(checkpoint, weights=weights, trust=trust).to(where)
     turn = _classes_in_turn(labels, diffusion)
     grid = diffusion.grid(steps, spacing)
     shown: list[torch.Tensor] = []

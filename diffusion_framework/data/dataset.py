@@ -16,7 +16,7 @@ ImageTensor = UInt[Tensor, "channels height width"]
 
 
 class TakesBatches(Protocol):
-    """What gives whole batches, as `TrainingDataset.take` does."""
+    """A source of whole batches, see `TrainingDataset.take`."""
 
     def take(self, indices: np.ndarray) -> Any: ...
 
@@ -27,11 +27,11 @@ class TrainingDataset(RecordsArguments, Dataset[Any], ABC):
     Conditions are a class label or a dictionary of keyword arguments of the network (a mask, ...).
 
     Attributes:
-        folder: Folder that holds the samples, if it is one.
+        folder: Folder that holds the samples, or None.
         class_names: Names of the labels 0, 1, ...; empty without labels, None if unknown.
-        worth_caching: Whether drawing a sample is slow and gives the same in every epoch.
-        shard_lengths: Number of samples in each shard; None without shards. Samples of shards are
-            read shard by shard, and `prefetch` is told which shards come next.
+        worth_caching: Whether drawing a sample is slow and gives the same values in every epoch.
+        shard_lengths: Number of samples in each shard, or None without shards. Samples in shards
+            are read shard by shard, and `prefetch` gets the next ones.
     """
 
     folder: str | None = None
@@ -58,28 +58,26 @@ class TrainingDataset(RecordsArguments, Dataset[Any], ABC):
         """Returns a hash of which sample has which index."""
 
     def take(self, indices: np.ndarray, epochs: np.ndarray | None = None) -> Any:
-        """Returns samples as one batch.
-
-        Override it where many at once are quicker than one by one.
+        """Returns a batch of samples. Override it if reading many at once is faster.
 
         Args:
-            indices: Which samples, [batch] integers.
-            epochs: The epoch of each, [batch] integers; None is 0 for all.
+            indices: Indices of the samples, integers [batch].
+            epochs: Epoch of each sample, integers [batch]; None for epoch 0.
 
         Returns:
-            Samples [batch, ...], or a list of them and what comes with them, collated likewise.
+            Samples [batch, ...], or a list of the samples and their collated conditions.
         """
-        passes = np.zeros_like(indices) if epochs is None else epochs
-        return default_collate([self.draw(int(i), int(e)) for i, e in zip(indices, passes, strict=True)])
+        epochs = np.zeros_like(indices) if epochs is None else epochs
+        return default_collate([self.draw(int(i), int(e)) for i, e in zip(indices, epochs, strict=True)])
 
     def prefetch(self, shards: Sequence[int]) -> None:
-        """Prepares to read these shards, now and next; does nothing without shards."""
+        """Prepares to read these shards, the current and next ones; does nothing without shards."""
 
     def resident(self, device: torch.device) -> "TakesBatches | None":
-        """Returns a source of batches that needs no data workers, or None if there is none yet.
+        """Returns a source of batches that needs no data workers, or None as long as it has none.
 
         Args:
-            device: Device that the batches go to.
+            device: Device of the training.
         """
         return None
 

@@ -1,4 +1,4 @@
-"""`as_dataset`: the one door through which data that is not a `TrainingDataset` comes in."""
+"""Conversion of other data to a `TrainingDataset`."""
 
 from collections.abc import Mapping, Sequence, Sized
 from typing import Any, final
@@ -15,43 +15,41 @@ def as_dataset(data: Any) -> TrainingDataset:
     """Returns the data as a `TrainingDataset`.
 
     Args:
-        data: A `TrainingDataset`, or samples that `len` counts and an index finds: a tensor or array
-            [samples, ...], a list, a dataset of PyTorch. A sample is a tensor or array, or a pair of
-            one and a label or a dictionary of conditions.
+        data: A `TrainingDataset`, or samples with a length and an index: a tensor or array
+            [samples, ...], a list, a PyTorch dataset. A sample is a tensor or an array, or a pair
+            of one and a label or a dictionary of conditions.
 
     Raises:
-        ValueError: other data, or none at all.
+        ValueError: other data, or no sample.
     """
     if isinstance(data, TrainingDataset):
         return data
     name = type(data).__name__
-    finder = getattr(data, "__getitem__", None)
-    if not isinstance(data, Sized) or finder is None:
+    getitem = getattr(data, "__getitem__", None)
+    if not isinstance(data, Sized) or getitem is None:
         raise ValueError(
             f"Expected data with a length and an index, got {name}. Fix: give a list of the samples, or derive a "
             "dataset from TrainingDataset."
         )
     if not len(data):
-        raise ValueError(f"Expected at least 1 sample, got {name} without any. Fix: give data that holds samples.")
+        raise ValueError(f"Expected at least 1 sample, got {name} without any. Fix: give data with samples.")
     try:
-        first = finder(0)
+        first = getitem(0)
     except (KeyError, TypeError):
-        raise ValueError(
-            f"Expected samples found by numbers from 0, got {name}. Fix: give a list of the samples."
-        ) from None
+        raise ValueError(f"Expected samples indexed from 0, got {name}. Fix: give a list of the samples.") from None
     sample, *rest = first if isinstance(first, list | tuple) and first else (first,)
     condition = rest[0] if rest else {}
     fits = isinstance(sample, Tensor | np.ndarray) and len(rest) <= 1
     if not fits or not isinstance(condition, Mapping | int | np.ndarray | np.integer | Tensor):
         raise ValueError(
-            f"Expected each sample as {_SAMPLES}, got {_said(first)} from {name}. Fix: give a list of such "
+            f"Expected each sample as {_SAMPLES}, got {_describe(first)} from {name}. Fix: give a list of such "
             "samples, or derive a dataset from TrainingDataset."
         )
     return WrappedDataset(data)
 
 
-def _said(sample: Any) -> str:
-    """The kind of a sample, in a few words."""
+def _describe(sample: Any) -> str:
+    """Returns the type of a sample in at most 80 characters."""
     if isinstance(sample, Mapping):
         return f"a dictionary of {', '.join(map(str, sample))}"[:80]
     if isinstance(sample, Sequence) and not isinstance(sample, str):
@@ -61,15 +59,15 @@ def _said(sample: Any) -> str:
 
 @final
 class WrappedDataset(TrainingDataset):
-    """Samples of another kind of dataset, the same in each epoch. Made by `as_dataset`.
+    """Samples of another kind of dataset, the same in each epoch; made by `as_dataset`.
 
     Args:
-        data: Samples by their number from 0.
+        data: Samples, indexed from 0.
     """
 
     def __init__(self, data: Any) -> None:
         self.data = data
-        self._init_args = {"data": type(data)}  # a run's config names the class and does not copy the data
+        self._init_args = {"data": type(data)}  # a config names only the class of the data
 
     def __repr__(self) -> str:
         return type(self.data).__name__
@@ -81,5 +79,5 @@ class WrappedDataset(TrainingDataset):
         return self.data[index]
 
     def fingerprint(self) -> str:
-        """The number of samples: nothing else is known of them."""
+        """Returns the number of samples; nothing else is known of them."""
         return str(len(self))

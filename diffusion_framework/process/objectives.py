@@ -10,7 +10,6 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -28,13 +27,15 @@ class Objective(SavedAsJson, ABC):
 
     Attributes:
         sigma_data: Standard deviation of the clean data the objective assumes; None for any.
-        proposes: Names of parts that suit the objective, for keywords of `GaussianDiffusion` left
-            None.
     """
 
     config_name = "objective.json"
     sigma_data: float | None = None
-    proposes: ClassVar[Mapping[str, str]] = {}
+
+    @property
+    def proposes(self) -> Mapping[str, str]:
+        """Names of parts that go with this objective, for keywords of `GaussianDiffusion` left None."""
+        return {}
 
     @abstractmethod
     def row(self, at: Level) -> tuple[Scalar, Scalar]:
@@ -148,7 +149,9 @@ class Preconditioned(Objective):
 
     sigma_data: float = 0.5
 
-    proposes: ClassVar[Mapping[str, str]] = PRECONDITIONING
+    @property
+    def proposes(self) -> Mapping[str, str]:
+        return PRECONDITIONING
 
     def __post_init__(self) -> None:
         if not 0 < self.sigma_data < math.inf:

@@ -20,7 +20,7 @@ from .lms import LMS
 from .reverse_diffusion import ReverseDiffusion
 from .singlestep import SinglestepDPM
 from .unipc import UniPC
-from .walk import Walk, checked, grid_for_calls
+from .walk import Walk, checked, choose_grid
 
 __all__ = [
     "DDIM",
@@ -44,6 +44,6 @@ __all__ = [
     "UniPC",
     "Walk",
     "checked",
-    "grid_for_calls",
+    "choose_grid",
     "trajectory",
 ]

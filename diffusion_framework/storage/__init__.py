@@ -1,1 +1,1 @@
-"""What a run leaves on disk: checkpoints, and images as files."""
+"""Files of a run: checkpoints, configs, images and animations."""

@@ -1,4 +1,7 @@
-"""Modules from plans, tried on the meta device first: a file that asks for too much takes no memory."""
+"""Builds modules from plans, on the meta device first.
+
+A file that describes a module too large therefore takes no memory.
+"""
 
 from __future__ import annotations
 
@@ -22,45 +25,53 @@ MOST_TENSORS = 100_000
 
 
 class TooLarge(ValueError):
-    """A description of a module that is larger than it can be."""
+    """Raised for a description of a module that is larger than it may be."""
 
 
 def build_fitting(planned: Plan, tensors: Mapping[str, Tensor], what: str, **given: Any) -> nn.Module:
-    """The module of a plan, if the tensors of a file can be its state.
+    """Builds the module of a plan after checking that tensors of a file fit its state.
 
     Args:
-        planned: The plan.
-        tensors: By the names of the module's state.
+        planned: Plan of the module.
+        tensors: Tensors by the names in the module's state.
         what: Name of the file, for errors.
-        given: As for `Plan.build`.
+        given: Arguments that replace those of the plan, as in `Plan.build`.
 
     Raises:
-        ValueError: a module with other shapes, or far more parts than the file has tensors.
+        ValueError: If a name or shape differs, or the module has far more parameters or submodules
+            than the file has tensors.
     """
     for name, shape in _shapes(planned, len(tensors), **given).items():
         if name not in tensors or tensors[name].shape != shape:
-            there = [*tensors[name].shape] if name in tensors else "none"
+            got = [*tensors[name].shape] if name in tensors else "none"
             raise ValueError(
-                f"the weights of {what} do not fit the model of its config: {name:.200} has shape {[*shape]}, the "
-                f"file's has {there}"
+                f"Expected weights of {what} that fit the model of its config, with {[*shape]} for {name:.200}, got "
+                f"{got}. Fix: use the config and the weights of one run."
             )
     module: nn.Module = planned.build(**given)
     return module
 
 
 def check_size(planned: Plan) -> None:
-    """Raise ValueError if this machine's memory cannot hold the float32 weights of a plan."""
+    """Checks that the float32 weights of a plan's module fit the memory of this machine.
+
+    Raises:
+        ValueError: If they do not fit.
+    """
     count = sum(math.prod(shape) for shape in _shapes(planned, MOST_TENSORS).values())
-    there = psutil.virtual_memory().total
-    if 4 * count > there:
+    memory = psutil.virtual_memory().total  # in bytes
+    if 4 * count > memory:
         raise TooLarge(
-            f"{planned.where}: the weights need {4e-9 * count:.3g} GB. Expected at most {1e-9 * there:.3g} GB, the "
-            "memory of this machine. Fix: make the network smaller."
+            f"{planned.where}: Expected weights of at most {1e-9 * memory:.3g} GB, the memory of this machine, got "
+            f"{4e-9 * count:.3g} GB. Fix: make the network smaller."
         )
 
 
 def _shapes(planned: Plan, most: int, **given: Any) -> dict[str, torch.Size]:
-    """Shapes of the state of a plan's module by name, without memory; none where its class needs real numbers."""
+    """Returns the shapes in the state of a plan's module by name, without taking memory.
+
+    It returns none for a network of the user's own whose constructor needs the values of tensors.
+    """
     try:
         with torch.device("meta"), _at_most(most):
             return {name: tensor.shape for name, tensor in planned.build(**given).state_dict().items()}
@@ -69,19 +80,25 @@ def _shapes(planned: Plan, most: int, **given: Any) -> dict[str, torch.Size]:
     except (ValueError, NotImplementedError):
         if planned.is_ours():
             raise
-        return {}  # a network of the user's own may read numbers while it is made
+        return {}  # such a network cannot be built on the meta device
 
 
 @contextmanager
 def _at_most(tensors: int) -> Iterator[None]:
-    """TooLarge as soon as modules are made that have far more parameters or parts than these tensors fill."""
+    """Raises TooLarge inside the context when modules have far more parts than this many tensors.
+
+    The limits are 2 * tensors + 100 parameters and 20 * tensors + 1000 modules.
+    """
     counts = {"parameters": 0, "modules": 0}
-    most = {"parameters": 2 * tensors + 100, "modules": 20 * tensors + 1000}
+    limits = {"parameters": 2 * tensors + 100, "modules": 20 * tensors + 1000}
 
     def count(what: str, *registered: Any) -> None:
         counts[what] += 1
-        if counts[what] > most[what]:
-            raise TooLarge(f"the config makes a model of more than {most[what]} {what}, for {tensors} tensors")
+        if counts[what] > limits[what]:
+            raise TooLarge(
+                f"Expected at most {limits[what]} {what} for {tensors} tensors, got a model of more. "
+                "Fix: make the network smaller."
+            )
 
     hooks = [
         register_module_parameter_registration_hook(partial(count, "parameters")),

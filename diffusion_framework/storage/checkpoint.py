@@ -1,43 +1,52 @@
-"""Checkpoints on disk: a folder written aside, sealed by a manifest and renamed, so that it is whole or not there.
+"""Checkpoints on disk, each a folder that is either complete or absent.
+
+A folder is written under a temporary name, sealed by a manifest and then renamed:
 
     results/checkpoints/step-00001000/
         model.safetensors  ema.safetensors  optimizer.safetensors    tensors
-        config.yaml                                                  everything the run was built from
-        state.json                                                   what resuming needs beside the tensors
-        manifest.json                                                written last: version, sizes, checksums
+        config.yaml                          all options that the run was built from
+        state.json                           other data that resuming needs
+        manifest.json                        version, sizes and checksums; written last
 
-Reading one unpickles nothing. Building a model from its config imports only classes of the kinds that are asked for.
+Reading a checkpoint never unpickles. Building a model from its config imports only classes of the
+requested kind.
 """
 
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import os
-import shutil
 import warnings
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save_file
+from safetensors.torch import load
 from torch import Tensor, nn
 
-from ..parts import plan, read_yaml, write_yaml
+from ..parts import plan, read_yaml
 from .building import build_fitting
+from .files import FORMAT_VERSION
 
 T = TypeVar("T", bound=nn.Module)
-FORMAT_VERSION = 1
-_FOLDER = "checkpoints"
-_PREFIX = "step-"
+CHECKPOINTS = "checkpoints"
+PREFIX = "step-"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One complete checkpoint folder. Sizes of its files are checked when it is opened, every bit when read."""
+    """One complete checkpoint folder.
+
+    The sizes of its files are checked on opening, their checksums on reading.
+
+    Attributes:
+        path: Folder of the checkpoint.
+        step: Number of optimizer steps done.
+        files: Size in bytes and SHA-256 of each file, by name.
+    """
 
     path: Path
     step: int
@@ -45,10 +54,13 @@ class Checkpoint:
 
     @classmethod
     def find(cls, path: str | os.PathLike[str]) -> Checkpoint:
-        """The checkpoint at `path`, or the newest below it if that is a results folder.
+        """Returns the checkpoint at a path, or the newest one of a results folder.
+
+        Args:
+            path: Checkpoint folder, or results folder of a run.
 
         Raises:
-            ValueError: there is none, or it is damaged or of a newer format.
+            ValueError: If no checkpoint exists, or it is damaged or has a newer format.
         """
         path = Path(path)
         if (path / "manifest.json").is_file():
@@ -56,13 +68,18 @@ class Checkpoint:
         found = list_checkpoints(path)
         if not found:
             raise ValueError(
-                f"no checkpoint at {path}; give a results folder of a training run or one of its checkpoints"
+                f"Expected a results folder, a checkpoint or an export, got no checkpoint at {path}. Fix: give the "
+                "folder that a training run or save_pretrained wrote."
             )
         return cls.open(found[-1])
 
     @classmethod
     def open(cls, path: Path) -> Checkpoint:
-        """The checkpoint in exactly this folder. Raises ValueError as `find` does."""
+        """Returns the checkpoint in exactly this folder.
+
+        Raises:
+            ValueError: If no checkpoint exists, or it is damaged or has a newer format.
+        """
         try:
             manifest = json.loads((path / "manifest.json").read_text())
             version, step, files = manifest["format_version"], manifest["step"], manifest["files"]
@@ -70,210 +87,148 @@ class Checkpoint:
             raise _damaged(path, f"its manifest cannot be read ({error})") from error
         if version > FORMAT_VERSION:
             raise ValueError(
-                f"checkpoint {path} has format {version}, this version reads up to {FORMAT_VERSION}: "
-                "upgrade diffusion_framework"
+                f"Expected a checkpoint of a format up to {FORMAT_VERSION}, got {path} of format {version}. "
+                "Fix: upgrade diffusion_framework."
             )
         for name, expected in files.items():
+            if Path(name).name != name:  # no path outside the folder may be read
+                raise _damaged(path, f"its manifest names the file {name!r:.60}")
             if not (path / name).is_file() or (path / name).stat().st_size != expected["size"]:
-                raise _damaged(path, f"{name} is missing or cut off")
+                raise _damaged(path, f"{name} is missing or truncated")
         return cls(path, step, files)
 
     @property
     def config(self) -> dict[str, Any]:
-        """What the run was built from, as plain data."""
+        """All options that the run was built from, as plain data."""
         config = read_yaml(self._read("config.yaml"), f"{self.path / 'config.yaml'}")
         if not isinstance(config, dict):
-            raise _damaged(self.path, "config.yaml holds no options")
+            raise _damaged(self.path, "config.yaml has no options")
         return config
 
     @property
     def state(self) -> dict[str, Any]:
-        """What resuming needs beside the tensors, as plain data."""
+        """Data that resuming needs besides the tensors, as plain data."""
         return json.loads(self._read("state.json"))
 
     def tensors(self, name: str) -> dict[str, Tensor]:
-        """The tensors of `name`.safetensors, on the CPU. Raises ValueError if it is not there, or damaged."""
+        """Returns the tensors of the file `name`.safetensors, on the CPU.
+
+        Raises:
+            ValueError: If the file is missing or damaged.
+        """
         if f"{name}.safetensors" not in self.files:
-            there = sorted(file.removesuffix(".safetensors") for file in self.files if file.endswith(".safetensors"))
-            raise ValueError(f"checkpoint {self.path} holds no {name!r}; it holds {', '.join(there)}")
+            names = sorted(file.removesuffix(".safetensors") for file in self.files if file.endswith(".safetensors"))
+            raise ValueError(
+                f"Expected weights of {self.path} among {', '.join(names)}, got {name!r}. Fix: choose one of them."
+            )
         return load(self._read(f"{name}.safetensors"))
 
+    def choose(self, weights: str) -> str:
+        """Returns the name of the tensors to load: `weights`, or the only one that an export has."""
+        kinds = [file.removesuffix(".safetensors") for file in self.files if file.endswith(".safetensors")]
+        return kinds[0] if len(kinds) == 1 else weights
+
     def verify(self) -> None:
-        """Raise ValueError unless every bit of every file is what was written."""
+        """Checks the checksums of all files.
+
+        Raises:
+            ValueError: If a file differs from what was written.
+        """
         for name in self.files:
             self._read(name)
 
     def _read(self, name: str) -> bytes:
         data = (self.path / name).read_bytes()
         if hashlib.sha256(data).hexdigest() != self.files[name]["sha256"]:
-            raise _damaged(self.path, f"{name} is not what was written")
+            raise _damaged(self.path, f"the checksum of {name} differs")
         return data
 
     def build(self, part: str, kind: type[T], weights: str, trust: Collection[str] = (), **given: Any) -> T:
-        """The module that the config describes, with its weights, on the CPU.
+        """Builds a module from the config and loads its weights, on the CPU.
 
-        It is made on the meta device first, and compared with the tensors of the file: a config
-        that asks for more takes no memory.
+        The module is first built on the meta device and compared with the tensors of the file. A
+        config that describes a larger module therefore takes no memory.
 
         Args:
-            part: Key of its description in the config.
-            kind: The class that it must be derived from.
-            weights: Name of the tensors.
-            trust: As for `parts.plan`.
-            given: Arguments in place of those in the config.
+            part: Key of the module's description in the config.
+            kind: Class that the module must be an instance of.
+            weights: Name of the tensors, such as 'ema' or 'model'.
+            trust: Packages whose classes the config may name, as in `parts.plan`.
+            given: Arguments that replace those in the config.
 
         Raises:
-            ValueError: a config that does not fit the signatures, or weights that do not fit it.
+            ValueError: If the config does not fit the signatures, or the weights do not fit the
+                module.
         """
         tensors = self.tensors(weights)
         where = f"{self.path / 'config.yaml'}: {part}"
-        if part not in (config := self.config):
-            raise _damaged(self.path, f"config.yaml holds no {part}")
+        if not isinstance((config := self.config).get(part), dict):
+            raise _damaged(self.path, f"config.yaml has no {part}")
+        recorded = str(config[part].get("class_path", "")).split(".")[-1]
+        if not inspect.isabstract(kind) and recorded != kind.__name__:
+            raise ValueError(
+                f"Expected a {kind.__name__} in {self.path}, got a {recorded:.60}. Fix: {recorded:.60}.from_pretrained."
+            )
         planned = plan(config[part], kind, trust=trust, where=where, given=dict.fromkeys(given, "the call."))
         module: Any = build_fitting(planned, tensors, str(self.path), **given)
         self.load_weights(module, weights)
         return module
 
     def load_weights(self, module: nn.Module, name: str, adapt: Callable[[dict[str, Tensor]], Any] = dict) -> None:
-        """Load `name`.safetensors, as `adapt` changes it, into the module. Raises ValueError if it does not fit."""
+        """Loads the tensors of the file `name`.safetensors into a module.
+
+        Args:
+            module: Module to load into.
+            name: Name of the tensors, such as 'ema' or 'model'.
+            adapt: Function applied to the tensors by name before loading.
+
+        Raises:
+            ValueError: If names or shapes do not fit the module.
+        """
         try:
             module.load_state_dict(adapt(self.tensors(name)))
         except RuntimeError as error:
             raise ValueError(
-                f"the weights of {self.path} do not fit this model: {' '.join(str(error).split())[:300]}"
+                f"Expected weights in {self.path} that fit the model, got others "
+                f"({' '.join(str(error).split())[:300]}). Fix: build the model from the config of the checkpoint."
             ) from error
 
 
 def list_checkpoints(results_folder: str | os.PathLike[str]) -> list[Path]:
-    """The sealed checkpoints of a run, oldest first."""
+    """Returns the folders of the sealed checkpoints of a run, oldest first."""
     steps = {}
-    for folder in (Path(results_folder) / _FOLDER).glob(f"{_PREFIX}*"):
-        number = folder.name.removeprefix(_PREFIX)
+    for folder in (Path(results_folder) / CHECKPOINTS).glob(f"{PREFIX}*"):
+        number = folder.name.removeprefix(PREFIX)
         if number.isdecimal() and (folder / "manifest.json").is_file():
             steps[int(number)] = folder
     return [steps[step] for step in sorted(steps)]
 
 
 def step_of(checkpoint: Path) -> int:
-    """The step that a checkpoint's folder is named for."""
-    return int(checkpoint.name.removeprefix(_PREFIX))
+    """Returns the number of optimizer steps in the name of a checkpoint folder."""
+    return int(checkpoint.name.removeprefix(PREFIX))
 
 
 def newest_whole_checkpoint(results_folder: str | os.PathLike[str]) -> Checkpoint:
-    """The newest checkpoint of a run that is not damaged, with a warning for each newer one that is.
+    """Returns the newest undamaged checkpoint of a run, and warns of newer damaged ones.
 
     Raises:
-        ValueError: there is none.
+        ValueError: If no undamaged checkpoint exists.
     """
     for path in reversed(list_checkpoints(results_folder)):
         try:
             checkpoint = Checkpoint.open(path)
             checkpoint.verify()
         except ValueError as error:
-            warnings.warn(f"{error}: going back to the one before", stacklevel=2)
+            warnings.warn(f"{error} Going back to the checkpoint before.", stacklevel=2)
         else:
             return checkpoint
-    raise ValueError(f"no undamaged checkpoint in {results_folder}; train anew in another results_folder")
-
-
-def write_checkpoint(
-    results_folder: str | os.PathLike[str],
-    step: int,
-    tensors: Mapping[str, Mapping[str, Tensor]],
-    config: Mapping[str, Any],
-    state: Mapping[str, Any],
-    keep: int,
-    spare: Collection[int] = (),
-) -> Path:
-    """Write a checkpoint, then prune all but the `keep` newest up to this one and the steps in `spare`.
-
-    Returns its folder.
-
-    Later ones are left alone and not counted: a run only comes to an earlier step where they are damaged.
-
-    Raises:
-        OSError: it could not be written; the ones before are as they were, and nothing is left of this one.
-    """
-    parent = Path(results_folder) / _FOLDER
-    parent.mkdir(parents=True, exist_ok=True)
-    for leftover in parent.glob(".tmp-*"):
-        shutil.rmtree(leftover)
-    aside, final = parent / f".tmp-{step:08d}", parent / f"{_PREFIX}{step:08d}"
-    aside.mkdir()
-    try:
-        for name, group in tensors.items():
-            _save_tensors(group, aside / f"{name}.safetensors")
-        (aside / "config.yaml").write_text(write_yaml(dict(config)))
-        (aside / "state.json").write_text(json.dumps(state, indent=1))
-        files = {file.name: {"size": file.stat().st_size, "sha256": _sha256(file)} for file in sorted(aside.iterdir())}
-        manifest = {
-            "format_version": FORMAT_VERSION,
-            "step": step,
-            "torch": str(torch.__version__),
-            "files": files,
-        }
-        (aside / "manifest.json").write_text(json.dumps(manifest, indent=1))
-        for path in (*aside.iterdir(), aside):
-            _sync(path)
-        if final.exists():  # only a resumed run that started from an older checkpoint comes by here again
-            _remove(final)
-        aside.rename(final)
-        _sync(parent)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-    checkpoints = list_checkpoints(results_folder)
-    for old in checkpoints[: checkpoints.index(final) + 1][:-keep]:
-        if step_of(old) not in spare:
-            _remove(old)
-    return final
-
-
-def _remove(checkpoint: Path) -> None:
-    """Remove a checkpoint; killed in between, what is left of it is none, and goes with the next save."""
-    aside = checkpoint.with_name(f".tmp-old-{checkpoint.name}")
-    checkpoint.rename(aside)
-    shutil.rmtree(aside)
-
-
-def check_space(results_folder: str | os.PathLike[str], size: int, count: int) -> None:
-    """Raise ValueError if the disk has no room for this many new checkpoints of `size` bytes. Writes nothing."""
-    folder = Path(results_folder).absolute()
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
-    if free < size * count:
-        raise ValueError(
-            f"{count} checkpoints of {size / 1e9:.3g} GB need {size * count / 1e9:.3g} GB; {folder} has "
-            f"{free / 1e9:.3g} GB free: make room, or lower saving.keep_newest"
-        )
-
-
-def _save_tensors(group: Mapping[str, Tensor], path: Path) -> None:
-    tensors = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in group.items()}
-    try:
-        save_file(tensors, path)
-    except SafetensorError as error:  # a full disk, among other things
-        raise OSError(f"{path} could not be written ({error}); the checkpoints before it are whole") from error
+    raise ValueError(
+        f"Expected an undamaged checkpoint in {results_folder}, got none. Fix: train again in another results_folder."
+    )
 
 
 def _damaged(path: Path, how: str) -> ValueError:
-    return ValueError(f"checkpoint {path} is damaged: {how}; use an older checkpoint")
-
-
-def _sync(path: Path) -> None:
-    """Have a file, or the names in a folder, reach the disk."""
-    if os.name == "nt" and path.is_dir():  # Windows opens no folders
-        return
-    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    return ValueError(
+        f"Expected a complete checkpoint, got {path}, which is damaged: {how}. Fix: use an older checkpoint."
+    )

@@ -1,4 +1,8 @@
-"""Objects to and from plain data: `{class_path: ..., init_args: {...}}`, the form of configs and checkpoints."""
+"""Converts objects to plain data and back.
+
+An object is described as `{class_path: ..., init_args: {...}}`, the form of configs and
+checkpoints.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +24,10 @@ T = TypeVar("T")
 
 
 class RecordsArguments:
-    """Remembers the arguments it was built with, so that a checkpoint can tell how to build it again.
+    """Records the arguments of the constructor, so that a checkpoint can rebuild the object.
 
-    Put it first among the bases of a network of your own. Dataclasses need it not: their fields say the same.
+    Put it first among the bases of a network of your own. Dataclasses do not need this mixin; their
+    fields record the arguments.
     """
 
     _init_args: dict[str, Any]
@@ -42,17 +47,18 @@ class RecordsArguments:
 
 
 def _inherited_defaults(cls: type) -> dict[str, Any]:
-    """Defaults of the arguments that a class passes on to the next `__init__` above it."""
-    above = next(base for base in cls.__mro__[1:] if "__init__" in vars(base))
-    parameters = inspect.signature(vars(above)["__init__"]).parameters.values()
+    """Returns the defaults of the arguments that a class passes on to its parent's `__init__`."""
+    parent = next(base for base in cls.__mro__[1:] if "__init__" in vars(base))
+    parameters = inspect.signature(vars(parent)["__init__"]).parameters.values()
     return {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
 
 
 def to_config(value: Any) -> Any:
-    """Plain data (numbers, strings, lists, dictionaries) from which `from_config` builds an equal object.
+    """Describes an object as plain data, from which `from_config` builds an equal object.
 
-    An object that is neither a `RecordsArguments` nor a dataclass, or has an argument that is no data (say, a class),
-    keeps its class but no arguments: `init_args` is None.
+    Plain data are numbers, strings, lists and dictionaries. The arguments of an object are recorded
+    if it is a `RecordsArguments` or a dataclass, and none of them is a class or a function.
+    Otherwise `init_args` is None.
     """
     if isinstance(value, np.generic):
         return value.item()
@@ -75,7 +81,7 @@ def to_config(value: Any) -> Any:
 
 
 def class_path(cls: type) -> str:
-    """The import path of a class, the short public one if the package exports it."""
+    """Returns the import path of a class, or the short public one if the package exports it."""
     package = __name__.split(".")[0]
     if getattr(sys.modules[package], cls.__name__, None) is cls:
         return f"{package}.{cls.__name__}"
@@ -83,53 +89,67 @@ def class_path(cls: type) -> str:
 
 
 def from_config(config: Mapping[str, Any], kind: type[T], *, trust: Collection[str] = (), where: str = "config") -> T:
-    """The object that `to_config` described.
+    """Builds the object that `to_config` described.
 
     Args:
-        config: `{class_path: ..., init_args: {...}}`, plain data.
-        kind: The class that it must be derived from.
-        trust: Packages whose classes may be named besides this one's parts. Their code then runs.
+        config: Plain data `{class_path: ..., init_args: {...}}`.
+        kind: Class that the object must be an instance of.
+        trust: Packages whose classes the config may name, besides the parts of this package. Their
+            code then runs.
         where: Name of the config, for errors.
 
     Raises:
-        ValueError: a config that does not fit the signatures it names, in one line.
+        ValueError: If the config does not fit the signatures of the classes it names. The message
+            is one line.
     """
     built: T = plan(config, kind, trust=trust, where=where).build()
     return built
 
 
 class SavedAsJson:
-    """A base of samplers, schedules and objectives: to and from plain data, and a small JSON file."""
+    """Base of samplers, schedules and objectives, which are saved as plain data in a JSON file.
+
+    Attributes:
+        config_name: Name of the JSON file.
+    """
 
     config_name: ClassVar[str]
 
     def to_config(self) -> dict[str, Any]:
-        """Plain data from which `from_config` builds an equal object."""
+        """Describes the object as plain data, from which `from_config` builds an equal object."""
         return to_config(self)
 
     @classmethod
     def from_config(cls: type[T], config: Mapping[str, Any]) -> T:
-        """The object that `to_config` described; ValueError if it is no `cls`."""
+        """Builds the object that `to_config` described.
+
+        Raises:
+            ValueError: If the config does not describe an instance of this class.
+        """
         return from_config(config, cls)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write the config as JSON into the folder, which is made if needed."""
+        """Writes the config as a JSON file in a folder, which is made if needed."""
         path = Path(folder) / self.config_name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(self.to_config(), indent=2) + "\n")
 
     @classmethod
     def from_pretrained(cls: type[T], folder: str | os.PathLike[str]) -> T:
-        """The object that `save_pretrained` wrote; ValueError if there is none or it is no `cls`."""
+        """Builds the object that `save_pretrained` wrote.
+
+        Raises:
+            ValueError: If the file cannot be read, or does not describe an instance of this class.
+        """
         path = Path(folder) / cls.config_name  # type: ignore[attr-defined]
         return from_config(read_json(path), cls, where=str(path))
 
 
 def read_json(path: Path) -> Any:
-    """Plain data of a JSON file.
+    """Returns the plain data in a JSON file.
 
     Raises:
-        ValueError: a file that cannot be read, in one line.
+        ValueError: If the file cannot be read or is too large. The message is one line.
     """
     try:
         if path.stat().st_size > MAX_BYTES:

@@ -1,4 +1,4 @@
-"""Images to PNG files and animations, each whole or not there."""
+"""Writes images as PNG files and animations as GIF files, each atomically."""
 
 from __future__ import annotations
 
@@ -14,31 +14,34 @@ from torch import Tensor
 
 
 def save_picture(image: Tensor, path: Path) -> None:
-    """Write one image [channels, height, width] in [0, 1] as PNG, making the folder if needed.
+    """Writes one image [channels, height, width] in [0, 1] as a PNG file, and makes its folder.
 
     Raises:
-        ValueError: neither 1, 3 nor 4 channels.
+        ValueError: If the image does not have 1, 3 or 4 channels.
     """
     if len(image) not in (1, 3, 4):
-        raise ValueError(f"a picture has 1, 3 or 4 channels; got {len(image)}")
+        raise ValueError(
+            f"Expected an image with 1, 3 or 4 channels, got {len(image)}. Fix: choose the channels to show."
+        )
     pixels = (image.float() * 255).round().byte().cpu().permute(1, 2, 0).numpy()
     picture = Image.fromarray(pixels[:, :, 0] if len(image) == 1 else pixels)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.tmp")
-    picture.save(aside, format="PNG")
-    os.replace(aside, path)
+    temporary = path.with_name(f".{path.name}.tmp")
+    picture.save(temporary, format="PNG")
+    os.replace(temporary, path)
 
 
 def save_grid(images: Tensor, path: Path, columns: int | None = None) -> None:
-    """Write images [batch, channels, height, width] in [0, 1] as one PNG, small ones enlarged.
+    """Writes images as one PNG file, arranged in a grid.
 
-    Of images with 2 or more than 4 channels, the first (three) are shown.
+    Images narrower than 25 pixels are enlarged by a whole factor, to at most 48 pixels. Of images
+    with 2 channels only the first is shown, of images with more than 4 the first three.
 
     Args:
-        images: The images, row by row.
-        path: Of the PNG.
-        columns: Images in a row, such as the number of classes; None, or more than there are images, for nearly a
-            square.
+        images: Images [batch, channels, height, width] in [0, 1], row by row.
+        path: Path of the PNG file, whose folder is made if needed.
+        columns: Number of images in a row, such as the number of classes. With None, or more
+            columns than images, the grid is nearly square.
     """
     if images.shape[1] not in (1, 3, 4):
         images = images[:, : 3 if images.shape[1] > 3 else 1]
@@ -50,7 +53,11 @@ def save_grid(images: Tensor, path: Path, columns: int | None = None) -> None:
 
 
 def arrange(images: Tensor, columns: int) -> Tensor:
-    """Images [batch, channels, height, width], row by row, as one with 2 grey pixels around each."""
+    """Arranges images [batch, channels, height, width] row by row in one image.
+
+    Grey lines of 2 pixels (value 0.5) surround each image, and empty places are grey. Returns
+    [channels, rows * (height + 2) + 2, columns * (width + 2) + 2].
+    """
     batch, channels, height, width = images.shape
     rows = math.ceil(batch / columns)
     grid = images.new_full((channels, rows, height + 2, columns, width + 2), 0.5)
@@ -61,10 +68,10 @@ def arrange(images: Tensor, columns: int) -> Tensor:
 
 
 def save_animation(frames: Sequence[np.ndarray], path: Path, frames_per_second: float = 10.0) -> None:
-    """Write frames [height, width, 3], uint8, as an animated GIF, making the folder if needed."""
+    """Writes uint8 frames [height, width, 3] as an animated GIF file, and makes its folder."""
     pictures = [Image.fromarray(np.asarray(frame)).quantize(64) for frame in frames]
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".{path.name}.tmp")
     duration = round(1000 / frames_per_second)
-    pictures[0].save(aside, format="GIF", save_all=True, append_images=pictures[1:], duration=duration, loop=0)
-    os.replace(aside, path)
+    pictures[0].save(temporary, format="GIF", save_all=True, append_images=pictures[1:], duration=duration, loop=0)
+    os.replace(temporary, path)

@@ -187,7 +187,7 @@ def loader_rates(folder: str, task: Task, epochs: int = 3) -> dict[str, dict[str
 def checkpoint_seconds(task: Task) -> float:
     """What writing a checkpoint takes, of the larger of our networks."""
     from diffusion_framework import Digits, GaussianDiffusion, Trainer
-    from diffusion_framework.storage.checkpoint import write_checkpoint
+    from diffusion_framework.storage.writing import write_checkpoint
 
     network = CONTESTANTS["ours, as lucidrains"][1](task)
     with tempfile.TemporaryDirectory() as folder:

@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("samplers.png"))
     args = parser.parse_args()
     try:
-        diffusion = GaussianDiffusion.from_checkpoint(args.run)
+        diffusion = GaussianDiffusion.from_pretrained(args.run)
     except ValueError as error:
         parser.exit(2, f"error: {error}\n")
 

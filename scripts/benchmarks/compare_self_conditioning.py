@@ -99,7 +99,7 @@ def train(fed_back: str, seed: int, args: argparse.Namespace) -> dict[str, float
     began = time.perf_counter()
     trainer.train()
     seconds = time.perf_counter() - began
-    trained = GaussianDiffusion.from_checkpoint(trainer.results_folder, model=network)  # its class is this script's
+    trained = GaussianDiffusion.from_pretrained(trainer.results_folder, model=network)  # its class is this script's
     return {"seconds": seconds, **held_out_losses(trained)}
 
 

@@ -94,7 +94,7 @@ def main() -> None:
     if not 100 <= args.num_samples <= 1400:
         parser.error(f"--num_samples must lie in [100, 1400], as there are 1797 real ones; got {args.num_samples}")
 
-    diffusion = GaussianDiffusion.from_checkpoint(args.run)
+    diffusion = GaussianDiffusion.from_pretrained(args.run)
     with torch.enable_grad():
         classifier = train_classifier(*real_digits("train"))
     held_out, labels = real_digits("test")

@@ -1,4 +1,4 @@
-"""The door for data that is not a `TrainingDataset`."""
+"""Conversion of other data to a `TrainingDataset`."""
 
 import numpy as np
 import pytest
@@ -12,8 +12,8 @@ from diffusion_framework.storage.config import to_config
 IMAGES = torch.rand(5, 1, 4, 4)
 
 
-class Odd:
-    """With a length, but found by names."""
+class Named:
+    """Samples with a length, but indexed by names."""
 
     def __len__(self):
         return 2
@@ -22,7 +22,7 @@ class Odd:
         return {"a": 1, "b": 2}[key]
 
 
-def test_a_training_dataset_passes_as_it_is():
+def test_a_training_dataset_is_returned_unchanged():
     digits = Digits()
     assert as_dataset(digits) is digits
 
@@ -30,9 +30,9 @@ def test_a_training_dataset_passes_as_it_is():
 @pytest.mark.parametrize(
     "data",
     [IMAGES, IMAGES.numpy(), list(IMAGES), TensorDataset(IMAGES), [(image, 3) for image in IMAGES]],
-    ids=["tensor", "array", "list", "dataset of PyTorch", "pairs"],
+    ids=["tensor", "array", "list", "PyTorch dataset", "pairs"],
 )
-def test_samples_of_many_kinds_come_in_batches(data):
+def test_many_kinds_of_samples_are_collated_into_batches(data):
     dataset = as_dataset(data)
     assert len(dataset) == 5 and dataset.fingerprint() == "5"
     batch = dataset.take(np.array([3, 1]))
@@ -42,7 +42,7 @@ def test_samples_of_many_kinds_come_in_batches(data):
     assert to_config(dataset)["init_args"] is None, "a config holds no data"
 
 
-def test_conditions_come_by_name():
+def test_conditions_are_collated_by_name():
     data = [(image, {"labels": i, "text": f"image {i}"}) for i, image in enumerate(IMAGES)]
     images, condition = as_dataset(data).take(np.array([4, 0]))
     assert torch.equal(images, IMAGES[[4, 0]])
@@ -59,10 +59,10 @@ def test_conditions_come_by_name():
         ([{"image": 1, "label": 2}], "got a dictionary of image, label from list. Fix: "),
         ([(IMAGES[0], 1, 2)], "got tuple of Tensor, int, int from list"),
         ([(IMAGES[0], "cat")], "got tuple of Tensor, str from list"),
-        (Odd(), "samples found by numbers from 0, got Odd"),
+        (Named(), "samples indexed from 0, got Named"),
     ],
 )
-def test_what_cannot_be_wrapped_is_refused_in_one_line(data, message):
+def test_other_data_is_a_one_line_error(data, message):
     with pytest.raises(ValueError, match=f"Expected .*{message}") as caught:
         as_dataset(data)
     assert "\n" not in str(caught.value)

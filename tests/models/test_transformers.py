@@ -98,7 +98,7 @@ def test_a_checkpoint_restores_the_network(make, tmp_path):
     options = {**QUIET, "num_samples": 1, "previews": Previews(sampling_steps=1), "train_batch_size": 4}
     trainer = Trainer(diffusion, Digits(labels=True), train_num_steps=2, results_folder=tmp_path / "run", **options)
     trainer.train()
-    again = GaussianDiffusion.from_checkpoint(tmp_path / "run", weights="model")
+    again = GaussianDiffusion.from_pretrained(tmp_path / "run", weights="model")
     labels = torch.tensor([3, 4])
     samples = [d.sample(2, seed=0, show_progress=False, labels=labels) for d in (diffusion, again)]
     assert torch.equal(*samples) and samples[0].std() > 0

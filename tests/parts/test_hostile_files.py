@@ -157,8 +157,8 @@ def test_a_config_larger_than_its_tensors_takes_no_memory(change, victim):
 
     reseal(victim, place)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(ValueError, match="weights of|model of more|cannot be built|[Ee]xpected|must"):
-        GaussianDiffusion.from_checkpoint(victim)
+    with pytest.raises(ValueError, match="cannot be built|[Ee]xpected|must"):
+        GaussianDiffusion.from_pretrained(victim)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kB
 
 

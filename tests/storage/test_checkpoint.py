@@ -4,17 +4,18 @@ import pytest
 import torch
 from runs import write
 
-from diffusion_framework.storage.checkpoint import Checkpoint, list_checkpoints, write_checkpoint
+from diffusion_framework.storage.checkpoint import Checkpoint, list_checkpoints
+from diffusion_framework.storage.writing import write_checkpoint
 
 
-def test_what_is_written_is_read(tmp_path):
+def test_a_checkpoint_reads_as_it_was_written(tmp_path):
     write(tmp_path, 7)
     checkpoint = Checkpoint.find(tmp_path)
     assert (checkpoint.step, checkpoint.config, checkpoint.state) == (7, {"a": [1, 2]}, {"n": 1})
     assert torch.equal(checkpoint.tensors("model")["w"], torch.full((3,), 7.0))
 
 
-def test_the_newest_is_found_and_older_ones_pruned(tmp_path):
+def test_the_newest_checkpoint_is_found_and_older_ones_are_deleted(tmp_path):
     for step in (5, 99_999_999, 100_000_000):
         write(tmp_path, step, keep=2)
     assert [path.name for path in list_checkpoints(tmp_path)] == ["step-99999999", "step-100000000"]
@@ -22,8 +23,8 @@ def test_the_newest_is_found_and_older_ones_pruned(tmp_path):
     assert Checkpoint.find(tmp_path / "checkpoints" / "step-99999999").step == 99_999_999
 
 
-def test_pruning_never_takes_the_one_just_written(tmp_path):
-    """A run that went back behind a damaged checkpoint writes an earlier step than that one's."""
+def test_the_checkpoint_just_written_is_never_deleted(tmp_path):
+    """A run that resumed before a damaged checkpoint writes steps earlier than that one's."""
     write(tmp_path, 3)
     write(tmp_path, 6)
     write(tmp_path, 4, keep=1)
@@ -34,7 +35,7 @@ def test_pruning_never_takes_the_one_just_written(tmp_path):
 def test_a_truncated_file_is_refused(tmp_path, size):
     file = write(tmp_path, 1) / "model.safetensors"
     file.write_bytes(file.read_bytes()[:size])
-    with pytest.raises(ValueError, match=r"damaged: model\.safetensors is missing or cut off"):
+    with pytest.raises(ValueError, match=r"damaged: model\.safetensors is missing or truncated"):
         Checkpoint.find(tmp_path)
 
 
@@ -48,28 +49,28 @@ def test_a_flipped_bit_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "state.json"])
-def test_a_changed_text_is_refused(tmp_path, name):
+def test_an_edited_text_file_is_refused(tmp_path, name):
     file = write(tmp_path, 1) / name
     file.write_text(file.read_text().replace("1", "3"))
-    with pytest.raises(ValueError, match="damaged: .*is not what was written"):
+    with pytest.raises(ValueError, match="damaged: the checksum of .* differs"):
         getattr(Checkpoint.find(tmp_path), name.split(".")[0])
 
 
-def test_a_newer_format_asks_for_an_upgrade(tmp_path):
+def test_a_newer_format_is_refused_with_advice_to_upgrade(tmp_path):
     file = write(tmp_path, 1) / "manifest.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "format_version": 99}))
     with pytest.raises(ValueError, match="format 99.*upgrade"):
         Checkpoint.find(tmp_path)
 
 
-def test_a_failed_write_leaves_the_last_one_and_nothing_else(tmp_path):
+def test_a_failed_write_leaves_only_the_earlier_checkpoint(tmp_path):
     write(tmp_path, 1)
     with pytest.raises(TypeError):
         write_checkpoint(tmp_path, 2, {"model": {"w": torch.zeros(1)}}, {}, {"not plain": object()}, 9)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000001"]
 
 
-def test_leftovers_of_a_killed_write_are_ignored_and_cleaned(tmp_path):
+def test_remains_of_a_killed_write_are_ignored_and_then_deleted(tmp_path):
     write(tmp_path, 1)
     (tmp_path / "checkpoints" / ".tmp-00000002").mkdir()
     (tmp_path / "checkpoints" / ".tmp-00000002" / "model.safetensors").write_bytes(b"half")
@@ -82,11 +83,11 @@ def test_leftovers_of_a_killed_write_are_ignored_and_cleaned(tmp_path):
 
 
 @pytest.mark.parametrize("what", ["missing", "empty", "file"])
-def test_no_checkpoint(tmp_path, what):
+def test_a_path_without_checkpoint_is_refused(tmp_path, what):
     path = tmp_path / what
     if what == "empty":
         path.mkdir()
     if what == "file":
-        path.write_text("no checkpoint")
-    with pytest.raises(ValueError, match="no checkpoint at .*; give a results folder"):
+        path.write_text("not a checkpoint")
+    with pytest.raises(ValueError, match="got no checkpoint at "):
         Checkpoint.find(path)

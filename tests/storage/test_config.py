@@ -6,7 +6,7 @@ from diffusion_framework import DDIM, Cosine, NoiseSchedule, Sampler, Sigmoid
 
 
 @pytest.mark.parametrize("text", [None, "", "{", '{"class_path": "os.system"}', json.dumps(Cosine().to_config())])
-def test_what_is_no_sampler_is_refused_in_one_line(tmp_path, text):
+def test_a_file_that_describes_no_sampler_is_refused_in_one_line(tmp_path, text):
     if text is not None:
         (tmp_path / "sampler.json").write_text(text)
     with pytest.raises(ValueError, match=r"cannot be read|not part of this|no sampler 'Cosine'") as error:
@@ -14,7 +14,7 @@ def test_what_is_no_sampler_is_refused_in_one_line(tmp_path, text):
     assert "\n" not in str(error.value)
 
 
-def test_options_survive(tmp_path):
+def test_options_are_saved_and_checked(tmp_path):
     DDIM(eta=0.25).save_pretrained(tmp_path)
     Sigmoid(start=-2.0, tau=0.7).save_pretrained(tmp_path)
     assert Sampler.from_pretrained(tmp_path) == DDIM(eta=0.25)

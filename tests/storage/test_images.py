@@ -20,7 +20,7 @@ def test_a_grid_shows_every_image_in_its_place(tmp_path, count, columns, shape, 
         assert np.array_equal(pixels[top : top + 50, left : left + 60], image)
         pixels = pixels.copy()
         pixels[top : top + 50, left : left + 60] = 128
-    assert set(np.unique(pixels)) == {128}, "grey between them, and where there is none"
+    assert set(np.unique(pixels)) == {128}, "grey between images and in empty places"
 
 
 def test_small_images_are_enlarged(tmp_path):

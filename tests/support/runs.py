@@ -6,7 +6,8 @@ import torch
 from toys import tiny_diffusion
 
 from diffusion_framework import Trainer
-from diffusion_framework.storage.checkpoint import Checkpoint, write_checkpoint
+from diffusion_framework.storage.checkpoint import Checkpoint
+from diffusion_framework.storage.writing import write_checkpoint
 from diffusion_framework.training import Loading, Logging, Previews
 
 

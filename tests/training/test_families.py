@@ -46,7 +46,7 @@ def test_every_family_trains(family, tmp_path):
     before = {name: value.clone() for name, value in diffusion.state_dict().items()}
     after = trained(diffusion, tmp_path / "run", 3).tensors("model")
     assert sum(not torch.equal(after[name], before[name]) for name in before) > len(before) / 2
-    again = GaussianDiffusion.from_checkpoint(tmp_path / "run")
+    again = GaussianDiffusion.from_pretrained(tmp_path / "run")
     parts = ["schedule", "objective", "loss", "loss_weight", "times", "preconditioning"]
     assert all(getattr(again, part) == getattr(diffusion, part) for part in parts)
 

@@ -1,1 +1,1 @@
-"""Batches for a training run: their order, the cache of decoded images, and the loader."""
+"""Batches for training: their order, the cache of decoded images, and the loader."""

@@ -1,4 +1,4 @@
-"""Which images make up which batch: a function of the seed and the position alone, so that nothing has to be saved."""
+"""Shuffled batches, computed from the seed and the position alone, and their loading."""
 
 from __future__ import annotations
 
@@ -15,23 +15,24 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ...process.noise import mix
-from ...spaces.images import LARGEST
 from ..dataset import TrainingDataset
 from .order import permute
 from .shard_order import ShardedBatches
 
 
 class ShuffledBatches(Sampler[list[tuple[int, int]]]):
-    """Endless shuffled batches as lists of (index, epoch); each epoch shuffles anew and batches run across its end.
+    """Yields endless shuffled batches as lists of (index, epoch).
 
-    All processes walk one global sequence, of which each takes its share of every batch.
+    Each epoch is shuffled anew, and batches run across its end. All processes walk one global
+    sequence; each takes its share of every batch. The order is a function of the arguments, so a
+    checkpoint needs only the number of the next batch.
 
     Args:
-        length: Number of images.
-        batch_size: Images of one global batch, over all processes.
-        seed: Of the order.
-        start: Number of the first batch, to go on where a run stopped.
-        rank: Of this process.
+        length: Number of samples.
+        batch_size: Samples of one global batch, over all processes.
+        seed: Seed of the order.
+        start: Number of the first batch, to continue a stopped run.
+        rank: Rank of this process.
         world: Number of processes; divides batch_size.
     """
 
@@ -41,7 +42,7 @@ class ShuffledBatches(Sampler[list[tuple[int, int]]]):
         self.offset = rank * self.share
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        ahead = max(1, 1024 // self.share)  # computed together, which costs little more than one
+        ahead = max(1, 1024 // self.share)  # batches computed at once, which is hardly slower
         in_batch = np.arange(self.offset, self.offset + self.share)
         for first in itertools.count(self.start, ahead):
             draws = (first + np.arange(ahead))[:, None] * self.batch_size + in_batch
@@ -57,15 +58,24 @@ Batches: TypeAlias = ShuffledBatches | ShardedBatches
 def shuffled_batches(
     dataset: TrainingDataset, batch_size: int, seed: int, start: int, rank: int, world: int
 ) -> Batches:
-    """`ShardedBatches` of a dataset that lies in shards, `ShuffledBatches` of another; arguments are as theirs."""
+    """Returns `ShardedBatches` for a dataset of shards, otherwise `ShuffledBatches`.
+
+    Args:
+        dataset: Dataset to draw from.
+        batch_size: Samples of one global batch, over all processes.
+        seed: Seed of the order.
+        start: Number of the first batch.
+        rank: Rank of this process.
+        world: Number of processes; divides batch_size.
+    """
     where = batch_size, seed, start, rank, world
     if dataset.shard_lengths is not None:
         return ShardedBatches(dataset.shard_lengths, *where, dataset.prefetch)
     return ShuffledBatches(len(dataset), *where)
 
 
-class _Draws(Dataset):
-    """A dataset asked for whole batches by (index, epoch)."""
+class _BatchDataset(Dataset):
+    """Gives a `DataLoader` whole batches by their list of (index, epoch)."""
 
     def __init__(self, dataset: TrainingDataset) -> None:
         self.dataset = dataset
@@ -82,23 +92,24 @@ def loaded_batches(
     device: torch.device,
     on_worker_start: Callable[[Event, int], None] | None = None,
 ) -> Iterator[Iterator[Any]]:
-    """Yields an iterator of the batches as the dataset gives them: images stay uint8 until they are on the device.
+    """Yields an iterator over the batches, as `TrainingDataset.take` returns them.
 
-    When the cache of decoded images is full, batches come straight from it, without data workers. If they fit, the
-    images move to the GPU.
+    Once the dataset has a resident source (see `TrainingDataset.resident`), batches come straight
+    from it and the data workers end. A full cache of decoded images is an example.
 
     Args:
-        dataset: Samples, each a function of (index, epoch).
-        batches: Which samples make up which batch.
-        num_workers: Data workers, processes of their own; 0 loads in this process.
-        device: Where the batches go; a GPU gets them from pinned memory.
-        on_worker_start: Called in each data worker with an event, set when the loading ends, and the worker's number.
+        dataset: Dataset to load from.
+        batches: Order of the batches.
+        num_workers: Number of data workers (processes); 0 loads in this process.
+        device: Device of the training; batches for a GPU are in pinned memory.
+        on_worker_start: Function that each data worker calls first, with its number and an event
+            that is set when loading ends: `on_worker_start(event, number)`.
     """
     ended = multiprocessing.Event()
     loader = DataLoader(
-        _Draws(dataset),
+        _BatchDataset(dataset),
         batch_sampler=batches,
-        collate_fn=_as_it_is,
+        collate_fn=_no_collate,
         num_workers=num_workers,
         pin_memory=device.type == "cuda",
         worker_init_fn=None if on_worker_start is None else partial(on_worker_start, ended),
@@ -112,45 +123,44 @@ def loaded_batches(
 def _until_resident(
     loaded: Iterator[Any], dataset: TrainingDataset, batches: Batches, device: torch.device
 ) -> Iterator[Any]:
-    """The loaded batches, and those of the resident samples once there are any; asked once an epoch."""
+    """Yields the loaded batches, then those of the resident source; asks for it once an epoch."""
     epoch = -(-len(dataset) // batches.share)
     resident, taken = None, 0
     while resident is None:
         yield from itertools.islice(loaded, epoch)
         taken += epoch
         resident = dataset.resident(device)
-    del loaded  # and with it the data workers
+    del loaded  # ends the data workers
     batches.start += taken
     for keys in batches:
         yield resident.take(np.array([index for index, _ in keys]))
 
 
-def _as_it_is(batch: Any) -> Any:
+def _no_collate(batch: Any) -> Any:
+    """Returns the batch unchanged, because `take` has collated it."""
     return batch
 
 
-def to_device(batch: Any, device: torch.device, flip: torch.Generator | None) -> tuple[torch.Tensor, dict[str, Any]]:
-    """A batch of the loader as images in [0, 1] on the device, and the conditions that came with them.
+def to_device(batch: Any, device: torch.device) -> tuple[torch.Tensor, dict[str, Any]]:
+    """Moves a batch to a device.
 
     Args:
-        batch: Images [batch, channels, height, width], uint8 or floats in [0, 1], or other samples [batch, ...], or a
-            pair of those and labels [batch], or a dictionary of conditions.
-        device: Where to put them.
-        flip: A generator on the device that decides which images are mirrored left to right; None mirrors none.
+        batch: Data [batch, ...], or a pair of data and labels [batch] or a dictionary of
+            conditions.
+        device: Device to move it to.
+
+    Returns:
+        Data and conditions by name; labels are named "labels".
     """
-    images, *rest = batch if isinstance(batch, list | tuple) else (batch,)
-    condition = {} if not rest else _moved(rest[0] if isinstance(rest[0], Mapping) else {"labels": rest[0]}, device)
-    images = images.to(device, non_blocking=True)
-    if flip is not None and images.ndim == 4:
-        mirrored = torch.rand(len(images), 1, 1, 1, device=device, generator=flip) < 0.5
-        images = torch.where(mirrored, images.flip(-1), images)
-    if images.dtype in LARGEST:
-        images = images.float() / LARGEST[images.dtype]
-    return images, condition
+    data, *rest = batch if isinstance(batch, list | tuple) else (batch,)
+    condition: Any = rest[0] if rest else {}
+    if not isinstance(condition, Mapping):
+        condition = {"labels": condition}
+    return data.to(device, non_blocking=True), _moved(condition, device)
 
 
-def _moved(condition: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
-    return {
-        key: _moved(value, device) if isinstance(value, Mapping) else value.to(device, non_blocking=True)
-        for key, value in condition.items()
-    }
+def _moved(value: Any, device: torch.device) -> Any:
+    """Moves tensors to the device, in dictionaries too, and leaves other values such as texts."""
+    if isinstance(value, Mapping):
+        return {key: _moved(item, device) for key, item in value.items()}
+    return value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value

@@ -1,4 +1,4 @@
-"""How much memory a run may still take."""
+"""Free memory of the machine, within the limits of a container or batch job."""
 
 from __future__ import annotations
 
@@ -7,30 +7,34 @@ from pathlib import Path
 
 import psutil
 
-_FILES = {  # of a control group, by the name of its hierarchy: the limit, the use, what of it could be dropped at once
-    "": ("memory.max", "memory.current", "inactive_file"),  # version 2
-    "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),  # version 1
+# Hierarchy of a control group -> files of its limit and usage, key of the reclaimable page cache
+_FILES = {
+    "": ("memory.max", "memory.current", "inactive_file"),  # cgroup v2
+    "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),  # v1
 }
 
 
 def free_memory(hierarchies: Path = Path("/sys/fs/cgroup"), of_process: Path = Path("/proc/self/cgroup")) -> int:
-    """Bytes that are free on the machine, or fewer if a container or a batch job leaves this process fewer.
+    """Returns the free memory in bytes, at most what the control groups of this process allow.
+
+    Linux limits containers and batch jobs through control groups.
 
     Args:
-        hierarchies: Where Linux shows control groups, by which it limits such jobs.
-        of_process: The file that names those of this process.
+        hierarchies: Folder in which Linux mounts the control groups.
+        of_process: File that lists the control groups of this process.
     """
     free = psutil.virtual_memory().available
     for line in of_process.read_text().splitlines() if of_process.exists() else ():
         _, hierarchy, group = line.split(":", 2)
         own = Path(group.lstrip("/"))
-        for each in (own, *own.parents) if hierarchy in _FILES else ():  # the limits of those above hold as well
-            with suppress(OSError, ValueError, KeyError):  # no limit, or none shown
-                free = min(free, _left(hierarchies / hierarchy / each, *_FILES[hierarchy]))
+        for each in (own, *own.parents) if hierarchy in _FILES else ():  # parents limit it as well
+            with suppress(OSError, ValueError, KeyError):  # unlimited, or not visible here
+                free = min(free, _remaining(hierarchies / hierarchy / each, *_FILES[hierarchy]))
     return free
 
 
-def _left(group: Path, limit: str, use: str, droppable: str) -> int:
+def _remaining(group: Path, limit: str, usage: str, reclaimable: str) -> int:
+    """Returns the bytes that a control group may still allocate."""
     statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-    used = int((group / use).read_text()) - int(statistics[droppable])
+    used = int((group / usage).read_text()) - int(statistics[reclaimable])
     return int((group / limit).read_text()) - used

@@ -1,4 +1,4 @@
-"""Where decoded images are kept, if anywhere."""
+"""Decides whether decoded images are cached in memory, on disk, or not at all."""
 
 from __future__ import annotations
 
@@ -14,71 +14,77 @@ from accelerate.utils import gather_object
 from .cache import CachedImages, ImageCache, cache_folder, cache_size, file_in_memory, file_on_disk
 from .memory import free_memory
 
-_SHARE_OF_MEMORY, _SHARE_OF_DISK = 0.25, 0.5  # of what is free
+_MEMORY_FRACTION, _DISK_FRACTION = 0.25, 0.5  # of the free memory and disk space
 
 
 @contextmanager
-def cached(dataset: Any, place: Literal["auto", "memory", "disk", "off"], accelerator: Accelerator) -> Iterator[Any]:
-    """The data set, its images kept once they are decoded, for all processes of a machine and their data workers.
+def cached(dataset: Any, location: Literal["auto", "memory", "disk", "off"], accelerator: Accelerator) -> Iterator[Any]:
+    """Yields the dataset with a cache of decoded images, shared by all processes of a machine.
 
     Args:
-        dataset: Any; only images that are worth it are kept.
-        place: 'memory'; 'disk', in the cache folder, where the next run finds them; 'off'; or 'auto', which is memory
-            if they take at most a quarter of what is free there, or else disk if at most half, or else off, with a
-            warning.
-        accelerator: Of the run.
+        dataset: Any dataset; only one with `worth_caching` is cached.
+        location: 'memory'; 'disk' (the cache folder, where later runs find the images); 'off'; or
+            'auto'. 'auto' takes memory if the images need at most a quarter of what is free,
+            otherwise disk if at most half. If neither fits, it warns and takes off.
+        accelerator: Accelerator of the run.
 
     Raises:
-        OSError: the file cannot be made, and place is not 'auto'.
+        OSError: the file cannot be made, and `location` is not 'auto'.
     """
-    if place == "off" or not dataset.worth_caching:
+    if location == "off" or not dataset.worth_caching:
         yield dataset
         return
     with ExitStack() as stack:
         path, failure = None, None
         if accelerator.is_local_main_process:
             try:
-                path = _make_file(dataset, place, stack)
+                path = _make_file(dataset, location, stack)
             except (OSError, ValueError) as error:
-                failure = f"decoded images cannot be kept: {error}; set cache to memory or off"
+                failure = f"Cannot cache decoded images ({error}). Fix: set cache to memory or off."
         files = gather_object([(path, failure)]) if accelerator.num_processes > 1 else [(path, failure)]
         for _, message in files:
             if message is not None:
                 raise OSError(message)
-        path, _ = files[accelerator.process_index - accelerator.local_process_index]  # that of this machine
+        # the file of this machine's first process
+        path, _ = files[accelerator.process_index - accelerator.local_process_index]
         yield dataset if path is None else CachedImages(dataset, ImageCache(path, len(dataset), *_layout(dataset)))
 
 
-def _make_file(dataset: Any, place: str, stack: ExitStack) -> str | None:
-    """The path of a new file for the images, or of one that holds some; None where there is no room."""
+def _make_file(dataset: Any, location: str, stack: ExitStack) -> str | None:
+    """Returns the path of a new or partly filled cache file, or None without room for one."""
     size = cache_size(len(dataset), *_layout(dataset))
-    if place == "memory" or (place == "auto" and size <= _SHARE_OF_MEMORY * free_memory()):
+    if location == "memory" or (location == "auto" and size <= _MEMORY_FRACTION * free_memory()):
         return stack.enter_context(file_in_memory())
     try:
-        if place == "auto" and size > _SHARE_OF_DISK * shutil.disk_usage(cache_folder()).free:
-            raise OSError(f"{cache_folder()} has too little room")
+        if location == "auto" and size > _DISK_FRACTION * shutil.disk_usage(cache_folder()).free:
+            raise OSError(f"{cache_folder()} has too little free space")
         return _make_file_on_disk(dataset)
     except (OSError, ValueError) as error:
-        if place == "disk":
+        if location == "disk":
             raise
         warnings.warn(
-            f"{len(dataset)} decoded images take {size / 1e9:.3g} GB, too much for the memory, and cannot be kept on "
-            f"disk ({error}): each epoch will decode them anew",
+            f"{len(dataset)} decoded images take {size / 1e9:.3g} GB, too much for the memory, and cannot be cached "
+            f"on disk ({error}). Each epoch will decode them again.",
             stacklevel=2,
         )
         return None
 
 
 def _make_file_on_disk(dataset: Any) -> str:
+    """Reserves the whole cache file on disk and returns its path.
+
+    Raises:
+        OSError: no space left, or the folder cannot be written.
+    """
     path = file_on_disk(dataset)
     try:
         ImageCache(path, len(dataset), *_layout(dataset)).reserve()
     except OSError:
-        path.unlink(missing_ok=True)  # or it would fill the disk
+        path.unlink(missing_ok=True)  # otherwise it would keep the disk full
         raise
     return str(path)
 
 
 def _layout(dataset: Any) -> tuple[tuple[int, int, int], int]:
-    """Shape and bits of each image."""
+    """Returns the shape [channels, height, width] and the bits per channel of the images."""
     return (dataset.channels, *dataset.image_size), dataset.bits

@@ -6,7 +6,6 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -25,14 +24,14 @@ class NoiseSchedule(SavedAsJson, ABC):
     A schedule is a frozen dataclass. It defines `log_snr` and its inverse `time`, both on float64
     tensors. The default `split` is variance preserving (alpha² + sigma² = 1). Derive from
     `Exploding` or `Interpolating` for the others.
-
-    Attributes:
-        proposes: Names of parts that suit the schedule, for keywords of `GaussianDiffusion` left
-            None.
     """
 
     config_name = "schedule.json"
-    proposes: ClassVar[Mapping[str, str]] = {}
+
+    @property
+    def proposes(self) -> Mapping[str, str]:
+        """Names of parts that go with this schedule, for keywords of `GaussianDiffusion` left None."""
+        return {}
 
     @abstractmethod
     def log_snr(self, t: Tensor) -> Tensor:
@@ -126,7 +125,9 @@ class Exploding(NoiseSchedule):
     Its sigma can be large, so it proposes a scaling of the network's input.
     """
 
-    proposes = PRECONDITIONING
+    @property
+    def proposes(self) -> Mapping[str, str]:
+        return PRECONDITIONING
 
     def split(self, log_snr: Tensor) -> tuple[Tensor, Tensor]:
         return torch.ones_like(log_snr), torch.exp(-0.5 * log_snr)
@@ -160,6 +161,10 @@ class Scaled(NoiseSchedule):
     def __post_init__(self) -> None:
         if not (0 < self.scale < math.inf):
             raise ValueError(f"Expected scale above 0 and finite, got {self.scale}. Fix: use 1 for no scaling.")
+
+    @property
+    def proposes(self) -> Mapping[str, str]:
+        return {**self.schedule.proposes, "input_scaling": "measured_variance"}
 
     def log_snr(self, t: Tensor) -> Tensor:
         return self.schedule.log_snr(t) + 2 * math.log(self.scale)

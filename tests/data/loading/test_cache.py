@@ -1,4 +1,4 @@
-"""Decoded images that are kept: always the right ones, whoever put them there."""
+"""The cache of decoded images: correct with damaged files, changed images and many processes."""
 
 import errno
 import fcntl
@@ -19,7 +19,7 @@ from diffusion_framework.data.loading.cache import CachedImages, ImageCache, cac
 
 @pytest.fixture
 def pictures(tmp_path, monkeypatch):
-    """Twelve images of two classes, and a cache folder of its own."""
+    """A folder of twelve images of two classes, with its own cache folder."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     rng = np.random.default_rng(0)
     for i in range(12):
@@ -30,14 +30,17 @@ def pictures(tmp_path, monkeypatch):
 
 
 def cached(images, path):
+    """Returns the images with a cache in the file `path`."""
     return CachedImages(images, ImageCache(path, len(images), (images.channels, *images.image_size)))
 
 
 def missing(cache):
+    """Returns the indices that the cache lacks."""
     return cache.get(np.arange(cache.count))[2]
 
 
 def equal(taken, images, indices):
+    """Returns whether a batch equals the images and labels drawn one by one."""
     drawn = [images.draw(index, 0) for index in indices.tolist()]
     return torch.equal(taken[0], torch.stack([image for image, _ in drawn])) and taken[1].tolist() == [
         label for _, label in drawn
@@ -45,47 +48,47 @@ def equal(taken, images, indices):
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
-def test_images_and_labels_are_those_of_the_folder(pictures, tmp_path, channels):
+def test_cached_images_and_labels_equal_those_of_the_folder(pictures, tmp_path, channels):
     images = ImageFolder(pictures, (7, 9), channels, labels=True)
-    kept = cached(images, tmp_path / "file")
+    cached_images = cached(images, tmp_path / "file")
     rng = np.random.default_rng(1)
     for _ in range(10):
-        indices = rng.integers(0, 12, 5)  # some twice, some again
-        assert equal(kept.take(indices), images, indices)
-    image, label = kept.draw(3, 1)
+        indices = rng.integers(0, 12, 5)  # some repeated, some cached
+        assert equal(cached_images.take(indices), images, indices)
+    image, label = cached_images.draw(3, 1)
     assert torch.equal(image, images[3][0])
     assert label == images[3][1]
 
 
 def test_each_image_is_decoded_once(pictures, tmp_path):
-    kept = cached(ImageFolder(pictures, 8), tmp_path / "file")
+    cached_images = cached(ImageFolder(pictures, 8), tmp_path / "file")
     everything = np.arange(12)
-    assert not kept.cache.full()
-    (first,) = kept.take(everything)
-    assert kept.cache.full()
+    assert not cached_images.cache.full()
+    (first,) = cached_images.take(everything)
+    assert cached_images.cache.full()
     shutil.rmtree(pictures)
-    assert torch.equal(kept.take(everything)[0], first)
+    assert torch.equal(cached_images.take(everything)[0], first)
 
 
-def _take(kept, indices):
-    kept.take(indices)
+def _take(dataset, indices):
+    dataset.take(indices)
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_what_one_process_decodes_is_there_for_all(pictures, method):
+def test_images_decoded_by_one_process_are_cached_for_all(pictures, method):
     with file_in_memory() as path:
         images = ImageFolder(pictures, 8, labels=True)
-        kept = cached(images, path)
+        cached_images = cached(images, path)
         halves = np.array_split(np.arange(12), 2)
         context = multiprocessing.get_context(method)
-        others = [context.Process(target=_take, args=(kept, half)) for half in halves]
+        others = [context.Process(target=_take, args=(cached_images, half)) for half in halves]
         for other in others:
             other.start()
         for other in others:
             other.join()
-        assert kept.cache.full()
-        assert missing(kept.cache) == []
-        assert equal(kept.take(np.arange(12)), images, np.arange(12))
+        assert cached_images.cache.full()
+        assert missing(cached_images.cache) == []
+        assert equal(cached_images.take(np.arange(12)), images, np.arange(12))
     if path.startswith("/proc"):
         assert not os.path.exists(path)
 
@@ -97,26 +100,26 @@ def test_a_damaged_image_is_decoded_again(pictures, tmp_path):
     before.take(everything)
     row = (tmp_path / "file").stat().st_size // 12
     with open(tmp_path / "file", "r+b") as file:
-        for index, place in ((2, 0), (5, 4), (7, row - 1)):  # its checksum, its label, its last pixel
+        for index, place in ((2, 0), (5, 4), (7, row - 1)):  # checksum, label, pixel
             file.seek(index * row + place)
             (value,) = file.read(1)
             file.seek(index * row + place)
             file.write(bytes([value ^ 1]))
     again = cached(images, tmp_path / "file")
-    for kept in (before, again):  # whoever found them whole, or did not look yet
-        assert missing(kept.cache) == [2, 5, 7]
+    for cached_images in (before, again):  # opened before and after the damage
+        assert missing(cached_images.cache) == [2, 5, 7]
     assert equal(again.take(everything), images, everything)
     assert missing(before.cache) == missing(again.cache) == []
 
 
-def test_a_black_image_of_label_0_is_told_from_none(tmp_path):
+def test_a_black_image_of_label_0_is_not_missing(tmp_path):
     cache = ImageCache(tmp_path / "file", 2, (1, 2, 2))
     cache.put(0, torch.zeros(1, 2, 2, dtype=torch.uint8), 0)
     assert missing(cache) == [1]
     assert not cache.full()
 
 
-def test_pickled_it_is_the_same_file(tmp_path):
+def test_a_pickled_cache_is_the_same_file(tmp_path):
     cache = ImageCache(tmp_path / "file", 2, (1, 2, 2))
     other = pickle.loads(pickle.dumps(cache))
     other.put(1, torch.full((1, 2, 2), 7, dtype=torch.uint8), 3)
@@ -125,7 +128,7 @@ def test_pickled_it_is_the_same_file(tmp_path):
     assert labels.tolist() == [3]
 
 
-def test_on_disk_it_serves_the_next_run_until_an_image_or_pillow_changes(pictures, monkeypatch):
+def test_the_next_run_finds_the_file_until_images_or_pillow_change(pictures, monkeypatch):
     images = ImageFolder(pictures, 8)
     first = file_on_disk(images)
     cached(images, first).take(np.arange(12))
@@ -150,7 +153,7 @@ def test_on_disk_it_serves_the_next_run_until_an_image_or_pillow_changes(picture
     assert file_on_disk(ImageFolder(pictures, 8)) != third
 
 
-def test_the_same_relative_name_elsewhere_is_another_folder(pictures, tmp_path, monkeypatch):
+def test_equal_relative_names_in_two_folders_are_two_caches(pictures, tmp_path, monkeypatch):
     shutil.copytree(pictures, tmp_path / "elsewhere" / "pictures")
     files = set()
     for place in (tmp_path, tmp_path / "elsewhere"):
@@ -159,9 +162,9 @@ def test_the_same_relative_name_elsewhere_is_another_folder(pictures, tmp_path, 
     assert len(files) == 2
 
 
-@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="no system to reserve room on")
-def test_room_can_be_reserved_where_the_system_writes_zeros_for_it(tmp_path, monkeypatch):
-    """As the C library does on file systems that cannot; it refuses a file that is open for appending."""
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="needs posix_fallocate")
+def test_reserving_keeps_images_where_the_c_library_writes_zeros(tmp_path, monkeypatch):
+    """It does so on file systems without fallocate, and refuses files in append mode."""
 
     def write_zeros(descriptor, offset, size):
         if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_APPEND:
@@ -176,19 +179,19 @@ def test_room_can_be_reserved_where_the_system_writes_zeros_for_it(tmp_path, mon
     assert missing(cache) == [1]
 
 
-def test_a_cache_folder_that_cannot_be_made_is_named_with_a_remedy(tmp_path, monkeypatch):
+def test_a_cache_folder_that_cannot_be_made_is_an_error_with_a_fix(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     with pytest.raises(OSError, match=f"{tmp_path}/file.*set XDG_CACHE_HOME"):
         cache_folder()
 
 
-def test_what_differs_in_every_epoch_is_not_kept(pictures):
+def test_random_crops_are_not_worth_caching(pictures):
     assert ImageFolder(pictures, 8).worth_caching
     assert not ImageFolder(pictures, 8, crop="random").worth_caching
 
 
-def test_deep_images_keep_their_depth(tmp_path):
+def test_16_bit_images_keep_their_depth(tmp_path):
     values = np.random.default_rng(0).integers(0, 65536, (3, 8, 8), dtype=np.uint16)
     for name, picture in zip("abc", values, strict=True):
         Image.fromarray(picture).save(tmp_path / f"{name}.png")

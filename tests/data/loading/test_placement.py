@@ -1,4 +1,4 @@
-"""A cache of decoded images changes no result."""
+"""Runs with and without a cache of decoded images: equal results, and fallbacks."""
 
 import errno
 import multiprocessing
@@ -16,7 +16,6 @@ from diffusion_framework.data.loading import cache as cache_module
 from diffusion_framework.data.loading import placement
 from diffusion_framework.data.loading.cache import CachedImages, DecodedImages
 from diffusion_framework.data.loading.loader import ShuffledBatches, loaded_batches
-from diffusion_framework.data.loading.memory import free_memory
 from diffusion_framework.data.loading.placement import cached
 from diffusion_framework.training import Loading
 
@@ -35,16 +34,18 @@ def folder(tmp_path):
     return tmp_path / "pictures"
 
 
-def test_runs_with_any_cache_and_workers_are_equal(folder, tmp_path):
+def test_runs_are_equal_with_any_cache_and_workers(folder, tmp_path):
     trainer(folder, tmp_path / "off", loading=Loading(0, "off"), train_num_steps=9).train()
     for place, workers in (("memory", 0), ("memory", 2), ("disk", 0), ("disk", 2), ("auto", 0)):
         run = tmp_path / f"{place} {workers}"
         trainer(folder, run, loading=Loading(workers, place), train_num_steps=9).train()
         assert_same_run(tmp_path / "off", run)
-    assert len(list((tmp_path / "cache" / "diffusion_framework" / "images").iterdir())) == 1, "no other run kept a file"
+    assert len(list((tmp_path / "cache" / "diffusion_framework" / "images").iterdir())) == 1, (
+        "only the runs with disk keep a file"
+    )
 
 
-def test_batches_are_the_same_before_and_after_all_are_decoded(folder):
+def test_batches_are_equal_before_and_after_the_cache_is_full(folder):
     accelerator = trainer(folder, folder.parent / "run").accelerator
     images = ImageFolder(folder, 8, 1)
     with loaded_batches(images, ShuffledBatches(10, 4, seed=1, start=2), 0, accelerator.device) as batches:
@@ -52,18 +53,21 @@ def test_batches_are_the_same_before_and_after_all_are_decoded(folder):
     for workers in (0, 2):
         order = ShuffledBatches(10, 4, seed=1, start=2)
         with (
-            cached(images, "memory", accelerator) as kept,
-            loaded_batches(kept, order, workers, accelerator.device) as batches,
+            cached(images, "memory", accelerator) as cached_images,
+            loaded_batches(cached_images, order, workers, accelerator.device) as batches,
         ):
             got = [next(batches) for _ in range(15)]
-            assert kept.cache.full()
+            assert cached_images.cache.full()
         assert all(torch.equal(one, other) for one, (other,) in zip(expected, got, strict=True))
 
 
-def test_data_workers_end_once_all_is_decoded(folder):
+def test_data_workers_end_once_the_cache_is_full(folder):
     images, order = ImageFolder(folder, 8, 1), ShuffledBatches(10, 5, seed=1)
     accelerator = trainer(folder, folder.parent / "run").accelerator
-    with cached(images, "memory", accelerator) as kept, loaded_batches(kept, order, 2, accelerator.device) as batches:
+    with (
+        cached(images, "memory", accelerator) as cached_images,
+        loaded_batches(cached_images, order, 2, accelerator.device) as batches,
+    ):
         next(batches)
         assert len(multiprocessing.active_children()) == 2
         for _ in range(4):
@@ -71,13 +75,13 @@ def test_data_workers_end_once_all_is_decoded(folder):
         assert not multiprocessing.active_children()
 
 
-def test_images_on_a_device_are_those_of_the_cache(folder, monkeypatch):
+def test_images_on_a_device_equal_those_in_the_cache(folder, monkeypatch):
     accelerator = trainer(folder, folder.parent / "run").accelerator
-    with cached(ImageFolder(folder, 8, 1), "memory", accelerator) as kept:
-        monkeypatch.setattr(cache_module, "_AT_ONCE", 4)
-        there = DecodedImages(kept, accelerator.device)
+    with cached(ImageFolder(folder, 8, 1), "memory", accelerator) as cached_images:
+        monkeypatch.setattr(cache_module, "_TRANSFER_SIZE", 4)
+        on_device = DecodedImages(cached_images, accelerator.device)
         indices = np.array([3, 1, 3, 9])
-        assert torch.equal(there.take(indices)[0].cpu(), kept.take(indices)[0])
+        assert torch.equal(on_device.take(indices)[0].cpu(), cached_images.take(indices)[0])
 
 
 @pytest.mark.parametrize("place", ["memory", "disk"])
@@ -89,26 +93,26 @@ def test_two_processes_share_one_cache(folder, tmp_path, place):
     assert not soak.difference(tmp_path / "off", tmp_path / place)
 
 
-def test_without_room_each_epoch_decodes_anew(folder):
+def test_without_room_images_are_not_cached(folder):
     accelerator = trainer(folder, folder.parent / "run").accelerator
-    vast = ImageFolder(folder, 20_000)
-    vast.paths *= 1000  # of a folder that large
+    huge = ImageFolder(folder, 20_000)
+    huge.paths *= 1000
     with (
-        pytest.warns(UserWarning, match=r"10000 decoded images take 1\.2e\+04 GB.*too little room"),
-        cached(vast, "auto", accelerator) as same,
+        pytest.warns(UserWarning, match=r"10000 decoded images take 1\.2e\+04 GB.*too little free space"),
+        cached(huge, "auto", accelerator) as same,
     ):
-        assert same is vast
+        assert same is huge
 
 
-def test_what_does_not_fit_the_memory_goes_to_the_disk(folder, tmp_path, monkeypatch):
+def test_images_that_do_not_fit_in_memory_are_cached_on_disk(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(placement, "free_memory", lambda: 0)
     accelerator = trainer(folder, folder.parent / "run").accelerator
-    with cached(ImageFolder(folder, 8, 1), "auto", accelerator) as kept:
-        assert isinstance(kept, CachedImages)
+    with cached(ImageFolder(folder, 8, 1), "auto", accelerator) as cached_images:
+        assert isinstance(cached_images, CachedImages)
     assert list((tmp_path / "cache").rglob("images/*"))
 
 
-def test_a_disk_that_becomes_full_keeps_nothing(folder, tmp_path, monkeypatch):
+def test_a_full_disk_leaves_no_cache_file(folder, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -122,41 +126,18 @@ def test_a_disk_that_becomes_full_keeps_nothing(folder, tmp_path, monkeypatch):
     assert not list((tmp_path / "cache").rglob("images/*"))
 
 
-def test_a_cache_folder_that_cannot_be_made_is_an_error_if_it_was_asked_for(folder, tmp_path, monkeypatch):
+def test_a_cache_folder_that_cannot_be_made_is_an_error_only_if_requested(folder, tmp_path, monkeypatch):
     (tmp_path / "cache").write_text("a file")
     with pytest.raises(OSError, match="set cache to memory or off"):
         trainer(folder, tmp_path / "run", loading=Loading(0, "disk")).train()
     assert not (tmp_path / "run").exists()
     monkeypatch.setattr(placement, "free_memory", lambda: 0)
-    with pytest.warns(UserWarning, match=f"{tmp_path}/cache.*set XDG_CACHE_HOME.*decode them anew"):
+    with pytest.warns(UserWarning, match=f"{tmp_path}/cache.*set XDG_CACHE_HOME.*decode them again"):
         trainer(folder, tmp_path / "auto").train()
 
 
-def test_memory_is_what_the_groups_of_the_process_leave_it(tmp_path):
-    def limited(folder, limit, use, droppable):
-        folder = tmp_path / folder
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, text in ((files[0], limit), (files[1], use), ("memory.stat", f"anon 5\n{files[2]} {droppable}")):
-            (folder / name).write_text(f"{text}\n")
-
-    groups = tmp_path / "groups"
-    groups.write_text("4:cpu:/job\n3:memory:/job/step\n0::/slice/job/step\n")
-    whole = free_memory(tmp_path / "none", groups)
-    assert whole == pytest.approx(free_memory(tmp_path, tmp_path / "none"), rel=0.2)
-    files = "memory.max", "memory.current", "inactive_file"
-    limited("slice/job/step", "max", 800, 300)
-    assert free_memory(tmp_path, groups) > 10_000
-    limited("slice/job", 10_000, 1000, 400)
-    assert free_memory(tmp_path, groups) == 9400
-    files = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
-    limited("memory", 2**63 - 4096, 10_000, 0)
-    assert free_memory(tmp_path, groups) == 9400
-    limited("memory/job/step", 5000, 1000, 200)
-    assert free_memory(tmp_path, groups) == 4200
-
-
 @pytest.mark.parametrize("place", ["memory", "disk"])
-def test_random_crops_cannot_be_kept(folder, tmp_path, place):
+def test_random_crops_cannot_be_cached(folder, tmp_path, place):
     with pytest.raises(ValueError, match="set loading.cache to auto or off"):
         trainer(ImageFolder(folder, 8, 1, crop="random"), tmp_path / "run", loading=Loading(0, place))
     assert not (tmp_path / "run").exists()

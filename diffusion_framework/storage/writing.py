@@ -1,0 +1,119 @@
+"""Writes and deletes checkpoints. `checkpoint.py` describes their format and reads them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from .checkpoint import CHECKPOINTS, PREFIX, list_checkpoints, step_of
+from .files import sync, write_sealed
+
+
+def write_checkpoint(
+    results_folder: str | os.PathLike[str],
+    step: int,
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    config: Mapping[str, Any],
+    state: Mapping[str, Any],
+    keep: int,
+    spare: Collection[int] = (),
+) -> Path:
+    """Writes a checkpoint and deletes older ones.
+
+    Checkpoints of later steps are neither deleted nor counted. They exist only where a run resumed
+    before them because they are damaged.
+
+    Args:
+        results_folder: Results folder of the run.
+        step: Number of optimizer steps done.
+        tensors: Tensors by the name of their file, without suffix, and by their own names.
+        config: All options that the run was built from, as plain data.
+        state: Other data that resuming needs, as plain data.
+        keep: Number of newest checkpoints to keep, this one included.
+        spare: Steps whose checkpoints are never deleted.
+
+    Returns:
+        The folder of the checkpoint.
+
+    Raises:
+        OSError: If the checkpoint cannot be written. Earlier checkpoints are then unchanged, and
+            nothing of this one remains.
+    """
+    parent = Path(results_folder) / CHECKPOINTS
+    parent.mkdir(parents=True, exist_ok=True)
+    for leftover in parent.glob(".tmp-*"):
+        shutil.rmtree(leftover)
+    temporary, final = parent / f".tmp-{step:08d}", parent / f"{PREFIX}{step:08d}"
+    try:
+        write_sealed(temporary, step, tensors, config, state)
+        if final.exists():  # a run that resumed from an older checkpoint reaches this step again
+            _remove(final)
+        temporary.rename(final)
+        sync(parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    checkpoints = list_checkpoints(results_folder)
+    for old in checkpoints[: checkpoints.index(final) + 1][:-keep]:
+        if step_of(old) not in spare:
+            _remove(old)
+    return final
+
+
+def write_export(
+    folder: str | os.PathLike[str], tensors: Mapping[str, Mapping[str, Tensor]], config: Mapping[str, Any]
+) -> None:
+    """Writes a checkpoint of a model alone, from which no run can resume.
+
+    Args:
+        folder: Folder that does not exist yet.
+        tensors: Tensors by the name of their file, without suffix, and by their own names.
+        config: Options that the model is built from, as plain data.
+
+    Raises:
+        ValueError: If the folder exists.
+        OSError: If it cannot be written; it then does not exist.
+    """
+    final = Path(folder)
+    if final.exists():
+        raise ValueError(f"Expected a new folder, got {final}, which exists. Fix: choose another.")
+    final.parent.mkdir(parents=True, exist_ok=True)
+    temporary = final.with_name(f".tmp-{final.name}")
+    try:
+        write_sealed(temporary, 0, tensors, config, {})
+        temporary.rename(final)
+        sync(final.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _remove(checkpoint: Path) -> None:
+    """Deletes a checkpoint atomically.
+
+    The folder is first renamed. If the process is killed in between, the next write deletes the
+    rest.
+    """
+    temporary = checkpoint.with_name(f".tmp-old-{checkpoint.name}")
+    checkpoint.rename(temporary)
+    shutil.rmtree(temporary)
+
+
+def check_space(results_folder: str | os.PathLike[str], size: int, count: int) -> None:
+    """Checks that the disk has space for `count` new checkpoints of `size` bytes; writes nothing.
+
+    Raises:
+        ValueError: If the free space is too small.
+    """
+    folder = Path(results_folder).absolute()
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if free < size * count:
+        raise ValueError(
+            f"Expected {size * count / 1e9:.3g} GB of free space in {folder}, for {count} checkpoints of "
+            f"{size / 1e9:.3g} GB, got {free / 1e9:.3g} GB. Fix: free disk space, or lower saving.keep_newest."
+        )

@@ -1,0 +1,111 @@
+"""`from_pretrained` opens the folders that training runs and `save_pretrained` write."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from runs import trainer
+from torch import nn
+from toys import tiny_diffusion
+
+from diffusion_framework import GaussianDiffusion
+from diffusion_framework.spaces import ImageSpace, Unbounded
+from diffusion_framework.storage.checkpoint import list_checkpoints
+from diffusion_framework.trainable import Trainable
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    results = tmp_path_factory.mktemp("opened") / "run"
+    images = [torch.rand(1, 8, 8) for _ in range(10)]
+    trainer(images, results, train_num_steps=2, save_and_sample_every=1).train()
+    return results
+
+
+def assert_same(one, other):
+    a, b = one.state_dict(), other.state_dict()
+    assert a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_run_one_of_its_checkpoints_and_an_export_open_alike(run, tmp_path):
+    opened = GaussianDiffusion.from_pretrained(run)
+    assert not opened.training
+    assert_same(opened, GaussianDiffusion.from_pretrained(list_checkpoints(run)[-1]))
+    assert_same(opened, Trainable.from_pretrained(run))
+    opened.save_pretrained(tmp_path / "export")
+    again = GaussianDiffusion.from_pretrained(str(tmp_path / "export"))
+    assert_same(opened, again)
+    images = [model.sample(2, steps=3, seed=0, show_progress=False) for model in (opened, again)]
+    assert torch.equal(*images)
+
+
+def test_network_and_space_can_be_replaced(run):
+    network = GaussianDiffusion.from_pretrained(run).model
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.zero_()
+    opened = GaussianDiffusion.from_pretrained(run, model=network, space=ImageSpace((0, 4095), bins=None))
+    assert opened.model is network and any(parameter.any() for parameter in network.parameters())
+    assert opened.sample(1, steps=2, seed=0, show_progress=False).max() > 1
+    with pytest.raises(ValueError, match="Expected weights in .* that fit the model"):
+        GaussianDiffusion.from_pretrained(run, space=Unbounded())
+
+
+def test_an_export_never_replaces_an_existing_folder(tmp_path):
+    (tmp_path / "export").mkdir()
+    with pytest.raises(ValueError, match="Expected a new folder"):
+        tiny_diffusion().save_pretrained(tmp_path / "export")
+    assert not list((tmp_path / "export").iterdir())
+
+
+def test_an_export_that_cannot_be_described_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr("diffusion_framework.storage.files.write_yaml", lambda config: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        tiny_diffusion().save_pretrained(tmp_path / "export")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_network_that_does_not_record_its_arguments_is_required(tmp_path):
+    class Net(nn.Module):
+        channels, image_size = 1, 8
+
+        def __init__(self, width):
+            super().__init__()
+            self.conv = nn.Conv2d(1, 1, width, padding=width // 2)
+
+        def forward(self, x, time):
+            return self.conv(x)
+
+    GaussianDiffusion(Net(3)).save_pretrained(tmp_path / "export")
+    with pytest.raises(ValueError, match="model="):
+        GaussianDiffusion.from_pretrained(tmp_path / "export")
+    opened = GaussianDiffusion.from_pretrained(tmp_path / "export", model=Net(3))
+    assert isinstance(opened.model, Net)
+    with pytest.raises(ValueError, match="that fit the model of its config, with .* for model.conv.weight"):
+        GaussianDiffusion.from_pretrained(tmp_path / "export", model=Net(5))
+
+
+def test_a_model_of_another_class_is_refused_by_name(run):
+    class Other(Trainable):
+        def forward(self, data, **condition):
+            return data
+
+        def validation_metrics(self, data, **condition):
+            return {}
+
+    with pytest.raises(
+        ValueError, match=r"Expected a Other in .*, got a GaussianDiffusion. Fix: GaussianDiffusion\.from"
+    ):
+        Other.from_pretrained(run)
+
+
+def test_a_manifest_cannot_name_files_outside_its_folder(tmp_path):
+    tiny_diffusion().save_pretrained(tmp_path / "export")
+    manifest = tmp_path / "export" / "manifest.json"
+    data = json.loads(manifest.read_text())
+    data["files"]["../outside"] = {"size": 1, "sha256": "x"}
+    (Path(tmp_path) / "outside").write_text("x")
+    manifest.write_text(json.dumps(data))
+    with pytest.raises(ValueError, match=r"names the file '\.\./outside'"):
+        GaussianDiffusion.from_pretrained(tmp_path / "export")
