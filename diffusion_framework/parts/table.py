@@ -27,7 +27,7 @@ TABLE: dict[str, dict[str, str]] = {
         "langevin": "samplers.langevin:Langevin",
         "lcm": "samplers.lcm:LCM",
         "lms": "samplers.lms:LMS",
-        "reverse_diffusion": "samplers.langevin:ReverseDiffusion",
+        "reverse_diffusion": "samplers.reverse_diffusion:ReverseDiffusion",
         "rk45": "samplers.adaptive.rk45:RK45",
         "score_sde": "samplers.langevin:ScoreSDE",
         "singlestep_dpm": "samplers.singlestep:SinglestepDPM",

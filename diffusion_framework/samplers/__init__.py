@@ -14,9 +14,10 @@ from .dpm2 import DPM2
 from .dpm_solver import DPMSolver
 from .euler import Euler
 from .heun import Heun
-from .langevin import Langevin, ReverseDiffusion, ScoreSDE
+from .langevin import Langevin, ScoreSDE
 from .lcm import LCM
 from .lms import LMS
+from .reverse_diffusion import ReverseDiffusion
 from .singlestep import SinglestepDPM
 from .unipc import UniPC
 from .walk import Walk, checked, choose_grid
