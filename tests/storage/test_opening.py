@@ -48,7 +48,7 @@ def test_network_and_space_can_be_replaced(run):
     opened = GaussianDiffusion.from_pretrained(run, model=network, space=ImageSpace((0, 4095), bins=None))
     assert opened.model is network and any(parameter.any() for parameter in network.parameters())
     assert opened.sample(1, steps=2, seed=0, show_progress=False).max() > 1
-    with pytest.raises(ValueError, match="Expected weights in .* that fit the model"):
+    with pytest.raises(ValueError, match="Expected weights of .* that fit the model"):
         GaussianDiffusion.from_pretrained(run, space=Unbounded())
 
 
