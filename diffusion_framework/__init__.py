@@ -10,7 +10,14 @@ from .denoisers import ClassifierFree, Denoiser
 from .diffusion import GaussianDiffusion
 from .losses import MinSNR
 from .models import RIN, DiT, ResidualMLP, Transformer1D, UNet, UNet1D
-from .policies import BehaviourCloning, Controller, DiffusionPolicy, Episodes, EpisodeWindows, ForkDemonstrations
+from .policies import (
+    BehaviourCloning,
+    Controller,
+    DiffusionPolicy,
+    Episodes,
+    EpisodeWindows,
+    ForkDemonstrations,
+)
 from .process.level import Level, Prediction
 from .process.objectives import X0, Eps, Objective, Preconditioned, PreviousX, Score, V, Velocity
 from .process.schedules import (

@@ -133,11 +133,15 @@ class GaussianDiffusion(KeepsStatistics, Trainable):
         self.schedule: NoiseSchedule = schedule if scale == 1 else Scaled(schedule, scale)
         known: dict[str, Any] = {"schedule": self.schedule, "steps": timesteps}
         known["bins"] = self.space.bins
-        known["sigma_data"] = shared_sigma_data(self.space.sigma_data, objective, input_scaling, loss_weight)
+        known["sigma_data"] = shared_sigma_data(
+            self.space.sigma_data, objective, input_scaling, loss_weight
+        )
         self.objective = resolve(objective, Objective, "objective", **known)
         self.objective.check(self.schedule)
         known["objective"] = self.objective
-        self.preconditioning = preconditioning_for(time_input=time_input, input_scaling=input_scaling, **known)
+        self.preconditioning = preconditioning_for(
+            time_input=time_input, input_scaling=input_scaling, **known
+        )
         self.loss_weight: LossWeight | None = MinSNR(min_snr_gamma) if min_snr_loss_weight else None
         if loss_weight is not None:
             self.loss_weight = resolve(loss_weight, LossWeight, "loss_weight", **known)
@@ -233,7 +237,9 @@ class GaussianDiffusion(KeepsStatistics, Trainable):
         """
         parts = self.parts
         x0 = self.encode(data, condition, prepared=prepared)
-        sampled = self.times.draw(self.schedule, self.times.uniform(len(x0), x0.device, generator), self.time_memory)
+        sampled = self.times.draw(
+            self.schedule, self.times.uniform(len(x0), x0.device, generator), self.time_memory
+        )
         eps = generator_noise(generator)(x0)
         level = sampled.at.expand_to(x0)
         x = level.alpha * x0 + level.sigma * eps
@@ -257,7 +263,9 @@ class GaussianDiffusion(KeepsStatistics, Trainable):
             losses = losses * sampled.weight.to(losses.dtype)
         return losses.mean()
 
-    def encode(self, data: Tensor, condition: Mapping[str, Any], *, prepared: bool = False) -> Tensor:
+    def encode(
+        self, data: Tensor, condition: Mapping[str, Any], *, prepared: bool = False
+    ) -> Tensor:
         """Data [batch, ...] in the user's units as the clean data that is noised.
 
         Raises:
@@ -361,7 +369,9 @@ class GaussianDiffusion(KeepsStatistics, Trainable):
         parts, level = self.parts, grid[0][0]
         x = torch.empty(batch_size, *self.sample_shape, device=self.device, dtype=parts.exact_dtype)
         if noise is not None and noise.shape != x.shape:
-            raise ValueError(f"Expected noise {[*x.shape]}, got {[*noise.shape]}. Fix: give one for each sample.")
+            raise ValueError(
+                f"Expected noise {[*x.shape]}, got {[*noise.shape]}. Fix: give one for each sample."
+            )
         x = (source(x) if noise is None else noise.to(x)) * level.sigma
         if start is not None:
             x = x + level.alpha * self.encode(start.to(self.device), condition)
@@ -370,11 +380,15 @@ class GaussianDiffusion(KeepsStatistics, Trainable):
         rule = as_guidance(guidance)
 
         def fresh() -> Denoiser:
-            return clipped(rule.bind(NetworkDenoiser(parts, bound)), clip_denoised, self.space.bounds)
+            return clipped(
+                rule.bind(NetworkDenoiser(parts, bound)), clip_denoised, self.space.bounds
+            )
 
         return Walk(fresh(), fresh, sampler, grid, source, x, self.space, condition)
 
-    def sample(self, batch_size: int = 16, *, show_progress: bool = True, **walk_options: Any) -> Tensor:
+    def sample(
+        self, batch_size: int = 16, *, show_progress: bool = True, **walk_options: Any
+    ) -> Tensor:
         """New data, [batch, ...] in the user's units, on the device of the network.
 
         Args:
@@ -400,7 +414,9 @@ class GaussianDiffusion(KeepsStatistics, Trainable):
         far. The network is in evaluation mode until the iterator ends or is closed.
         """
         with self.evaluating():
-            yield from checked(trajectory(walk.sampler, walk.denoise, walk.start, walk.grid, walk.noise))
+            yield from checked(
+                trajectory(walk.sampler, walk.denoise, walk.start, walk.grid, walk.noise)
+            )
 
     def grid(
         self,
@@ -428,7 +444,9 @@ class GaussianDiffusion(KeepsStatistics, Trainable):
             return grid_of_times(self.schedule, times, self.time_difference)
         steps = self.timesteps if steps is None else operator.index(steps)
         gap = self.time_difference
-        return spaced_grid(self.schedule, steps, spacing, first=first, last=last, time_difference=gap)
+        return spaced_grid(
+            self.schedule, steps, spacing, first=first, last=last, time_difference=gap
+        )
 
 
 def _check(name: str, value: float, fits: bool, expected: str) -> None:

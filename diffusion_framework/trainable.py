@@ -175,5 +175,9 @@ class Trainable(RecordsArguments, nn.Module, ABC):
                 not fit.
         """
         checkpoint = Checkpoint.find(path_or_name)
-        given = {name: part for name, part in {"model": model, "space": space}.items() if part is not None}
+        given = {
+            name: part
+            for name, part in {"model": model, "space": space}.items()
+            if part is not None
+        }
         return checkpoint.build("diffusion", cls, checkpoint.choose(weights), trust, **given).eval()

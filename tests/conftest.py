@@ -11,7 +11,9 @@ from PIL import Image
 os.environ["OMP_NUM_THREADS"] = "1"  # of the scripts that tests start
 torch.set_num_threads(1)
 sys.path.insert(0, str(Path(__file__).parent / "support"))
-sys.path.append(str(Path(__file__).parents[1] / "scripts" / "benchmarks"))  # for soak, which starts and ends processes
+sys.path.append(
+    str(Path(__file__).parents[1] / "scripts" / "benchmarks")
+)  # for soak, which starts and ends processes
 
 
 @pytest.fixture(autouse=True)

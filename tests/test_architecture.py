@@ -94,7 +94,9 @@ def room(path: Path) -> str:
 def module_file(parts: list[str]) -> Path | None:
     """The file of a module of the package."""
     stem = PACKAGE.parent.joinpath(*parts)
-    return next((path for path in (stem.with_suffix(".py"), stem / "__init__.py") if path in TREES), None)
+    return next(
+        (path for path in (stem.with_suffix(".py"), stem / "__init__.py") if path in TREES), None
+    )
 
 
 def imported(path: Path) -> set[Path]:
@@ -115,18 +117,26 @@ def test_imports_point_one_way():
     wrong = []
     for path in set(FILES) - {PACKAGE / "__init__.py"}:
         assert room(path) in LAYER_OF, f"{name(path)}: add its room to LAYERS"
-        above = [other for other in imported(path) if LAYER_OF.get(room(other), 99) > LAYER_OF[room(path)]]
+        above = [
+            other
+            for other in imported(path)
+            if LAYER_OF.get(room(other), 99) > LAYER_OF[room(path)]
+        ]
         wrong += [f"{name(path)} imports {name(other)}" for other in above]
     assert not wrong
 
 
 def circle(arrows: dict) -> set:
     """Returns the nodes of a graph that lie on circles, or between two."""
-    for _ in range(2):  # take away what leads nowhere, then, with all arrows turned round, what nothing leads to
+    for _ in range(
+        2
+    ):  # take away what leads nowhere, then, with all arrows turned round, what nothing leads to
         while ends := [node for node, others in arrows.items() if not others & arrows.keys()]:
             for node in ends:
                 del arrows[node]
-        arrows = {node: {other for other, ours in arrows.items() if node in ours} for node in arrows}
+        arrows = {
+            node: {other for other, ours in arrows.items() if node in ours} for node in arrows
+        }
     return set(arrows)
 
 
@@ -147,8 +157,12 @@ def compare(found: set[str], exceptions: set[str]) -> None:
 
 
 def test_classes_are_abstract_or_final():
-    modules = [import_module(module.name) for module in walk_packages(df.__path__, "diffusion_framework.")]
-    classes = {value for module in modules for value in vars(module).values() if inspect.isclass(value)}
+    modules = [
+        import_module(module.name) for module in walk_packages(df.__path__, "diffusion_framework.")
+    ]
+    classes = {
+        value for module in modules for value in vars(module).values() if inspect.isclass(value)
+    }
     ours = {cls for cls in classes if cls.__module__.startswith("diffusion_framework")}
     bases = {base for cls in ours for base in cls.__bases__ if base in ours}
     compare({base.__name__ for base in bases if not inspect.isabstract(base)}, DERIVED_FROM)
@@ -156,7 +170,10 @@ def test_classes_are_abstract_or_final():
 
 def test_nobody_asks_models_and_datasets_for_attributes_by_name():
     def asks(tree: ast.AST) -> bool:
-        return any(isinstance(node, ast.Name) and node.id in ("hasattr", "getattr") for node in ast.walk(tree))
+        return any(
+            isinstance(node, ast.Name) and node.id in ("hasattr", "getattr")
+            for node in ast.walk(tree)
+        )
 
     compare({name(path) for path, tree in TREES.items() if asks(tree)}, ASKING)
 
@@ -179,14 +196,18 @@ def test_functions_fit_a_screen():
 
 
 def test_the_loop_names_no_sampler_and_nothing_dispatches_on_types_of_them():
-    names = {c.__name__ for base in (df.Sampler, df.NoiseSchedule, df.Objective) for c in leaves(base)}
+    names = {
+        c.__name__ for base in (df.Sampler, df.NoiseSchedule, df.Objective) for c in leaves(base)
+    }
     loop = TREES[PACKAGE / "samplers" / "base.py"]
     assert not names & {node.id for node in ast.walk(loop) if isinstance(node, ast.Name)}
     for path, tree in TREES.items():
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "isinstance":
                 asked = {n.id for n in ast.walk(node.args[1]) if isinstance(n, ast.Name)}
-                assert not asked & (names | {"Sampler", "NoiseSchedule", "Objective"}), f"{path}:{node.lineno}"
+                assert not asked & (names | {"Sampler", "NoiseSchedule", "Objective"}), (
+                    f"{path}:{node.lineno}"
+                )
 
 
 def leaves(base):
@@ -199,7 +220,16 @@ def leaves(base):
     return found
 
 
-BASES = (df.Sampler, df.NoiseSchedule, df.Objective, LossWeight, Loss, TimeSampler, TimeInput, InputScaling)
+BASES = (
+    df.Sampler,
+    df.NoiseSchedule,
+    df.Objective,
+    LossWeight,
+    Loss,
+    TimeSampler,
+    TimeInput,
+    InputScaling,
+)
 PARTS = sorted({c for base in BASES for c in leaves(base)}, key=lambda c: c.__name__)
 NEEDED = {"schedule": df.Cosine(), "objective": df.Eps(), "steps": 7}  # others: half
 

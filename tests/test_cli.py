@@ -49,7 +49,9 @@ def evaluate(*words):
 
 def script(name, *words, check=True, cwd=ROOT.parent):
     command = [sys.executable, str(ROOT / "scripts" / name), *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False, timeout=120)
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=cwd, check=False, timeout=120
+    )
     assert not check or done.returncode == 0, done.stderr[-2000:]
     return done
 
@@ -89,7 +91,18 @@ def test_the_scripts_work_from_anywhere(pictures, tmp_path):
     assert config["diffusion"]["init_args"]["noise_schedule"] == "sigmoid"
 
     output = tmp_path / "out"
-    options = ["--sampler", "DDIM", "--sampler.eta", "0.5", "--steps", "3", "--seed", "1", "--output", output]
+    options = [
+        "--sampler",
+        "DDIM",
+        "--sampler.eta",
+        "0.5",
+        "--steps",
+        "3",
+        "--seed",
+        "1",
+        "--output",
+        output,
+    ]
     script("sample.py", results, "--num_samples", "5", *options)
     images = [Image.open(output / f"{i:05d}.png") for i in range(5)]
     assert all(image.size == (16, 16) and image.mode == "RGB" for image in images)
@@ -99,12 +112,22 @@ def test_the_scripts_work_from_anywhere(pictures, tmp_path):
 
 def test_self_conditioning_is_compared_in_a_table(tmp_path):
     done = script(
-        "compare_self_conditioning.py", "--steps=1", "--kinds", "nothing", "latents", f"--output={tmp_path / 'out'}"
+        "compare_self_conditioning.py",
+        "--steps=1",
+        "--kinds",
+        "nothing",
+        "latents",
+        f"--output={tmp_path / 'out'}",
     )
     assert [line.split()[1] for line in done.stdout.splitlines()[2:]] == ["nothing", "latents"]
     rows = json.loads((tmp_path / "out" / "losses.json").read_text())["rows"]
     assert [(row["fed back"], row["seed"]) for row in rows] == [("nothing", 0), ("latents", 0)]
-    assert script("compare_self_conditioning.py", f"--output={tmp_path / 'out'}", check=False).returncode == 2
+    assert (
+        script(
+            "compare_self_conditioning.py", f"--output={tmp_path / 'out'}", check=False
+        ).returncode
+        == 2
+    )
 
 
 def test_a_network_of_ones_own_by_its_import_path(tmp_path):
@@ -120,13 +143,25 @@ def test_a_network_of_ones_own_by_its_import_path(tmp_path):
         "        return self.layers(x)\n"
     )
     own = ["--diffusion.model", "mypackage.MyNetwork", "--diffusion.model.width", "6"]
-    short = ["--trainer.train_num_steps=1", "--trainer.logging.progress=false", "--trainer.previews.sampling_steps=1"]
+    short = [
+        "--trainer.train_num_steps=1",
+        "--trainer.logging.progress=false",
+        "--trainer.previews.sampling_steps=1",
+    ]
     script("train.py", *own, *short, "--trainer.results_folder=run", cwd=tmp_path)
-    assert Checkpoint.find(tmp_path / "run").tensors("model")["model.layers.0.weight"].shape == (6, 1, 1, 1)
+    assert Checkpoint.find(tmp_path / "run").tensors("model")["model.layers.0.weight"].shape == (
+        6,
+        1,
+        1,
+        1,
+    )
     words = ["run", "--steps=1", "--num_samples=1", "--output=out"]
     refused = script("sample.py", *words, cwd=tmp_path, check=False)
     assert refused.returncode == 2 and not (tmp_path / "out").exists()
-    assert_one_line(refused.stderr, r"MyNetwork is not part of this package.*sample\.py run .*--trust mypackage$")
+    assert_one_line(
+        refused.stderr,
+        r"MyNetwork is not part of this package.*sample\.py run .*--trust mypackage$",
+    )
     script("sample.py", *words, "--trust", "mypackage", cwd=tmp_path)
     assert (tmp_path / "out" / "00000.png").is_file()
 
@@ -136,7 +171,9 @@ def test_a_network_of_ones_own_by_its_import_path(tmp_path):
         "--trainer.train_num_steps=2",
         "--trainer.logging.progress=false",
     ]
-    assert script("train.py", *more, cwd=tmp_path, check=False).returncode == 2, "trust is not stored"
+    assert script("train.py", *more, cwd=tmp_path, check=False).returncode == 2, (
+        "trust is not stored"
+    )
     script("train.py", *more, "--trust=mypackage", cwd=tmp_path)
     script("train.py", *more[:2], "--trainer.train_num_steps=3", *more[3:], *own[:2], cwd=tmp_path)
     assert Checkpoint.find(tmp_path / "run").step == 3
@@ -146,12 +183,19 @@ def test_resume_is_a_plain_flag(tmp_path):
     results = tmp_path / "run"
     train(f"--trainer.results_folder={results}")
     train(f"--trainer.results_folder={results}", "--resume", "--trainer.train_num_steps=3")
-    assert [path.name for path in list_checkpoints(results)] == ["step-00000001", "step-00000002", "step-00000003"]
+    assert [path.name for path in list_checkpoints(results)] == [
+        "step-00000001",
+        "step-00000002",
+        "step-00000003",
+    ]
 
 
 def test_the_config_in_a_checkpoint_trains_the_same_model_again(digits_run, tmp_path):
     config = Checkpoint.find(digits_run).path / "config.yaml"
-    cli.train([f"--config={config}", f"--trainer.results_folder={tmp_path / 'again'}"], ROOT / "unused.yaml")
+    cli.train(
+        [f"--config={config}", f"--trainer.results_folder={tmp_path / 'again'}"],
+        ROOT / "unused.yaml",
+    )
     first, again = (Checkpoint.find(run).tensors("ema") for run in (digits_run, tmp_path / "again"))
     for key, value in first.items():
         assert torch.equal(value, again[key])
@@ -159,7 +203,10 @@ def test_the_config_in_a_checkpoint_trains_the_same_model_again(digits_run, tmp_
 
 def test_printed_config_is_complete_commented_and_reads_back(pictures, tmp_path, capsys):
     with pytest.raises(SystemExit) as end:
-        cli.train(["--data.folder", str(pictures), "--trainer.train_lr=3e-4", "--print_config"], ROOT / "unused.yaml")
+        cli.train(
+            ["--data.folder", str(pictures), "--trainer.train_lr=3e-4", "--print_config"],
+            ROOT / "unused.yaml",
+        )
     assert end.value.code == 0
     text = capsys.readouterr().out
     assert "# Learning rate of Adam" in text and "# Channels at full resolution" in text
@@ -180,7 +227,9 @@ def test_printed_config_is_complete_commented_and_reads_back(pictures, tmp_path,
     assert Checkpoint.find(tmp_path / "run").config["trainer"]["train_lr"] == 3e-4
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name
+)
 def test_every_config_builds_its_model(path, capsys):
     words = [f"--config={path}"]
     if "ImageFolder" in path.read_text():
@@ -209,16 +258,26 @@ def test_help_names_the_options_and_not_every_module(capsys):
 
 def test_sampling_does_not_depend_on_the_batch_size(digits_run, tmp_path):
     for name, batch_size in (("a", 64), ("b", 2)):
-        sample(digits_run, "--num_samples=5", f"--batch_size={batch_size}", "--steps=3", f"--output={tmp_path / name}")
+        sample(
+            digits_run,
+            "--num_samples=5",
+            f"--batch_size={batch_size}",
+            "--steps=3",
+            f"--output={tmp_path / name}",
+        )
     for i in range(5):
-        a, b = (np.asarray(Image.open(tmp_path / name / f"{i:05d}.png")).astype(int) for name in "ab")
+        a, b = (
+            np.asarray(Image.open(tmp_path / name / f"{i:05d}.png")).astype(int) for name in "ab"
+        )
         assert abs(a - b).max() <= 1
 
 
 def test_sampling_uses_the_runs_own_sampler_unless_told(digits_run, tmp_path, monkeypatch):
     seen = []
     original = GaussianDiffusion.sample
-    monkeypatch.setattr(GaussianDiffusion, "sample", lambda self, *a, **k: seen.append(k) or original(self, *a, **k))
+    monkeypatch.setattr(
+        GaussianDiffusion, "sample", lambda self, *a, **k: seen.append(k) or original(self, *a, **k)
+    )
     sample(digits_run, "--num_samples=1", f"--output={tmp_path / 'a'}")
     words = ["--sampler=DDPM", "--sampler.variance=large", "--clip_denoised=dynamic"]
     sample(digits_run, "--num_samples=1", *words, f"--output={tmp_path / 'b'}")
@@ -232,7 +291,12 @@ def test_a_copied_checkpoint_does_no_harm(digits_run, tmp_path):
     newest = list_checkpoints(run)[-1]
     shutil.copytree(newest, newest.with_name(newest.name + "-good"))
     sample(run, "--num_samples=1", "--steps=1", f"--output={tmp_path / 'out'}")
-    sample(newest.with_name(newest.name + "-good"), "--num_samples=1", "--steps=1", f"--output={tmp_path / 'out2'}")
+    sample(
+        newest.with_name(newest.name + "-good"),
+        "--num_samples=1",
+        "--steps=1",
+        f"--output={tmp_path / 'out2'}",
+    )
     assert Checkpoint.find(run).path == newest
 
 
@@ -242,7 +306,14 @@ def test_images_are_not_overwritten_unless_told(digits_run, tmp_path):
     with pytest.raises(SystemExit):
         sample(digits_run, "--num_samples=2", "--steps=1", "--seed=5", f"--output={tmp_path}")
     assert (tmp_path / "00000.png").stat().st_mtime_ns == before
-    sample(digits_run, "--num_samples=2", "--steps=1", "--seed=5", f"--output={tmp_path}", "--overwrite")
+    sample(
+        digits_run,
+        "--num_samples=2",
+        "--steps=1",
+        "--seed=5",
+        f"--output={tmp_path}",
+        "--overwrite",
+    )
     assert (tmp_path / "00000.png").stat().st_mtime_ns != before
 
 
@@ -257,8 +328,14 @@ BAD_TRAINING = [
     (["--trainer.train_lr=.nan"], "train_lr.*got nan"),
     (["--trainer.train_lr=-1"], "train_lr.*got -1"),
     (["--trainer.train_num_steps=0"], "train_num_steps of at least 1, got 0"),
-    (["--trainer.train_num_steps=1.5"], "--trainer.train_num_steps: expected a whole number, got 1.5"),
-    (["--trainer.train_num_steps=true"], "--trainer.train_num_steps: expected a whole number, got True"),
+    (
+        ["--trainer.train_num_steps=1.5"],
+        "--trainer.train_num_steps: expected a whole number, got 1.5",
+    ),
+    (
+        ["--trainer.train_num_steps=true"],
+        "--trainer.train_num_steps: expected a whole number, got True",
+    ),
     (["--trainer.nonsense=3"], "--trainer.nonsense: Trainer has no option 'nonsense'"),
     (["--config=no/such.yaml"], "there is no file no/such.yaml"),
     (["--config={broken}"], "broken.yaml is not valid YAML"),
@@ -267,10 +344,16 @@ BAD_TRAINING = [
     (["--trainer.loading.cache=disk"], "not .*Digits.*; set loading.cache to auto or off"),
     (["--diffusion.model.checkpointed_levels=[9]"], r"checkpointed_levels in .*, got \[9\]"),
     (["--diffusion.noise_schedule=foo"], "there is no noise schedule 'foo'.*Sigmoid"),
-    (["--diffusion.noise_schedule=Cosine", "--diffusion.noise_schedule.end=2"], "^error: cosine needs.*end=2"),
+    (
+        ["--diffusion.noise_schedule=Cosine", "--diffusion.noise_schedule.end=2"],
+        "^error: cosine needs.*end=2",
+    ),
     (["--diffusion.loss=hybrid", "--diffusion.times=steps"], "set its learned_variance to true"),
     (["--diffusion.loss=bound"], "set times to 'steps' or 'loss_aware'"),
-    (["--diffusion.noise_schedule=flow", "--diffusion.objective=eps"], "use the objective v, x0 or velocity"),
+    (
+        ["--diffusion.noise_schedule=flow", "--diffusion.objective=eps"],
+        "use the objective v, x0 or velocity",
+    ),
     (["--diffusion.label_dropout=0.1"], "needs a network with classes; set its num_classes"),
     (["--diffusion.objective=foo"], "there is no objective 'foo'.*Eps"),
     (["--diffusion.model=NoSuchNet"], "there is no network 'NoSuchNet'.*UNet"),
@@ -279,12 +362,19 @@ BAD_TRAINING = [
     (["--data.labels=true"], "the data has 10 classes, the network None"),
     (["--diffusion.model.num_classes=10"], "the data has 0 classes, the network 10"),
     (["--trainer.results_folder={run}"], "already holds a run. Fix: resume it, or choose another"),
-    (["--trainer.results_folder={run}", "--resume", "--diffusion.objective=eps"], "objective: v, not eps"),
+    (
+        ["--trainer.results_folder={run}", "--resume", "--diffusion.objective=eps"],
+        "objective: v, not eps",
+    ),
 ]
 
 
-@pytest.mark.parametrize(("words", "message"), BAD_TRAINING, ids=[" ".join(words) for words, _ in BAD_TRAINING])
-def test_bad_training_input_is_one_line_and_creates_nothing(words, message, digits_run, tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize(
+    ("words", "message"), BAD_TRAINING, ids=[" ".join(words) for words, _ in BAD_TRAINING]
+)
+def test_bad_training_input_is_one_line_and_creates_nothing(
+    words, message, digits_run, tmp_path, capsys, monkeypatch
+):
     inputs = tmp_path / "inputs"
     (inputs / "empty").mkdir(parents=True)
     (inputs / "one").mkdir()
@@ -292,7 +382,11 @@ def test_bad_training_input_is_one_line_and_creates_nothing(words, message, digi
     (inputs / "broken.yaml").write_text("trainer: [unclosed")
     (inputs / "unknown.yaml").write_text("data: {class_path: Digits}\ntrainer: {nonsense: 1}")
     places = {name: inputs / name for name in ("empty", "one")}
-    places |= {"broken": inputs / "broken.yaml", "unknown": inputs / "unknown.yaml", "run": digits_run}
+    places |= {
+        "broken": inputs / "broken.yaml",
+        "unknown": inputs / "unknown.yaml",
+        "run": digits_run,
+    }
     work = tmp_path / "work"
     work.mkdir()
     monkeypatch.chdir(work)
@@ -326,8 +420,12 @@ BAD_SAMPLING = [
 ]
 
 
-@pytest.mark.parametrize(("words", "message"), BAD_SAMPLING, ids=[" ".join(words) for words, _ in BAD_SAMPLING])
-def test_bad_sampling_input_is_one_line_and_creates_nothing(words, message, digits_run, tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize(
+    ("words", "message"), BAD_SAMPLING, ids=[" ".join(words) for words, _ in BAD_SAMPLING]
+)
+def test_bad_sampling_input_is_one_line_and_creates_nothing(
+    words, message, digits_run, tmp_path, capsys, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as end:
         sample(*(word.format(run=digits_run) for word in words))
@@ -344,13 +442,25 @@ def assert_one_line(text, message):
 
 
 def test_likelihood_writes_a_table_for_each_run_and_a_picture(digits_run, tmp_path, capsys):
-    flags = ["--data=Digits", "--data.split=test", "--likelihood", "--num_images=5", "--tolerance=0.1"]
+    flags = [
+        "--data=Digits",
+        "--data.split=test",
+        "--likelihood",
+        "--num_images=5",
+        "--tolerance=0.1",
+    ]
     evaluate(digits_run, *flags, "--batch_size=2", "--output", tmp_path / "a")
     header, row, done = capsys.readouterr().out.splitlines()
     assert "flow" in header and row.startswith("digits ") and str(tmp_path / "a") in done
     evaluate(digits_run, *flags, "--output", tmp_path / "b")
     tables = [(tmp_path / name / "digits.csv").read_text().splitlines() for name in "ab"]
-    assert [line.split(",")[0] for line in tables[0]] == ["term", "prior", *["kl"] * 3, "reconstruction", "total"]
+    assert [line.split(",")[0] for line in tables[0]] == [
+        "term",
+        "prior",
+        *["kl"] * 3,
+        "reconstruction",
+        "total",
+    ]
     totals = [float(table[-1].split(",")[3]) for table in tables]
     assert totals[0] == pytest.approx(totals[1], rel=1e-4)  # whatever the batch size
     assert (tmp_path / "a" / "bounds.png").stat().st_size > 1000
@@ -367,13 +477,17 @@ def test_likelihood_writes_a_table_for_each_run_and_a_picture(digits_run, tmp_pa
         (["--likelihood", "--data.folder=nowhere"], "nowhere"),
     ],
 )
-def test_bad_evaluation_input_is_one_line_and_creates_nothing(words, message, digits_run, tmp_path, capsys):
+def test_bad_evaluation_input_is_one_line_and_creates_nothing(
+    words, message, digits_run, tmp_path, capsys
+):
     data = [] if any("data.folder" in word for word in words) else ["--data=Digits"]
     with pytest.raises(SystemExit) as ended:
         evaluate(digits_run, *data, *words, "--output", tmp_path / "new")
     assert ended.value.code == 2
     error = capsys.readouterr().err
-    assert re.search(message, error) and error.startswith("error: ") and error.count("\n") == 1, error
+    assert re.search(message, error) and error.startswith("error: ") and error.count("\n") == 1, (
+        error
+    )
     assert not (tmp_path / "new").exists()
 
 
@@ -393,12 +507,20 @@ def test_a_broken_image_ends_training_with_one_line(pictures, tmp_path):
         "--trainer.logging.progress=false",
         "--diffusion.model.image_size=16",
     ]
-    words += ["--trainer.train_num_steps=20", "--trainer.results_folder", tmp_path / "run", "--data.folder", pictures]
+    words += [
+        "--trainer.train_num_steps=20",
+        "--trainer.results_folder",
+        tmp_path / "run",
+        "--data.folder",
+        pictures,
+    ]
     done = script("train.py", *words, check=False)
     assert done.returncode == 2
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error")]
     assert "7.jpg" in line and "broken: skip" in line
-    done = script("train.py", *words, "--data.broken=skip", "--trainer.results_folder", tmp_path / "skipping")
+    done = script(
+        "train.py", *words, "--data.broken=skip", "--trainer.results_folder", tmp_path / "skipping"
+    )
     assert "7.jpg" in done.stderr, "a skipped image is named"
 
 
@@ -419,13 +541,28 @@ def test_a_pickle_in_place_of_weights_is_refused_unread(digits_run, tmp_path, ca
 
 def test_labels_are_taken_in_turn(tmp_path, monkeypatch, capsys):
     run = tmp_path / "run"
-    classes = ["--data.labels=true", "--diffusion.model.num_classes=10", "--diffusion.label_dropout=0.2"]
+    classes = [
+        "--data.labels=true",
+        "--diffusion.model.num_classes=10",
+        "--diffusion.label_dropout=0.2",
+    ]
     train(f"--trainer.results_folder={run}", *classes)
     seen = []
     original = GaussianDiffusion.sample
-    monkeypatch.setattr(GaussianDiffusion, "sample", lambda self, *a, **k: seen.append(k) or original(self, *a, **k))
-    sample(run, "--num_samples=5", "--batch_size=2", "--labels=3,5", "--guidance=2", f"--output={tmp_path / 'a'}")
-    assert [k["labels"].tolist() for k in seen] == [[3, 5], [3, 5], [3]] and seen[0]["guidance"] == 2
+    monkeypatch.setattr(
+        GaussianDiffusion, "sample", lambda self, *a, **k: seen.append(k) or original(self, *a, **k)
+    )
+    sample(
+        run,
+        "--num_samples=5",
+        "--batch_size=2",
+        "--labels=3,5",
+        "--guidance=2",
+        f"--output={tmp_path / 'a'}",
+    )
+    assert [k["labels"].tolist() for k in seen] == [[3, 5], [3, 5], [3]] and seen[0][
+        "guidance"
+    ] == 2
     sample(run, "--num_samples=12", f"--output={tmp_path / 'b'}")
     assert seen[-1]["labels"].tolist() == [*range(10), 0, 1], "balanced unless told otherwise"
     for words, message in (

@@ -15,5 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
     ids=["ruff check", "ruff format", "mypy"],
 )
 def test_clean(command):
-    done = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -46,7 +46,9 @@ def generator(seed=0):
 @pytest.mark.parametrize("weighted", [True, False])
 def test_loss_equals_its_definition(objective, weighted):
     network = Plain()
-    diffusion = GaussianDiffusion(network, objective=objective, min_snr_loss_weight=weighted, min_snr_gamma=3.0)
+    diffusion = GaussianDiffusion(
+        network, objective=objective, min_snr_loss_weight=weighted, min_snr_gamma=3.0
+    )
     images = torch.rand(6, 1, 4, 4)
     loss = diffusion(images, generator=generator())
 
@@ -59,7 +61,11 @@ def test_loss_equals_its_definition(objective, weighted):
         alpha, sigma, snr = math.sqrt(gamma), math.sqrt(1 - gamma), gamma / (1 - gamma)
         x0 = 2 * image - 1
         out = network.conv((alpha * x0 + sigma * noise)[None])[0]
-        target, unit = {"v": (alpha * noise - sigma * x0, snr + 1), "x0": (x0, 1.0), "eps": (noise, snr)}[objective]
+        target, unit = {
+            "v": (alpha * noise - sigma * x0, snr + 1),
+            "x0": (x0, 1.0),
+            "eps": (noise, snr),
+        }[objective]
         losses.append(F.mse_loss(out, target) * (min(snr, 3.0) / unit if weighted else 1.0))
     torch.testing.assert_close(loss, torch.stack(losses).mean())
 
@@ -74,7 +80,9 @@ def test_the_network_sees_time_in_float32_between_0_and_1():
 
 def test_self_conditioning_sees_the_estimate_from_the_noised_image():
     network = SelfConditioned()
-    diffusion = GaussianDiffusion(network, scale=0.5)  # below 1: what the network sees is not what was noised
+    diffusion = GaussianDiffusion(
+        network, scale=0.5
+    )  # below 1: what the network sees is not what was noised
     images = torch.rand(3, 1, 4, 4)
     diffusion(images, generator=generator(), self_condition_draw=0.0)
     (seen_first, first), (seen_second, second) = network.seen
@@ -95,7 +103,11 @@ def test_scale_one_leaves_the_input_alone():
     network = Plain()
     GaussianDiffusion(network)(torch.ones(4, 1, 4, 4), generator=generator())
     source = generator()
-    at = Sigmoid().at(Uniform().uniform(4, torch.device("cpu"), source)).expand_to(torch.ones(4, 1, 4, 4))
+    at = (
+        Sigmoid()
+        .at(Uniform().uniform(4, torch.device("cpu"), source))
+        .expand_to(torch.ones(4, 1, 4, 4))
+    )
     torch.testing.assert_close(
         network.seen[0][0], at.alpha + at.sigma * generator_noise(source)(torch.ones(4, 1, 4, 4))
     )
@@ -159,7 +171,16 @@ def test_samples_are_images():
 @pytest.mark.parametrize("schedule", ["sigmoid", "cosine", "linear"])
 @pytest.mark.parametrize(
     "sampler",
-    [Heun(), DPM2(), Euler(), DPMSolver(), UniPC(), UniPC(3, predict="v"), KarrasVE(), SinglestepDPM()],
+    [
+        Heun(),
+        DPM2(),
+        Euler(),
+        DPMSolver(),
+        UniPC(),
+        UniPC(3, predict="v"),
+        KarrasVE(),
+        SinglestepDPM(),
+    ],
     ids=repr,
 )
 def test_every_sampler_is_as_good_as_ddim_on_the_default_grid(sampler, schedule):
@@ -193,7 +214,9 @@ def test_image_i_is_the_same_for_every_batch_size(sampler):
     torch.testing.assert_close(five[:2], two, rtol=0, atol=1e-5)
     own = diffusion.sample(2, sampler=sampler, seed=sample_seeds(3, [4, 1]), show_progress=False)
     torch.testing.assert_close(five[[4, 1]], own, rtol=0, atol=1e-5)
-    assert not torch.allclose(five, diffusion.sample(5, sampler=sampler, seed=4, show_progress=False))
+    assert not torch.allclose(
+        five, diffusion.sample(5, sampler=sampler, seed=4, show_progress=False)
+    )
 
 
 def test_sampling_does_not_touch_the_global_generator_or_the_mode():
@@ -213,7 +236,9 @@ def test_snapshots_end_at_the_sample():
     diffusion = tiny_diffusion(use_ddim=False)
     walk = diffusion.walk(2, seed=1)
     *_, last = diffusion.trajectory(walk)
-    assert torch.equal(walk.decode(last.x, last.to), diffusion.sample(2, seed=1, show_progress=False))
+    assert torch.equal(
+        walk.decode(last.x, last.to), diffusion.sample(2, seed=1, show_progress=False)
+    )
     assert last.to.is_end and last.index == 3
 
 
@@ -235,7 +260,9 @@ def test_sampling_from_an_exact_network_gives_the_data():
             self.anchor = nn.Parameter(torch.zeros(1))
 
     for options in ({"use_ddim": True}, {"use_ddim": False}):
-        images = GaussianDiffusion(Wrapped(), timesteps=1000, **options).sample(16, seed=0, show_progress=False)
+        images = GaussianDiffusion(Wrapped(), timesteps=1000, **options).sample(
+            16, seed=0, show_progress=False
+        )
         pixels = images.flatten() * 2 - 1
         assert pixels.mean().item() == pytest.approx(0.2, abs=0.01)
         assert pixels.std().item() == pytest.approx(0.15, rel=0.04)
@@ -284,7 +311,10 @@ def test_defaults_are_those_of_the_original_api():
 def test_a_grid_of_ones_own_is_walked():
     diffusion = tiny_diffusion()
     own = diffusion.grid(5)
-    ends = [diffusion.sample(2, seed=0, show_progress=False, **where) for where in ({"grid": own}, {"steps": 5})]
+    ends = [
+        diffusion.sample(2, seed=0, show_progress=False, **where)
+        for where in ({"grid": own}, {"steps": 5})
+    ]
     assert torch.equal(*ends)
     with pytest.raises(ValueError, match="one of steps, calls and grid, got steps and grid"):
         diffusion.sample(2, steps=5, grid=own, show_progress=False)
@@ -297,7 +327,9 @@ def test_spacings():
         assert len(grid) == 9 and grid[0][0].t == pytest.approx(1.0) and grid[-1][1].is_end
     gaps = [to.log_snr - now.log_snr for now, to in diffusion.grid(9, "log_snr")[:-1]]
     assert gaps == pytest.approx([gaps[0]] * 8)
-    assert [now.t for now, _ in diffusion.grid("ddim50")] == pytest.approx([(i + 1) / 100 for i in range(98, -1, -2)])
+    assert [now.t for now, _ in diffusion.grid("ddim50")] == pytest.approx(
+        [(i + 1) / 100 for i in range(98, -1, -2)]
+    )
     with pytest.raises(ValueError, match="'time', 'log_snr' or 'optimal', got 'even'"):
         diffusion.grid(9, "even")
     with pytest.raises(ValueError, match="'10,15,20' or 'ddim50', got 'many'"):
@@ -315,7 +347,9 @@ def test_config_round_trip():
     assert to_config(again) == to_config(diffusion)
     assert again.schedule == diffusion.schedule and again.objective == diffusion.objective
     with pytest.raises(ValueError, match="os.system is not part of this package") as error:
-        from_config({"class_path": "os.system", "init_args": {"command": "true"}}, GaussianDiffusion)
+        from_config(
+            {"class_path": "os.system", "init_args": {"command": "true"}}, GaussianDiffusion
+        )
     assert "\n" not in str(error.value)
 
 
@@ -324,7 +358,9 @@ def test_learned_variance_comes_out_of_the_denoiser():
     x = torch.randn(2, 1, 8, 8)
     prediction = diffusion.denoiser()(x, diffusion.schedule.at(0.5))
     assert prediction.x0.shape == x.shape
-    torch.testing.assert_close(prediction.variance, torch.full_like(x, 0.5))  # an output of 0 is half way
+    torch.testing.assert_close(
+        prediction.variance, torch.full_like(x, 0.5)
+    )  # an output of 0 is half way
     assert torch.isfinite(diffusion(torch.rand(2, 1, 8, 8)))
 
 
@@ -347,10 +383,13 @@ def test_labels_reach_the_network():
     diffusion = GaussianDiffusion(tiny_unet(num_classes=3), timesteps=2)
     for parameter in diffusion.parameters():
         nn.init.normal_(parameter, std=0.2)
-    one, two = (diffusion.sample(1, seed=0, labels=torch.tensor([c]), show_progress=False) for c in (0, 1))
+    one, two = (
+        diffusion.sample(1, seed=0, labels=torch.tensor([c]), show_progress=False) for c in (0, 1)
+    )
     assert not torch.allclose(one, two)
     losses = [
-        diffusion(torch.ones(2, 1, 8, 8), generator=generator(), labels=torch.tensor(c)) for c in ([0, 0], [1, 1])
+        diffusion(torch.ones(2, 1, 8, 8), generator=generator(), labels=torch.tensor(c))
+        for c in ([0, 0], [1, 1])
     ]
     assert losses[0] != losses[1]
 
@@ -373,11 +412,25 @@ def test_labels_reach_the_network():
         (lambda: tiny_diffusion(time_difference=-0.1), "got -0.1"),
         (lambda: tiny_diffusion(min_snr_gamma=-1.0), "gamma > 0; got -1"),
         (lambda: GaussianDiffusion(nn.Linear(2, 2)), r"forward\(x, time, ...\) of Linear"),
-        (lambda: tiny_diffusion()(torch.rand(2, 3, 8, 8)), r"\[batch, 1, 8, 8\] for UNet, got \[2, 3, 8, 8\]"),
+        (
+            lambda: tiny_diffusion()(torch.rand(2, 3, 8, 8)),
+            r"\[batch, 1, 8, 8\] for UNet, got \[2, 3, 8, 8\]",
+        ),
         (lambda: tiny_diffusion().sample(0, show_progress=False), "batch_size at least 1, got 0"),
-        (lambda: tiny_diffusion().sample(2, steps=0, show_progress=False), "from 1 to 100000, got 0"),
-        (lambda: tiny_diffusion().sample(3, seed=[1, 2], show_progress=False), "each of 3 samples, got 2"),
-        (lambda: tiny_diffusion(time_difference=0.1).sample(1, sampler=LMS(), show_progress=False), "without memory"),
+        (
+            lambda: tiny_diffusion().sample(2, steps=0, show_progress=False),
+            "from 1 to 100000, got 0",
+        ),
+        (
+            lambda: tiny_diffusion().sample(3, seed=[1, 2], show_progress=False),
+            "each of 3 samples, got 2",
+        ),
+        (
+            lambda: tiny_diffusion(time_difference=0.1).sample(
+                1, sampler=LMS(), show_progress=False
+            ),
+            "without memory",
+        ),
     ],
 )
 def test_bad_input(make, message):
@@ -403,7 +456,8 @@ def test_nan_from_the_network_is_an_error_that_names_the_step():
     network = NanBelow()
     diffusion = GaussianDiffusion(network, timesteps=10)
     with pytest.raises(
-        FloatingPointError, match=r"NaN or infinity in step 7 of sampling, at time 0.4. Fix: take an earlier"
+        FloatingPointError,
+        match=r"NaN or infinity in step 7 of sampling, at time 0.4. Fix: take an earlier",
     ):
         diffusion.sample(2, show_progress=False)
     assert network.calls == 7  # and ends there
@@ -421,7 +475,9 @@ def test_nan_is_looked_for_once_where_asking_would_wait():
     class Late(torch.Tensor):
         device = SimpleNamespace(type="late")
 
-    walk = [Snapshot(i, at, at, x.as_subclass(Late), x) for i, x in enumerate([good, bad, bad, good])]
+    walk = [
+        Snapshot(i, at, at, x.as_subclass(Late), x) for i, x in enumerate([good, bad, bad, good])
+    ]
     seen = []
     with pytest.raises(FloatingPointError, match="in step 2 of"):
         seen.extend(checked(walk))

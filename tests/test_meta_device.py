@@ -25,7 +25,11 @@ from diffusion_framework.samplers.adaptive import AdaptiveSolver
 
 SEQUENCE = {"horizon": 8, "action_dim": 2}
 OPTIONS = [
-    *({"noise_schedule": name} for name in TABLE["NoiseSchedule"] if name not in ("betas", "scaled")),
+    *(
+        {"noise_schedule": name}
+        for name in TABLE["NoiseSchedule"]
+        if name not in ("betas", "scaled")
+    ),
     *({"objective": name} for name in TABLE["Objective"]),
     *({"times": name} for name in TABLE["TimeSampler"]),
     *({"loss_weight": name} for name in TABLE["LossWeight"]),
@@ -45,7 +49,9 @@ def test_every_part_is_built_without_memory(options):
     assert grid == diffusion.grid(5)
     real = GaussianDiffusion(tiny_unet(learned_variance=True), timesteps=9, **options)
     assert real.schedule == diffusion.schedule
-    assert torch.isfinite(real(torch.rand(4, 1, 8, 8))), "what was remembered on the way must serve other devices"
+    assert torch.isfinite(real(torch.rand(4, 1, 8, 8))), (
+        "what was remembered on the way must serve other devices"
+    )
 
 
 NETWORKS = [
@@ -67,7 +73,9 @@ def test_every_network_is_built_without_memory(network):
 
 def test_a_policy_is_built_without_memory():
     with torch.device("meta"):
-        policy = DiffusionPolicy(UNet1D(**SEQUENCE, down_dims=(8, 16)), Observations({"state": 3}), action_steps=4)
+        policy = DiffusionPolicy(
+            UNet1D(**SEQUENCE, down_dims=(8, 16)), Observations({"state": 3}), action_steps=4
+        )
     assert all(tensor.is_meta for tensor in policy.state_dict().values())
 
 
@@ -85,7 +93,9 @@ def take_step(model, data, **condition):
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_a_training_step_of_every_part_waits_for_nothing(options, feedback):
     network = tiny_unet(learned_variance=True)
-    diffusion = GaussianDiffusion(network, timesteps=9, train_prob_self_cond=feedback, **options).to("meta")
+    diffusion = GaussianDiffusion(
+        network, timesteps=9, train_prob_self_cond=feedback, **options
+    ).to("meta")
     take_step(diffusion, torch.rand(4, 1, 8, 8, device="meta"))
 
 
@@ -119,6 +129,8 @@ def test_every_sampler_of_fixed_steps_waits_for_nothing(sampler, network):
     diffusion = GaussianDiffusion(network()).eval().to("meta")
     x = torch.randn(4, 1, 8, 8, device="meta")
     with torch.no_grad():
-        snapshots = list(trajectory(sampler(), diffusion.denoiser(), x, diffusion.grid(5), torch.randn_like))
+        snapshots = list(
+            trajectory(sampler(), diffusion.denoiser(), x, diffusion.grid(5), torch.randn_like)
+        )
     assert len(snapshots) == 5
     assert all(snapshot.x.is_meta and snapshot.x0.is_meta for snapshot in snapshots)

@@ -49,7 +49,9 @@ def run(
         if "help" in asked:
             print(part_page(asked["help"]) if asked["help"] else page(command, prog, given or {}))
             sys.exit(0)
-        arguments = _arguments(command, overlay(defaults or {}, tree), tree, trust, given or {}, prog)
+        arguments = _arguments(
+            command, overlay(defaults or {}, tree), tree, trust, given or {}, prog
+        )
         if "print_config" in asked:
             arguments.pop("trust", None)
             print(config_text(arguments, given or {}))
@@ -60,17 +62,24 @@ def run(
 
 
 def _read(
-    command: Callable[..., Any], words: Sequence[str], prog: str, below: Callable[[Tree, bool], list[Path]] | None
+    command: Callable[..., Any],
+    words: Sequence[str],
+    prog: str,
+    below: Callable[[Tree, bool], list[Path]] | None,
 ) -> tuple[Tree, tuple[str, ...], dict[str, str]]:
     """The tree of configs and flags, the trusted packages, and what else was asked for."""
     parameters = list(inspect.signature(command).parameters.values())
     alone = [p.name for p in parameters if p.annotation in (bool, "bool") and p.default is False]
     options = [p.name for p in parameters if p.name not in _EVERYWHERE]
     plain, pairs = split(words, {*alone, "help", "print_config"})
-    names = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name in options] + list(_EVERYWHERE)
+    names = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name in options] + list(
+        _EVERYWHERE
+    )
     for name, _ in pairs:
         if name.split(".")[0] not in names:
-            raise BadPart(f"there is no --{name}.{nearest(f'--{name}', [f'--{n}' for n in names])} See {prog} --help.")
+            raise BadPart(
+                f"there is no --{name}.{nearest(f'--{name}', [f'--{n}' for n in names])} See {prog} --help."
+            )
     flags: Tree = {}
     for name, value in sorted(pairs, key=lambda pair: pair[0].count(".")):
         if name not in _EVERYWHERE:
@@ -109,7 +118,9 @@ def _config(path: Path, known: Sequence[str], prog: str) -> Tree:
     if not isinstance(tree, dict):
         raise BadPart(f"--config: {path} holds no options.")
     if unknown := [key for key in tree if key not in known]:
-        raise BadPart(f"{path}: {prog} has no option {unknown[0]!r:.60}.{nearest(unknown[0], known)}")
+        raise BadPart(
+            f"{path}: {prog} has no option {unknown[0]!r:.60}.{nearest(unknown[0], known)}"
+        )
     return tree
 
 
@@ -186,8 +197,16 @@ def check_positive(**numbers: int) -> None:
 def device_named(name: str) -> torch.device:
     """The device of this name, tried; 'auto' is the first GPU, if there is one."""
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        name = (
+            "cuda"
+            if torch.cuda.is_available()
+            else "mps"
+            if torch.backends.mps.is_available()
+            else "cpu"
+        )
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device {name!r} cannot be used here ({str(error).splitlines()[0]}); try cpu") from error
+        raise ValueError(
+            f"device {name!r} cannot be used here ({str(error).splitlines()[0]}); try cpu"
+        ) from error

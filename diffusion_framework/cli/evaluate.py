@@ -78,26 +78,45 @@ def _evaluate(
     folder = Path(output)
     files = [folder / f"{name}.csv" for name in names]
     if len(set(names)) < len(names):
-        raise ValueError(f"runs of different names are needed, as each has a table; got {', '.join(names)}")
+        raise ValueError(
+            f"runs of different names are needed, as each has a table; got {', '.join(names)}"
+        )
     if not overwrite and (there := [file for file in files if file.exists()]):
         raise ValueError(f"{there[0]} exists already; choose another --output, or add --overwrite")
     check_plot()
     place = device_named(device)
-    models = [GaussianDiffusion.from_pretrained(path, weights=weights, trust=trust).to(place) for path in runs]
+    models = [
+        GaussianDiffusion.from_pretrained(path, weights=weights, trust=trust).to(place)
+        for path in runs
+    ]
     bounds, lines = {}, []
     for name, file, diffusion in zip(names, files, models, strict=True):
         bounds[name], flow = _likelihood(
-            diffusion, data, name, num_images, batch_size, progress, seed, tolerance, steps=steps, variance=variance
+            diffusion,
+            data,
+            name,
+            num_images,
+            batch_size,
+            progress,
+            seed,
+            tolerance,
+            steps=steps,
+            variance=variance,
         )
         write_bound(bounds[name], file)
         reconstruction = bounds[name].steps[:, -1].mean().item()
-        (bound, bound_error), (mean, error) = mean_and_error(bounds[name].total), mean_and_error(flow)
+        (bound, bound_error), (mean, error) = (
+            mean_and_error(bounds[name].total),
+            mean_and_error(flow),
+        )
         lines.append(
             f"{name:24} {bound:8.4f} +- {bound_error:.4f} {bounds[name].prior.mean().item():10.2g} "
             f"{reconstruction:15.4f} {mean:11.4f} +- {error:.4f}"
         )
     plot_bounds(bounds, folder / "bounds.png")
-    print(f"{'bits per dimension':24} {'bound':>8} {'':9} {'prior':>10} {'reconstruction':>15} {'flow':>11}")
+    print(
+        f"{'bits per dimension':24} {'bound':>8} {'':9} {'prior':>10} {'reconstruction':>15} {'flow':>11}"
+    )
     print(*lines, sep="\n")
     print(f"done: the bound's terms as tables, and bounds.png, in {folder}")
 
@@ -122,16 +141,22 @@ def _likelihood(
         )
     has_classes = getattr(diffusion.model, "num_classes", None) is not None
     if has_classes and not data.class_names:
-        raise ValueError("this network has classes, and the images come without; add --data.labels true")
+        raise ValueError(
+            "this network has classes, and the images come without; add --data.labels true"
+        )
     bounds, flows = [], []
     count = min(num_images, len(data))
     for first in tqdm(range(0, count, batch_size), desc=name, disable=not progress):
         indices = range(first, min(first + batch_size, count))
-        pairs = [item if isinstance(item, tuple) else (item, 0) for item in (data[i] for i in indices)]
+        pairs = [
+            item if isinstance(item, tuple) else (item, 0) for item in (data[i] for i in indices)
+        ]
         images = torch.stack([image for image, _ in pairs]).to(diffusion.device).float() / 255
         labels = torch.tensor([label for _, label in pairs], device=diffusion.device)
         condition: dict[str, Any] = {"labels": labels} if has_classes else {}
         seeds = sample_seeds(seed, indices)
         bounds.append(bits_per_dim(diffusion, images, seed=seeds, **bound_options, **condition))
-        flows.append(flow_bits_per_dim(diffusion, images, tolerance=tolerance, seed=seeds, **condition))
+        flows.append(
+            flow_bits_per_dim(diffusion, images, tolerance=tolerance, seed=seeds, **condition)
+        )
     return BoundTerms.cat(bounds), torch.cat(flows)

@@ -53,7 +53,9 @@ def part_page(name: str) -> str:
     word = fold(name.split(".")[-1])
     found = dict.fromkeys(cls for key, cls in known if word in (fold(key), fold(cls.__name__)))
     if not found:
-        raise BadPart(f"--help: there is no part {name!r:.60}.{nearest(name, [cls.__name__ for _, cls in known])}")
+        raise BadPart(
+            f"--help: there is no part {name!r:.60}.{nearest(name, [cls.__name__ for _, cls in known])}"
+        )
     pages = []
     for cls in found:
         head = inspect.cleandoc(cls.__doc__ or "").partition("Args:\n")[0].strip()
@@ -71,7 +73,13 @@ def _told(option: Option) -> str:
 
 
 def _short(default: Any) -> str:
-    return "null" if default is None else str(default).lower() if isinstance(default, bool) else str(default)
+    return (
+        "null"
+        if default is None
+        else str(default).lower()
+        if isinstance(default, bool)
+        else str(default)
+    )
 
 
 def _row(flag: str, text: str, column: int = 30) -> str:
@@ -82,13 +90,23 @@ def _row(flag: str, text: str, column: int = 30) -> str:
 
 def config_text(arguments: Mapping[str, Any], given: Mapping[str, Mapping[str, str]]) -> str:
     """Arguments of a command as a commented config, the defaults of their parts included."""
-    return "\n".join(line for name, value in arguments.items() for line in _entry(name, value, "", given.get(name, {})))
+    return "\n".join(
+        line
+        for name, value in arguments.items()
+        for line in _entry(name, value, "", given.get(name, {}))
+    )
 
 
 def _entry(name: str, value: Any, pad: str, given: Mapping[str, str]) -> Iterator[str]:
-    if dataclasses.is_dataclass(value) and not isinstance(value, Plan) and not is_named(type(value)):
+    if (
+        dataclasses.is_dataclass(value)
+        and not isinstance(value, Plan)
+        and not is_named(type(value))
+    ):
         value = Plan(type(value), dict(vars(value)))  # a group of options
-    if isinstance(value, dict) and any(isinstance(item, Plan) for item in value.values()):  # parts by name
+    if isinstance(value, dict) and any(
+        isinstance(item, Plan) for item in value.values()
+    ):  # parts by name
         yield f"{pad}{name}:"
         for key, item in value.items():
             yield from _entry(key, item, f"{pad}  ", {})
@@ -106,10 +124,17 @@ def _entry(name: str, value: Any, pad: str, given: Mapping[str, str]) -> Iterato
         yield f"{pad}  init_args:"
         pad += "  "
     for option in options(value.cls).values():
-        if option.name in given or (option.name not in value.options and option.default is REQUIRED):
+        if option.name in given or (
+            option.name not in value.options and option.default is REQUIRED
+        ):
             continue
         if option.doc:
             yield from textwrap.wrap(
-                option.doc, WIDTH - len(pad) - 4, initial_indent=f"{pad}  # ", subsequent_indent=f"{pad}  # "
+                option.doc,
+                WIDTH - len(pad) - 4,
+                initial_indent=f"{pad}  # ",
+                subsequent_indent=f"{pad}  # ",
             )
-        yield from _entry(option.name, value.options.get(option.name, option.default), f"{pad}  ", {})
+        yield from _entry(
+            option.name, value.options.get(option.name, option.default), f"{pad}  ", {}
+        )

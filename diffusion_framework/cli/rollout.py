@@ -69,7 +69,9 @@ def _rollout(
     policy.to(device_named(device))
     walk = {name: value for name, value in asked.items() if value is not None}
     controller = Controller(policy, warm_start=warm_start, **walk)
-    make = partial(make_environment, env, **{"render_mode": "rgb_array"} if video else {}, **(options or {}))
+    make = partial(
+        make_environment, env, **{"render_mode": "rgb_array"} if video else {}, **(options or {})
+    )
     made = [make() for _ in range(min(environments, episodes))]
     with tqdm(total=episodes, desc="episodes", disable=not progress) as bar:
         finished = run_episodes(
@@ -82,6 +84,8 @@ def _rollout(
     print(summary(finished))
     observation = streams(policy.observations, [made[0].reset(seed=seed)[0]])
     median, worst = plan_latency(policy, observation, latency, **walk)
-    print(f"one plan     {1000 * median:.1f} ms median, {1000 * worst:.1f} ms 99th percentile ({latency} plans)")
+    print(
+        f"one plan     {1000 * median:.1f} ms median, {1000 * worst:.1f} ms 99th percentile ({latency} plans)"
+    )
     for episode in finished if video else ():
         save_animation(episode.frames, Path(video or "") / f"{episode.seed}.gif")

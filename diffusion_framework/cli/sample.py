@@ -68,9 +68,13 @@ def _sample(
     check_positive(num_samples=num_samples, batch_size=batch_size)
     folder = Path(output)
     if not overwrite and any(folder.glob("*.png")):
-        raise ValueError(f"{folder} already holds images; choose another --output, or add --overwrite")
+        raise ValueError(
+            f"{folder} already holds images; choose another --output, or add --overwrite"
+        )
     where = device_named(device)
-    diffusion = GaussianDiffusion.from_pretrained(checkpoint, weights=weights, trust=trust).to(where)
+    diffusion = GaussianDiffusion.from_pretrained(checkpoint, weights=weights, trust=trust).to(
+        where
+    )
     turn = _classes_in_turn(labels, diffusion)
     grid = diffusion.grid(steps, spacing)
     shown: list[torch.Tensor] = []
@@ -101,6 +105,8 @@ def _classes_in_turn(asked: list[int] | None, diffusion: GaussianDiffusion) -> l
     if asked is None:
         return list(range(classes or 0))
     if classes is None:
-        raise ValueError("--labels needs a network with classes; this one was trained without labels")
+        raise ValueError(
+            "--labels needs a network with classes; this one was trained without labels"
+        )
     check_labels(torch.tensor(asked), classes)
     return asked

@@ -79,32 +79,51 @@ def _train(
         resume: Go on from the newest checkpoint of the results folder, with its settings where no others are given.
         trust: Packages whose classes the files may name, which runs their code.
     """
-    plans: Any = {"data": data, "diffusion": diffusion, "trainer": trainer, "validation": validation}
+    plans: Any = {
+        "data": data,
+        "diffusion": diffusion,
+        "trainer": trainer,
+        "validation": validation,
+    }
     check_size(plans["diffusion"])
-    torch.manual_seed(plans["trainer"].options.get("seed", options(Trainer)["seed"].default))  # first weights
+    torch.manual_seed(
+        plans["trainer"].options.get("seed", options(Trainer)["seed"].default)
+    )  # first weights
     model = plans["diffusion"].build()
     channels, *size = model.sample_shape
     links = {"channels": channels, "image_size": tuple(size)}
     if isinstance(model, Policy):
         links |= model.data_options
-    built = {name: plans[name].build(**links) for name in ("data", "validation") if plans[name] is not None}
-    run = plans["trainer"].build(model=model, folder_or_dataset=built["data"], validation=built.get("validation"))
+    built = {
+        name: plans[name].build(**links)
+        for name in ("data", "validation")
+        if plans[name] is not None
+    }
+    run = plans["trainer"].build(
+        model=model, folder_or_dataset=built["data"], validation=built.get("validation")
+    )
     run.train(resume=resume)
     if run.accelerator.is_main_process:
-        print(f"done: {run.results_folder}; sample with: python scripts/sample.py {run.results_folder} --steps 50")
+        print(
+            f"done: {run.results_folder}; sample with: python scripts/sample.py {run.results_folder} --steps 50"
+        )
 
 
 def _configs_below(default_config: Path, tree: Tree, config_named: bool) -> list[Path]:
     """The configs that lie below the flags: the default one where no data is named, and that of the resumed run."""
     data = tree.get("data")
-    names_data = isinstance(data, str) or (isinstance(data, dict) and not {"class_path", "folder"}.isdisjoint(data))
+    names_data = isinstance(data, str) or (
+        isinstance(data, dict) and not {"class_path", "folder"}.isdisjoint(data)
+    )
     found = [] if config_named or names_data else [default_config]
     if str(tree.get("resume")) == "true":
         results = (tree.get("trainer") or {}).get("results_folder")
         if results is None and found:
             from ..parts import read_yaml
 
-            results = read_yaml(default_config.read_bytes(), str(default_config))["trainer"]["results_folder"]
+            results = read_yaml(default_config.read_bytes(), str(default_config))["trainer"][
+                "results_folder"
+            ]
         if stored := _stored_config(str(results or options(Trainer)["results_folder"].default)):
             return [stored]
     return found

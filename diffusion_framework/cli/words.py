@@ -11,7 +11,9 @@ from ..parts import BadPart, Typed, fold
 _NUMBER = re.compile(r"-(\d|\.\d|\.?inf)\S*")
 
 
-def split(words: Sequence[str], alone: Collection[str]) -> tuple[list[Typed], list[tuple[str, Typed]]]:
+def split(
+    words: Sequence[str], alone: Collection[str]
+) -> tuple[list[Typed], list[tuple[str, Typed]]]:
     """The words without dashes, and pairs of a flag and its value.
 
     Args:
@@ -37,7 +39,9 @@ def split(words: Sequence[str], alone: Collection[str]) -> tuple[list[Typed], li
             raise BadPart(f"{word}: expected options with two dashes. Fix: -{word}.")
         name, equals, value = word[2:].partition("=")
         if not equals:
-            follows = bool(rest) and (not rest[0].startswith("-") or bool(_NUMBER.fullmatch(rest[0])))
+            follows = bool(rest) and (
+                not rest[0].startswith("-") or bool(_NUMBER.fullmatch(rest[0]))
+            )
             if (
                 name in alone
                 and not (follows and rest[0] in ("true", "false"))
@@ -65,7 +69,11 @@ def overlay(below: Any, above: Any) -> Any:
     if it names another class.
     """
     if isinstance(above, str) and isinstance(below, Mapping) and "class_path" in below:
-        return {**below, "class_path": above} if _same(below["class_path"], above) else {"class_path": above}
+        return (
+            {**below, "class_path": above}
+            if _same(below["class_path"], above)
+            else {"class_path": above}
+        )
     if not isinstance(above, Mapping):
         return above
     if isinstance(below, str):  # a name, which now gets options
@@ -79,7 +87,10 @@ def overlay(below: Any, above: Any) -> Any:
         return {"class_path": above["class_path"], "init_args": options}
     if "class_path" in below:
         options = above["init_args"] if set(above) == {"init_args"} else above
-        return {"class_path": below["class_path"], "init_args": overlay(below.get("init_args") or {}, options)}
+        return {
+            "class_path": below["class_path"],
+            "init_args": overlay(below.get("init_args") or {}, options),
+        }
     merged = dict(below)
     for key, value in above.items():
         merged[key] = overlay(below[key], value) if key in below else value

@@ -90,7 +90,9 @@ class Conditioner(RecordsArguments, nn.Module, ABC):
         """Sets the statistics to those of all values that were observed."""
 
     @final  # type: ignore[misc]
-    def forward(self, value: Any, *, drop: bool = False, generator: torch.Generator | None = None) -> Keywords:
+    def forward(
+        self, value: Any, *, drop: bool = False, generator: torch.Generator | None = None
+    ) -> Keywords:
         """The keywords of a batch.
 
         Args:
@@ -103,9 +105,13 @@ class Conditioner(RecordsArguments, nn.Module, ABC):
             return encoded
         first = next(iter(encoded.values()))
         dropped = torch.rand(len(first), generator=generator, device=first.device) < self.dropout
-        none = self.none(encoded)  # in each step, so that its parameters have a gradient in all processes
+        none = self.none(
+            encoded
+        )  # in each step, so that its parameters have a gradient in all processes
         return {
-            keyword: torch.where(_column(dropped, encoded[keyword]), none[keyword], encoded[keyword])
+            keyword: torch.where(
+                _column(dropped, encoded[keyword]), none[keyword], encoded[keyword]
+            )
             for keyword in encoded
         }
 
@@ -148,7 +154,8 @@ class BoundConditions:
                 "Fix: train with dropout=0.1 in their conditioner (label_dropout for labels)."
             )
         parts = {
-            name: self.conditions[name].none(part) if name in chosen else part for name, part in self.parts.items()
+            name: self.conditions[name].none(part) if name in chosen else part
+            for name, part in self.parts.items()
         }
         return BoundConditions(self.conditions, self.values, parts)
 
@@ -229,7 +236,9 @@ class Conditions(nn.ModuleDict):
         for name in self:
             conditioner = self[name]
             value = given[name]
-            if batch is not None and not drop:  # a single value for a whole training batch is a mistake
+            if (
+                batch is not None and not drop
+            ):  # a single value for a whole training batch is a mistake
                 value = conditioner.repeat(value, batch)
             parts[name] = conditioner(value, drop=drop, generator=generator)
             for encoded in parts[name].values():
@@ -261,7 +270,9 @@ def trained_none(nothing: nn.Parameter | None) -> nn.Parameter:
         ValueError: there is none, as the conditioner has no dropout.
     """
     if nothing is None:
-        raise ValueError("Expected a conditioner with dropout, got one that is never dropped. Fix: dropout=0.1.")
+        raise ValueError(
+            "Expected a conditioner with dropout, got one that is never dropped. Fix: dropout=0.1."
+        )
     return nothing
 
 
@@ -277,7 +288,9 @@ def checked_samples(value: Tensor, fits: Tensor, expected: str, remedy: str) -> 
     if fits.device.type != "cpu" or bool(fits.all()):
         return
     index = int((~fits.reshape(len(fits), -1).all(dim=1)).nonzero()[0])
-    raise ValueError(f"Expected {expected}, got {_short(value[index])} in sample {index} of the batch. Fix: {remedy}.")
+    raise ValueError(
+        f"Expected {expected}, got {_short(value[index])} in sample {index} of the batch. Fix: {remedy}."
+    )
 
 
 def as_tensor(value: Any, device: torch.device, expected: str) -> Tensor:
@@ -297,7 +310,11 @@ def as_tensor(value: Any, device: torch.device, expected: str) -> Tensor:
 
 
 def _short(value: Any) -> str:
-    text = str(value.tolist()) if isinstance(value, Tensor) and value.numel() < 8 else type(value).__name__
+    text = (
+        str(value.tolist())
+        if isinstance(value, Tensor) and value.numel() < 8
+        else type(value).__name__
+    )
     if isinstance(value, Tensor) and value.numel() >= 8:
         low, high = (float(v) for v in value.float().aminmax())
         text = f"{low:g} to {high:g}"

@@ -20,7 +20,9 @@ class SpatialSoftmax(nn.Module):
         x = self.conv(x)
         height, width = x.shape[-2:]
         if height * width == 1:
-            raise ValueError("the images are so small that one cell is left of them; enlarge them or their crop")
+            raise ValueError(
+                "the images are so small that one cell is left of them; enlarge them or their crop"
+            )
         share = x.flatten(2).softmax(dim=2).unflatten(2, (height, width))
         across = (share.sum(2) * torch.linspace(-1, 1, width, device=x.device)).sum(2)
         down = (share.sum(3) * torch.linspace(-1, 1, height, device=x.device)).sum(2)
@@ -33,7 +35,10 @@ def random_crop(images: Tensor, size: int, repeat: int = 1) -> Tensor:
     groups = len(images) // repeat
     pixels = torch.arange(size, device=images.device)
     top, left = (
-        torch.randint(0, side - size + 1, (groups, 1), device=images.device).repeat_interleave(repeat, 0) + pixels
+        torch.randint(0, side - size + 1, (groups, 1), device=images.device).repeat_interleave(
+            repeat, 0
+        )
+        + pixels
         for side in (height, width)
     )
     index = torch.arange(len(images), device=images.device)[:, None, None]
@@ -50,7 +55,9 @@ def center_crop(images: Tensor, size: int) -> Tensor:
 def _check_crop(images: Tensor, size: int) -> tuple[int, int]:
     height, width = images.shape[-2:]
     if not 1 <= size <= min(height, width):
-        raise ValueError(f"crop must lie in [1, {min(height, width)}], the images' side; got {size}")
+        raise ValueError(
+            f"crop must lie in [1, {min(height, width)}], the images' side; got {size}"
+        )
     return height, width
 
 
@@ -58,7 +65,9 @@ def image_network(channels: int, backbone: str, keypoints: int) -> nn.Module:
     import torchvision.models  # slow to import, and only images need it
 
     if backbone not in torchvision.models.list_models(include="resnet*"):
-        raise ValueError(f"backbone must be a residual network of torchvision, such as resnet18; got {backbone!r}")
+        raise ValueError(
+            f"backbone must be a residual network of torchvision, such as resnet18; got {backbone!r}"
+        )
 
     def norm(dim: int) -> nn.GroupNorm:
         return nn.GroupNorm(max(1, dim // 16), dim)

@@ -55,7 +55,8 @@ class Labels(Conditioner):
         checked_samples(
             labels,
             (labels >= 0) & (labels <= last),
-            f"labels in [0, {self.classes - 1}]" + (f" or {self.classes} for none" if self.dropout else ""),
+            f"labels in [0, {self.classes - 1}]"
+            + (f" or {self.classes} for none" if self.dropout else ""),
             "number the classes from 0, or build the network with more classes",
         )
         return {self.keywords[0]: labels.to(self.device)}
@@ -81,5 +82,7 @@ def _whole_numbers(value: Any) -> Tensor:
             )
         return torch.from_numpy(array.astype(np.int64))
     if value.is_floating_point() or value.is_complex() or value.dtype == torch.bool:
-        raise ValueError(f"Expected labels as whole numbers, got {value.dtype}. Fix: labels.long(), if they are.")
+        raise ValueError(
+            f"Expected labels as whole numbers, got {value.dtype}. Fix: labels.long(), if they are."
+        )
     return value.long()

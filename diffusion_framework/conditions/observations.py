@@ -54,7 +54,12 @@ class Observations(Conditioner):
         keyword: str = "context",
     ) -> None:
         super().__init__((keyword,), dropout)
-        self.streams, self.images, self.steps, self.crop = dict(streams or {}), dict(images or {}), steps, crop
+        self.streams, self.images, self.steps, self.crop = (
+            dict(streams or {}),
+            dict(images or {}),
+            steps,
+            crop,
+        )
         self.names = sorted([*self.streams, *self.images])
         if steps < 1 or not self.names or len(set(self.names)) < len(self.names):
             raise ValueError(
@@ -66,7 +71,8 @@ class Observations(Conditioner):
         networks = [image_network(c, backbone, keypoints) for _, c in sorted(self.images.items())]
         self.networks = nn.ModuleList(networks)
         self.numbers = 2 * keypoints * len(self.images) + sum(
-            numbers + len(self.normalizer.angles.get(name, [])) for name, numbers in self.streams.items()
+            numbers + len(self.normalizer.angles.get(name, []))
+            for name, numbers in self.streams.items()
         )
         self.nothing = nn.Parameter(torch.zeros(self.numbers)) if dropout else None
 
@@ -89,7 +95,9 @@ class Observations(Conditioner):
 
     def none(self, like: Keywords) -> Keywords:
         nothing = trained_none(self.nothing)
-        return {keyword: nothing.to(context).expand_as(context) for keyword, context in like.items()}
+        return {
+            keyword: nothing.to(context).expand_as(context) for keyword, context in like.items()
+        }
 
     @property
     def needs_fit(self) -> bool:
@@ -110,8 +118,12 @@ class Observations(Conditioner):
         """The streams as tensors on the device, checked."""
         given = sorted(value) if isinstance(value, Mapping) else [type(value).__name__]
         if not isinstance(value, Mapping) or not set(self.names) <= set(given):
-            raise ValueError(f"Expected observations {self.names}, got {given}. Fix: give these streams, by name.")
-        streams = {name: as_tensor(value[name], self.device, f"numbers in {name!r}") for name in self.names}
+            raise ValueError(
+                f"Expected observations {self.names}, got {given}. Fix: give these streams, by name."
+            )
+        streams = {
+            name: as_tensor(value[name], self.device, f"numbers in {name!r}") for name in self.names
+        }
         for name, values in streams.items():
             size = self.streams.get(name, self.images.get(name))
             dims = 3 if name in self.streams else 5
@@ -140,6 +152,10 @@ class Observations(Conditioner):
         x = ImageSpace().encode(images.flatten(0, 1), {})
         if self.crop is not None:
             # all images of a sample are cut alike; like dropout, this can only draw from torch's own generator
-            x = random_crop(x, self.crop, repeat=steps) if self.training else center_crop(x, self.crop)
+            x = (
+                random_crop(x, self.crop, repeat=steps)
+                if self.training
+                else center_crop(x, self.crop)
+            )
         dtype = next(network.parameters()).dtype
         return network(x.to(dtype)).reshape(batch, steps, -1)

@@ -56,18 +56,29 @@ class Tokens(Conditioner):
                 f"Expected a mask {[*tokens.shape[:2]]} of bool, got {[*mask.shape]} of {mask.dtype}. "
                 "Fix: True where a token counts."
             )
-        checked_samples(mask, mask.any(dim=1, keepdim=True), "at least one token", "keep a token that marks the start")
-        checked_samples(tokens, torch.isfinite(tokens), "finite embeddings", "check the encoder that made them")
+        checked_samples(
+            mask,
+            mask.any(dim=1, keepdim=True),
+            "at least one token",
+            "keep a token that marks the start",
+        )
+        checked_samples(
+            tokens, torch.isfinite(tokens), "finite embeddings", "check the encoder that made them"
+        )
         padding = self.length - tokens.shape[1]
         tokens = nn.functional.pad(tokens * mask[:, :, None], (0, 0, 0, padding))
-        return dict(zip(self.keywords, (tokens, nn.functional.pad(mask, (0, padding))), strict=True))
+        return dict(
+            zip(self.keywords, (tokens, nn.functional.pad(mask, (0, padding))), strict=True)
+        )
 
     def none(self, like: Keywords) -> Keywords:
         nothing = trained_none(self.nothing)
         tokens, mask = (like[keyword] for keyword in self.keywords)
         first = torch.arange(self.length, device=mask.device) == 0
         token = torch.where(first[:, None], nothing.to(tokens), 0.0)
-        return dict(zip(self.keywords, (token.expand_as(tokens), first.expand_as(mask)), strict=True))
+        return dict(
+            zip(self.keywords, (token.expand_as(tokens), first.expand_as(mask)), strict=True)
+        )
 
     def _parts(self, value: Any) -> tuple[Tensor, Tensor]:
         """Embeddings as floats, and their mask."""

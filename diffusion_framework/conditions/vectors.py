@@ -25,7 +25,12 @@ class Vectors(Conditioner):
     """
 
     def __init__(
-        self, dim: int, *, statistics: Unbounded | None = None, dropout: float = 0.0, keyword: str = "vector"
+        self,
+        dim: int,
+        *,
+        statistics: Unbounded | None = None,
+        dropout: float = 0.0,
+        keyword: str = "vector",
     ) -> None:
         super().__init__((keyword,), dropout)
         self.dim = dim

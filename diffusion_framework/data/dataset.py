@@ -68,7 +68,9 @@ class TrainingDataset(RecordsArguments, Dataset[Any], ABC):
             Samples [batch, ...], or a list of the samples and their collated conditions.
         """
         epochs = np.zeros_like(indices) if epochs is None else epochs
-        return default_collate([self.draw(int(i), int(e)) for i, e in zip(indices, epochs, strict=True)])
+        return default_collate(
+            [self.draw(int(i), int(e)) for i, e in zip(indices, epochs, strict=True)]
+        )
 
     def prefetch(self, shards: Sequence[int]) -> None:
         """Prepares to read these shards, the current and next ones; does nothing without shards."""
@@ -87,7 +89,9 @@ class TrainingDataset(RecordsArguments, Dataset[Any], ABC):
     def check_index(self, index: int) -> None:
         """Raises IndexError unless 0 <= index < len(self)."""
         if not 0 <= index < len(self):
-            raise IndexError(f"Expected an index in [0, {len(self)}), got {index}. Fix: count from 0.")
+            raise IndexError(
+                f"Expected an index in [0, {len(self)}), got {index}. Fix: count from 0."
+            )
 
 
 class ImageDataset(TrainingDataset):

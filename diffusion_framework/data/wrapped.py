@@ -32,11 +32,15 @@ def as_dataset(data: Any) -> TrainingDataset:
             "dataset from TrainingDataset."
         )
     if not len(data):
-        raise ValueError(f"Expected at least 1 sample, got {name} without any. Fix: give data with samples.")
+        raise ValueError(
+            f"Expected at least 1 sample, got {name} without any. Fix: give data with samples."
+        )
     try:
         first = getitem(0)
     except (KeyError, TypeError):
-        raise ValueError(f"Expected samples indexed from 0, got {name}. Fix: give a list of the samples.") from None
+        raise ValueError(
+            f"Expected samples indexed from 0, got {name}. Fix: give a list of the samples."
+        ) from None
     sample, *rest = first if isinstance(first, list | tuple) and first else (first,)
     condition = rest[0] if rest else {}
     fits = isinstance(sample, Tensor | np.ndarray) and len(rest) <= 1
@@ -53,7 +57,9 @@ def _describe(sample: Any) -> str:
     if isinstance(sample, Mapping):
         return f"a dictionary of {', '.join(map(str, sample))}"[:80]
     if isinstance(sample, Sequence) and not isinstance(sample, str):
-        return f"{type(sample).__name__} of {', '.join(type(item).__name__ for item in sample)}"[:80]
+        return f"{type(sample).__name__} of {', '.join(type(item).__name__ for item in sample)}"[
+            :80
+        ]
     return type(sample).__name__
 
 

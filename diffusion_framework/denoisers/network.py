@@ -188,7 +188,9 @@ def predict_together(
     return [found[place] for place in range(len(denoisers))]
 
 
-def _predict(group: Sequence[NetworkDenoiser], x: Tensor, at: Level, to: Level | None) -> list[Prediction]:
+def _predict(
+    group: Sequence[NetworkDenoiser], x: Tensor, at: Level, to: Level | None
+) -> list[Prediction]:
     """The predictions of denoisers of one network."""
     parts, count = group[0].parts, len(group)
     memory, told = group[0].memory, group[0].conditions.keywords

@@ -15,7 +15,9 @@ from ..process.level import Level, Scalar, check_step_count, expand_to
 from ..process.objectives import Objective
 from ..process.schedules import NoiseSchedule
 
-_FARTHEST = 30.0  # log-SNR in nats that stands for infinity: all but 1e-13 of x is then data, or noise
+_FARTHEST = (
+    30.0  # log-SNR in nats that stands for infinity: all but 1e-13 of x is then data, or noise
+)
 
 
 class TimeInput(ABC):
@@ -192,7 +194,9 @@ def shared_sigma_data(default: float, *parts: Any) -> float:
     objects = [part for part in parts if part is not None and not isinstance(part, str)]
     told = {str(part): part.sigma_data for part in objects if part.sigma_data is not None}
     if len(set(told.values())) > 1:
-        raise ValueError(f"Expected one sigma_data, got {' and '.join(told)}. Fix: give all the same.")
+        raise ValueError(
+            f"Expected one sigma_data, got {' and '.join(told)}. Fix: give all the same."
+        )
     return next(iter(told.values()), default)
 
 

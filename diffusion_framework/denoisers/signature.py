@@ -149,7 +149,11 @@ class NetworkSignature:
         expected = (x.shape[0], channels, *x.shape[2:])
         if output.shape != expected:
             doubled = output.shape == (x.shape[0], 2 * x.shape[1], *x.shape[2:])
-            remedy = "set its attribute learned_variance = True" if doubled else "let forward return the shape of x"
+            remedy = (
+                "set its attribute learned_variance = True"
+                if doubled
+                else "let forward return the shape of x"
+            )
             raise ValueError(
                 f"Expected an output {[*expected]} from {self.name}, got {[*output.shape]}. Fix: {remedy}."
             )

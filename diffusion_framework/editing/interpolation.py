@@ -29,7 +29,9 @@ def interpolate(
         ValueError: count is below 2; or those of `invert`.
     """
     if count < 2:
-        raise ValueError(f"Expected a count of at least 2, the two ends, got {count}. Fix: count=8.")
+        raise ValueError(
+            f"Expected a count of at least 2, the two ends, got {count}. Fix: count=8."
+        )
     a, b = (invert(diffusion, data, **options) for data in (first, second))
     between = [slerp(a, b, i / (count - 1)) for i in range(count)]
     return torch.stack([decode(diffusion, noise, **options) for noise in between], dim=1)

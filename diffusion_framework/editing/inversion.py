@@ -89,7 +89,9 @@ def walk_back(denoise: Denoiser, x0: Tensor, grid: Grid, sampler: Sampler[Any]) 
         )
 
     def no_noise(x: Tensor) -> Tensor:
-        raise ValueError(f"Expected a sampler without noise for inversion, got {sampler}. Fix: 'heun' or 'ddim'.")
+        raise ValueError(
+            f"Expected a sampler without noise for inversion, got {sampler}. Fix: 'heun' or 'ddim'."
+        )
 
     backwards = [(to, now) for now, to in reversed(grid)]
     for snapshot in trajectory(sampler, denoise, x0 * grid[-1][1].alpha, backwards, no_noise):
@@ -107,4 +109,6 @@ def _flow(
     """The probability flow from noise to nearly clean data."""
     schedule = diffusion.schedule
     grid = grid_of_log_snrs(schedule, uniform_angles(schedule, steps), clean=False)
-    return diffusion.walk(len(noise), sampler=sampler, grid=grid, noise=noise, clip_denoised=False, **condition)
+    return diffusion.walk(
+        len(noise), sampler=sampler, grid=grid, noise=noise, clip_denoised=False, **condition
+    )

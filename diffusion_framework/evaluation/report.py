@@ -43,7 +43,9 @@ def write_bound(bound: BoundTerms, path: Path) -> None:
 def check_plot() -> None:
     """Raises ValueError if nothing is there to draw with: better before hours of evaluation than after."""
     if find_spec("matplotlib") is None:
-        raise ValueError("the plot needs matplotlib; got none: pip install 'diffusion-framework[evaluation]'")
+        raise ValueError(
+            "the plot needs matplotlib; got none: pip install 'diffusion-framework[evaluation]'"
+        )
 
 
 def plot_bounds(bounds: Mapping[str, BoundTerms], path: Path) -> None:

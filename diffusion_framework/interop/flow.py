@@ -60,7 +60,9 @@ class FlowSpacing(Spacing):
     def grid(self, schedule: NoiseSchedule, trained_steps: int, steps: int) -> Grid:
         check_steps(steps)
         gaps = max(steps - 1 + self.drop_cleanest, 1)
-        times = [shifted(self.high + (self.low - self.high) * i / gaps, self.shift) for i in range(steps)]
+        times = [
+            shifted(self.high + (self.low - self.high) * i / gaps, self.shift) for i in range(steps)
+        ]
         if self.terminal:
             stretch = (1 - self.terminal) / (1 - times[-1])
             times = [1 - (1 - time) * stretch for time in times]
@@ -82,7 +84,9 @@ def read_shift(options: Mapping[str, Any], name: str) -> float:
     """
     kind, mu = options["time_shift_type"], options["mu"]
     if kind not in ("exponential", "linear"):
-        raise ValueError(f"Expected time_shift_type 'exponential' or 'linear', got {kind!r}. Fix: use one of them.")
+        raise ValueError(
+            f"Expected time_shift_type 'exponential' or 'linear', got {kind!r}. Fix: use one of them."
+        )
     if not options["use_dynamic_shifting"]:
         return options[name]
     if mu is None:

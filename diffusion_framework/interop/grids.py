@@ -93,9 +93,16 @@ class StepSpacing(Spacing):
             ends = (levels[0], levels[-1])
             if self.drop_cleanest:
                 ends = (schedule.at(1.0), schedule.at(1 / trained_steps))
-            levels = [schedule.at_log_snr(-2 * math.log(sigma)) for sigma in self._spaced_sigmas(*ends, steps)]
+            levels = [
+                schedule.at_log_snr(-2 * math.log(sigma))
+                for sigma in self._spaced_sigmas(*ends, steps)
+            ]
         last = schedule.clean if self.ends_clean else schedule.at(1 / trained_steps)
-        grid = [(now, to) for now, to in itertools.pairwise([*levels, last]) if to.log_snr - now.log_snr > 1e-9]
+        grid = [
+            (now, to)
+            for now, to in itertools.pairwise([*levels, last])
+            if to.log_snr - now.log_snr > 1e-9
+        ]
         if not grid:
             raise ValueError(
                 f"Expected a grid with at least one step, got {steps} from process step {numbers[0]:g} that ends where "
@@ -103,11 +110,15 @@ class StepSpacing(Spacing):
             )
         return grid
 
-    def _process_steps(self, schedule: NoiseSchedule, trained_steps: int, steps: int) -> Sequence[float]:
+    def _process_steps(
+        self, schedule: NoiseSchedule, trained_steps: int, steps: int
+    ) -> Sequence[float]:
         """Returns the process steps at which sampler steps start, noisiest first."""
         count = steps + (self.drop_cleanest and self.spacing != "trailing")
         offset = self.offset if self.spacing == "leading" else 0
-        levels = schedule.at(torch.arange(1, trained_steps + 1, dtype=torch.float64, device="cpu") / trained_steps)
+        levels = schedule.at(
+            torch.arange(1, trained_steps + 1, dtype=torch.float64, device="cpu") / trained_steps
+        )
         usable = int((levels.log_snr / 2 >= self.min_lambda).sum())
         if self.spacing == "linspace" and not self.rounded and 1 < steps < usable:
             return [(usable - 1) * (steps - 1 - i) / (steps - 1) for i in range(steps)]
@@ -157,7 +168,10 @@ class GeometricSpacing(Spacing):
 def _at_process_step(schedule: NoiseSchedule, trained_steps: int, number: float) -> Level:
     """Returns the level of a process step; a fraction interpolates sigma / alpha linearly."""
     low, fraction = divmod(number, 1)
-    clean, noisy = schedule.at((low + 1) / trained_steps), schedule.at(min((low + 2) / trained_steps, 1.0))
+    clean, noisy = (
+        schedule.at((low + 1) / trained_steps),
+        schedule.at(min((low + 2) / trained_steps, 1.0)),
+    )
     if fraction == 0:
         return clean
     if noisy.alpha == 0:

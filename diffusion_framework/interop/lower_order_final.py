@@ -37,6 +37,10 @@ class LowerOrderFinal(Sampler[State]):
         self, denoise: Denoiser, x: Tensor, now: Level, to: Level, state: State, noise: Noise
     ) -> tuple[Tensor, State]:
         steps, left, inner = state
-        order = min(self.sampler.order, self.last + left - 1) if steps < self.below else self.sampler.order
+        order = (
+            min(self.sampler.order, self.last + left - 1)
+            if steps < self.below
+            else self.sampler.order
+        )
         x, inner = replace(self.sampler, order=order).step(denoise, x, now, to, inner, noise)
         return x, (steps, left - 1, inner)

@@ -89,10 +89,16 @@ def read_scheduler_config(
             f"Expected mu with use_dynamic_shifting only, got mu={mu} for a {name} without. Fix: leave mu out."
         )
     try:
-        typed = {key: _typed(f"{name}: {key}", options[key], defaults[key]) for key in defaults if key in options}
+        typed = {
+            key: _typed(f"{name}: {key}", options[key], defaults[key])
+            for key in defaults
+            if key in options
+        }
         return build({"mu": mu, **defaults, **typed})
     except (TypeError, ArithmeticError, RuntimeError, AttributeError, LookupError) as error:
-        raise ValueError(f"{name}: its options make no sampler ({' '.join(str(error).split()):.200})") from error
+        raise ValueError(
+            f"{name}: its options make no sampler ({' '.join(str(error).split()):.200})"
+        ) from error
 
 
 def _check_options(name: str, options: Options, defaults: Options) -> None:
@@ -116,7 +122,11 @@ def _typed(where: str, value: Any, default: Any) -> Any:
     """Converts a value to the type of its default, or to any option type if that is None."""
     if value is None:
         return default
-    hint = type(default) if isinstance(default, bool | int | float | str) else bool | float | str | list[Any]
+    hint = (
+        type(default)
+        if isinstance(default, bool | int | float | str)
+        else bool | float | str | list[Any]
+    )
     return convert(value, hint, where=where)
 
 

@@ -19,7 +19,14 @@ FIXED: Options = {
 }
 """Options supported with a single value, in schedulers that have them."""
 
-INERT = {"base_shift", "max_shift", "base_image_seq_len", "max_image_seq_len", "skip_prk_steps", "sampling_eps"}
+INERT = {
+    "base_shift",
+    "max_shift",
+    "base_image_seq_len",
+    "max_image_seq_len",
+    "skip_prk_steps",
+    "sampling_eps",
+}
 """Options without effect here: `base_shift` to `max_image_seq_len` only help pipelines compute mu."""
 
 TRAINING: Options = {
@@ -33,11 +40,28 @@ TRAINING: Options = {
     "steps_offset": 0,
 }
 LATENT: Options = {**TRAINING, "beta_start": 0.00085, "beta_end": 0.012}
-THRESHOLD: Options = {"thresholding": False, "dynamic_thresholding_ratio": 0.995, "sample_max_value": 1.0}
-CLIP: Options = {"clip_sample": True, "clip_sample_range": 1.0, "timestep_spacing": "leading", **THRESHOLD}
+THRESHOLD: Options = {
+    "thresholding": False,
+    "dynamic_thresholding_ratio": 0.995,
+    "sample_max_value": 1.0,
+}
+CLIP: Options = {
+    "clip_sample": True,
+    "clip_sample_range": 1.0,
+    "timestep_spacing": "leading",
+    **THRESHOLD,
+}
 ZERO: Options = {"rescale_betas_zero_snr": False}
-SIGMAS: Options = {"use_karras_sigmas": False, "use_exponential_sigmas": False, "use_beta_sigmas": False}
-SHIFT: Options = {"use_dynamic_shifting": False, "time_shift_type": "exponential", "shift_terminal": None}
+SIGMAS: Options = {
+    "use_karras_sigmas": False,
+    "use_exponential_sigmas": False,
+    "use_beta_sigmas": False,
+}
+SHIFT: Options = {
+    "use_dynamic_shifting": False,
+    "time_shift_type": "exponential",
+    "shift_terminal": None,
+}
 MULTISTEP: Options = {
     **TRAINING,
     **SIGMAS,
@@ -48,7 +72,14 @@ MULTISTEP: Options = {
     **THRESHOLD,
     "lower_order_final": True,
 }
-EULER: Options = {**TRAINING, **SIGMAS, **ZERO, "final_sigmas_type": "zero", "sigma_min": None, "sigma_max": None}
+EULER: Options = {
+    **TRAINING,
+    **SIGMAS,
+    **ZERO,
+    "final_sigmas_type": "zero",
+    "sigma_min": None,
+    "sigma_max": None,
+}
 DPM_SOLVER: Options = {
     **MULTISTEP,
     **ZERO,

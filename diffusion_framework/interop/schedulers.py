@@ -13,7 +13,15 @@ from typing import Any, Literal
 
 from ..denoisers import Clip, Threshold
 from ..process.objectives import X0, Eps, NegatedEps, Objective, Score, V, Velocity
-from ..process.schedules import VE, Betas, Flow, LinearBeta, NoiseSchedule, ScaledLinearBeta, SquaredCosBeta
+from ..process.schedules import (
+    VE,
+    Betas,
+    Flow,
+    LinearBeta,
+    NoiseSchedule,
+    ScaledLinearBeta,
+    SquaredCosBeta,
+)
 from ..samplers import (
     DDIM,
     DDPM,
@@ -51,7 +59,12 @@ from .scheduler_options import (
 
 
 def _schedule(o: Options) -> NoiseSchedule:
-    kind, first, last, count = o["beta_schedule"], o["beta_start"], o["beta_end"], o["num_train_timesteps"]
+    kind, first, last, count = (
+        o["beta_schedule"],
+        o["beta_start"],
+        o["beta_end"],
+        o["num_train_timesteps"],
+    )
     rescale = bool(o.get("rescale_betas_zero_snr"))
     if o["trained_betas"] is not None:
         return Betas(tuple(o["trained_betas"]), rescale)
@@ -63,7 +76,9 @@ def _schedule(o: Options) -> NoiseSchedule:
         return SquaredCosBeta(count, zero_terminal_snr=rescale)
     if kind == "sigmoid":
         logits = [-6 + 12 * i / max(count - 1, 1) for i in range(count)]
-        return Betas(tuple(first + (last - first) / (1 + math.exp(-logit)) for logit in logits), rescale)
+        return Betas(
+            tuple(first + (last - first) / (1 + math.exp(-logit)) for logit in logits), rescale
+        )
     if kind == "exp":
         return Betas((-math.expm1(-12 / count),) * count, rescale)
     raise ValueError(
@@ -130,7 +145,12 @@ def _ends_clean(o: Options) -> bool:
 
 
 def _ddpm(o: Options) -> SchedulerRecipe:
-    sizes = {"fixed_small": "small", "fixed_small_log": "small", "fixed_large": "large", "fixed_large_log": "large"}
+    sizes = {
+        "fixed_small": "small",
+        "fixed_small_log": "small",
+        "fixed_large": "large",
+        "fixed_large_log": "large",
+    }
     kind = o["variance_type"]
     if kind not in sizes:
         raise ValueError(
@@ -141,11 +161,17 @@ def _ddpm(o: Options) -> SchedulerRecipe:
 
 
 def _ddim(o: Options) -> SchedulerRecipe:
-    return _recipe(o, DDIM(), StepSpacing(o["timestep_spacing"], o["steps_offset"], bool(o["set_alpha_to_one"])))
+    return _recipe(
+        o,
+        DDIM(),
+        StepSpacing(o["timestep_spacing"], o["steps_offset"], bool(o["set_alpha_to_one"])),
+    )
 
 
 def _pndm(o: Options) -> SchedulerRecipe:
-    return _recipe(o, LMS(), StepSpacing(o["timestep_spacing"], o["steps_offset"], bool(o["set_alpha_to_one"])))
+    return _recipe(
+        o, LMS(), StepSpacing(o["timestep_spacing"], o["steps_offset"], bool(o["set_alpha_to_one"]))
+    )
 
 
 def _karras(sampler: Sampler) -> Callable[[Options], SchedulerRecipe]:
@@ -153,7 +179,9 @@ def _karras(sampler: Sampler) -> Callable[[Options], SchedulerRecipe]:
 
     def build(o: Options) -> SchedulerRecipe:
         clean = _ends_clean({"final_sigmas_type": "zero", **o})
-        spacing = StepSpacing(o["timestep_spacing"], o["steps_offset"], clean, rounded=False, **_sigmas(o))
+        spacing = StepSpacing(
+            o["timestep_spacing"], o["steps_offset"], clean, rounded=False, **_sigmas(o)
+        )
         return _recipe(o, sampler, spacing)
 
     return build
@@ -161,7 +189,9 @@ def _karras(sampler: Sampler) -> Callable[[Options], SchedulerRecipe]:
 
 def _flow_recipe(o: Options, sampler: Sampler, spacing: FlowSpacing) -> SchedulerRecipe:
     steps = o["num_train_timesteps"]
-    return SchedulerRecipe(Flow(), _objective(o), sampler, spacing, steps, _clip_denoised(o), clean_step=0)
+    return SchedulerRecipe(
+        Flow(), _objective(o), sampler, spacing, steps, _clip_denoised(o), clean_step=0
+    )
 
 
 def _flow_match(sampler: Sampler) -> Callable[[Options], SchedulerRecipe]:
@@ -172,13 +202,19 @@ def _flow_match(sampler: Sampler) -> Callable[[Options], SchedulerRecipe]:
         if not o["use_dynamic_shifting"]:
             low = shifted(low, shift)  # FlowSpacing shifts it a second time, as in diffusers
         spacing = FlowSpacing(1.0, low, False, shift, o["shift_terminal"], _sigmas(o)["sigmas"])
-        return _flow_recipe({**o, "prediction_type": "flow_prediction", "use_flow_sigmas": True}, sampler, spacing)
+        return _flow_recipe(
+            {**o, "prediction_type": "flow_prediction", "use_flow_sigmas": True}, sampler, spacing
+        )
 
     return build
 
 
 def _multistep(
-    o: Options, solver: DPMSolver | UniPC, clean: bool, below: int = 15, flow: tuple[float, float] = (1.0, 0.0)
+    o: Options,
+    solver: DPMSolver | UniPC,
+    clean: bool,
+    below: int = 15,
+    flow: tuple[float, float] = (1.0, 0.0),
 ) -> SchedulerRecipe:
     sigmas = _sigmas(o)
     # With sigmas to process step 0, the last step of diffusers ends where it starts and is left out
@@ -186,17 +222,23 @@ def _multistep(
     last_order = 2 if sigmas["sigmas"] and not clean else 1
     final_order = 2 if clean else last_order  # a step to the clean end has order 1 in any case
     constant_order = not o["lower_order_final"] or solver.order <= final_order
-    sampler: Sampler = solver if constant_order else LowerOrderFinal(solver, below + 1 - last_order, last_order)
+    sampler: Sampler = (
+        solver if constant_order else LowerOrderFinal(solver, below + 1 - last_order, last_order)
+    )
     if o["use_flow_sigmas"]:
         if not clean:
             raise ValueError(
                 "Expected use_flow_sigmas to end at sigma 0, got final_sigmas_type='sigma_min'. "
                 "Fix: set final_sigmas_type='zero'."
             )
-        return _flow_recipe(o, sampler, FlowSpacing(*flow, True, read_shift(o, "flow_shift"), o["shift_terminal"]))
+        return _flow_recipe(
+            o, sampler, FlowSpacing(*flow, True, read_shift(o, "flow_shift"), o["shift_terminal"])
+        )
     min_lambda = float(o.get("lambda_min_clipped", -math.inf))
     options = {"drop_cleanest": True, "min_lambda": min_lambda, **sigmas}
-    return _recipe(o, sampler, StepSpacing(o["timestep_spacing"], o["steps_offset"], clean, **options))
+    return _recipe(
+        o, sampler, StepSpacing(o["timestep_spacing"], o["steps_offset"], clean, **options)
+    )
 
 
 def _dpm_solver(o: Options) -> SchedulerRecipe:
@@ -236,7 +278,9 @@ def _unipc(o: Options) -> SchedulerRecipe:
 
 def _lcm(o: Options) -> SchedulerRecipe:
     recipe = _recipe(o, DDIM(), DistilledSpacing(o["original_inference_steps"]))
-    return replace(recipe, sampler=LCM(timestep_scaling=o["timestep_scaling"], timesteps=recipe.trained_steps))
+    return replace(
+        recipe, sampler=LCM(timestep_scaling=o["timestep_scaling"], timesteps=recipe.trained_steps)
+    )
 
 
 def _score_sde_ve(o: Options) -> SchedulerRecipe:
@@ -247,13 +291,18 @@ def _score_sde_ve(o: Options) -> SchedulerRecipe:
 
 def _karras_ve(o: Options) -> SchedulerRecipe:
     sampler = Churn(Heun(), o["s_churn"], o["s_min"], o["s_max"], o["s_noise"])
-    return SchedulerRecipe(VE(o["sigma_min"], o["sigma_max"]), NegatedEps(), sampler, GeometricSpacing())
+    return SchedulerRecipe(
+        VE(o["sigma_min"], o["sigma_max"]), NegatedEps(), sampler, GeometricSpacing()
+    )
 
 
 SCHEDULERS: dict[str, tuple[Callable[[Options], SchedulerRecipe], Options]] = {
     "DDPMScheduler": (_ddpm, {**TRAINING, **CLIP, **ZERO, "variance_type": "fixed_small"}),
     "DDIMScheduler": (_ddim, {**TRAINING, **CLIP, **ZERO, "set_alpha_to_one": True}),
-    "PNDMScheduler": (_pndm, {**TRAINING, "timestep_spacing": "leading", "set_alpha_to_one": False}),
+    "PNDMScheduler": (
+        _pndm,
+        {**TRAINING, "timestep_spacing": "leading", "set_alpha_to_one": False},
+    ),
     "LMSDiscreteScheduler": (_karras(LMS()), {**TRAINING, **SIGMAS}),
     "EulerDiscreteScheduler": (
         _karras(Euler()),
@@ -276,11 +325,24 @@ SCHEDULERS: dict[str, tuple[Callable[[Options], SchedulerRecipe], Options]] = {
     "LCMScheduler": (_lcm, LCM_OPTIONS),
     "ScoreSdeVeScheduler": (
         _score_sde_ve,
-        {"num_train_timesteps": 2000, "snr": 0.15, "sigma_min": 0.01, "sigma_max": 1348.0, "correct_steps": 1},
+        {
+            "num_train_timesteps": 2000,
+            "snr": 0.15,
+            "sigma_min": 0.01,
+            "sigma_max": 1348.0,
+            "correct_steps": 1,
+        },
     ),
     "KarrasVeScheduler": (
         _karras_ve,
-        {"sigma_min": 0.02, "sigma_max": 100.0, "s_noise": 1.007, "s_churn": 80.0, "s_min": 0.05, "s_max": 50.0},
+        {
+            "sigma_min": 0.02,
+            "sigma_max": 100.0,
+            "s_noise": 1.007,
+            "s_churn": 80.0,
+            "s_min": 0.05,
+            "s_max": 50.0,
+        },
     ),
 }
 """Builder and default options of each scheduler, by the name of its class in diffusers."""

@@ -48,7 +48,9 @@ class NoisedBatch:
         The mean is over all dimensions, so that every one that counts weighs the same.
         """
         if self.mask is not None:
-            error = error * self.mask.reshape(*self.mask.shape, *(1,) * (error.ndim - self.mask.ndim))
+            error = error * self.mask.reshape(
+                *self.mask.shape, *(1,) * (error.ndim - self.mask.ndim)
+            )
         return error.flatten(1).mean(dim=1)
 
 

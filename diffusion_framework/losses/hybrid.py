@@ -40,7 +40,9 @@ class HybridLoss(Loss):
 
     def __post_init__(self) -> None:
         if not self.share > 0:
-            raise ValueError(f"Expected a share of the bound above 0, got {self.share}. Fix: share=0.001.")
+            raise ValueError(
+                f"Expected a share of the bound above 0, got {self.share}. Fix: share=0.001."
+            )
         if not self.variance.startswith("learned"):
             raise ValueError(
                 f"Expected a learned variance for HybridLoss to train, got variance={self.variance!r}. "

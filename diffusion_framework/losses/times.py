@@ -36,13 +36,17 @@ class TimeSampler(ABC):
         """Steps of the process, each 1 / steps of time, if the levels are those of one; None in continuous time."""
         return None
 
-    def uniform(self, batch: int, device: torch.device, generator: torch.Generator | None = None) -> Tensor:
+    def uniform(
+        self, batch: int, device: torch.device, generator: torch.Generator | None = None
+    ) -> Tensor:
         """[batch] numbers in (0, 1], each uniform: never exactly 0, where there is no noise to learn from."""
         dtype = torch.float32 if device.type == "mps" else torch.float64  # MPS has no float64
         return 1 - torch.rand(batch, generator=generator, device=device, dtype=dtype)
 
     @abstractmethod
-    def draw(self, schedule: NoiseSchedule, uniform: Tensor, memory: Tensor | None = None) -> SampledLevels:
+    def draw(
+        self, schedule: NoiseSchedule, uniform: Tensor, memory: Tensor | None = None
+    ) -> SampledLevels:
         """The levels for numbers [batch] in (0, 1]: the inverse of the distribution function."""
 
     def memory(self, schedule: NoiseSchedule) -> Tensor | None:
@@ -58,7 +62,9 @@ class TimeSampler(ABC):
 class Uniform(TimeSampler):
     """Uniform in time."""
 
-    def draw(self, schedule: NoiseSchedule, uniform: Tensor, memory: Tensor | None = None) -> SampledLevels:
+    def draw(
+        self, schedule: NoiseSchedule, uniform: Tensor, memory: Tensor | None = None
+    ) -> SampledLevels:
         return SampledLevels(schedule.at(uniform))
 
 
@@ -77,9 +83,13 @@ class LogNormal(TimeSampler):
     def __post_init__(self) -> None:
         _check_std(self)
 
-    def draw(self, schedule: NoiseSchedule, uniform: Tensor, memory: Tensor | None = None) -> SampledLevels:
+    def draw(
+        self, schedule: NoiseSchedule, uniform: Tensor, memory: Tensor | None = None
+    ) -> SampledLevels:
         low, high = schedule.at(1.0).log_snr, schedule.at(0.0).log_snr
-        return SampledLevels(schedule.at_log_snr((-2 * _normal(uniform, self.mean, self.std)).clamp(low, high)))
+        return SampledLevels(
+            schedule.at_log_snr((-2 * _normal(uniform, self.mean, self.std)).clamp(low, high))
+        )
 
 
 @dataclass(frozen=True)
@@ -97,7 +107,9 @@ class LogitNormal(TimeSampler):
     def __post_init__(self) -> None:
         _check_std(self)
 
-    def draw(self, schedule: NoiseSchedule, uniform: Tensor, memory: Tensor | None = None) -> SampledLevels:
+    def draw(
+        self, schedule: NoiseSchedule, uniform: Tensor, memory: Tensor | None = None
+    ) -> SampledLevels:
         return SampledLevels(schedule.at(torch.sigmoid(_normal(uniform, self.mean, self.std))))
 
 
@@ -120,7 +132,9 @@ class Steps(TimeSampler):
     def fixed_steps(self) -> int:
         return self.steps
 
-    def draw(self, schedule: NoiseSchedule, uniform: Tensor, memory: Tensor | None = None) -> SampledLevels:
+    def draw(
+        self, schedule: NoiseSchedule, uniform: Tensor, memory: Tensor | None = None
+    ) -> SampledLevels:
         count = schedule.step_count(self.steps)
         step = (uniform * count).ceil() - 1
         return SampledLevels(schedule.at((step + 1 + self.steps - count) / self.steps))
@@ -167,7 +181,9 @@ class LossAware(TimeSampler):
         aware = (1 - self.uniform_share) * sizes / sizes.sum() + self.uniform_share * even
         return torch.where((squares >= 0).all() & (sizes.sum() > 0), aware, even)
 
-    def draw(self, schedule: NoiseSchedule, uniform: Tensor, memory: Tensor | None = None) -> SampledLevels:
+    def draw(
+        self, schedule: NoiseSchedule, uniform: Tensor, memory: Tensor | None = None
+    ) -> SampledLevels:
         if memory is None:
             raise ValueError("LossAware needs its memory; start from memory(schedule)")
         probabilities = self.probabilities(memory)
@@ -185,7 +201,9 @@ class LossAware(TimeSampler):
         count = torch.searchsorted(step, step, right=True) - first
         kept = rank >= count - self.history  # of more losses than places, the last ones
         place = (memory[step, 0].long() + rank) % self.history
-        memory = torch.cat([memory, memory[:1]])  # a row for those not kept: every place is written once
+        memory = torch.cat(
+            [memory, memory[:1]]
+        )  # a row for those not kept: every place is written once
         row = torch.where(kept, step, len(memory) - 1)
         memory[row, 1 + place] = losses[order].to(memory.dtype).square()
         memory[step, 0] = ((memory[step, 0].long() + count) % self.history).to(memory.dtype)
@@ -206,11 +224,15 @@ class Stratified(TimeSampler):
     def fixed_steps(self) -> int | None:
         return self.times.fixed_steps
 
-    def uniform(self, batch: int, device: torch.device, generator: torch.Generator | None = None) -> Tensor:
+    def uniform(
+        self, batch: int, device: torch.device, generator: torch.Generator | None = None
+    ) -> Tensor:
         first = super().uniform(1, device, generator)
         return 1 - (first + torch.arange(batch, device=device) / batch) % 1
 
-    def draw(self, schedule: NoiseSchedule, uniform: Tensor, memory: Tensor | None = None) -> SampledLevels:
+    def draw(
+        self, schedule: NoiseSchedule, uniform: Tensor, memory: Tensor | None = None
+    ) -> SampledLevels:
         return self.times.draw(schedule, uniform, memory)
 
     def memory(self, schedule: NoiseSchedule) -> Tensor | None:

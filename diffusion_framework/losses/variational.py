@@ -53,7 +53,9 @@ class VariationalLoss(Loss):
         output, variance = denoise.output(batch.x, batch.at)
         return self.term(output, variance, denoise, batch)
 
-    def term(self, output: Tensor, variance: Tensor | None, denoise: NetworkDenoiser, batch: NoisedBatch) -> Tensor:
+    def term(
+        self, output: Tensor, variance: Tensor | None, denoise: NetworkDenoiser, batch: NoisedBatch
+    ) -> Tensor:
         """The bound's terms [batch] for what the network put out.
 
         Args:
@@ -66,7 +68,9 @@ class VariationalLoss(Loss):
             ValueError: a batch with a mask.
         """
         if batch.mask is not None:
-            raise ValueError("Expected no mask, as the bound counts every dimension, got one. Fix: loss='simple'.")
+            raise ValueError(
+                "Expected no mask, as the bound counts every dimension, got one. Fix: loss='simple'."
+            )
         schedule, steps, at = denoise.schedule, batch.steps, batch.at
         assert steps is not None
         prediction = denoise.objective.prediction(output, batch.x, at, variance)
@@ -113,7 +117,9 @@ def bound_term(
             else gaussian_kl(true_mean, true_log_var, mean, log_var)
         )
     else:
-        divergence = gaussian_kl(true_mean, torch.where(at_end, log_var, true_log_var), mean, log_var)
+        divergence = gaussian_kl(
+            true_mean, torch.where(at_end, log_var, true_log_var), mean, log_var
+        )
         term = torch.where(at_end, _reconstruction(x0, mean, log_var, to, bins), divergence)
     return bits_per_dim(term)
 
@@ -126,12 +132,16 @@ def prior_term(x0: Tensor, at: Level) -> Tensor:
 def gaussian_kl(mean: Tensor, log_var: Tensor, other_mean: Tensor, other_log_var: Tensor) -> Tensor:
     """KL(N(mean, exp(log_var)) || N(other_mean, exp(other_log_var))) in nats, entry by entry."""
     gap = other_log_var - log_var
-    return 0.5 * (torch.expm1(-gap) + gap + (mean - other_mean).square() * torch.exp(-other_log_var))
+    return 0.5 * (
+        torch.expm1(-gap) + gap + (mean - other_mean).square() * torch.exp(-other_log_var)
+    )
 
 
 def gaussian_nll(x0: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
     """-ln of the density of N(mean, std²) at x0, in nats, entry by entry."""
-    return 0.5 * math.log(2 * math.pi) + log_std + 0.5 * ((x0 - mean) * torch.exp(-log_std)).square()
+    return (
+        0.5 * math.log(2 * math.pi) + log_std + 0.5 * ((x0 - mean) * torch.exp(-log_std)).square()
+    )
 
 
 def discretised_gaussian_nll(x0: Tensor, mean: Tensor, log_std: Tensor, bins: int = 256) -> Tensor:
@@ -147,10 +157,16 @@ def discretised_gaussian_nll(x0: Tensor, mean: Tensor, log_std: Tensor, bins: in
     half = 1 / (bins - 1)
     scale = torch.exp(-log_std.to(exact))
     off = x0.to(exact) - mean.to(exact)
-    near, far = (off.abs() - half) * scale, (off.abs() + half) * scale  # the bin's edges, on the upper side of the mean
+    near, far = (
+        (off.abs() - half) * scale,
+        (off.abs() + half) * scale,
+    )  # the bin's edges, on the upper side of the mean
     log_near, log_far = torch.special.log_ndtr(-near), torch.special.log_ndtr(-far)
     inside = log_near + _log1mexp(log_near - log_far)
-    up, down = torch.special.log_ndtr((off + half) * scale), torch.special.log_ndtr((half - off) * scale)
+    up, down = (
+        torch.special.log_ndtr((off + half) * scale),
+        torch.special.log_ndtr((half - off) * scale),
+    )
     log_probability = torch.where(x0 > 1 - half, down, torch.where(x0 < half - 1, up, inside))
     return -log_probability.to(x0.dtype)
 
@@ -160,7 +176,9 @@ def bits_per_dim(nats: Tensor) -> Tensor:
     return nats.flatten(1).mean(1) / math.log(2)
 
 
-def _reconstruction(x0: Tensor, mean: Tensor, log_var: Tensor, to: Level, bins: int | None) -> Tensor:
+def _reconstruction(
+    x0: Tensor, mean: Tensor, log_var: Tensor, to: Level, bins: int | None
+) -> Tensor:
     """-log p(x0 | x) in nats, for the model's Gaussian of x_to = alpha x0."""
     alpha = to.expand_to(x0).alpha
     log_std = log_var / 2 - torch.log(as_float64(alpha))

@@ -16,7 +16,9 @@ from ..process.level import Level
 from ..process.objectives import Objective
 from ..process.schedules import NoiseSchedule
 
-_FAR = 1e4  # stands for infinity: where two infinite logarithms meet, they cancel as their limits do
+_FAR = (
+    1e4  # stands for infinity: where two infinite logarithms meet, they cancel as their limits do
+)
 
 
 class LossWeight(ABC):
@@ -64,7 +66,9 @@ class SoftMinSNR(LossWeight):
         _check_positive("soft min-SNR", gamma=self.gamma)
 
     def log_weight(self, at: Level) -> Tensor:
-        return math.log(self.gamma) + torch.nn.functional.logsigmoid(at.log_snr - math.log(self.gamma))
+        return math.log(self.gamma) + torch.nn.functional.logsigmoid(
+            at.log_snr - math.log(self.gamma)
+        )
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,9 @@ class P2(LossWeight):
             raise ValueError(f"P2 needs gamma >= 0; got {self.gamma}")
 
     def log_weight(self, at: Level) -> Tensor:
-        return at.log_snr - self.gamma * torch.logaddexp(at.log_snr, torch.full_like(at.log_snr, math.log(self.k)))
+        return at.log_snr - self.gamma * torch.logaddexp(
+            at.log_snr, torch.full_like(at.log_snr, math.log(self.k))
+        )
 
 
 @dataclass(frozen=True)
@@ -102,7 +108,9 @@ class EDMWeight(LossWeight):
         _check_positive("the EDM weight", sigma_data=self.sigma_data)
 
     def log_weight(self, at: Level) -> Tensor:
-        return torch.logaddexp(at.log_snr, torch.full_like(at.log_snr, -2 * math.log(self.sigma_data)))
+        return torch.logaddexp(
+            at.log_snr, torch.full_like(at.log_snr, -2 * math.log(self.sigma_data))
+        )
 
 
 @dataclass(frozen=True)

@@ -52,21 +52,29 @@ class DiT(RecordsArguments, nn.Module):
             raise ValueError(
                 f"Expected at least one block and one channel, got {depth=}, {channels=}. Fix: give at least 1 of each."
             )
-        self.image_size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+        self.image_size = (
+            (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+        )
         self.channels, self.patch_size, self.num_classes = channels, patch_size, num_classes
         self.self_condition, self.learned_variance = self_condition, learned_variance
         self.rows, columns = patch_grid(self.image_size, patch_size)
 
         self.positions: Tensor
-        self.register_buffer("positions", sin_cos_positions(self.rows, columns, dim), persistent=False)
+        self.register_buffer(
+            "positions", sin_cos_positions(self.rows, columns, dim), persistent=False
+        )
         self.embed_time = TimeEmbedding(dim, dim, time_scale)
         self.embed_label = LabelEmbedding(num_classes, dim)
         self.embed_patches = nn.Linear(patch_size**2 * channels * (2 if self_condition else 1), dim)
         self.blocks = nn.ModuleList(DiTBlock(dim, heads) for _ in range(depth))
         self.modulate_out = Modulation(dim, 2)
-        self.to_patches = zero_init(nn.Linear(dim, patch_size**2 * channels * (2 if learned_variance else 1)))
+        self.to_patches = zero_init(
+            nn.Linear(dim, patch_size**2 * channels * (2 if learned_variance else 1))
+        )
 
-    def forward(self, x: Tensor, time: Tensor, self_cond: Tensor | None = None, labels: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, time: Tensor, self_cond: Tensor | None = None, labels: Tensor | None = None
+    ) -> Tensor:
         """Computes the network's output for noised images.
 
         Args:
@@ -92,7 +100,9 @@ class DiT(RecordsArguments, nn.Module):
         for block in self.blocks:
             tokens = block(tokens, embedding)
         scale, shift = self.modulate_out(embedding)
-        return unpatchify(self.to_patches(_modulate(tokens, scale, shift)), self.patch_size, self.rows)
+        return unpatchify(
+            self.to_patches(_modulate(tokens, scale, shift)), self.patch_size, self.rows
+        )
 
 
 class DiTBlock(nn.Module):

@@ -44,7 +44,9 @@ class TimeEmbedding(nn.Module):
         index = torch.arange(self.num_frequencies, device=time.device, dtype=torch.float32)
         frequencies = torch.exp(index * (-math.log(10_000) / self.num_frequencies))
         angles = self.scale * time.float()[:, None] * frequencies
-        waves = torch.cat([angles.sin(), angles.cos()], dim=1)  # half precision has no thousandths of 1000
+        waves = torch.cat(
+            [angles.sin(), angles.cos()], dim=1
+        )  # half precision has no thousandths of 1000
         return self.layers(waves.to(next(self.parameters()).dtype))
 
 
@@ -86,7 +88,9 @@ class ResBlock(nn.Module):
     number of channels changes.
     """
 
-    def __init__(self, dim_in: int, dim_out: int, dim_embedding: int, groups: int, dropout: float) -> None:
+    def __init__(
+        self, dim_in: int, dim_out: int, dim_embedding: int, groups: int, dropout: float
+    ) -> None:
         super().__init__()
         self.norm_in = nn.GroupNorm(math.gcd(groups, dim_in), dim_in)
         self.conv_in = nn.Conv2d(dim_in, dim_out, 3, padding=1)
@@ -118,7 +122,12 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         height = x.shape[-2]
-        qkv = rearrange(self.to_qkv(self.norm(x)), "b (three h d) y x -> three b h (y x) d", three=3, h=self.heads)
+        qkv = rearrange(
+            self.to_qkv(self.norm(x)),
+            "b (three h d) y x -> three b h (y x) d",
+            three=3,
+            h=self.heads,
+        )
         q, k, v = qkv.contiguous()  # fused kernels need a stride of 1 over the channels of a head
         out = F.scaled_dot_product_attention(q, k, v)
         return x + self.to_out(rearrange(out, "b h (y x) d -> b (h d) y x", y=height))

@@ -69,7 +69,9 @@ class RIN(RecordsArguments, nn.Module):
                 "Expected at least one latent, block and channel, a depth of at least 0 and an even latent_dim, got "
                 f"{num_latents=}, {blocks=}, {channels=}, {depth=}, {latent_dim=}. Fix: change the one out of range."
             )
-        self.image_size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+        self.image_size = (
+            (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+        )
         self.channels, self.patch_size, self.num_classes = channels, patch_size, num_classes
         self.self_condition, self.learned_variance = self_condition, learned_variance
         self.rows, columns = patch_grid(self.image_size, patch_size)
@@ -82,7 +84,9 @@ class RIN(RecordsArguments, nn.Module):
         self.warm_start = WarmStart(latent_dim)
         self.blocks = nn.ModuleList(RINBlock(dim, latent_dim, depth, heads) for _ in range(blocks))
         self.norm_out = nn.LayerNorm(dim)
-        self.to_patches = zero_init(nn.Linear(dim, patch_size**2 * channels * (2 if learned_variance else 1)))
+        self.to_patches = zero_init(
+            nn.Linear(dim, patch_size**2 * channels * (2 if learned_variance else 1))
+        )
 
     def forward(
         self,
@@ -181,5 +185,7 @@ class TransformerLayer(nn.Module):
         self.mlp = MLP(dim)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        x = x + self.attention(self.norm(x), None if self.norm_context is None else self.norm_context(context))
+        x = x + self.attention(
+            self.norm(x), None if self.norm_context is None else self.norm_context(context)
+        )
         return x + self.mlp(self.norm_mlp(x))

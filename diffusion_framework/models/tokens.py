@@ -47,7 +47,9 @@ def sin_cos_positions(rows: int, columns: int, dim: int) -> Tensor:
         ValueError: If dim is not divisible by 4.
     """
     if dim < 4 or dim % 4:
-        raise ValueError(f"Expected dim divisible by 4, for positions in two dimensions, got {dim}. Fix: change dim.")
+        raise ValueError(
+            f"Expected dim divisible by 4, for positions in two dimensions, got {dim}. Fix: change dim."
+        )
     frequencies = torch.exp(torch.arange(dim // 4) * (-4 * math.log(10_000) / dim))
 
     def encode(positions: Tensor) -> Tensor:

@@ -10,7 +10,15 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..storage.config import RecordsArguments
-from .layers import Attention, Downsample, LabelEmbedding, ResBlock, TimeEmbedding, Upsample, zero_init
+from .layers import (
+    Attention,
+    Downsample,
+    LabelEmbedding,
+    ResBlock,
+    TimeEmbedding,
+    Upsample,
+    zero_init,
+)
 
 
 class UNet(RecordsArguments, nn.Module):
@@ -70,7 +78,9 @@ class UNet(RecordsArguments, nn.Module):
     ) -> None:
         super().__init__()
         levels = len(dim_mults)
-        self.image_size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+        self.image_size = (
+            (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+        )
         self._check_sizes(dim, dim_mults, attention_levels, checkpointed_levels)
         self.channels, self.self_condition, self.num_classes = channels, self_condition, num_classes
         self.learned_variance = learned_variance
@@ -84,7 +94,11 @@ class UNet(RecordsArguments, nn.Module):
             return ResBlock(dim_in, dim_out, dim_embedding, groups, dropout)
 
         def block(dim_in: int, level: int) -> UNetBlock:
-            attention = Attention(dims[level], heads, dim_head, groups) if level in with_attention else nn.Identity()
+            attention = (
+                Attention(dims[level], heads, dim_head, groups)
+                if level in with_attention
+                else nn.Identity()
+            )
             return UNetBlock(resblock(dim_in, dims[level]), attention, level in checkpointed)
 
         self.embed_time = TimeEmbedding(dim, dim_embedding, time_scale)
@@ -115,10 +129,16 @@ class UNet(RecordsArguments, nn.Module):
                 self.up.append(Upsample(dim_out))
 
         self.norm_out = nn.GroupNorm(math.gcd(groups, dim), dim)
-        self.conv_out = zero_init(nn.Conv2d(dim, channels * (2 if learned_variance else 1), 3, padding=1))
+        self.conv_out = zero_init(
+            nn.Conv2d(dim, channels * (2 if learned_variance else 1), 3, padding=1)
+        )
 
     def _check_sizes(
-        self, dim: int, dim_mults: Sequence[int], attention_levels: Sequence[int], checkpointed_levels: Sequence[int]
+        self,
+        dim: int,
+        dim_mults: Sequence[int],
+        attention_levels: Sequence[int],
+        checkpointed_levels: Sequence[int],
     ) -> None:
         levels = len(dim_mults)
         if dim < 2 or dim % 2 or levels == 0 or min(dim_mults) < 1:
@@ -132,14 +152,19 @@ class UNet(RecordsArguments, nn.Module):
                 f"Expected image_size divisible by {stride}, as {levels} levels halve it {levels - 1} times, got "
                 f"{self.image_size}. Fix: change image_size or give fewer dim_mults."
             )
-        for name, chosen in (("attention_levels", attention_levels), ("checkpointed_levels", checkpointed_levels)):
+        for name, chosen in (
+            ("attention_levels", attention_levels),
+            ("checkpointed_levels", checkpointed_levels),
+        ):
             if any(not -levels <= level < levels for level in chosen):
                 raise ValueError(
                     f"Expected {name} in [{-levels}, {levels - 1}], got {list(chosen)}. "
                     "Fix: count from 0 at full resolution, or from -1 at the last level."
                 )
 
-    def forward(self, x: Tensor, time: Tensor, self_cond: Tensor | None = None, labels: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, time: Tensor, self_cond: Tensor | None = None, labels: Tensor | None = None
+    ) -> Tensor:
         """Computes the network's output for noised images.
 
         Args:
@@ -170,7 +195,11 @@ class UNet(RecordsArguments, nn.Module):
             skips.append(x)
         x = self.middle_out(self.middle(x, embedding), embedding)
         for stage in self.up:
-            x = stage(x) if isinstance(stage, Upsample) else stage(torch.cat([x, skips.pop()], dim=1), embedding)
+            x = (
+                stage(x)
+                if isinstance(stage, Upsample)
+                else stage(torch.cat([x, skips.pop()], dim=1), embedding)
+            )
         return self.conv_out(nn.functional.silu(self.norm_out(x)))
 
 

@@ -15,7 +15,13 @@ from .signatures import members
 from .table import BadPart, nearest, noun
 
 MAX_DEPTH = 12
-_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a word", NoneType: "null"}
+_WORDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a word",
+    NoneType: "null",
+}
 SEQUENCES = (tuple, list, set, frozenset, abc.Sequence, abc.Iterable, abc.Collection)
 
 
@@ -23,7 +29,11 @@ def whole_number(value: Any) -> int | None:
     """A whole number of at most 64 bits, or None; 1e4 is one, true is not."""
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         value = int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63 else None
+    return (
+        value
+        if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+        else None
+    )
 
 
 def number(value: Any) -> float | None:
@@ -72,7 +82,12 @@ def said(hint: Any) -> str:
 
 
 def nearest_choice(value: Any, choices: Collection[Any]) -> str:
-    words = [arg for choice in choices if typing.get_origin(choice) is Literal for arg in typing.get_args(choice)]
+    words = [
+        arg
+        for choice in choices
+        if typing.get_origin(choice) is Literal
+        for arg in typing.get_args(choice)
+    ]
     words = [word for word in words if isinstance(word, str)]
     close = nearest(value, words) if isinstance(value, str) else ""
     return close if "Did you mean" in close else ""

@@ -48,7 +48,9 @@ class Plan:
 
     def is_ours(self) -> bool:
         """Whether this class and those of all its parts are of this package."""
-        return self.cls.__module__.split(".")[0] == PACKAGE and all(part.is_ours() for part in _plans(self.options))
+        return self.cls.__module__.split(".")[0] == PACKAGE and all(
+            part.is_ours() for part in _plans(self.options)
+        )
 
     def build(self, **given: Any) -> Any:
         """The object.
@@ -69,7 +71,9 @@ class Plan:
             raise
         except Exception as error:
             cause = f"{type(error).__name__}: {' '.join(str(error).split()):.300}"
-            raise BadPart(f"{self.where or self.cls.__name__} cannot be built ({cause}).") from error
+            raise BadPart(
+                f"{self.where or self.cls.__name__} cannot be built ({cause})."
+            ) from error
 
 
 def _plans(value: Any) -> Iterator[Plan]:
@@ -129,13 +133,19 @@ def plan(
             continue
         if name not in known:
             free = [option for option in known if option not in given]
-            raise BadPart(f"{here}: {cls.__name__} has no option {name!r:.60}.{nearest(str(name), free)}")
+            raise BadPart(
+                f"{here}: {cls.__name__} has no option {name!r:.60}.{nearest(str(name), free)}"
+            )
         option = known[name]
-        checked[name] = convert(value, option.hint, trust=trust, where=here, default=option.default, _depth=_depth + 1)
+        checked[name] = convert(
+            value, option.hint, trust=trust, where=here, default=option.default, _depth=_depth + 1
+        )
     for name, option in known.items():
         if option.default is REQUIRED and name not in checked and name not in given:
             here = f"{where}.{name}" if where else name
-            raise BadPart(f"{here} is missing. Fix: give it ({option.doc.rstrip('.') or 'required'}).")
+            raise BadPart(
+                f"{here} is missing. Fix: give it ({option.doc.rstrip('.') or 'required'})."
+            )
     return Plan(cls, checked, where)
 
 
@@ -149,7 +159,9 @@ def _class_and_options(
         raise BadPart(f"{where}: expected a {noun(kind)}, got {node!r:.60}.")
     if "class_path" in node:
         if extra := sorted(str(key) for key in node if key not in ("class_path", "init_args")):
-            raise BadPart(f"{where}: expected class_path and init_args, got {extra[0]!r:.60} beside them.")
+            raise BadPart(
+                f"{where}: expected class_path and init_args, got {extra[0]!r:.60} beside them."
+            )
         values = node.get("init_args", {})
         if values is None:
             name = str(node["class_path"]).rpartition(".")[2]
@@ -174,7 +186,11 @@ def _default_class(kind: type, default: Any, where: str) -> tuple[type, dict[str
     if default is not None and default is not REQUIRED:
         kept = {}
         if dataclasses.is_dataclass(default) and isinstance(default, kind):
-            kept = {f.name: _Kept(getattr(default, f.name)) for f in dataclasses.fields(default) if f.init}
+            kept = {
+                f.name: _Kept(getattr(default, f.name))
+                for f in dataclasses.fields(default)
+                if f.init
+            }
         return type(default), kept
     if kind.__module__.split(".")[0] == PACKAGE and not inspect.isabstract(kind):
         return kind, {}
@@ -232,7 +248,9 @@ def convert(
     part = isinstance(value, Mapping | str) and bool(kinds(choices))
     if part or len(choices) == 1 or isinstance(value, list | tuple):
         raise error
-    raise BadPart(f"{where}: expected {said(hint)}, got {value!r:.60}.{nearest_choice(value, choices)}")
+    raise BadPart(
+        f"{where}: expected {said(hint)}, got {value!r:.60}.{nearest_choice(value, choices)}"
+    )
 
 
 def _one(value: Any, hint: Any, context: Mapping[str, Any]) -> Any:
@@ -246,16 +264,28 @@ def _one(value: Any, hint: Any, context: Mapping[str, Any]) -> Any:
         return real
     if origin is Literal and any(type(value) is type(arg) and value == arg for arg in args):
         return value
-    if (hint in (Path, os.PathLike) or origin is os.PathLike) and isinstance(value, str) and "\0" not in value:
+    if (
+        (hint in (Path, os.PathLike) or origin is os.PathLike)
+        and isinstance(value, str)
+        and "\0" not in value
+    ):
         return Path(value) if hint is Path else value
     if origin in SEQUENCES and isinstance(value, list | tuple):
         return _sequence(value, origin, args, context)
     if (origin in (dict, abc.Mapping) or hint is dict) and isinstance(value, Mapping):
-        of, inner = args[1] if args else Any, {"trust": context["trust"], "_depth": context["_depth"] + 1}
-        return {str(key): convert(item, of, where=f"{where}.{key:.60}", **inner) for key, item in value.items()}
+        of, inner = (
+            args[1] if args else Any,
+            {"trust": context["trust"], "_depth": context["_depth"] + 1},
+        )
+        return {
+            str(key): convert(item, of, where=f"{where}.{key:.60}", **inner)
+            for key, item in value.items()
+        }
     if is_kind(hint) or is_kind(origin):
         return plan(value, hint if is_kind(hint) else origin, **context)
-    raise BadPart(f"{where}: expected {said(hint)}, got {value!r:.60}.{nearest_choice(value, (hint,))}")
+    raise BadPart(
+        f"{where}: expected {said(hint)}, got {value!r:.60}.{nearest_choice(value, (hint,))}"
+    )
 
 
 def _sequence(value: Any, origin: Any, args: tuple[Any, ...], context: Mapping[str, Any]) -> Any:
@@ -266,7 +296,13 @@ def _sequence(value: Any, origin: Any, args: tuple[Any, ...], context: Mapping[s
     if depth > MAX_DEPTH:
         raise BadPart(f"{where:.60}...: lists within lists, more than {MAX_DEPTH} deep.")
     items = [
-        convert(item, args[i] if fixed else args[0], trust=context["trust"], where=f"{where}[{i}]", _depth=depth)
+        convert(
+            item,
+            args[i] if fixed else args[0],
+            trust=context["trust"],
+            where=f"{where}[{i}]",
+            _depth=depth,
+        )
         for i, item in enumerate(value)
     ]
     return items if origin is list else tuple(items)
@@ -291,7 +327,11 @@ def _from_typed(word: Typed, hint: Any, context: Mapping[str, Any]) -> Any:
     if choices == (str,):
         return raw
     named = [kind for kind in kinds(choices) if is_named(kind)]
-    if named and re.fullmatch(r"[^\W\d][\w.]*", raw) and not (NoneType in choices and raw == "null"):
+    if (
+        named
+        and re.fullmatch(r"[^\W\d][\w.]*", raw)
+        and not (NoneType in choices and raw == "null")
+    ):
         return _name(word, named[0], context) if str in choices else plan(word, named[0], **context)
     readings: list[Any] = []
     for text in (raw, f"[{raw}]"):
@@ -299,7 +339,9 @@ def _from_typed(word: Typed, hint: Any, context: Mapping[str, Any]) -> Any:
             reading = read_yaml(text, where)
         except BadPart:
             continue
-        plain = isinstance(reading, str) and not raw.startswith(("'", '"'))  # quotes make a word of null or 1
+        plain = isinstance(reading, str) and not raw.startswith(
+            ("'", '"')
+        )  # quotes make a word of null or 1
         readings.append(raw if plain else reading)
     errors = []
     for reading in (*readings, raw):

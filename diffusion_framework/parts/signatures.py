@@ -36,7 +36,11 @@ def _options(cls: Any) -> Mapping[str, Option]:
         if "__init__" not in vars(base):
             continue
         init = inspect.unwrap(vars(base)["__init__"])
-        fields = {field.name: field for field in dataclasses.fields(cls)} if dataclasses.is_dataclass(cls) else {}
+        fields = (
+            {field.name: field for field in dataclasses.fields(cls)}
+            if dataclasses.is_dataclass(cls)
+            else {}
+        )
         # an inherited field's annotation belongs to the module of its class, which get_type_hints of a class respects
         hints = typing.get_type_hints(cls if fields else init)
         parameters = list(inspect.signature(init).parameters.values())[1:]
@@ -58,7 +62,9 @@ def descriptions(described: Any) -> dict[str, str]:
     found = {}
     for text in (described.__doc__, getattr(described, "__init__", None).__doc__):
         body = re.search(r"^Args:\n(.*?)(?=^\S|\Z)", inspect.cleandoc(text or ""), re.S | re.M)
-        for name, doc in re.findall(r"^ {4}([\w.]+): (.*?)(?=^ {4}\S|\Z)", body[1] if body else "", re.S | re.M):
+        for name, doc in re.findall(
+            r"^ {4}([\w.]+): (.*?)(?=^ {4}\S|\Z)", body[1] if body else "", re.S | re.M
+        ):
             found[name] = " ".join(doc.split())
     return found
 

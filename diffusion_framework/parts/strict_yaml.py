@@ -55,15 +55,26 @@ def _refused(loader: Strict, node: Any) -> Any:
 _FLOAT = r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
 for _tag, _pattern, _first, _make in (
     ("null", r"null|Null|NULL|~|", ["n", "N", "~", ""], lambda loader, node: None),
-    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF"), lambda loader, node: node.value.lower() == "true"),
+    (
+        "bool",
+        r"true|True|TRUE|false|False|FALSE",
+        list("tTfF"),
+        lambda loader, node: node.value.lower() == "true",
+    ),
     ("int", r"[-+]?[0-9]{1,100}", list("-+0123456789"), lambda loader, node: int(node.value)),
     ("float", _FLOAT, list("-+.0123456789"), _float),
 ):
-    Strict.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first)
+    Strict.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first
+    )
     Strict.add_constructor(f"tag:yaml.org,2002:{_tag}", _make)
 Strict.add_constructor("tag:yaml.org,2002:str", lambda loader, node: loader.construct_scalar(node))
-Strict.add_constructor("tag:yaml.org,2002:seq", lambda loader, node: loader.construct_sequence(node, deep=True))
-Strict.add_constructor("tag:yaml.org,2002:map", lambda loader, node: loader.construct_mapping(node, deep=True))
+Strict.add_constructor(
+    "tag:yaml.org,2002:seq", lambda loader, node: loader.construct_sequence(node, deep=True)
+)
+Strict.add_constructor(
+    "tag:yaml.org,2002:map", lambda loader, node: loader.construct_mapping(node, deep=True)
+)
 Strict.add_constructor(None, _refused)
 
 
@@ -71,7 +82,8 @@ class _Dumper(yaml.SafeDumper):
     """Quotes every word that YAML 1.1 or 1.2 would read as something else, and writes no aliases."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012
-        first: yaml.SafeDumper.yaml_implicit_resolvers.get(first, []) + Strict.yaml_implicit_resolvers.get(first, [])
+        first: yaml.SafeDumper.yaml_implicit_resolvers.get(first, [])
+        + Strict.yaml_implicit_resolvers.get(first, [])
         for first in {*yaml.SafeDumper.yaml_implicit_resolvers, *Strict.yaml_implicit_resolvers}
     }
 
@@ -81,7 +93,15 @@ class _Dumper(yaml.SafeDumper):
 
 def write_yaml(data: Any, flow: bool = False) -> str:
     """Text that `read_yaml` reads as the same plain data; in one line with `flow`."""
-    return str(yaml.dump(data, Dumper=_Dumper, sort_keys=False, default_flow_style=flow, width=10_000 if flow else 100))
+    return str(
+        yaml.dump(
+            data,
+            Dumper=_Dumper,
+            sort_keys=False,
+            default_flow_style=flow,
+            width=10_000 if flow else 100,
+        )
+    )
 
 
 def read_yaml(text: str | bytes, what: str) -> Any:

@@ -198,7 +198,11 @@ def is_named(kind: type) -> bool:
 
 def name_in_table(cls: type) -> str | None:
     """The name that the table has for a class."""
-    homes = {f"{PACKAGE}.{home.replace(':', '.')}": name for row in TABLE.values() for name, home in row.items()}
+    homes = {
+        f"{PACKAGE}.{home.replace(':', '.')}": name
+        for row in TABLE.values()
+        for name, home in row.items()
+    }
     return homes.get(f"{cls.__module__}.{cls.__qualname__}")
 
 
@@ -216,7 +220,11 @@ def find(name: Any, kind: type, trust: Collection[str] = (), where: str = "") ->
         BadPart: no such class, or of another kind.
         NotTrusted: a class of another package.
     """
-    if not isinstance(name, str) or len(name) > 300 or not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", name):
+    if (
+        not isinstance(name, str)
+        or len(name) > 300
+        or not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", name)
+    ):
         raise BadPart(f"{where}: {name!r:.60} is not the name of a class.")
     root, last = name.split(".")[0], name.split(".")[-1]
     if "." not in name or root == PACKAGE:
@@ -228,11 +236,14 @@ def find(name: Any, kind: type, trust: Collection[str] = (), where: str = "") ->
         )
     if not isinstance(name, Typed) and root not in trust:
         raise NotTrusted(
-            f"{where}: {name:.80} is not part of this package, and opening it runs code of {root:.40}.", root
+            f"{where}: {name:.80} is not part of this package, and opening it runs code of {root:.40}.",
+            root,
         )
     cls = _import(name, where)
     if not isinstance(cls, type) or not issubclass(cls, kind) or inspect.isabstract(cls):
-        raise BadPart(f"{where}: expected a {noun(kind)}, got {name:.80}.{nearest(last, names_of(kind))}")
+        raise BadPart(
+            f"{where}: expected a {noun(kind)}, got {name:.80}.{nearest(last, names_of(kind))}"
+        )
     if not isinstance(name, Typed) and cls.__module__.split(".")[0] not in (*trust, PACKAGE):
         raise BadPart(f"{where}: {name:.80} comes from {cls.__module__}, which is not trusted.")
     return cls
@@ -240,11 +251,17 @@ def find(name: Any, kind: type, trust: Collection[str] = (), where: str = "") ->
 
 def _in_table(name: str, kind: type, where: str) -> type:
     """The class of a row whose name or class is called so, if it is a `kind`; or the kind itself."""
-    if kind.__module__.split(".")[0] == PACKAGE and fold(name) == fold(kind.__name__) and not inspect.isabstract(kind):
+    if (
+        kind.__module__.split(".")[0] == PACKAGE
+        and fold(name) == fold(kind.__name__)
+        and not inspect.isabstract(kind)
+    ):
         return kind
     for row in TABLE.values():
         for key, home in row.items():
-            if fold(name) in (fold(key), fold(home.split(":")[1])) and issubclass(cls := _load(home), kind):
+            if fold(name) in (fold(key), fold(home.split(":")[1])) and issubclass(
+                cls := _load(home), kind
+            ):
                 return cls
     raise BadPart(f"{where}: there is no {noun(kind)} {name!r:.60}.{nearest(name, names_of(kind))}")
 
@@ -263,7 +280,9 @@ def _import(path: str, where: str) -> Any:
         try:
             return getattr(import_module(module), name)
         except (ImportError, AttributeError) as error:
-            raise BadPart(f"{where}: cannot import {path:.80} ({' '.join(str(error).split()):.200}).") from error
+            raise BadPart(
+                f"{where}: cannot import {path:.80} ({' '.join(str(error).split()):.200})."
+            ) from error
 
 
 @contextmanager

@@ -98,7 +98,9 @@ class BehaviourCloning(Policy):
             part.finish()
 
     @torch.no_grad()
-    def plan(self, observations: Streams, *, seed: int | Sequence[int] | None = None, **options: Any) -> Tensor:
+    def plan(
+        self, observations: Streams, *, seed: int | Sequence[int] | None = None, **options: Any
+    ) -> Tensor:
         """Whole plans; see `Policy.plan`.
 
         Args:
@@ -119,7 +121,9 @@ class BehaviourCloning(Policy):
             self.train(training)
         return self.space.decode(mean, condition)
 
-    def _mean(self, batch: int, condition: Mapping[str, Any], generator: torch.Generator | None = None) -> Tensor:
+    def _mean(
+        self, batch: int, condition: Mapping[str, Any], generator: torch.Generator | None = None
+    ) -> Tensor:
         """The plans that the network makes, [batch, horizon, action_dim], encoded."""
         bound = self.conditions.bind(condition, batch, drop=self.training, generator=generator)
         dtype = next(self.model.parameters()).dtype

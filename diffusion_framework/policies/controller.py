@@ -76,7 +76,9 @@ class Controller:
         """The policy's streams [environments, ...], and whether they came from one environment."""
         names, images = self.observations.names, self.observations.images
         if missing := [name for name in names if name not in observation]:
-            raise ValueError(f"Expected observations {names}, got none of {missing}. Fix: give these streams, by name.")
+            raise ValueError(
+                f"Expected observations {names}, got none of {missing}. Fix: give these streams, by name."
+            )
         device = self.policy.device
         tensors = {name: torch.as_tensor(observation[name], device=device) for name in names}
         single = all(v.ndim == (3 if name in images else 1) for name, v in tensors.items())

@@ -32,11 +32,17 @@ class Episodes:
             raise ValueError(f"episode ends must rise from above 0; got {self.ends.tolist()[:10]}")
         for name, values in self.arrays.items():
             if len(values) != self.ends[-1]:
-                raise ValueError(f"{name!r} has {len(values)} steps, the episodes end at {self.ends[-1]}")
+                raise ValueError(
+                    f"{name!r} has {len(values)} steps, the episodes end at {self.ends[-1]}"
+                )
             if values.dtype.kind == "f" and not np.isfinite(values).all():
-                step = int(np.argwhere(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))[0, 0])
+                step = int(
+                    np.argwhere(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))[0, 0]
+                )
                 episode = int(np.searchsorted(self.ends, step, side="right"))
-                raise ValueError(f"{name!r} holds NaN or infinity in episode {episode}, step {step}; clean the data")
+                raise ValueError(
+                    f"{name!r} holds NaN or infinity in episode {episode}, step {step}; clean the data"
+                )
 
     def __len__(self) -> int:
         return len(self.ends)
@@ -45,7 +51,9 @@ class Episodes:
         """Only these episodes, in this order."""
         steps = np.concatenate([np.arange(self.starts[i], self.ends[i]) for i in episodes])
         lengths = (self.ends - self.starts)[np.asarray(episodes)]
-        return Episodes({name: values[steps] for name, values in self.arrays.items()}, np.cumsum(lengths))
+        return Episodes(
+            {name: values[steps] for name, values in self.arrays.items()}, np.cumsum(lengths)
+        )
 
     def fingerprint(self) -> str:
         """A hash of every number."""
@@ -68,7 +76,9 @@ def load_episodes(path: str | os.PathLike[str], names: Sequence[str]) -> Episode
         ValueError: none of these, a name that is missing, or arrays that do not fit together.
     """
     path = Path(path)
-    if (path / "data").is_dir() and any((path / file).is_file() for file in (".zgroup", "zarr.json")):
+    if (path / "data").is_dir() and any(
+        (path / file).is_file() for file in (".zgroup", "zarr.json")
+    ):
         return _from_zarr(path, names)
     if (path / "meta" / "info.json").is_file():
         return _from_lerobot(path, names)
@@ -92,11 +102,17 @@ def _from_zarr(path: Path, names: Sequence[str]) -> Episodes:
     try:
         import zarr
     except ImportError as error:
-        raise ValueError(f"{path} needs the package zarr; pip install 'diffusion-framework[policy]'") from error
+        raise ValueError(
+            f"{path} needs the package zarr; pip install 'diffusion-framework[policy]'"
+        ) from error
     _refuse_objects(path)
     group: Any = zarr.open_group(os.fspath(path), mode="r")
-    present = _present(names, [array.name for array in (path / "data").iterdir() if array.is_dir()], path)
-    return Episodes({name: group[f"data/{name}"][:] for name in present}, group["meta/episode_ends"][:])
+    present = _present(
+        names, [array.name for array in (path / "data").iterdir() if array.is_dir()], path
+    )
+    return Episodes(
+        {name: group[f"data/{name}"][:] for name in present}, group["meta/episode_ends"][:]
+    )
 
 
 def _refuse_objects(path: Path) -> None:
@@ -107,23 +123,52 @@ def _refuse_objects(path: Path) -> None:
         try:
             words = list(_types_and_codecs(json.loads(file.read_bytes())))
         except (ValueError, RecursionError, OSError) as error:
-            raise ValueError(f"{file} cannot be read ({' '.join(str(error).split()):.200})") from error
+            raise ValueError(
+                f"{file} cannot be read ({' '.join(str(error).split()):.200})"
+            ) from error
         for kind, word in words:
             if kind == "codec" and (word in _CODECS or word.startswith("imagecodecs_")):
                 continue
-            if kind == "dtype" and (word in _TYPES or re.fullmatch(r"[<>|=]?[biufcSUM]\d+(\[\w+\])?", word)):
+            if kind == "dtype" and (
+                word in _TYPES or re.fullmatch(r"[<>|=]?[biufcSUM]\d+(\[\w+\])?", word)
+            ):
                 continue
             raise ValueError(f"{file} has the {kind} {word!r:.60}. Fix: store numbers only.")
 
 
 _CODECS = {
-    *("bytes", "transpose", "sharding_indexed", "blosc", "zstd", "zlib", "gzip", "lz4", "lzma", "bz2", "delta"),
-    *("crc32c", "crc32", "adler32", "fletcher32", "jenkins_lookup3", "shuffle", "bitround", "fixedscaleoffset"),
+    *(
+        "bytes",
+        "transpose",
+        "sharding_indexed",
+        "blosc",
+        "zstd",
+        "zlib",
+        "gzip",
+        "lz4",
+        "lzma",
+        "bz2",
+        "delta",
+    ),
+    *(
+        "crc32c",
+        "crc32",
+        "adler32",
+        "fletcher32",
+        "jenkins_lookup3",
+        "shuffle",
+        "bitround",
+        "fixedscaleoffset",
+    ),
     *("quantize", "packbits", "astype"),
 }
 _TYPES = {
     f"{kind}{bits}"
-    for kind, sizes in {"int": (8, 16, 32, 64), "uint": (8, 16, 32, 64), "float": (16, 32, 64)}.items()
+    for kind, sizes in {
+        "int": (8, 16, 32, 64),
+        "uint": (8, 16, 32, 64),
+        "float": (16, 32, 64),
+    }.items()
     for bits in sizes
 } | {"bool", "complex64", "complex128"}
 
@@ -151,12 +196,18 @@ def _from_lerobot(path: Path, names: Sequence[str]) -> Episodes:
     try:
         from pyarrow import parquet
     except ImportError as error:
-        raise ValueError(f"{path} needs the package pyarrow; pip install 'diffusion-framework[policy]'") from error
-    version = json.loads((path / "meta" / "info.json").read_text()).get("codebase_version", "unknown")
+        raise ValueError(
+            f"{path} needs the package pyarrow; pip install 'diffusion-framework[policy]'"
+        ) from error
+    version = json.loads((path / "meta" / "info.json").read_text()).get(
+        "codebase_version", "unknown"
+    )
     files = sorted((path / "data").rglob("*.parquet"))
     if not files:
         raise ValueError(f"{path} (LeRobot {version}) has no parquet files below data/")
-    parts: dict[str, list[np.ndarray]] = {name: [] for name in ("episode_index", "frame_index", *names)}
+    parts: dict[str, list[np.ndarray]] = {
+        name: [] for name in ("episode_index", "frame_index", *names)
+    }
     for file in files:
         present = _present(names, parquet.read_schema(file).names, file)
         table = parquet.read_table(file, columns=["episode_index", "frame_index", *present])
@@ -171,7 +222,9 @@ def _from_lerobot(path: Path, names: Sequence[str]) -> Episodes:
 
 def _present(names: Sequence[str], found: Sequence[str], where: Path) -> Sequence[str]:
     if missing := [name for name in names if name not in found]:
-        raise ValueError(f"{where} has no {', '.join(missing)}; it has {', '.join(sorted(found))}: name those")
+        raise ValueError(
+            f"{where} has no {', '.join(missing)}; it has {', '.join(sorted(found))}: name those"
+        )
     return names
 
 
@@ -181,4 +234,6 @@ def _joined(parts: Sequence[Episodes]) -> Episodes:
         if len(shapes := {part.arrays[name].shape[1:] for part in parts}) > 1:
             raise ValueError(f"{name!r} has different shapes in different files: {sorted(shapes)}")
     lengths = np.concatenate([part.ends - part.starts for part in parts])
-    return Episodes({n: np.concatenate([part.arrays[n] for part in parts]) for n in names}, np.cumsum(lengths))
+    return Episodes(
+        {n: np.concatenate([part.arrays[n] for part in parts]) for n in names}, np.cumsum(lengths)
+    )

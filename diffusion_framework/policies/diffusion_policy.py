@@ -64,11 +64,17 @@ class DiffusionPolicy(Policy):
                 options = {"timesteps": 100, "space": ActionSpace(), **options, "conditions": told}
             diffusion = GaussianDiffusion(model, **options)
         if plan_steps < 1:
-            raise ValueError(f"Expected at least 1 of plan_steps, got {plan_steps}. Fix: 16 is usual.")
+            raise ValueError(
+                f"Expected at least 1 of plan_steps, got {plan_steps}. Fix: 16 is usual."
+            )
         self.diffusion, self.action_steps, self.plan_steps = diffusion, action_steps, plan_steps
         self._check_plans()
         # one form for both ways to build it, from which a checkpoint builds it again
-        self._init_args = {"model": diffusion, "action_steps": action_steps, "plan_steps": plan_steps}
+        self._init_args = {
+            "model": diffusion,
+            "action_steps": action_steps,
+            "plan_steps": plan_steps,
+        }
 
     @property
     def conditions(self) -> Conditions:
@@ -124,7 +130,9 @@ class DiffusionPolicy(Policy):
         return self.diffusion.previews(count, seeds=seeds, steps=steps, **condition)
 
     @torch.no_grad()
-    def plan(self, observations: Streams, *, seed: int | Sequence[int] | None = None, **options: Any) -> Tensor:
+    def plan(
+        self, observations: Streams, *, seed: int | Sequence[int] | None = None, **options: Any
+    ) -> Tensor:
         """Whole plans; see `Policy.plan`.
 
         Args:
@@ -137,4 +145,6 @@ class DiffusionPolicy(Policy):
         batch = self.observations.count(observations)
         if not {"steps", "calls", "grid"} & options.keys():
             options["steps"] = self.plan_steps
-        return self.diffusion.sample(batch, observations=observations, seed=seed, show_progress=False, **options)
+        return self.diffusion.sample(
+            batch, observations=observations, seed=seed, show_progress=False, **options
+        )

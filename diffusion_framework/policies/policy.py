@@ -45,7 +45,9 @@ class Policy(Trainable, ABC):
         """Shape of one plan, (horizon, action_dim)."""
 
     @abstractmethod
-    def plan(self, observations: Streams, *, seed: int | Sequence[int] | None = None, **options: Any) -> Tensor:
+    def plan(
+        self, observations: Streams, *, seed: int | Sequence[int] | None = None, **options: Any
+    ) -> Tensor:
         """Whole plans.
 
         Args:

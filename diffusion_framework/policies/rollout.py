@@ -50,7 +50,9 @@ def make_environment(name: str, **options: Any) -> Any:
     try:
         import gymnasium
     except ImportError as error:
-        raise ValueError("rollouts need gymnasium; pip install 'diffusion-framework[policy]'") from error
+        raise ValueError(
+            "rollouts need gymnasium; pip install 'diffusion-framework[policy]'"
+        ) from error
     package = name.partition("/")[0] if "/" in name else ""
     try:
         if package == __package__.partition(".")[0]:
@@ -59,7 +61,9 @@ def make_environment(name: str, **options: Any) -> Any:
             importlib.import_module(package)
         return gymnasium.make(name, **options)
     except (ImportError, gymnasium.error.Error, TypeError) as error:
-        raise ValueError(f"no environment {name!r} ({error}); install its package, or check the name") from error
+        raise ValueError(
+            f"no environment {name!r} ({error}); install its package, or check the name"
+        ) from error
 
 
 def run_episodes(
@@ -83,7 +87,9 @@ def run_episodes(
     """
     episodes = [Episode(seed) for seed in seeds]
     for first in range(0, len(episodes), len(environments)):
-        _run_together(controller, environments, episodes[first : first + len(environments)], frames, on_end)
+        _run_together(
+            controller, environments, episodes[first : first + len(environments)], frames, on_end
+        )
     return episodes
 
 
@@ -111,7 +117,10 @@ def _run_together(
             space = env.action_space
             action = np.clip(actions[i], space.low, space.high).astype(space.dtype)
             observations[i], reward, terminated, truncated, info = env.step(action)
-            episode.total, episode.best = episode.total + float(reward), max(episode.best, float(reward))
+            episode.total, episode.best = (
+                episode.total + float(reward),
+                max(episode.best, float(reward)),
+            )
             episode.steps += 1
             if "is_success" in info:
                 episode.success = bool(episode.success or info["is_success"])
@@ -149,7 +158,10 @@ def streams(known: Observations, observations: Sequence[Any]) -> dict[str, Tenso
     for name, channels in known.images.items():
         if stacked[name].shape[-1] == channels:  # environments put channels last
             stacked[name] = stacked[name].movedim(-1, -3)
-    return {name: value.float() if value.dtype == torch.float64 else value for name, value in stacked.items()}
+    return {
+        name: value.float() if value.dtype == torch.float64 else value
+        for name, value in stacked.items()
+    }
 
 
 def wilson_interval(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:
@@ -167,7 +179,9 @@ def summary(episodes: Sequence[Episode]) -> str:
     if all(episode.success is not None for episode in episodes):
         successes = sum(bool(episode.success) for episode in episodes)
         low, high = wilson_interval(successes, count)
-        lines.append(f"success      {successes / count:.3f} [{low:.3f}, {high:.3f}] ({successes} of {count})")
+        lines.append(
+            f"success      {successes / count:.3f} [{low:.3f}, {high:.3f}] ({successes} of {count})"
+        )
     for name, values in (
         ("return", [episode.total for episode in episodes]),
         ("best reward", [episode.best for episode in episodes]),
@@ -189,7 +203,10 @@ def plan_latency(
         options: Of the policy's `plan`.
     """
     steps = policy.observation_steps
-    seen = {name: value[:, None].expand(-1, steps, *value.shape[1:]) for name, value in observation.items()}
+    seen = {
+        name: value[:, None].expand(-1, steps, *value.shape[1:])
+        for name, value in observation.items()
+    }
     seconds = []
     for _ in range(repeats + 3):
         began = time.perf_counter()

@@ -58,12 +58,26 @@ class EpisodeWindows(TrainingDataset):
     ) -> None:
         check_windows(horizon, observation_steps, action_steps)
         self.observations, self.action = list(observations), action
-        self.horizon, self.observation_steps, self.action_steps = horizon, observation_steps, action_steps
-        episodes = folder if isinstance(folder, Episodes) else load_episodes(folder, [action, *observations])
-        episodes = episodes.select(split_episodes(len(episodes), split, validation_share, split_seed))
-        arrays = {name: _numbers_or_images(episodes.arrays[name]) for name in (action, *observations)}
+        self.horizon, self.observation_steps, self.action_steps = (
+            horizon,
+            observation_steps,
+            action_steps,
+        )
+        episodes = (
+            folder
+            if isinstance(folder, Episodes)
+            else load_episodes(folder, [action, *observations])
+        )
+        episodes = episodes.select(
+            split_episodes(len(episodes), split, validation_share, split_seed)
+        )
+        arrays = {
+            name: _numbers_or_images(episodes.arrays[name]) for name in (action, *observations)
+        }
         self.episodes = Episodes(arrays, episodes.ends)
-        self.first, self.episode = window_starts(self.episodes, horizon, observation_steps, action_steps)
+        self.first, self.episode = window_starts(
+            self.episodes, horizon, observation_steps, action_steps
+        )
 
     @property
     def action_dim(self) -> int:
@@ -80,7 +94,9 @@ class EpisodeWindows(TrainingDataset):
         observations = {name: values[0] for name, values in condition["observations"].items()}
         return actions[0], {"observations": observations, "mask": condition["mask"][0]}
 
-    def take(self, indices: np.ndarray, epochs: np.ndarray | None = None) -> tuple[Tensor, dict[str, Any]]:
+    def take(
+        self, indices: np.ndarray, epochs: np.ndarray | None = None
+    ) -> tuple[Tensor, dict[str, Any]]:
         """Many windows at once, as one batch."""
         steps, starts, lasts = self._steps(indices)
         inside = np.clip(steps, starts, lasts)
@@ -126,7 +142,9 @@ def split_episodes(count: int, split: Split, validation_share: float, seed: int)
     order = np.random.default_rng(mix(seed)).permutation(count)
     chosen = np.sort(order[:held_out] if split == "validation" else order[held_out:])
     if not len(chosen):
-        raise ValueError(f"no episode of {count} is left for {split} with validation_share {validation_share}")
+        raise ValueError(
+            f"no episode of {count} is left for {split} with validation_share {validation_share}"
+        )
     return chosen
 
 

@@ -34,7 +34,9 @@ def check_step_count(steps: int, name: str = "steps") -> None:
         ValueError: If `steps` lies outside 1 to 100,000.
     """
     if not 1 <= steps <= MAX_STEPS:
-        raise ValueError(f"Expected {name} from 1 to {MAX_STEPS}, got {steps}. Fix: choose a number in range.")
+        raise ValueError(
+            f"Expected {name} from 1 to {MAX_STEPS}, got {steps}. Fix: choose a number in range."
+        )
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,9 @@ class Level:
         """
         if not isinstance(self.sigma, Tensor):
             return self
-        return Level(*(expand_to(value, x) for value in (self.t, self.alpha, self.sigma, self.log_snr)))
+        return Level(
+            *(expand_to(value, x) for value in (self.t, self.alpha, self.sigma, self.log_snr))
+        )
 
 
 def expand_to(value: Scalar, x: Tensor) -> Scalar:
@@ -138,7 +142,11 @@ class Prediction:
             variance: Learned variance, as in the constructor.
         """
         prediction = Prediction(tensors[0], tensors[0], variance)
-        prediction.tensors, prediction.x0_weights, prediction.eps_weights = tensors, x0_weights, eps_weights
+        prediction.tensors, prediction.x0_weights, prediction.eps_weights = (
+            tensors,
+            x0_weights,
+            eps_weights,
+        )
         return prediction
 
     @staticmethod
@@ -156,7 +164,9 @@ class Prediction:
 
 def combine(tensors: Sequence[Tensor], weights: Sequence[Scalar]) -> Tensor:
     """Returns sum(w t), with one pass over memory for each weight that is not 0."""
-    terms = [(t, w) for t, w in zip(tensors, weights, strict=True) if isinstance(w, Tensor) or w != 0]
+    terms = [
+        (t, w) for t, w in zip(tensors, weights, strict=True) if isinstance(w, Tensor) or w != 0
+    ]
     if not terms:
         return torch.zeros_like(tensors[0])
     (first, weight), *rest = terms

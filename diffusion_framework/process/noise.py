@@ -40,7 +40,9 @@ def keyed_generator(device: torch.device | str, *keys: int) -> torch.Generator:
     return torch.Generator(device).manual_seed(mix(*keys))
 
 
-def generator_noise(generator: torch.Generator | None = None, device: torch.device | str | None = None) -> Noise:
+def generator_noise(
+    generator: torch.Generator | None = None, device: torch.device | str | None = None
+) -> Noise:
     """Returns a source of noise that draws whole batches from one generator.
 
     Args:
@@ -79,7 +81,10 @@ def per_sample_noise(seeds: Sequence[int], device: torch.device | str) -> Noise:
                 f"Expected one seed per sample, got {len(generators)} for {len(x)} samples. "
                 "Fix: give as many seeds as samples."
             )
-        draws = [torch.randn(x.shape[1:], generator=g, device=g.device, dtype=x.dtype) for g in generators]
+        draws = [
+            torch.randn(x.shape[1:], generator=g, device=g.device, dtype=x.dtype)
+            for g in generators
+        ]
         return torch.stack(draws).to(x.device)
 
     return noise

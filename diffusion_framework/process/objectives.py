@@ -46,7 +46,9 @@ class Objective(SavedAsJson, ABC):
         a, b = self.row(at)
         return expand_to(a, x0) * x0 + expand_to(b, x0) * eps
 
-    def prediction(self, output: Tensor, x: Tensor, at: Level, variance: Tensor | None = None) -> Prediction:
+    def prediction(
+        self, output: Tensor, x: Tensor, at: Level, variance: Tensor | None = None
+    ) -> Prediction:
         """Solves for the clean data and the noise.
 
         Args:

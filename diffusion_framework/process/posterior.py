@@ -105,4 +105,8 @@ def _log_variance(sigma: Scalar, now: Level, to: Level) -> Tensor:
 
 def as_float64(value: Scalar) -> Tensor:
     """Converts a float to a float64 tensor []; tensors are returned unchanged."""
-    return value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64, device="cpu")
+    return (
+        value
+        if isinstance(value, Tensor)
+        else torch.tensor(value, dtype=torch.float64, device="cpu")
+    )

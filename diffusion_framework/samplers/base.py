@@ -78,7 +78,11 @@ class Snapshot:
 
 
 def trajectory(
-    sampler: Sampler, denoise: Denoiser, x: Tensor, grid: Sequence[tuple[Level, Level]], noise: Noise
+    sampler: Sampler,
+    denoise: Denoiser,
+    x: Tensor,
+    grid: Sequence[tuple[Level, Level]],
+    noise: Noise,
 ) -> Iterator[Snapshot]:
     """Runs the sampler over the grid and yields a snapshot after each step.
 

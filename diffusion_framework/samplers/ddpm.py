@@ -46,5 +46,9 @@ class DDPM(Sampler[None]):
         if to.is_end:
             return x, None
         if self.variance in ("small", "large"):
-            return x.add(noise(x), alpha=small if self.variance == "small" else forward_std(now, to)), None
-        return x.addcmul(noise(x), torch.exp(log_variance(self.variance, prediction, now, to) / 2)), None
+            return x.add(
+                noise(x), alpha=small if self.variance == "small" else forward_std(now, to)
+            ), None
+        return x.addcmul(
+            noise(x), torch.exp(log_variance(self.variance, prediction, now, to) / 2)
+        ), None

@@ -45,7 +45,11 @@ class DPMSolver(Sampler[History]):
 
     def __post_init__(self) -> None:
         valid = self.predict in ("x0", "eps") and self.weights in ("exact", "midpoint")
-        if not valid or self.order not in (1, 2, 3) or (self.order == 3 and self.weights == "midpoint"):
+        if (
+            not valid
+            or self.order not in (1, 2, 3)
+            or (self.order == 3 and self.weights == "midpoint")
+        ):
             raise ValueError(
                 "Expected order 1 to 3 (1 or 2 with weights='midpoint'), predict 'x0' or 'eps' and "
                 f"weights 'exact' or 'midpoint', got {self}. Fix: use the defaults."

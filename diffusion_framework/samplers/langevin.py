@@ -44,10 +44,14 @@ class Langevin(Sampler[Any]):
     def init(self, steps: int) -> Any:
         return self.sampler.init(steps)
 
-    def step(self, denoise: Denoiser, x: Tensor, now: Level, to: Level, state: Any, noise: Noise) -> tuple[Tensor, Any]:
+    def step(
+        self, denoise: Denoiser, x: Tensor, now: Level, to: Level, state: Any, noise: Noise
+    ) -> tuple[Tensor, Any]:
         for _ in range(self.correct_steps):
             score, z = -denoise(x, now).eps / now.sigma, noise(x)
-            z_norm, score_norm = (expand_to(v.reshape(len(x), -1).norm(dim=1), x) for v in (z, score))
+            z_norm, score_norm = (
+                expand_to(v.reshape(len(x), -1).norm(dim=1), x) for v in (z, score)
+            )
             size = 2 * (now.alpha / to.alpha * self.snr * z_norm / score_norm) ** 2
             x = x + size * score + (2 * size).sqrt() * z
         return self.sampler.step(denoise, x, now, to, state, noise)

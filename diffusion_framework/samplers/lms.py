@@ -32,7 +32,9 @@ class LMS(Sampler[History]):
 
     def __post_init__(self) -> None:
         if not 1 <= self.order <= 4:
-            raise ValueError(f"Expected order from 1 to 4, got {self.order}. Fix: use the default 4.")
+            raise ValueError(
+                f"Expected order from 1 to 4, got {self.order}. Fix: use the default 4."
+            )
 
     def init(self, steps: int) -> History:
         return ()

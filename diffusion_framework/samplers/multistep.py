@@ -36,7 +36,9 @@ def moments(count: int, z: float) -> list[float]:
         for k in range(1, count):
             integrals.append((end - k * integrals[-1]) / z)
     else:
-        integrals = [sum(z**j / (math.factorial(j) * (k + j + 1)) for j in range(30)) for k in range(count)]
+        integrals = [
+            sum(z**j / (math.factorial(j) * (k + j + 1)) for j in range(30)) for k in range(count)
+        ]
     return [integral / integrals[0] for integral in integrals]
 
 
@@ -56,15 +58,21 @@ def mean_weights(nodes: tuple[float, ...], z: float = 0.0) -> tuple[float, ...]:
         ValueError: If two nodes are equal.
     """
     if len(set(nodes)) < len(nodes):
-        raise ValueError(f"Expected predictions at different levels, got {nodes}. Fix: remove equal levels.")
+        raise ValueError(
+            f"Expected predictions at different levels, got {nodes}. Fix: remove equal levels."
+        )
     with torch.device("cpu"):
-        powers = torch.tensor([[node**k for node in nodes] for k in range(len(nodes))], dtype=torch.float64)
+        powers = torch.tensor(
+            [[node**k for node in nodes] for k in range(len(nodes))], dtype=torch.float64
+        )
         integrals = torch.tensor(moments(len(nodes), z), dtype=torch.float64)
     return tuple(torch.linalg.solve(powers, integrals).tolist())
 
 
 @lru_cache(maxsize=4096)
-def x0_factors(levels: Levels, now: Level, to: Level, eta: float = 0.0, uniform: bool = False) -> tuple[float, ...]:
+def x0_factors(
+    levels: Levels, now: Level, to: Level, eta: float = 0.0, uniform: bool = False
+) -> tuple[float, ...]:
     """Returns the factors of x and of predicted clean data (DPM-Solver++, Lu et al. 2022b).
 
     The polynomial is in log-SNR, averaged under the exact density. A step to sigma = 0 uses
@@ -79,12 +87,16 @@ def x0_factors(levels: Levels, now: Level, to: Level, eta: float = 0.0, uniform:
     """
     h = (to.log_snr - now.log_snr) / 2
     ratio = to.sigma / now.sigma * (math.exp(-eta * h) if eta else 1.0)
-    weights = _mean_over_step(tuple(at.log_snr for at in levels), to.log_snr, 0.0 if uniform else (1 + eta) * h)
+    weights = _mean_over_step(
+        tuple(at.log_snr for at in levels), to.log_snr, 0.0 if uniform else (1 + eta) * h
+    )
     return ratio, *((to.alpha - ratio * now.alpha) * w for w in weights)
 
 
 @lru_cache(maxsize=4096)
-def eps_factors(levels: Levels, now: Level, to: Level, eta: float = 0.0, uniform: bool = False) -> tuple[float, ...]:
+def eps_factors(
+    levels: Levels, now: Level, to: Level, eta: float = 0.0, uniform: bool = False
+) -> tuple[float, ...]:
     """Returns the factors of x and of predicted noise (DPM-Solver, Lu et al. 2022a).
 
     The polynomial is in log-SNR; a step to sigma = 0 uses the polynomial in sigma / alpha. Needs
@@ -93,7 +105,9 @@ def eps_factors(levels: Levels, now: Level, to: Level, eta: float = 0.0, uniform
     if to.is_end:
         return sigma_factors(levels, now, to)
     h = (to.log_snr - now.log_snr) / 2
-    weights = _mean_over_step(tuple(at.log_snr for at in levels), to.log_snr, 0.0 if uniform else -h)
+    weights = _mean_over_step(
+        tuple(at.log_snr for at in levels), to.log_snr, 0.0 if uniform else -h
+    )
     ratio = to.alpha / now.alpha
     return ratio, *((1 + eta) * (to.sigma - ratio * now.sigma) * w for w in weights)
 

@@ -56,7 +56,11 @@ class SinglestepDPM(Sampler[None]):
     def _value(self, prediction: Prediction) -> Tensor:
         return prediction.x0 if self.predict == "x0" else prediction.eps
 
-    def _advance(self, x: Tensor, now: Level, to: Level, history: list[tuple[Level, Tensor]]) -> Tensor:
+    def _advance(
+        self, x: Tensor, now: Level, to: Level, history: list[tuple[Level, Tensor]]
+    ) -> Tensor:
         """Returns x at level `to`, by the line through the predictions."""
         levels, values = zip(*history, strict=True)
-        return combine((x, *values), (x0_factors if self.predict == "x0" else eps_factors)(levels, now, to))
+        return combine(
+            (x, *values), (x0_factors if self.predict == "x0" else eps_factors)(levels, now, to)
+        )

@@ -65,7 +65,10 @@ class UniPC(Sampler[State]):
     ) -> tuple[Tensor, State]:
         past, step_start = state
         prediction = denoise(x, now)
-        newest = (now, prediction.x0 if self.predict == "x0" else velocity(prediction, now, self.sigma_data))
+        newest = (
+            now,
+            prediction.x0 if self.predict == "x0" else velocity(prediction, now, self.sigma_data),
+        )
         if self.corrector and step_start is not None:
             x = self._advance(*step_start, now, (*past, newest))
         history = (newest, *past)[: self.order]

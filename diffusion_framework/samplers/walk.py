@@ -110,7 +110,9 @@ def choose_grid(
     return grid
 
 
-def grid_for_calls(sampler: Sampler, calls: int, schedule: NoiseSchedule, make: Callable[[int], Grid]) -> Grid:
+def grid_for_calls(
+    sampler: Sampler, calls: int, schedule: NoiseSchedule, make: Callable[[int], Grid]
+) -> Grid:
     """The grid of most steps that a sampler walks within a budget of network calls.
 
     Calls are counted by walking with numbers in place of a network.
@@ -137,7 +139,9 @@ def grid_for_calls(sampler: Sampler, calls: int, schedule: NoiseSchedule, make: 
     while steps >= 1 and (count := needed(steps)) > calls:
         steps = min(steps - 1, math.ceil(steps * calls / count))
     if steps < 1:
-        raise ValueError(f"Expected network calls for at least one step, got {calls=}. Fix: give more.")
+        raise ValueError(
+            f"Expected network calls for at least one step, got {calls=}. Fix: give more."
+        )
     while steps < calls and needed(steps + 1) <= calls:
         steps += 1
     return make(steps)

@@ -24,7 +24,9 @@ class ActionSpace(DataSpace):
         normalizer: What maps them, as stream "action"; None is `Normalizer()`, by limits.
     """
 
-    def __init__(self, relative_to: str | None = None, *, normalizer: Normalizer | None = None) -> None:
+    def __init__(
+        self, relative_to: str | None = None, *, normalizer: Normalizer | None = None
+    ) -> None:
         super().__init__()
         self.relative_to = relative_to
         self.normalizer = normalizer if normalizer is not None else Normalizer()

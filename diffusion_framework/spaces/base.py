@@ -122,7 +122,9 @@ def checked_range(data: Tensor, low: float, high: float, remedy: str) -> Tensor:
         ValueError: data out of range, on the CPU.
     """
     slack = 1e-5 * (high - low)  # what a resized image is off by rounding
-    return _checked(data, (data >= low - slack) & (data <= high + slack), f"data in [{low:g}, {high:g}]", remedy)
+    return _checked(
+        data, (data >= low - slack) & (data <= high + slack), f"data in [{low:g}, {high:g}]", remedy
+    )
 
 
 def checked_finite(data: Tensor, remedy: str) -> Tensor:
@@ -142,7 +144,9 @@ def _checked(data: Tensor, fits: Tensor, expected: str, remedy: str) -> Tensor:
     if not fits.all():
         index = int((~fits).nonzero()[0])
         low, high = (float(bound) for bound in data[index].aminmax())
-        raise ValueError(f"Expected {expected}, got {low:g} to {high:g} in sample {index} of the batch. Fix: {remedy}.")
+        raise ValueError(
+            f"Expected {expected}, got {low:g} to {high:g} in sample {index} of the batch. Fix: {remedy}."
+        )
     return data
 
 

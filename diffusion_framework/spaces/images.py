@@ -35,7 +35,9 @@ class ImageSpace(DataSpace):
     bounds = (-1.0, 1.0)
     sigma_data = 0.5
 
-    def __init__(self, value_range: tuple[float, float] | None = None, bins: int | None = 256) -> None:
+    def __init__(
+        self, value_range: tuple[float, float] | None = None, bins: int | None = 256
+    ) -> None:
         super().__init__()
         if value_range is not None:
             low, high = value_range
@@ -57,12 +59,16 @@ class ImageSpace(DataSpace):
         low, high = self._range(data.dtype)
         images = at_least_float32(data)
         if self.value_range is not None or data.is_floating_point():  # else the type is the range
-            remedy = "scale the data, or name its range: value_range=(lo, hi), --data.value_range lo,hi"
+            remedy = (
+                "scale the data, or name its range: value_range=(lo, hi), --data.value_range lo,hi"
+            )
             images = checked_range(images, low, high, remedy)
         return (images - low) / ((high - low) / 2) - 1
 
     @jaxtyped(typechecker=beartype)
-    def decode(self, x0: Float[Tensor, "batch *shape"], condition: Mapping[str, Any]) -> Float[Tensor, "batch *shape"]:
+    def decode(
+        self, x0: Float[Tensor, "batch *shape"], condition: Mapping[str, Any]
+    ) -> Float[Tensor, "batch *shape"]:
         """Maps [-1, 1] to the value range, [0, 1] if none was given, and cuts off at its ends."""
         low, high = self.value_range or (0.0, 1.0)
         return ((x0 + 1) / 2 * (high - low) + low).clamp(low, high)

@@ -45,7 +45,9 @@ class LatentSpace(DataSpace):
         copied: Self = object.__new__(type(self))
         memo[id(self)] = copied
         memo[id(self.autoencoder)] = self.autoencoder
-        copied.__dict__.update({name: copy.deepcopy(value, memo) for name, value in self.__dict__.items()})
+        copied.__dict__.update(
+            {name: copy.deepcopy(value, memo) for name, value in self.__dict__.items()}
+        )
         return copied
 
     def build(self, sample_shape: tuple[int, ...]) -> None:
@@ -63,7 +65,9 @@ class LatentSpace(DataSpace):
 
     @torch.no_grad()
     @jaxtyped(typechecker=beartype)
-    def prepare(self, data: Shaped[Tensor, "batch channels height width"]) -> Float[Tensor, "batch *latent"]:
+    def prepare(
+        self, data: Shaped[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch *latent"]:
         """Latents of images; see `ImageSpace` for the images."""
         return self._through(self.autoencoder.encode, self.images.encode(data, {}))
 

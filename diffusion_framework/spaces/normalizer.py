@@ -43,7 +43,9 @@ class Normalizer(RecordsArguments, KeepsStatistics):
         self.mode, self.modes, self.angles = mode, dict(modes or {}), dict(angles or {})
         for name in (mode, *self.modes.values()):
             if name not in ("limits", "gaussian"):
-                raise ValueError(f"Expected limits or gaussian for a stream, got {name!r}. Fix: take one of them.")
+                raise ValueError(
+                    f"Expected limits or gaussian for a stream, got {name!r}. Fix: take one of them."
+                )
         self._seen: dict[str, RunningStatistics] = {}
 
     @property
@@ -67,7 +69,10 @@ class Normalizer(RecordsArguments, KeepsStatistics):
     @property
     def needs_fit(self) -> bool:
         """Whether statistics of a stream are still unknown."""
-        return any(b is not None and b.device.type != "meta" and bool(b.isnan().any()) for b in self._buffers.values())
+        return any(
+            b is not None and b.device.type != "meta" and bool(b.isnan().any())
+            for b in self._buffers.values()
+        )
 
     def observe(self, data: Mapping[str, Any]) -> None:
         """Adds a batch of streams [samples, ...] to the statistics: each number's over all samples.
@@ -79,7 +84,9 @@ class Normalizer(RecordsArguments, KeepsStatistics):
             rows = torch.as_tensor(values).detach().to("cpu", torch.float64)
             self.statistics(stream, rows.shape)
             if not torch.isfinite(rows).all():
-                raise ValueError(f"Expected finite numbers in {stream!r}, got NaN or infinity. Fix: clean the data.")
+                raise ValueError(
+                    f"Expected finite numbers in {stream!r}, got NaN or infinity. Fix: clean the data."
+                )
             self._seen.setdefault(stream, RunningStatistics()).add(rows)
 
     def finish(self) -> None:
@@ -91,12 +98,16 @@ class Normalizer(RecordsArguments, KeepsStatistics):
         for stream in self.streams:
             seen = self._seen.pop(stream, None)
             if seen is None or not seen.count:
-                raise ValueError(f"Expected data of {stream!r} to fit to, got none. Fix: observe some.")
+                raise ValueError(
+                    f"Expected data of {stream!r} to fit to, got none. Fix: observe some."
+                )
             if self.is_bounded(stream):
                 offset, scale = (seen.low + seen.high) / 2, (seen.high - seen.low) / 2
             else:
                 offset, scale = seen.mean, seen.std
-            for buffer, numbers in zip(self.statistics(stream), (offset, unless_constant(scale, offset)), strict=True):
+            for buffer, numbers in zip(
+                self.statistics(stream), (offset, unless_constant(scale, offset)), strict=True
+            ):
                 buffer.copy_(numbers)
 
     def fit(self, data: Mapping[str, Any]) -> None:
@@ -129,7 +140,9 @@ class Normalizer(RecordsArguments, KeepsStatistics):
         offset, scale = self.statistics(stream, values.shape)
         return at_least_float32(values) * scale + offset
 
-    def statistics(self, stream: str, shape: tuple[int, ...] | None = None) -> tuple[Tensor, Tensor]:
+    def statistics(
+        self, stream: str, shape: tuple[int, ...] | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Offset and scale of a stream, each [...].
 
         Args:
@@ -151,7 +164,9 @@ class Normalizer(RecordsArguments, KeepsStatistics):
         )
         if shape is not None and shape[len(shape) - offset.ndim :] != offset.shape:
             numbers = ", ".join(map(str, offset.shape))
-            raise ValueError(f"Expected {stream!r} [..., {numbers}], got {[*shape]}. Fix: give it as in training.")
+            raise ValueError(
+                f"Expected {stream!r} [..., {numbers}], got {[*shape]}. Fix: give it as in training."
+            )
         return offset, scale
 
 

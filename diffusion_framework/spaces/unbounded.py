@@ -47,7 +47,9 @@ class Unbounded(KeepsStatistics, DataSpace):
         self.axis = axis
         self._given = {"mean": _numbers(mean), "std": _numbers(std)}
         means, stds = self._given.values()
-        if mean is not None and not (all(map(math.isfinite, means + stds)) and all(number > 0 for number in stds)):
+        if mean is not None and not (
+            all(map(math.isfinite, means + stds)) and all(number > 0 for number in stds)
+        ):
             raise ValueError(
                 f"Expected finite means and stds above 0, got mean={mean}, std={std}. "
                 "Fix: give neither to fit them to the training data."
@@ -73,7 +75,9 @@ class Unbounded(KeepsStatistics, DataSpace):
                     f"Fix: give one for each entry along axis {self.axis}."
                 )
             device = self.get_buffer(name).device
-            values = torch.tensor(numbers * (size // len(numbers)), dtype=torch.float32, device=device)
+            values = torch.tensor(
+                numbers * (size // len(numbers)), dtype=torch.float32, device=device
+            )
             self._buffers[name] = values.reshape(shape)
 
     @property
@@ -108,7 +112,9 @@ class Unbounded(KeepsStatistics, DataSpace):
         return (data - self.mean) / self.std
 
     @jaxtyped(typechecker=beartype)
-    def decode(self, x0: Float[Tensor, "batch *shape"], condition: Mapping[str, Any]) -> Float[Tensor, "batch *shape"]:
+    def decode(
+        self, x0: Float[Tensor, "batch *shape"], condition: Mapping[str, Any]
+    ) -> Float[Tensor, "batch *shape"]:
         """Undoes `encode`; cuts nothing off."""
         return at_least_float32(x0) * self.std + self.mean
 

@@ -28,7 +28,9 @@ class TooLarge(ValueError):
     """Raised for a description of a module that is larger than it may be."""
 
 
-def build_fitting(planned: Plan, tensors: Mapping[str, Tensor], what: str, **given: Any) -> nn.Module:
+def build_fitting(
+    planned: Plan, tensors: Mapping[str, Tensor], what: str, **given: Any
+) -> nn.Module:
     """Builds the module of a plan after checking that tensors of a file fit its state.
 
     Args:
@@ -74,7 +76,9 @@ def _shapes(planned: Plan, most: int, **given: Any) -> dict[str, torch.Size]:
     """
     try:
         with torch.device("meta"), _at_most(most):
-            return {name: tensor.shape for name, tensor in planned.build(**given).state_dict().items()}
+            return {
+                name: tensor.shape for name, tensor in planned.build(**given).state_dict().items()
+            }
     except TooLarge:
         raise
     except (ValueError, NotImplementedError):

@@ -117,7 +117,11 @@ class Checkpoint:
             ValueError: If the file is missing or damaged.
         """
         if f"{name}.safetensors" not in self.files:
-            names = sorted(file.removesuffix(".safetensors") for file in self.files if file.endswith(".safetensors"))
+            names = sorted(
+                file.removesuffix(".safetensors")
+                for file in self.files
+                if file.endswith(".safetensors")
+            )
             raise ValueError(
                 f"Expected weights of {self.path} among {', '.join(names)}, got {name!r}. Fix: choose one of them."
             )
@@ -125,7 +129,11 @@ class Checkpoint:
 
     def choose(self, weights: str) -> str:
         """Returns the name of the tensors to load: `weights`, or the only one that an export has."""
-        kinds = [file.removesuffix(".safetensors") for file in self.files if file.endswith(".safetensors")]
+        kinds = [
+            file.removesuffix(".safetensors")
+            for file in self.files
+            if file.endswith(".safetensors")
+        ]
         return kinds[0] if len(kinds) == 1 else weights
 
     def verify(self) -> None:
@@ -143,7 +151,9 @@ class Checkpoint:
             raise _damaged(self.path, f"the checksum of {name} differs")
         return data
 
-    def build(self, part: str, kind: type[T], weights: str, trust: Collection[str] = (), **given: Any) -> T:
+    def build(
+        self, part: str, kind: type[T], weights: str, trust: Collection[str] = (), **given: Any
+    ) -> T:
         """Builds a module from the config and loads its weights, on the CPU.
 
         The module is first built on the meta device and compared with the tensors of the file. A
@@ -169,12 +179,16 @@ class Checkpoint:
             raise ValueError(
                 f"Expected a {kind.__name__} in {self.path}, got a {recorded:.60}. Fix: {recorded:.60}.from_pretrained."
             )
-        planned = plan(config[part], kind, trust=trust, where=where, given=dict.fromkeys(given, "the call."))
+        planned = plan(
+            config[part], kind, trust=trust, where=where, given=dict.fromkeys(given, "the call.")
+        )
         module: Any = build_fitting(planned, tensors, str(self.path), **given)
         self.load_weights(module, weights)
         return module
 
-    def load_weights(self, module: nn.Module, name: str, adapt: Callable[[dict[str, Tensor]], Any] = dict) -> None:
+    def load_weights(
+        self, module: nn.Module, name: str, adapt: Callable[[dict[str, Tensor]], Any] = dict
+    ) -> None:
         """Loads the tensors of the file `name`.safetensors into a module.
 
         Args:

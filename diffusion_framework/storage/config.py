@@ -75,7 +75,9 @@ def to_config(value: Any) -> Any:
         arguments = value._init_args
     elif dataclasses.is_dataclass(value):
         arguments = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    if arguments is not None and any(inspect.isclass(v) or inspect.isroutine(v) for v in arguments.values()):
+    if arguments is not None and any(
+        inspect.isclass(v) or inspect.isroutine(v) for v in arguments.values()
+    ):
         arguments = None
     return {"class_path": class_path(type(value)), "init_args": to_config(arguments)}
 
@@ -88,7 +90,9 @@ def class_path(cls: type) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
-def from_config(config: Mapping[str, Any], kind: type[T], *, trust: Collection[str] = (), where: str = "config") -> T:
+def from_config(
+    config: Mapping[str, Any], kind: type[T], *, trust: Collection[str] = (), where: str = "config"
+) -> T:
     """Builds the object that `to_config` described.
 
     Args:
@@ -156,4 +160,6 @@ def read_json(path: Path) -> Any:
             raise ValueError(f"it has more than {MAX_BYTES} bytes")
         return json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        raise BadPart(f"{path} cannot be read ({' '.join(str(error).split()):.200}). Fix: save it again.") from error
+        raise BadPart(
+            f"{path} cannot be read ({' '.join(str(error).split()):.200}). Fix: save it again."
+        ) from error

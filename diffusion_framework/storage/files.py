@@ -46,15 +46,25 @@ def write_sealed(
         _save_tensors(group, folder / f"{name}.safetensors")
     (folder / "config.yaml").write_text(write_yaml(dict(config)))
     (folder / "state.json").write_text(json.dumps(state, indent=1))
-    files = {file.name: {"size": file.stat().st_size, "sha256": _sha256(file)} for file in sorted(folder.iterdir())}
-    manifest = {"format_version": FORMAT_VERSION, "step": step, "torch": str(torch.__version__), "files": files}
+    files = {
+        file.name: {"size": file.stat().st_size, "sha256": _sha256(file)}
+        for file in sorted(folder.iterdir())
+    }
+    manifest = {
+        "format_version": FORMAT_VERSION,
+        "step": step,
+        "torch": str(torch.__version__),
+        "files": files,
+    }
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1))
     for path in (*folder.iterdir(), folder):
         sync(path)
 
 
 def _save_tensors(group: Mapping[str, Tensor], path: Path) -> None:
-    tensors = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in group.items()}
+    tensors = {
+        name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in group.items()
+    }
     try:
         save_file(tensors, path)
     except SafetensorError as error:  # such as a full disk

@@ -67,11 +67,20 @@ def arrange(images: Tensor, columns: int) -> Tensor:
     return torch.nn.functional.pad(framed, (2, 0, 2, 0), value=0.5)
 
 
-def save_animation(frames: Sequence[np.ndarray], path: Path, frames_per_second: float = 10.0) -> None:
+def save_animation(
+    frames: Sequence[np.ndarray], path: Path, frames_per_second: float = 10.0
+) -> None:
     """Writes uint8 frames [height, width, 3] as an animated GIF file, and makes its folder."""
     pictures = [Image.fromarray(np.asarray(frame)).quantize(64) for frame in frames]
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     duration = round(1000 / frames_per_second)
-    pictures[0].save(temporary, format="GIF", save_all=True, append_images=pictures[1:], duration=duration, loop=0)
+    pictures[0].save(
+        temporary,
+        format="GIF",
+        save_all=True,
+        append_images=pictures[1:],
+        duration=duration,
+        loop=0,
+    )
     os.replace(temporary, path)

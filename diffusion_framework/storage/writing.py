@@ -65,7 +65,9 @@ def write_checkpoint(
 
 
 def write_export(
-    folder: str | os.PathLike[str], tensors: Mapping[str, Mapping[str, Tensor]], config: Mapping[str, Any]
+    folder: str | os.PathLike[str],
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    config: Mapping[str, Any],
 ) -> None:
     """Writes a checkpoint of a model alone, from which no run can resume.
 

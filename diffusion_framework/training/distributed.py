@@ -34,7 +34,9 @@ def on_main_process(accelerator: Accelerator, task: Callable[[], T]) -> T | None
             result = task()
         except Exception as caught:
             error = caught
-    (message,) = broadcast_object_list([error and f"{type(error).__name__} on the main process: {error}"])
+    (message,) = broadcast_object_list(
+        [error and f"{type(error).__name__} on the main process: {error}"]
+    )
     if error is not None:
         raise error
     if message is not None:
@@ -67,7 +69,9 @@ def shard_networks(model: nn.Module, networks: Collection[nn.Module], device: st
         for module in reversed([*network.modules()]):
             if isinstance(module, nn.ModuleList):
                 for block in module:
-                    if not isinstance(block, nn.ModuleList) and any(True for _ in block.parameters()):
+                    if not isinstance(block, nn.ModuleList) and any(
+                        True for _ in block.parameters()
+                    ):
                         shard(block)
         shard(network)
 
@@ -101,5 +105,7 @@ def shard_like(values: Mapping[str, Tensor], own: Mapping[str, Any]) -> dict[str
     for name, like in own.items():
         if name in values and hasattr(like, "full_tensor"):
             value = values[name].to(like.device)
-            sharded[name] = distribute_tensor(value, like.device_mesh, like.placements, src_data_rank=None)
+            sharded[name] = distribute_tensor(
+                value, like.device_mesh, like.placements, src_data_rank=None
+            )
     return sharded

@@ -98,4 +98,6 @@ def open_dataset(
     wanted = "a model of images [channels, height, width] for a folder of images"
     expect(fits, wanted, sample_shape, "give a dataset of such samples")
     channels, height, width = sample_shape
-    return ImageFolder(folder_or_dataset, (height, width), channels, convert_image_to=convert_image_to)
+    return ImageFolder(
+        folder_or_dataset, (height, width), channels, convert_image_to=convert_image_to
+    )

@@ -66,7 +66,11 @@ class TrainingLog:
         progress: bool,
         unwritten: Sequence[tuple[float, float]] = (),
     ) -> None:
-        self.path, self.accelerator, self.images_per_step = folder / "log.csv", accelerator, images_per_step
+        self.path, self.accelerator, self.images_per_step = (
+            folder / "log.csv",
+            accelerator,
+            images_per_step,
+        )
         self.metrics_path = folder / "validation.csv"
         self.before = list(unwritten)
         self.steps: list[Tensor] = []
@@ -77,13 +81,19 @@ class TrainingLog:
         main = accelerator.is_main_process
         self.lines = main and progress and not terminal
         self.bar = tqdm(
-            initial=start, total=stop, desc="training", unit="step", disable=not (main and progress and terminal)
+            initial=start,
+            total=stop,
+            desc="training",
+            unit="step",
+            disable=not (main and progress and terminal),
         )
         if main:
             _drop_rows_after(start, self.path, COLUMNS)
             if self.metrics_path.exists():
                 _drop_rows_after(start, self.metrics_path)
-            accelerator.init_trackers("tensorboard", init_kwargs={"tensorboard": {"purge_step": start + 1}})
+            accelerator.init_trackers(
+                "tensorboard", init_kwargs={"tensorboard": {"purge_step": start + 1}}
+            )
 
     def add(self, loss: Tensor, norm: Tensor) -> None:
         """Adds the loss and the gradient norm of one step, scalars on the device."""
@@ -112,15 +122,21 @@ class TrainingLog:
         loss, norm = (sum(column) / len(column) for column in zip(*self.unwritten(), strict=True))
         rate = steps * self.images_per_step / max(time.perf_counter() - self.since, 1e-9)
         self.before, self.since = [], time.perf_counter()
-        self.accelerator.log({"loss": loss, "grad_norm": norm, "lr": lr, "images_per_second": rate}, step=step)
-        left = timedelta(seconds=round((self.since - self.began) / (step - self.start) * (self.stop - step)))
+        self.accelerator.log(
+            {"loss": loss, "grad_norm": norm, "lr": lr, "images_per_second": rate}, step=step
+        )
+        left = timedelta(
+            seconds=round((self.since - self.began) / (step - self.start) * (self.stop - step))
+        )
         shown = f"loss {loss:.4f}, gradient norm {norm:.3g}, {rate:.0f} images/s, checkpoint: {self.checkpoint}"
         self.bar.set_postfix_str(shown)
         if self.lines:
             print(f"step {step} of {self.stop}: {shown}, {left} left", file=sys.stderr, flush=True)
         if self.accelerator.is_main_process:
             with open(self.path, "a", newline="") as file:
-                csv.writer(file).writerow([step, f"{loss:.6g}", f"{norm:.6g}", f"{lr:.6g}", f"{rate:.1f}"])
+                csv.writer(file).writerow(
+                    [step, f"{loss:.6g}", f"{norm:.6g}", f"{lr:.6g}", f"{rate:.1f}"]
+                )
 
     def write_metrics(self, step: int, metrics: dict[str, float]) -> None:
         """Writes one row of validation.csv, unless there are no metrics."""

@@ -22,9 +22,7 @@ from .checks import expect
 
 def check_options(options: Mapping[str, Any]) -> None:
     """Raises ValueError for an option of the Trainer, outside of the groups, that is out of range."""
-    counts = (
-        "train_batch_size gradient_accumulate_every train_num_steps ema_update_every save_and_sample_every num_samples"
-    )
+    counts = "train_batch_size gradient_accumulate_every train_num_steps ema_update_every save_and_sample_every num_samples"
     for names, fits, wanted, fix in (
         (counts, lambda value: value >= 1, "of at least 1", "give a whole number above 0"),
         ("weight_decay", lambda value: value >= 0, "of at least 0", "0 for none"),
@@ -46,7 +44,9 @@ def check_launch(accelerator: Accelerator, shard: bool) -> None:
             "one device."
         )
     if shard and accelerator.mixed_precision == "fp16":
-        raise ValueError("Expected bf16 or float32 with compute.shard, got fp16. Fix: set mixed_precision to bf16.")
+        raise ValueError(
+            "Expected bf16 or float32 with compute.shard, got fp16. Fix: set mixed_precision to bf16."
+        )
 
 
 def check_data(
@@ -89,7 +89,9 @@ def device_of(model: nn.Module) -> torch.device:
 def run_config(trainer: RecordsArguments, dataset: Any, model: Trainable) -> dict[str, Any]:
     """Returns everything that built the run, in the form that scripts/train.py reads."""
     options: dict[str, Any] = {
-        name: vars(value) if dataclasses.is_dataclass(value) else value  # a group as a plain mapping
+        name: vars(value)
+        if dataclasses.is_dataclass(value)
+        else value  # a group as a plain mapping
         for name, value in trainer._init_args.items()
     }
     for name in ("model", "folder_or_dataset", "convert_image_to"):

@@ -28,14 +28,20 @@ def choose_precision(wanted: Literal["auto"] | Precision, network: nn.Module) ->
         ValueError: fp16 is wanted without a GPU.
     """
     if wanted == "fp16" and not torch.cuda.is_available():
-        raise ValueError("Expected a GPU for fp16, got none. Fix: set mixed_precision to bf16, no or auto.")
+        raise ValueError(
+            "Expected a GPU for fp16, got none. Fix: set mixed_precision to bf16, no or auto."
+        )
     if wanted != "auto":
         return wanted
     launched = os.environ.get("ACCELERATE_MIXED_PRECISION")
     for told in get_args(Precision)[1:]:
         if launched == told:
             return told
-    if torch.cuda.is_available() and os.environ.get("ACCELERATE_USE_CPU", "").lower() not in ("1", "true", "yes"):
+    if torch.cuda.is_available() and os.environ.get("ACCELERATE_USE_CPU", "").lower() not in (
+        "1",
+        "true",
+        "yes",
+    ):
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
     large = sum(parameter.numel() for parameter in network.parameters()) >= _LARGE
     return "bf16" if large and _cpu_has_bf16() else "no"

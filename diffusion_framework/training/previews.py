@@ -46,7 +46,12 @@ class Previews:
         expect(self.sampling_steps >= 1, wanted, self.sampling_steps, fix)
 
     def draw(
-        self, model: Trainable, dataset: TrainingDataset, count: int, seed: int, accelerator: Accelerator
+        self,
+        model: Trainable,
+        dataset: TrainingDataset,
+        count: int,
+        seed: int,
+        accelerator: Accelerator,
     ) -> Tensor | None:
         """Draws samples on all processes together.
 

@@ -52,7 +52,10 @@ class RunLock:
                     f"Expected a results_folder that no other run uses, got {folder}, in use by {owner}. "
                     "Fix: wait for it to end, or choose another results_folder."
                 ) from error
-            warnings.warn(f"The file system of {folder} has no locks. Let only one run at a time use it.", stacklevel=2)
+            warnings.warn(
+                f"The file system of {folder} has no locks. Let only one run at a time use it.",
+                stacklevel=2,
+            )
         self.file.truncate(0)
         self.file.write(f"process {os.getpid()} on {socket.gethostname()}")
         self.file.flush()

@@ -43,7 +43,13 @@ class Saving:
         wanted = "saving.keep_best of at least 0"
         expect(self.keep_best >= 0, wanted, self.keep_best, "0 keeps the newest alone")
 
-    def check(self, metric_names: Sequence[str], validation: Any, validate_every: int | None, save_every: int) -> None:
+    def check(
+        self,
+        metric_names: Sequence[str],
+        validation: Any,
+        validate_every: int | None,
+        save_every: int,
+    ) -> None:
         """Raises ValueError if best checkpoints are to be kept and not each is measured.
 
         Args:
@@ -115,7 +121,9 @@ class Saving:
         return sorted(finite, key=lambda at: finite[at])[: self.keep_best]
 
 
-def resumable(folder: Path, resume: bool, config: Mapping[str, Any], order: Mapping[str, Any]) -> Checkpoint | None:
+def resumable(
+    folder: Path, resume: bool, config: Mapping[str, Any], order: Mapping[str, Any]
+) -> Checkpoint | None:
     """Returns the checkpoint that a run goes on from, or None where a new one may begin.
 
     A setting that changed and makes the run go on in another way is warned about.

@@ -92,7 +92,10 @@ class TrainingState:
                 gradient scaler decides instead.
         """
         if skip_step is not None and self.accelerator.scaler is None:
-            self.optimizer.optimizer.found_inf, self.optimizer.optimizer.grad_scale = skip_step, None
+            self.optimizer.optimizer.found_inf, self.optimizer.optimizer.grad_scale = (
+                skip_step,
+                None,
+            )
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.ema.update()
@@ -108,13 +111,24 @@ class TrainingState:
 
         All processes must call it, since sharded weights are gathered.
         """
-        slots = {key: value for key, value in self._optimizer_slots().items() if isinstance(value, Tensor)}
-        groups = {"model": self.model.state_dict(), "ema": self.averaged.state_dict(), "optimizer": slots}
+        slots = {
+            key: value
+            for key, value in self._optimizer_slots().items()
+            if isinstance(value, Tensor)
+        }
+        groups = {
+            "model": self.model.state_dict(),
+            "ema": self.averaged.state_dict(),
+            "optimizer": slots,
+        }
         if not self.sharded:
             return groups
         gathered: dict[str, dict[str, Tensor]] = {name: {} for name in groups}
         for name, group in groups.items():
-            for key, value in group.items():  # one by one: together they might not fit on the device
+            for (
+                key,
+                value,
+            ) in group.items():  # one by one: together they might not fit on the device
                 value = full_tensor(value)
                 if self.accelerator.is_main_process:
                     gathered[name][key] = value.cpu()
@@ -124,7 +138,9 @@ class TrainingState:
         """Returns what a checkpoint needs besides the tensors, as plain data."""
         scaler = self.accelerator.scaler
         return {
-            "optimizer": {k: v for k, v in self._optimizer_slots().items() if not isinstance(v, Tensor)},
+            "optimizer": {
+                k: v for k, v in self._optimizer_slots().items() if not isinstance(v, Tensor)
+            },
             "ema_step": int(self.ema.step),
             "scaler": scaler.state_dict() if scaler is not None else None,
         }
@@ -151,14 +167,18 @@ class TrainingState:
             checkpoint.load_weights(module, name, partial(self._shard, own=module.state_dict()))
         numbers, slots = checkpoint.state, checkpoint.tensors("optimizer")
         parameters = dict(self.model.named_parameters())
-        moments = {key: parameters[key.rpartition(".")[0]] for key, value in slots.items() if value.ndim}
+        moments = {
+            key: parameters[key.rpartition(".")[0]] for key, value in slots.items() if value.ndim
+        }
         self._load_optimizer({**self._shard(slots, own=moments), **numbers["optimizer"]})
         self.ema.step.fill_(numbers["ema_step"])
         self.ema.initted.fill_(True)
         if numbers["scaler"] is not None and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(numbers["scaler"])
         self.step = checkpoint.step
-        steps = self.accelerator.gather(torch.tensor([self.step], device=self.accelerator.device)).tolist()
+        steps = self.accelerator.gather(
+            torch.tensor([self.step], device=self.accelerator.device)
+        ).tolist()
         if len(set(steps)) > 1:
             raise ValueError(
                 f"Expected one step to resume from, got {steps} on the processes. Fix: give all of them the same "
@@ -176,7 +196,11 @@ class TrainingState:
         """Returns the optimizer's state as {"parameter.slot": value}."""
         names = self._names()
         state = self.optimizer.state_dict()["state"]
-        return {f"{names[index]}.{slot}": value for index, slots in state.items() for slot, value in slots.items()}
+        return {
+            f"{names[index]}.{slot}": value
+            for index, slots in state.items()
+            for slot, value in slots.items()
+        }
 
     def _load_optimizer(self, slots: dict[str, Any]) -> None:
         """Undoes `_optimizer_slots`; options of the parameter groups are not restored."""

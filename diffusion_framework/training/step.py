@@ -44,7 +44,9 @@ class TrainingStep:
     flip: bool
     max_grad_norm: float
 
-    def __call__(self, state: TrainingState, batches: Iterator[Any], guard: Guard) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, state: TrainingState, batches: Iterator[Any], guard: Guard
+    ) -> tuple[Tensor, Tensor]:
         """Takes the step without waiting for a GPU.
 
         Args:

@@ -22,7 +22,9 @@ from accelerate import Accelerator
 from torch import Tensor
 
 # Batch systems can send SIGUSR1 some time before they end a job (Slurm: --signal=USR1@120).
-STOP_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
+STOP_SIGNALS = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)
+]
 _OVERFLOWS = 50  # in a row; fp16's gradient scale, halved each time, has then left its range
 _ECHO = 1.0  # seconds in which a launcher may repeat a signal that its whole group received
 

@@ -128,7 +128,9 @@ class Trainer(RecordsArguments):
         compute: Compute = Compute(),
     ) -> None:
         check_options(locals())
-        saving.check(model.metric_names, validation, validation_options.every, save_and_sample_every)
+        saving.check(
+            model.metric_names, validation, validation_options.every, save_and_sample_every
+        )
         self.results_folder, self.seed, self.minutes = Path(results_folder), seed, minutes
         self.num_steps, self.save_every = train_num_steps, save_and_sample_every
         self.num_samples = num_samples
@@ -136,17 +138,27 @@ class Trainer(RecordsArguments):
         self.loading, self.logging, self.saving = loading, logging, saving
         self.validation_options, self.previews = validation_options, previews
         AcceleratorState._reset_state()  # else a second trainer of one process could not have another precision
-        self.precision = choose_precision(mixed_precision, model)  # the accelerator's is that of the last one
+        self.precision = choose_precision(
+            mixed_precision, model
+        )  # the accelerator's is that of the last one
         self.accelerator = Accelerator(
             mixed_precision=self.precision,
             log_with="tensorboard",
             project_dir=os.fspath(results_folder),
         )
         check_launch(self.accelerator, compute.shard)
-        self.batch_size = train_batch_size * (1 if split_batches else self.accelerator.num_processes)
+        self.batch_size = train_batch_size * (
+            1 if split_batches else self.accelerator.num_processes
+        )
         self.dataset = open_dataset(folder_or_dataset, model.sample_shape, convert_image_to)
         loading.check(self.dataset)
-        check_data(self.dataset, model, self.results_folder, self.batch_size, self.accelerator.num_processes)
+        check_data(
+            self.dataset,
+            model,
+            self.results_folder,
+            self.batch_size,
+            self.accelerator.num_processes,
+        )
         self.config = run_config(self, self.dataset, model)
         self.state = TrainingState(
             model,
@@ -209,7 +221,9 @@ class Trainer(RecordsArguments):
             stopped = f"stopped after step {self.state.step} and saved in {self.results_folder}"
             end_run(guard.signal, f"{stopped}; resume to go on", self.accelerator)
 
-    def _begin(self, dataset: TrainingDataset, checkpoint: Checkpoint | None) -> Sequence[tuple[float, float]]:
+    def _begin(
+        self, dataset: TrainingDataset, checkpoint: Checkpoint | None
+    ) -> Sequence[tuple[float, float]]:
         """Restores a checkpoint, or fits a new run's statistics; returns what the log had not written."""
         if checkpoint is None:
             self.state.fit(one_pass(dataset, self.batch_size, self.accelerator.device))
@@ -242,7 +256,9 @@ class Trainer(RecordsArguments):
         """What is due after the last step taken; at the end of a run, everything is."""
         every = {
             "log": self.logging.every,
-            "validate": self._every(self.validation_options.every) if self.validation is not None else 0,
+            "validate": self._every(self.validation_options.every)
+            if self.validation is not None
+            else 0,
             "save": self.save_every,
             "preview": self._every(self.previews.every),
         }
@@ -310,8 +326,12 @@ class Trainer(RecordsArguments):
         """Draws a grid of samples, if they are images."""
         seed = mix(self.seed, Purpose.SAMPLE)
         dataset = self.dataset if self.validation is None else self.validation
-        images = self.previews.draw(self.averaged, dataset, self.num_samples, seed, self.accelerator)
+        images = self.previews.draw(
+            self.averaged, dataset, self.num_samples, seed, self.accelerator
+        )
         if images is not None and self.accelerator.is_main_process:
             path = self.results_folder / "samples" / f"step-{self.state.step:08d}.png"
-            save_grid(images, path, columns=len(dataset.class_names or ()) or None)  # a class a column
+            save_grid(
+                images, path, columns=len(dataset.class_names or ()) or None
+            )  # a class a column
             log.add_picture(path, self.state.step)

@@ -36,10 +36,17 @@ class ValidationOptions:
         wanted = "validation_options.every of at least 0"
         expect(fits, wanted, self.every, "0 switches validation off")
         wanted = "validation_options.samples of at least 1"
-        expect(self.samples >= 1, wanted, self.samples, "set validation_options.every to 0 for none")
+        expect(
+            self.samples >= 1, wanted, self.samples, "set validation_options.every to 0 for none"
+        )
 
     def measure(
-        self, model: Trainable, dataset: TrainingDataset, batch_size: int, seed: int, accelerator: Accelerator
+        self,
+        model: Trainable,
+        dataset: TrainingDataset,
+        batch_size: int,
+        seed: int,
+        accelerator: Accelerator,
     ) -> dict[str, float]:
         """Returns means of the model's metrics over the samples, on all processes together.
 
@@ -55,7 +62,9 @@ class ValidationOptions:
         model.eval()
         length, device = len(dataset), accelerator.device
         world, rank = accelerator.num_processes, accelerator.process_index
-        chosen = np.unique(np.linspace(0, length - 1, min(self.samples, length)).round().astype(int))
+        chosen = np.unique(
+            np.linspace(0, length - 1, min(self.samples, length)).round().astype(int)
+        )
         chosen = chosen[: max(1, len(chosen) // world) * world]
         totals = torch.zeros(len(model.metric_names) + 1, device=device)
         for first in range(0, len(chosen), batch_size):

@@ -88,7 +88,9 @@ import matplotlib.pyplot as plt
 
 GRIDS = ("time", "log-SNR", "log-SNR to 1e-4", "Karras", "optimal")
 LAST_TIME = 1e-3  # where the last step starts, unless the grid's name says 1e-4
-SCHEDULES: dict[str, tuple[NoiseSchedule, float]] = {  # and the time to start from, where there is some signal
+SCHEDULES: dict[
+    str, tuple[NoiseSchedule, float]
+] = {  # and the time to start from, where there is some signal
     "LinearBeta": (LinearBeta(), 1.0),
     "Sigmoid": (Sigmoid(), 0.999),
     "ScaledLinearBeta": (ScaledLinearBeta(), 1.0),
@@ -96,7 +98,9 @@ SCHEDULES: dict[str, tuple[NoiseSchedule, float]] = {  # and the time to start f
     "EDM": (EDM(), 1.0),
     "Flow": (Flow(), 0.999),
 }
-OURS: list[tuple[str, Sampler, int, int]] = [  # name, sampler, network calls a step, order of its optimal grid
+OURS: list[
+    tuple[str, Sampler, int, int]
+] = [  # name, sampler, network calls a step, order of its optimal grid
     ("DDIM = Euler", DDIM(), 1, 1),
     ("Heun", Heun(), 2, 0),
     ("DPM2", DPM2(), 2, 0),
@@ -115,21 +119,34 @@ SPACINGS: dict[str, dict[str, Any]] = {
     "Karras": {"use_karras_sigmas": True},
     "log-SNR": {"use_exponential_sigmas": True},
 }
-DIFFUSERS: list[tuple[str, str, dict[str, Any], dict[str, dict[str, Any]]]] = [  # name, class, options, grids
+DIFFUSERS: list[
+    tuple[str, str, dict[str, Any], dict[str, dict[str, Any]]]
+] = [  # name, class, options, grids
     ("DDIM", "DDIMScheduler", {"clip_sample": False}, TRAILING),
     ("PNDM", "PNDMScheduler", {"skip_prk_steps": True, "set_alpha_to_one": True}, TRAILING),
     ("Euler", "EulerDiscreteScheduler", {}, SPACINGS),
     ("Heun", "HeunDiscreteScheduler", {}, SPACINGS),
     ("LMS", "LMSDiscreteScheduler", {}, SPACINGS),
     ("DPM++ 2M", "DPMSolverMultistepScheduler", {"solver_order": 2}, SPACINGS),
-    ("DPM++ 2M heun", "DPMSolverMultistepScheduler", {"solver_order": 2, "solver_type": "heun"}, SPACINGS),
+    (
+        "DPM++ 2M heun",
+        "DPMSolverMultistepScheduler",
+        {"solver_order": 2, "solver_type": "heun"},
+        SPACINGS,
+    ),
     ("DPM++ 3M", "DPMSolverMultistepScheduler", {"solver_order": 3}, SPACINGS),
     ("UniPC 2", "UniPCMultistepScheduler", {"solver_order": 2}, SPACINGS),
     ("UniPC 3", "UniPCMultistepScheduler", {"solver_order": 3}, SPACINGS),
     ("DEIS 2", "DEISMultistepScheduler", {"solver_order": 2}, SPACINGS),
     ("DEIS 3", "DEISMultistepScheduler", {"solver_order": 3}, SPACINGS),
 ]
-K_DIFFUSION = [("euler", 1), ("heun", 2), ("dpm_2", 2), ("lms", 1), ("dpmpp_2m", 1)]  # and network calls a step
+K_DIFFUSION = [
+    ("euler", 1),
+    ("heun", 2),
+    ("dpm_2", 2),
+    ("lms", 1),
+    ("dpmpp_2m", 1),
+]  # and network calls a step
 TIMED: list[tuple[str, Sampler, str, dict[str, Any]]] = [
     ("DDPM", DDPM(), "DDPMScheduler", {"clip_sample": False}),
     ("DDIM", DDIM(), "DDIMScheduler", {"clip_sample": False, "timestep_spacing": "trailing"}),
@@ -155,7 +172,9 @@ class Mixture:
         variance = self.stds**2 + s**2
         off = y[:, None] - self.means
         pull = off / variance
-        share = torch.softmax(-0.5 * ((off * pull).sum(-1) + variance.log().sum(-1)), dim=-1)[..., None]
+        share = torch.softmax(-0.5 * ((off * pull).sum(-1) + variance.log().sum(-1)), dim=-1)[
+            ..., None
+        ]
         return (share * (self.means + self.stds**2 * pull)).sum(1), s * (share * pull).sum(1)
 
 
@@ -179,7 +198,9 @@ class Problem:
             return self.mixture.predict(torch.from_numpy(y).view_as(self.z), s)[1].flatten().numpy()
 
         start = (self.z * self.s_max).flatten().numpy()
-        solution = solve_ivp(slope, (self.s_max, 0.0), start, method="DOP853", rtol=1e-11, atol=1e-11, t_eval=[0.0])
+        solution = solve_ivp(
+            slope, (self.s_max, 0.0), start, method="DOP853", rtol=1e-11, atol=1e-11, t_eval=[0.0]
+        )
         self.end = torch.from_numpy(solution.y[:, -1]).view_as(self.z)
 
     def predict(self, y: Tensor, s: float) -> tuple[Tensor, Tensor]:
@@ -255,7 +276,9 @@ def our_karras(problem: Problem, steps: int) -> list[float]:
 
 
 def our_methods() -> list[Method]:
-    def method(name: str, sampler: Sampler, calls_a_step: int, order: int, grid_name: str) -> Method:
+    def method(
+        name: str, sampler: Sampler, calls_a_step: int, order: int, grid_name: str
+    ) -> Method:
         def run(problem: Problem, calls: int) -> Tensor:
             grid = grid_named(grid_name, problem, (calls - 1) // calls_a_step + 1, order)
             state, noise = sampler.init(len(grid)), generator_noise()
@@ -266,7 +289,12 @@ def our_methods() -> list[Method]:
 
         return Method("ours", name, grid_name, run)
 
-    return [method(*row, grid) for row in OURS for grid in GRIDS if row[3] or not grid.startswith("optimal")]
+    return [
+        method(*row, grid)
+        for row in OURS
+        for grid in GRIDS
+        if row[3] or not grid.startswith("optimal")
+    ]
 
 
 @lru_cache(maxsize=64)
@@ -285,7 +313,9 @@ def diffusers_methods() -> list[Method]:
         return []
     diffusers.utils.logging.set_verbosity_error()
 
-    def method(name: str, kind: str, options: dict[str, Any], grid_name: str, spacing: dict[str, Any]) -> Method:
+    def method(
+        name: str, kind: str, options: dict[str, Any], grid_name: str, spacing: dict[str, Any]
+    ) -> Method:
         def run(problem: Problem, calls: int) -> Tensor:
             betas = np.array(trained_betas(problem.schedule, problem.start_time))
             scheduler = getattr(diffusers, kind)(trained_betas=betas, **options, **spacing)
@@ -314,7 +344,9 @@ def walk(scheduler: Any, problem: Problem) -> Tensor:
 
     x = problem.z * sigmas[0] * alpha(sigmas[0])
     if hasattr(scheduler, "set_begin_index"):
-        scheduler.set_begin_index(0)  # else one whose first timesteps round to the same starts at the second
+        scheduler.set_begin_index(
+            0
+        )  # else one whose first timesteps round to the same starts at the second
     for s, timestep in zip(sigmas, scheduler.timesteps, strict=False):
         if exploding:
             scheduler.scale_model_input(x, timestep)  # which these ask for
@@ -345,20 +377,27 @@ def k_diffusion_methods() -> list[Method]:
                 sigmas = our_karras(problem, steps)
             else:
                 grid = grid_named(grid_name, problem, steps, 1)
-                sigmas = [grid[0][0].sigma / grid[0][0].alpha, *(to.sigma / to.alpha for _, to in grid)]
+                sigmas = [
+                    grid[0][0].sigma / grid[0][0].alpha,
+                    *(to.sigma / to.alpha for _, to in grid),
+                ]
             levels = torch.tensor(sigmas, dtype=torch.float64)
 
             def denoised(x: Tensor, sigma: Tensor) -> Tensor:
                 return problem.predict(x, sigma[0].item())[0]
 
-            return getattr(sampling, f"sample_{name}")(denoised, problem.z * levels[0], levels, disable=True)
+            return getattr(sampling, f"sample_{name}")(
+                denoised, problem.z * levels[0], levels, disable=True
+            )
 
         return Method("k-diffusion", name, grid_name, run)
 
     return [method(*row, grid) for row in K_DIFFUSION for grid in GRIDS[:4]]
 
 
-def measure_errors(methods: list[Method], problems: Iterable[Problem], calls: list[int]) -> list[Run]:
+def measure_errors(
+    methods: list[Method], problems: Iterable[Problem], calls: list[int]
+) -> list[Run]:
     runs = []
     for problem in problems:
         began = time.perf_counter()
@@ -368,8 +407,13 @@ def measure_errors(methods: list[Method], problems: Iterable[Problem], calls: li
             if problem.calls > budget:
                 raise RuntimeError(f"{method} may call {budget} times; got {problem.calls}")
             names = (method.library, method.sampler, method.grid)
-            runs.append(Run(problem.name, problem.mixture.name, budget, problem.calls, *names, error))
-        print(f"{problem.name}, {problem.mixture.name}: {time.perf_counter() - began:.1f} s", flush=True)
+            runs.append(
+                Run(problem.name, problem.mixture.name, budget, problem.calls, *names, error)
+            )
+        print(
+            f"{problem.name}, {problem.mixture.name}: {time.perf_counter() - began:.1f} s",
+            flush=True,
+        )
     return runs
 
 
@@ -378,7 +422,9 @@ def mean_errors(runs: Iterable[Run]) -> dict[tuple[str, str, str], float]:
     logs: dict[tuple[str, str, str], list[float]] = {}
     for run in runs:
         error = run.error if math.isfinite(run.error) else 1e9
-        logs.setdefault((run.library, run.sampler, run.grid), []).append(math.log(max(error, 1e-300)))
+        logs.setdefault((run.library, run.sampler, run.grid), []).append(
+            math.log(max(error, 1e-300))
+        )
     return {key: math.exp(statistics.fmean(values)) for key, values in logs.items()}
 
 
@@ -387,11 +433,17 @@ def summarise(runs: list[Run]) -> list[dict[str, Any]]:
     rows = []
     for schedule in ["all", *dict.fromkeys(run.schedule for run in runs)]:
         for calls in sorted({run.calls for run in runs}):
-            chosen = [run for run in runs if run.calls == calls and schedule in ("all", run.schedule)]
+            chosen = [
+                run for run in runs if run.calls == calls and schedule in ("all", run.schedule)
+            ]
             errors = mean_errors(chosen)
             row: dict[str, Any] = {"schedule": schedule, "calls": calls}
             for side in ("ours", "peers"):
-                of_side = {key: error for key, error in errors.items() if (key[0] == "ours") == (side == "ours")}
+                of_side = {
+                    key: error
+                    for key, error in errors.items()
+                    if (key[0] == "ours") == (side == "ours")
+                }
                 if of_side:
                     best = min(of_side, key=of_side.__getitem__)
                     row[side] = f"{best[1]}, {best[2]}" if side == "ours" else ", ".join(best)
@@ -403,17 +455,27 @@ def summarise(runs: list[Run]) -> list[dict[str, Any]]:
 
 
 def print_errors(rows: list[dict[str, Any]]) -> None:
-    print(f"\n{'schedule':17}{'calls':>5}  {'our best':31}{'error':>9}  {'best peer':33}{'error':>9}  ratio")
+    print(
+        f"\n{'schedule':17}{'calls':>5}  {'our best':31}{'error':>9}  {'best peer':33}{'error':>9}  ratio"
+    )
     for row in rows:
-        peer = f"{row['peers']:33}{row['peers_error']:9.2e}  {row['ratio']:.3f}" if "peers" in row else "none"
-        print(f"{row['schedule']:17}{row['calls']:5}  {row['ours']:31}{row['ours_error']:9.2e}  {peer}")
+        peer = (
+            f"{row['peers']:33}{row['peers_error']:9.2e}  {row['ratio']:.3f}"
+            if "peers" in row
+            else "none"
+        )
+        print(
+            f"{row['schedule']:17}{row['calls']:5}  {row['ours']:31}{row['ours_error']:9.2e}  {peer}"
+        )
 
 
 def plot_errors(runs: list[Run], rows: list[dict[str, Any]], path: Path) -> None:
     schedules = list(dict.fromkeys(row["schedule"] for row in rows))
     columns = min(len(schedules), 4)
     lines = math.ceil(len(schedules) / columns)
-    figure, axes = plt.subplots(lines, columns, figsize=(4.6 * columns, 4.4 * lines), squeeze=False, sharey=True)
+    figure, axes = plt.subplots(
+        lines, columns, figsize=(4.6 * columns, 4.4 * lines), squeeze=False, sharey=True
+    )
     for axis in axes.flat[len(schedules) :]:
         axis.set_axis_off()
     for axis, schedule in zip(axes.flat, schedules, strict=False):
@@ -423,8 +485,12 @@ def plot_errors(runs: list[Run], rows: list[dict[str, Any]], path: Path) -> None
             points = [(row["calls"], row[f"{side}_error"]) for row in own if side in row]
             if points:
                 label = "best of ours" if side == "ours" else "best of diffusers and k-diffusion"
-                axis.plot(*zip(*points, strict=True), "o-", color=colour, linewidth=2.5, label=label)
-        axis.set(xscale="log", yscale="log", title="all schedules" if schedule == "all" else schedule)
+                axis.plot(
+                    *zip(*points, strict=True), "o-", color=colour, linewidth=2.5, label=label
+                )
+        axis.set(
+            xscale="log", yscale="log", title="all schedules" if schedule == "all" else schedule
+        )
         axis.set_xticks([row["calls"] for row in own], [str(row["calls"]) for row in own])
         axis.minorticks_off()
         axis.set_xlabel("network calls")
@@ -443,7 +509,9 @@ def plot_schedule(axis: Any, runs: list[Run]) -> None:
     curves: dict[tuple[str, str], list[tuple[int, float]]] = {}
     for calls in sorted({run.calls for run in runs}):
         best: dict[tuple[str, str], float] = {}
-        for (library, sampler, _), error in mean_errors(run for run in runs if run.calls == calls).items():
+        for (library, sampler, _), error in mean_errors(
+            run for run in runs if run.calls == calls
+        ).items():
             best[library, sampler] = min(error, best.get((library, sampler), math.inf))
         for key, error in best.items():
             curves.setdefault(key, []).append((calls, error))
@@ -501,7 +569,9 @@ class Counted:
         return self.answer(x, at)
 
 
-def our_time(sampler: Sampler, answer: Callable[[Tensor, Level], Prediction], x: Tensor, grid: Grid) -> float:
+def our_time(
+    sampler: Sampler, answer: Callable[[Tensor, Level], Prediction], x: Tensor, grid: Grid
+) -> float:
     denoise, noise, state = Counted(answer), generator_noise(), sampler.init(len(grid))
     began = time.perf_counter()
     for now, to in grid:
@@ -521,20 +591,33 @@ def diffusers_time(scheduler: Any, output: Tensor, x: Tensor, steps: int) -> flo
 
 
 def print_times(rows: list[dict[str, Any]]) -> None:
-    print("\nMicroseconds a network call, without the network. 'Reading' makes clean data of the network's eps,")
+    print(
+        "\nMicroseconds a network call, without the network. 'Reading' makes clean data of the network's eps,"
+    )
     print("as diffusers does in its step; without it the denoiser hands out both.")
-    print(f"{'shape':15}{'sampler':16}{'ours':>8}{'+ reading':>11}{'diffusers':>11}{'ratio':>8}{'+ reading':>11}")
+    print(
+        f"{'shape':15}{'sampler':16}{'ours':>8}{'+ reading':>11}{'diffusers':>11}{'ratio':>8}{'+ reading':>11}"
+    )
     for row in rows:
         shape = "x".join(map(str, row["shape"]))
-        print(f"{shape:15}{row['sampler']:16}{row['ours']:8.0f}{row['ours_with_reading']:11.0f}", end="")
+        print(
+            f"{shape:15}{row['sampler']:16}{row['ours']:8.0f}{row['ours_with_reading']:11.0f}",
+            end="",
+        )
         print(f"{row['diffusers']:11.0f}{row['ratio']:8.3f}{row['ratio_with_reading']:11.3f}")
 
 
 def setting() -> dict[str, Any]:
     """When, on what machine, with which versions."""
     cpuinfo = Path("/proc/cpuinfo")
-    names = [line for line in (cpuinfo.read_text().splitlines() if cpuinfo.exists() else []) if "model name" in line]
-    processor = names[0].split(":", 1)[1].strip() if names else platform.processor() or platform.machine()
+    names = [
+        line
+        for line in (cpuinfo.read_text().splitlines() if cpuinfo.exists() else [])
+        if "model name" in line
+    ]
+    processor = (
+        names[0].split(":", 1)[1].strip() if names else platform.processor() or platform.machine()
+    )
     versions = {"python": platform.python_version()}
     for package in ("torch", "numpy", "scipy", "diffusers", "k-diffusion"):
         try:
@@ -558,11 +641,17 @@ def make_problems(args: argparse.Namespace) -> Iterable[Problem]:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, default=Path("results/benchmark_samplers"), help="folder to write to")
-    parser.add_argument("--calls", type=int, nargs="+", default=[5, 10, 20, 50], help="network calls")
+    parser.add_argument(
+        "--output", type=Path, default=Path("results/benchmark_samplers"), help="folder to write to"
+    )
+    parser.add_argument(
+        "--calls", type=int, nargs="+", default=[5, 10, 20, 50], help="network calls"
+    )
     parser.add_argument("--samples", type=int, default=256, help="starting points for each mixture")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quick", action="store_true", help="two schedules, three mixtures, fewer repetitions")
+    parser.add_argument(
+        "--quick", action="store_true", help="two schedules, three mixtures, fewer repetitions"
+    )
     args = parser.parse_args()
     if min(args.calls) < 4 or max(args.calls) > 500:
         parser.error(f"--calls must lie in [4, 500]; got {args.calls}")
@@ -571,7 +660,9 @@ def parse_arguments() -> argparse.Namespace:
     try:
         args.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        parser.error(f"--output must be a folder that can be made; got {args.output}: {error.strerror}")
+        parser.error(
+            f"--output must be a folder that can be made; got {args.output}: {error.strerror}"
+        )
     return args
 
 
@@ -595,7 +686,9 @@ def main() -> None:
         writer = csv.DictWriter(file, list(asdict(runs[0])))
         writer.writeheader()
         writer.writerows(map(asdict, runs))
-    (args.output / "benchmark.json").write_text(json.dumps({**setting(), "errors": rows, "times": timed}, indent=1))
+    (args.output / "benchmark.json").write_text(
+        json.dumps({**setting(), "errors": rows, "times": timed}, indent=1)
+    )
     plot_errors(runs, rows, args.output / "errors.png")
     print(f"\nwritten to {args.output}: errors.csv, benchmark.json, errors.png")
 

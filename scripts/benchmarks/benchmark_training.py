@@ -44,7 +44,13 @@ from typing import Any
 
 import matplotlib
 import torch
-from contestants import CONTESTANTS, LOADERS, SUFFIXES, Task, command  # which also makes the package here importable
+from contestants import (
+    CONTESTANTS,
+    LOADERS,
+    SUFFIXES,
+    Task,
+    command,
+)  # which also makes the package here importable
 from torch.utils.flop_counter import FlopCounterMode
 
 from diffusion_framework.training.precision import choose_precision
@@ -65,7 +71,10 @@ class Run:
         Path(self.task.report).touch()
         self.errors = folder / f"{name}.err"
         self.process = subprocess.Popen(
-            command(name, self.task), stdout=subprocess.DEVNULL, stderr=self.errors.open("w"), start_new_session=True
+            command(name, self.task),
+            stdout=subprocess.DEVNULL,
+            stderr=self.errors.open("w"),
+            start_new_session=True,
         )
         self.seconds: list[float] = []  # of a step, turn by turn
 
@@ -90,11 +99,19 @@ class Run:
         self.process.wait()
         rate = self.task.batch / statistics.median(self.seconds)
         spread = [self.task.batch / seconds for seconds in sorted(self.seconds)]
-        return {"images_per_second": rate, "turns": spread, "first_step": self.first_step, "peak_memory": peak}
+        return {
+            "images_per_second": rate,
+            "turns": spread,
+            "first_step": self.first_step,
+            "peak_memory": peak,
+        }
 
     def _lines(self) -> list[tuple[int, float, int]]:
         lines = Path(self.task.report).read_text().split("\n")[:-1]
-        return [(int(steps), float(seconds), int(peak)) for steps, seconds, peak in map(str.split, lines)]
+        return [
+            (int(steps), float(seconds), int(peak))
+            for steps, seconds, peak in map(str.split, lines)
+        ]
 
     def _wait(self, lines: int) -> list[tuple[int, float, int]]:
         while len(found := self._lines()) < lines + 1:  # the first line is of no step
@@ -119,7 +136,9 @@ def take_turns(names: list[str], task: Task, turns: int) -> dict[str, dict[str, 
             for turn in range(turns):
                 for run in runs:
                     run.turn()
-                    say(f"turn {turn + 1} of {turns}: {run.name}, {task.batch / run.seconds[-1]:.3g} images a second")
+                    say(
+                        f"turn {turn + 1} of {turns}: {run.name}, {task.batch / run.seconds[-1]:.3g} images a second"
+                    )
             return {run.name: run.end() | network_figures(run.name, task) for run in runs}
         finally:
             for run in runs:
@@ -131,7 +150,10 @@ def network_figures(name: str, task: Task) -> dict[str, Any]:
     """Precision, parameters, and FLOPs an image of a forward and a backward pass."""
     _, make, precision = CONTESTANTS[name]
     network = make(task).to(DEVICE)
-    x, t = torch.randn(1, 3, task.image_size, task.image_size, device=DEVICE), torch.rand(1, device=DEVICE)
+    x, t = (
+        torch.randn(1, 3, task.image_size, task.image_size, device=DEVICE),
+        torch.rand(1, device=DEVICE),
+    )
     with FlopCounterMode(display=False) as counter:
         out = network(x, t)
         getattr(out, "sample", out).sum().backward()
@@ -147,7 +169,9 @@ def convolution_rate(dtype: torch.dtype, task: Task) -> float:
         convolution = torch.nn.Conv2d(channels, channels, 3, padding=1, device=DEVICE, dtype=dtype)
         convolution = convolution.to(memory_format=layout)
         side = max(task.image_size // 4, 8)
-        x = torch.randn(task.batch, channels, side, side, device=DEVICE, dtype=dtype).to(memory_format=layout)
+        x = torch.randn(task.batch, channels, side, side, device=DEVICE, dtype=dtype).to(
+            memory_format=layout
+        )
         x.requires_grad_()
         flops = 3 * 2 * 9 * channels**2 * x.shape[0] * side**2
 
@@ -167,7 +191,12 @@ def loader_rates(folder: str, task: Task, epochs: int = 3) -> dict[str, dict[str
     task = replace(task, folder=folder)
     count = sum(path.suffix.lower() in SUFFIXES for path in Path(folder).rglob("*"))
     task = replace(task, batch=min(task.batch, count))
-    for package in ("accelerate", "diffusion_framework.training", "denoising_diffusion_pytorch", "torchvision"):
+    for package in (
+        "accelerate",
+        "diffusion_framework.training",
+        "denoising_diffusion_pytorch",
+        "torchvision",
+    ):
         importlib.import_module(package)  # which is not to be timed
     rates: dict[str, dict[str, float]] = {}
     for name, loader in LOADERS.items():
@@ -192,7 +221,9 @@ def checkpoint_seconds(task: Task) -> float:
     network = CONTESTANTS["ours, as lucidrains"][1](task)
     with tempfile.TemporaryDirectory() as folder:
         data = Digits(task.image_size, 3)
-        trainer = Trainer(GaussianDiffusion(network), data, results_folder=folder, train_batch_size=1)
+        trainer = Trainer(
+            GaussianDiffusion(network), data, results_folder=folder, train_batch_size=1
+        )
         for parameter in trainer.model.parameters():
             parameter.grad = torch.zeros_like(parameter)
         trainer.state.advance(skip_step=None)  # so that Adam has its moments
@@ -218,7 +249,11 @@ def start_seconds() -> dict[str, float]:
         for name, arguments in commands.items():
             run = [sys.executable, *arguments]
             taken[name].append(
-                seconds(lambda run=run: subprocess.run(run, check=True, capture_output=True, env=environment))
+                seconds(
+                    lambda run=run: subprocess.run(
+                        run, check=True, capture_output=True, env=environment
+                    )
+                )
             )
     return {name: statistics.median(values) for name, values in taken.items()}
 
@@ -249,7 +284,9 @@ def show(found: dict[str, Any]) -> None:
         print(f"\n{folder}: images/s{'':20s} first epoch   later epochs")
         for name, rate in rates.items():
             print(f"{name:40s} {rate['first_epoch']:10.0f} {rate['later_epochs']:14.0f}")
-    print(f"\na checkpoint takes {found['checkpoint_seconds']:.2f} s, {found['checkpoint_share']:.2%} of 1000 steps")
+    print(
+        f"\na checkpoint takes {found['checkpoint_seconds']:.2f} s, {found['checkpoint_share']:.2%} of 1000 steps"
+    )
     for name, value in found["start_seconds"].items():
         print(f"{name:30s} {value:.2f} s")
 
@@ -265,7 +302,9 @@ def plot(found: dict[str, Any], path: Path) -> None:
     axes.margins(x=0.1)
     axes.invert_yaxis()
     axes.set_xlabel("images a second in training")
-    axes.set_title(f"{found['image_size']} x {found['image_size']} pixels, batch {found['batch']}, {found['device']}")
+    axes.set_title(
+        f"{found['image_size']} x {found['image_size']} pixels, batch {found['batch']}, {found['device']}"
+    )
     figure.savefig(path, dpi=150)
     plt.close(figure)
 
@@ -287,13 +326,17 @@ def ratios(training: dict[str, dict[str, Any]]) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", help="of images to train on")
     parser.add_argument("--photos", help="another folder of images, for the loaders")
     parser.add_argument("--output", type=Path, default=Path("results/benchmark_training"))
     parser.add_argument("--image-size", type=int, default=64)
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--width", type=int, default=64, help="channels of the others' networks at full resolution")
+    parser.add_argument(
+        "--width", type=int, default=64, help="channels of the others' networks at full resolution"
+    )
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--turn", type=int, default=2, help="steps of a turn that count")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
@@ -311,27 +354,41 @@ def main() -> None:
         os.path.abspath(arguments.folder), arguments.image_size, arguments.batch, arguments.width, "", arguments.turn,
         "", arguments.threads,
     )  # fmt: skip
-    ceilings = {"no": convolution_rate(torch.float32, task), "bf16": convolution_rate(torch.bfloat16, task)}
+    ceilings = {
+        "no": convolution_rate(torch.float32, task),
+        "bf16": convolution_rate(torch.bfloat16, task),
+    }
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and so end the contestants
     training: dict[str, dict[str, Any]] = {}
     for other in ("lucidrains", "diffusers"):  # all at once would need twice the memory
-        training |= take_turns([name for name in CONTESTANTS if other in name], task, arguments.turns)
+        training |= take_turns(
+            [name for name in CONTESTANTS if other in name], task, arguments.turns
+        )
     for run in training.values():
-        run["share_of_ceiling"] = run["images_per_second"] * run["flops"] / ceilings[run["precision"]]
+        run["share_of_ceiling"] = (
+            run["images_per_second"] * run["flops"] / ceilings[run["precision"]]
+        )
     checkpoint = checkpoint_seconds(task)
     step = arguments.batch / training["ours, as lucidrains"]["images_per_second"]
     folders = [arguments.folder, *([arguments.photos] if arguments.photos else [])]
     packages = ("torch", "diffusers", "denoising-diffusion-pytorch", "accelerate")
     found = {
-        "device": torch.cuda.get_device_name() if DEVICE == "cuda" else f"CPU, {arguments.threads} threads",
+        "device": torch.cuda.get_device_name()
+        if DEVICE == "cuda"
+        else f"CPU, {arguments.threads} threads",
         "date": datetime.date.today().isoformat(),
-        "versions": {"python": platform.python_version(), **{p: importlib.metadata.version(p) for p in packages}},
+        "versions": {
+            "python": platform.python_version(),
+            **{p: importlib.metadata.version(p) for p in packages},
+        },
         "image_size": arguments.image_size,
         "batch": arguments.batch,
         "convolution_flops": ceilings,
         "training": training,
         "ratios": ratios(training),
-        "loaders": {Path(folder).name: loader_rates(os.path.abspath(folder), task) for folder in folders},
+        "loaders": {
+            Path(folder).name: loader_rates(os.path.abspath(folder), task) for folder in folders
+        },
         "checkpoint_seconds": checkpoint,
         "checkpoint_share": checkpoint / (1000 * step),
         "start_seconds": start_seconds(),

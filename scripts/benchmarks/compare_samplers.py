@@ -67,14 +67,23 @@ def main() -> None:
     except ValueError as error:
         parser.exit(2, f"error: {error}\n")
 
-    figure, axes = plt.subplots(len(SAMPLERS), len(args.calls), figsize=(2.6 * len(args.calls), 0.42 * len(SAMPLERS)))
+    figure, axes = plt.subplots(
+        len(SAMPLERS), len(args.calls), figsize=(2.6 * len(args.calls), 0.42 * len(SAMPLERS))
+    )
     for row, (label, sampler, calls_a_step) in zip(axes, SAMPLERS, strict=True):
         row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
         for axis, calls in zip(row, args.calls, strict=True):
             log_snrs = uniform_log_snrs(diffusion.schedule, max(1, calls // calls_a_step))
             grid = grid_of_log_snrs(diffusion.schedule, log_snrs)
-            images = diffusion.sample(args.num_samples, sampler=sampler, grid=grid, seed=args.seed, show_progress=False)
-            axis.imshow(arrange(images, args.num_samples).permute(1, 2, 0).squeeze(2), cmap="gray", vmin=0, vmax=1)
+            images = diffusion.sample(
+                args.num_samples, sampler=sampler, grid=grid, seed=args.seed, show_progress=False
+            )
+            axis.imshow(
+                arrange(images, args.num_samples).permute(1, 2, 0).squeeze(2),
+                cmap="gray",
+                vmin=0,
+                vmax=1,
+            )
             axis.set_xticks([])
             axis.set_yticks([])
     for axis, calls in zip(axes[0], args.calls, strict=True):

@@ -46,12 +46,18 @@ class Image(RIN):
 class Latents(RIN):
     """A RIN that is given its last latents."""
 
-    def forward(self, x: Tensor, time: Tensor, latents: Tensor | None = None, return_latents: bool = False):
+    def forward(
+        self, x: Tensor, time: Tensor, latents: Tensor | None = None, return_latents: bool = False
+    ):
         return super().forward(x, time, latents=latents, return_latents=return_latents)
 
 
 FED_BACK = {"nothing": Nothing, "image": Image, "latents": Latents, "both": RIN}
-CALLS = {"first call": (0.0,), "second call": (0.0, 0.0), "carried": (0.08, 0.06, 0.04, 0.02, 0.0)}  # before time t
+CALLS = {
+    "first call": (0.0,),
+    "second call": (0.0, 0.0),
+    "carried": (0.08, 0.06, 0.04, 0.02, 0.0),
+}  # before time t
 
 
 @torch.no_grad()
@@ -78,7 +84,15 @@ def train(fed_back: str, seed: int, args: argparse.Namespace) -> dict[str, float
     """Train one network; returns its held-out losses and the seconds it took."""
     torch.manual_seed(seed)
     network = FED_BACK[fed_back](
-        dim=64, latent_dim=64, num_latents=8, blocks=1, depth=1, heads=4, patch_size=2, channels=1, image_size=8
+        dim=64,
+        latent_dim=64,
+        num_latents=8,
+        blocks=1,
+        depth=1,
+        heads=4,
+        patch_size=2,
+        channels=1,
+        image_size=8,
     )
     trainer = Trainer(
         GaussianDiffusion(network, min_snr_loss_weight=False, train_prob_self_cond=0.9),
@@ -99,7 +113,9 @@ def train(fed_back: str, seed: int, args: argparse.Namespace) -> dict[str, float
     began = time.perf_counter()
     trainer.train()
     seconds = time.perf_counter() - began
-    trained = GaussianDiffusion.from_pretrained(trainer.results_folder, model=network)  # its class is this script's
+    trained = GaussianDiffusion.from_pretrained(
+        trainer.results_folder, model=network
+    )  # its class is this script's
     return {"seconds": seconds, **held_out_losses(trained)}
 
 
@@ -121,7 +137,9 @@ def main() -> None:
         for fed_back in args.kinds:
             rows.append({"fed back": fed_back, "seed": seed, **train(fed_back, seed, args)})
             print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
-            (output / "losses.json").write_text(json.dumps({"options": vars(args), "rows": rows}, indent=2) + "\n")
+            (output / "losses.json").write_text(
+                json.dumps({"options": vars(args), "rows": rows}, indent=2) + "\n"
+            )
 
     print("| fed back | " + " | ".join(CALLS) + " | seconds |\n|---|" + "---|" * (len(CALLS) + 1))
     for fed_back in args.kinds:

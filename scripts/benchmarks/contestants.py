@@ -81,7 +81,14 @@ def like_lucidrains(task: Task) -> nn.Module:
     """With 3 in place of 4 times the width at the third level, and half the heads, for as many parameters."""
     from diffusion_framework import UNet
 
-    return UNet(task.width, (1, 2, 3, 8), image_size=task.image_size, blocks=1, heads=2, self_condition=False)
+    return UNet(
+        task.width,
+        (1, 2, 3, 8),
+        image_size=task.image_size,
+        blocks=1,
+        heads=2,
+        self_condition=False,
+    )
 
 
 def diffusers_unet(task: Task) -> nn.Module:
@@ -92,7 +99,11 @@ def diffusers_unet(task: Task) -> nn.Module:
     up = ("UpBlock2D", "AttnUpBlock2D") + ("UpBlock2D",) * 4
     widths = tuple(task.width * mult for mult in (1, 1, 2, 2, 4, 4))
     return UNet2DModel(
-        task.image_size, layers_per_block=2, block_out_channels=widths, down_block_types=down, up_block_types=up
+        task.image_size,
+        layers_per_block=2,
+        block_out_channels=widths,
+        down_block_types=down,
+        up_block_types=up,
     )
 
 
@@ -100,7 +111,9 @@ def like_diffusers(task: Task) -> nn.Module:
     from diffusion_framework import UNet
 
     mults = (1, 1, 2, 2, 4, 4)
-    return UNet(task.width, mults, image_size=task.image_size, attention_levels=(-2,), self_condition=False)
+    return UNet(
+        task.width, mults, image_size=task.image_size, attention_levels=(-2,), self_condition=False
+    )
 
 
 # The training loops.
@@ -111,7 +124,11 @@ def train_ours(task: Task, network: Callable[[Task], nn.Module], precision: str)
     from diffusion_framework.training import Loading, Logging
 
     diffusion = GaussianDiffusion(reported(network(task), task))
-    options = {"mixed_precision": precision, "train_batch_size": task.batch, "train_num_steps": STEPS_OF_A_RUN}
+    options = {
+        "mixed_precision": precision,
+        "train_batch_size": task.batch,
+        "train_num_steps": STEPS_OF_A_RUN,
+    }
     options |= {"save_and_sample_every": STEPS_OF_A_RUN, "loading": Loading(cache="memory")}
     options |= {"logging": Logging(progress=False)}
     Trainer(diffusion, task.folder, results_folder=task.results, **options).train()
@@ -120,8 +137,16 @@ def train_ours(task: Task, network: Callable[[Task], nn.Module], precision: str)
 def train_lucidrains(task: Task, network: Callable[[Task], nn.Module], precision: str) -> None:
     from denoising_diffusion_pytorch import GaussianDiffusion, Trainer
 
-    options = {"amp": precision == "bf16", "mixed_precision_type": "bf16", "train_batch_size": task.batch}
-    options |= {"train_num_steps": STEPS_OF_A_RUN, "save_and_sample_every": STEPS_OF_A_RUN, "calculate_fid": False}
+    options = {
+        "amp": precision == "bf16",
+        "mixed_precision_type": "bf16",
+        "train_batch_size": task.batch,
+    }
+    options |= {
+        "train_num_steps": STEPS_OF_A_RUN,
+        "save_and_sample_every": STEPS_OF_A_RUN,
+        "calculate_fid": False,
+    }
     diffusion = GaussianDiffusion(reported(network(task), task), image_size=task.image_size)
     Trainer(diffusion, task.folder, results_folder=task.results, **options).train()
 
@@ -135,14 +160,20 @@ def train_diffusers(task: Task, network: Callable[[Task], nn.Module], precision:
     accelerator = Accelerator(mixed_precision=precision)
     scheduler = DDPMScheduler(num_train_timesteps=1000, beta_schedule="linear")
     model = reported(network(task), task)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, betas=(0.95, 0.999), weight_decay=1e-6)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=1e-4, betas=(0.95, 0.999), weight_decay=1e-6
+    )
     rate = get_cosine_schedule_with_warmup(optimizer, 500, STEPS_OF_A_RUN)
-    model, optimizer, loader, rate = accelerator.prepare(model, optimizer, diffusers_loader(task), rate)
+    model, optimizer, loader, rate = accelerator.prepare(
+        model, optimizer, diffusers_loader(task), rate
+    )
     model.train()
     while True:
         for images in loader:
             noise = torch.randn_like(images)
-            times = torch.randint(0, scheduler.config.num_train_timesteps, (len(images),), device=images.device)
+            times = torch.randint(
+                0, scheduler.config.num_train_timesteps, (len(images),), device=images.device
+            )
             with accelerator.accumulate(model):
                 estimate = model(scheduler.add_noise(images, noise, times), times).sample
                 loss = nn.functional.mse_loss(estimate.float(), noise)
@@ -191,8 +222,12 @@ def lucidrains_batches(task: Task) -> Iterator[int]:
     from denoising_diffusion_pytorch.denoising_diffusion_pytorch import Dataset
     from torch.utils.data import DataLoader
 
-    images = Dataset(task.folder, task.image_size, augment_horizontal_flip=True, convert_image_to="RGB")
-    loader = DataLoader(images, task.batch, shuffle=True, pin_memory=True, num_workers=os.cpu_count() or 1)
+    images = Dataset(
+        task.folder, task.image_size, augment_horizontal_flip=True, convert_image_to="RGB"
+    )
+    loader = DataLoader(
+        images, task.batch, shuffle=True, pin_memory=True, num_workers=os.cpu_count() or 1
+    )
     while True:
         for batch in loader:
             yield len(batch)
@@ -204,7 +239,9 @@ def diffusers_loader(task: Task) -> torch.utils.data.DataLoader:
     from torchvision import transforms
 
     class Images(torch.utils.data.Dataset):
-        paths = sorted(path for path in Path(task.folder).rglob("*") if path.suffix.lower() in SUFFIXES)
+        paths = sorted(
+            path for path in Path(task.folder).rglob("*") if path.suffix.lower() in SUFFIXES
+        )
 
         def __len__(self) -> int:
             return len(self.paths)

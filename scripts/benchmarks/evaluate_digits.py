@@ -70,7 +70,9 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
     values, vectors = torch.linalg.eigh(cov_a)
     root = vectors @ torch.diag(values.clamp(min=0).sqrt()) @ vectors.T
     cross = torch.linalg.eigvalsh(root @ cov_b @ root).clamp(min=0).sqrt().sum()
-    return ((a.mean(0) - b.mean(0)).square().sum() + cov_a.trace() + cov_b.trace() - 2 * cross).item()
+    return (
+        (a.mean(0) - b.mean(0)).square().sum() + cov_a.trace() + cov_b.trace() - 2 * cross
+    ).item()
 
 
 def halves_distance(features: Tensor, first: int, second: int, splits: int = 20) -> float:
@@ -78,7 +80,9 @@ def halves_distance(features: Tensor, first: int, second: int, splits: int = 20)
     distances = []
     for seed in range(splits):
         order = torch.randperm(len(features), generator=torch.Generator().manual_seed(seed))
-        distances.append(frechet_distance(features[order[:first]], features[order[first : first + second]]))
+        distances.append(
+            frechet_distance(features[order[:first]], features[order[first : first + second]])
+        )
     return sum(distances) / splits
 
 
@@ -89,10 +93,17 @@ def main() -> None:
     parser.add_argument("--num_samples", type=int, default=500)
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--guidance", type=float, default=1.0, help="of a run with classes, trained with label_dropout")
+    parser.add_argument(
+        "--guidance",
+        type=float,
+        default=1.0,
+        help="of a run with classes, trained with label_dropout",
+    )
     args = parser.parse_args()
     if not 100 <= args.num_samples <= 1400:
-        parser.error(f"--num_samples must lie in [100, 1400], as there are 1797 real ones; got {args.num_samples}")
+        parser.error(
+            f"--num_samples must lie in [100, 1400], as there are 1797 real ones; got {args.num_samples}"
+        )
 
     diffusion = GaussianDiffusion.from_pretrained(args.run)
     with torch.enable_grad():
@@ -127,7 +138,9 @@ def main() -> None:
     matched = halves_distance(features, len(generated), len(held_out))
     print(f"Fréchet distance: generated to held-out real {to_real:.3f}")
     print(f"  two halves of all real: {halves:.3f}, ratio {to_real / halves:.2f}")
-    print(f"  as many real ({len(generated)} to {len(held_out)}): {matched:.3f}, ratio {to_real / matched:.2f}")
+    print(
+        f"  as many real ({len(generated)} to {len(held_out)}): {matched:.3f}, ratio {to_real / matched:.2f}"
+    )
     nearest = torch.cdist(generated.flatten(1), real.flatten(1)).amin(1).median().item()
     real_pairs = torch.cdist(real.flatten(1), real.flatten(1)) + 1e9 * torch.eye(len(real))
     print(f"median distance to the nearest real digit: generated {nearest:.3f}, ", end="")

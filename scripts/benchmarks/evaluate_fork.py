@@ -51,13 +51,20 @@ def report(name: str, act, picture: plt.Axes | None = None) -> None:
     error = fork.binned_error(states[:, 3], left)
     print(f"{name:34} success {success.mean():.3f}   |P(left|c) - c| {error:.3f}", flush=True)
     if picture is not None:
-        draw(picture, f"{name}: {success.mean():.3f}, {error:.3f}", np.stack(all_states, axis=1)[:60])
+        draw(
+            picture, f"{name}: {success.mean():.3f}, {error:.3f}", np.stack(all_states, axis=1)[:60]
+        )
 
 
 def draw(axes: plt.Axes, title: str, states: np.ndarray) -> None:
     axes.add_patch(plt.Circle((1, 0), fork.RADIUS, color="0.85"))
     for path in states:
-        axes.plot(path[:, 0], path[:, 1] - path[:, 2], color=matplotlib.colormaps["coolwarm"](path[0, 3]), lw=0.7)
+        axes.plot(
+            path[:, 0],
+            path[:, 1] - path[:, 2],
+            color=matplotlib.colormaps["coolwarm"](path[0, 3]),
+            lw=0.7,
+        )
     axes.plot([fork.LENGTH] * 2, [-fork.TOLERANCE, fork.TOLERANCE], "k", lw=2)
     axes.set(title=title, xlim=(-0.1, 2.2), ylim=(-0.8, 0.8), aspect="equal")
 

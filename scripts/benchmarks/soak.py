@@ -27,9 +27,17 @@ sys.path[:0] = PATHS
 # The server that the processes are forked from imports before it is told any path.
 os.environ["PYTHONPATH"] = os.pathsep.join([*PATHS, *filter(None, [os.environ.get("PYTHONPATH")])])
 
-CONTEXT = multiprocessing.get_context("forkserver")  # each run a process of its own, without the time of importing
+CONTEXT = multiprocessing.get_context(
+    "forkserver"
+)  # each run a process of its own, without the time of importing
 CONTEXT.set_forkserver_preload(
-    ["diffusion_framework.training", "soak", "torch.utils.tensorboard", "torch._dynamo", "sklearn.datasets"]
+    [
+        "diffusion_framework.training",
+        "soak",
+        "torch.utils.tensorboard",
+        "torch._dynamo",
+        "sklearn.datasets",
+    ]
 )
 VARIANTS = {
     "one process": {"processes": 1},
@@ -43,7 +51,11 @@ def train(results: str, rank: int, processes: int, port: int, options: dict) -> 
     os.environ |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "true"}
     if processes > 1:
         os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}
-        os.environ |= {"LOCAL_WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        os.environ |= {
+            "LOCAL_WORLD_SIZE": str(processes),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+        }
     import torch
 
     from diffusion_framework import Digits, GaussianDiffusion, Trainer, UNet
@@ -51,21 +63,45 @@ def train(results: str, rank: int, processes: int, port: int, options: dict) -> 
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    network = UNet(dim=8, dim_mults=(1, 2), channels=1, image_size=8, blocks=1, heads=1, dim_head=8, dropout=0.1)
-    defaults = {"train_batch_size": 8, "train_num_steps": 24, "save_and_sample_every": 4, "num_samples": 4}
-    defaults |= {"ema_update_every": 1, "logging": Logging(every=3, progress=False)}
-    defaults |= {"previews": Previews(sampling_steps=2), "loading": Loading(options.pop("workers", 0))}
-    diffusion = GaussianDiffusion(network, timesteps=4)
-    Trainer(diffusion, options.pop("data", None) or Digits(), results_folder=results, **{**defaults, **options}).train(
-        resume=True
+    network = UNet(
+        dim=8,
+        dim_mults=(1, 2),
+        channels=1,
+        image_size=8,
+        blocks=1,
+        heads=1,
+        dim_head=8,
+        dropout=0.1,
     )
+    defaults = {
+        "train_batch_size": 8,
+        "train_num_steps": 24,
+        "save_and_sample_every": 4,
+        "num_samples": 4,
+    }
+    defaults |= {"ema_update_every": 1, "logging": Logging(every=3, progress=False)}
+    defaults |= {
+        "previews": Previews(sampling_steps=2),
+        "loading": Loading(options.pop("workers", 0)),
+    }
+    diffusion = GaussianDiffusion(network, timesteps=4)
+    Trainer(
+        diffusion,
+        options.pop("data", None) or Digits(),
+        results_folder=results,
+        **{**defaults, **options},
+    ).train(resume=True)
 
 
-def start(results: Path, processes: int = 1, target=train, errors: Path | None = None, **options) -> list:
+def start(
+    results: Path, processes: int = 1, target=train, errors: Path | None = None, **options
+) -> list:
     """The processes of a run, started; what they write to stderr goes into the file `errors`."""
     port = free_port()
     started = [
-        CONTEXT.Process(target=_run, args=(errors, target, str(results), rank, processes, port, options))
+        CONTEXT.Process(
+            target=_run, args=(errors, target, str(results), rank, processes, port, options)
+        )
         for rank in range(processes)
     ]
     for process in started:
@@ -124,11 +160,15 @@ def difference(a: Path, b: Path) -> str:
         return f"step {first.step}, not {second.step}"
     for name in ("model", "ema", "optimizer"):
         tensors, others = first.tensors(name), second.tensors(name)
-        if tensors.keys() != others.keys() or not all(torch.equal(tensors[key], others[key]) for key in tensors):
+        if tensors.keys() != others.keys() or not all(
+            torch.equal(tensors[key], others[key]) for key in tensors
+        ):
             return name
     if json.dumps(first.state) != json.dumps(second.state):
         return "state.json"
-    logs = [[row[:4] for row in csv.reader((run / "log.csv").open())] for run in (a, b)]  # all but the speed
+    logs = [
+        [row[:4] for row in csv.reader((run / "log.csv").open())] for run in (a, b)
+    ]  # all but the speed
     return "" if logs[0] == logs[1] else "log.csv"
 
 
@@ -141,7 +181,9 @@ def soak(folder: Path, kills: int, seed: int) -> dict[str, int]:
     references, seconds = {}, {}
     for name, variant in VARIANTS.items():
         references[name], began = folder / f"whole {name}", time.monotonic()
-        assert set(end(start(references[name], **variant))) == {0}, f"the uninterrupted run failed: {name}"
+        assert set(end(start(references[name], **variant))) == {0}, (
+            f"the uninterrupted run failed: {name}"
+        )
         seconds[name] = time.monotonic() - began
     while counts["kills"] < kills:
         name = list(VARIANTS)[counts["runs ended"] % len(VARIANTS)]
@@ -159,7 +201,9 @@ def soak(folder: Path, kills: int, seed: int) -> dict[str, int]:
             codes = end(processes)
             if set(codes) == {0}:
                 break
-            assert killed, f"{name}: exit codes {codes} without a kill, seed {seed}: {errors.read_text()}"
+            assert killed, (
+                f"{name}: exit codes {codes} without a kill, seed {seed}: {errors.read_text()}"
+            )
             counts["kills"] += 1
             counts[kind.name] += 1
             counts["in a save"] += any((run / "checkpoints").glob(".tmp-*"))
@@ -167,18 +211,23 @@ def soak(folder: Path, kills: int, seed: int) -> dict[str, int]:
                 newest_whole_checkpoint(run)  # which raises where there is none
             print(f"{counts['kills']}: {name}, {kind.name}, exit codes {codes}", flush=True)
         counts["runs ended"] += 1
-        assert not (different := difference(references[name], run)), f"{name}: {different} differs, seed {seed}"
+        assert not (different := difference(references[name], run)), (
+            f"{name}: {different} differs, seed {seed}"
+        )
         assert not list((run / "checkpoints").glob(".tmp-*"))
     return counts
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as temporary:
         print(
-            soak(Path(temporary), arguments.kills, arguments.seed), f"{time.monotonic() - began:.0f} s: all runs equal"
+            soak(Path(temporary), arguments.kills, arguments.seed),
+            f"{time.monotonic() - began:.0f} s: all runs equal",
         )

@@ -23,9 +23,13 @@ BATCH, SHAPE = 6, (3, 8, 8)
 KINDS = {
     "labels": lambda dropout=0.0: Labels(5, dropout=dropout),
     "image": lambda dropout=0.0: Images(dropout=dropout),
-    "vector": lambda dropout=0.0: Vectors(3, statistics=Unbounded(mean=0.5, std=2.0), dropout=dropout),
+    "vector": lambda dropout=0.0: Vectors(
+        3, statistics=Unbounded(mean=0.5, std=2.0), dropout=dropout
+    ),
     "text": lambda dropout=0.0: Tokens(4, 7, dropout=dropout),
-    "observations": lambda dropout=0.0: fitted(Observations({"state": 3}, steps=2, dropout=dropout)),
+    "observations": lambda dropout=0.0: fitted(
+        Observations({"state": 3}, steps=2, dropout=dropout)
+    ),
 }
 
 
@@ -59,7 +63,11 @@ def test_keywords_have_one_row_a_sample_and_none_has_their_shapes(kind):
     assert tuple(encoded) == conditioner.keywords
     none = conditioner.none(encoded)
     for keyword, tensor in encoded.items():
-        assert len(tensor) == BATCH and tensor.shape == none[keyword].shape and tensor.dtype == none[keyword].dtype
+        assert (
+            len(tensor) == BATCH
+            and tensor.shape == none[keyword].shape
+            and tensor.dtype == none[keyword].dtype
+        )
         assert torch.isfinite(tensor).all() and torch.isfinite(none[keyword]).all()
     one = conditioner(value(kind, 1))
     assert all(one[k].shape[1:] == encoded[k].shape[1:] for k in encoded)
@@ -73,8 +81,12 @@ def test_dropout_replaces_its_share_of_samples_by_none_in_all_keywords(kind):
     given = value(kind, 2000)
     encoded, dropped = conditioner(given), conditioner(given, drop=True, generator=generator)
     none = conditioner.none(encoded)
-    same = {k: [torch.equal(a, b) for a, b in zip(dropped[k], encoded[k], strict=True)] for k in encoded}
-    gone = {k: [torch.equal(a, b) for a, b in zip(dropped[k], none[k], strict=True)] for k in encoded}
+    same = {
+        k: [torch.equal(a, b) for a, b in zip(dropped[k], encoded[k], strict=True)] for k in encoded
+    }
+    gone = {
+        k: [torch.equal(a, b) for a, b in zip(dropped[k], none[k], strict=True)] for k in encoded
+    }
     for keyword in encoded:
         assert all(a or b for a, b in zip(same[keyword], gone[keyword], strict=True))
     first = conditioner.keywords[0]
@@ -103,7 +115,9 @@ def test_another_device_is_not_waited_for(kind):
     conditioner.build(SHAPE)
     conditioner = conditioner.to("meta")
     given = value(kind)
-    given = {k: v.to("meta") for k, v in given.items()} if isinstance(given, dict) else given.to("meta")
+    given = (
+        {k: v.to("meta") for k, v in given.items()} if isinstance(given, dict) else given.to("meta")
+    )
     for mode in (True, False):
         encoded = conditioner.train(mode)(given, drop=mode)
         assert all(v.device.type == "meta" for v in encoded.values())
@@ -150,12 +164,16 @@ def test_without_tells_none_of_some_conditions_and_changes_nothing_else():
     assert (free.keywords["labels"] == 5).all() and (free.keywords["vector"] == 0).all()
     assert torch.equal(free.keywords["image"], before["image"])  # never trained without
     only = bound.without(["labels"])
-    assert (only.keywords["labels"] == 5).all() and torch.equal(only.keywords["vector"], before["vector"])
+    assert (only.keywords["labels"] == 5).all() and torch.equal(
+        only.keywords["vector"], before["vector"]
+    )
     assert all(torch.equal(bound.keywords[k], before[k]) for k in before)
     with pytest.raises(AttributeError):
         bound.values = {}
     for names in (["image"], ["nothing"]):
-        with pytest.raises(ValueError, match=f"trained with dropout, got {names[0]}. Fix: .*label_dropout"):
+        with pytest.raises(
+            ValueError, match=f"trained with dropout, got {names[0]}. Fix: .*label_dropout"
+        ):
             bound.without(names)
     with pytest.raises(ValueError, match="trained with dropout, got none"):
         built(image=Images()).bind({"image": value("image")}).without()
@@ -164,8 +182,12 @@ def test_without_tells_none_of_some_conditions_and_changes_nothing_else():
 def test_one_clear_value_serves_a_whole_batch():
     conditions = built(labels=Labels(5), vector=KINDS["vector"](), image=Images())
     image, vector = value("image")[0], value("vector")[0]
-    one = conditions.bind({"labels": 3, "vector": vector.tolist(), "image": image.numpy()}, 4).keywords
-    many = conditions.bind({"labels": [3] * 4, "vector": [vector.tolist()] * 4, "image": [image] * 4}).keywords
+    one = conditions.bind(
+        {"labels": 3, "vector": vector.tolist(), "image": image.numpy()}, 4
+    ).keywords
+    many = conditions.bind(
+        {"labels": [3] * 4, "vector": [vector.tolist()] * 4, "image": [image] * 4}
+    ).keywords
     assert all(torch.equal(one[k], many[k]) for k in one)
 
 
@@ -179,7 +201,11 @@ def test_one_value_does_not_serve_a_batch_in_training():
 
 def test_mirrored_data_has_mirrored_images_beside_it():
     conditions = built(labels=Labels(5), image=Images())
-    values = {"labels": value("labels"), "image": value("image"), "mask": torch.ones(BATCH, dtype=torch.bool)}
+    values = {
+        "labels": value("labels"),
+        "image": value("image"),
+        "mask": torch.ones(BATCH, dtype=torch.bool),
+    }
     where = torch.tensor([True, False] * 3)
     flipped = conditions.flip(values, where)
     assert flipped["labels"] is values["labels"] and flipped["mask"] is values["mask"]
@@ -195,19 +221,36 @@ def test_conditions_of_conditions_are_empty():
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: built(labels=Labels(2)).bind({}), "Expected a value for labels, got none. Fix: pass labels="),
-        (lambda: built(labels=Labels(2)).bind({"labels": None}), "Expected a value for labels"),
-        (lambda: built().bind({"label": [0]}), "Expected conditions none, got label. Fix: leave it out"),
-        (lambda: built(labels=Labels(2)).bind({"labels": [0, 1]}, 3), "Expected 3 of labels, .*, got 2"),
         (
-            lambda: built(labels=Labels(2), vector=KINDS["vector"]()).bind({"labels": [0], "vector": value("vector")}),
+            lambda: built(labels=Labels(2)).bind({}),
+            "Expected a value for labels, got none. Fix: pass labels=",
+        ),
+        (lambda: built(labels=Labels(2)).bind({"labels": None}), "Expected a value for labels"),
+        (
+            lambda: built().bind({"label": [0]}),
+            "Expected conditions none, got label. Fix: leave it out",
+        ),
+        (
+            lambda: built(labels=Labels(2)).bind({"labels": [0, 1]}, 3),
+            "Expected 3 of labels, .*, got 2",
+        ),
+        (
+            lambda: built(labels=Labels(2), vector=KINDS["vector"]()).bind(
+                {"labels": [0], "vector": value("vector")}
+            ),
             "Expected 1 of vector, one for each sample, got 6",
         ),
-        (lambda: built(a=Labels(2), b=Labels(3)), "got 'labels' from 'a' and 'b'. Fix: set keyword="),
+        (
+            lambda: built(a=Labels(2), b=Labels(3)),
+            "got 'labels' from 'a' and 'b'. Fix: set keyword=",
+        ),
         (lambda: built(values=Labels(2)), "Expected a free name for a condition, got 'values'"),
         (lambda: built(training=Labels(2)), "Expected a free name for a condition, got 'training'"),
         (lambda: built(**{"a b": Labels(2)}), "Expected a free name for a condition, got 'a b'"),
-        (lambda: Conditions({"seed": Labels(2)}, SHAPE, {"seed"}), "Expected a free name .*, got 'seed'"),
+        (
+            lambda: Conditions({"seed": Labels(2)}, SHAPE, {"seed"}),
+            "Expected a free name .*, got 'seed'",
+        ),
         (lambda: Labels(2, dropout=1.0), r"Expected dropout in \[0, 1\), got 1.0"),
     ],
 )

@@ -76,9 +76,13 @@ def test_images_are_encoded_and_take_the_size_of_samples():
     torch.testing.assert_close(images(flat)["image"], torch.full((2, 3, 4, 6), 0.5))
     with pytest.raises(ValueError, match=r"data in \[0, 4\], got .* in sample 1"):
         images(torch.stack([torch.zeros(3, 4, 6), torch.full((3, 4, 6), 5)]))
-    with pytest.raises(ValueError, match=r"images \[batch, channels, height, width\], got \[4, 6\]"):
+    with pytest.raises(
+        ValueError, match=r"images \[batch, channels, height, width\], got \[4, 6\]"
+    ):
         images(torch.zeros(4, 6))
-    with pytest.raises(ValueError, match=r"Expected images of 3 channels, got 1. Fix: Images\(channels=1\)"):
+    with pytest.raises(
+        ValueError, match=r"Expected images of 3 channels, got 1. Fix: Images\(channels=1\)"
+    ):
         images(flat[:, :1])
     with pytest.raises(ValueError, match="Expected images, got"):
         images(["a.png"])
@@ -141,8 +145,14 @@ def test_tokens_are_padded_to_one_length():
         ({"text": ["a"]}, r"embeddings \[batch, n, 4\], got None"),
         (torch.zeros(2, 7, 4), r"embeddings \[batch, at most 6, 4\], got \[2, 7, 4\]"),
         (torch.zeros(2, 5), r"embeddings \[batch, at most 6, 4\], got \[2, 5\]"),
-        ({"tokens": torch.zeros(2, 3, 4), "mask": torch.ones(2, 3)}, r"a mask \[2, 3\] of bool, got \[2, 3\]"),
-        ({"tokens": torch.zeros(2, 3, 4), "mask": torch.tensor([[True] * 3, [False] * 3])}, "token, .* in sample 1"),
+        (
+            {"tokens": torch.zeros(2, 3, 4), "mask": torch.ones(2, 3)},
+            r"a mask \[2, 3\] of bool, got \[2, 3\]",
+        ),
+        (
+            {"tokens": torch.zeros(2, 3, 4), "mask": torch.tensor([[True] * 3, [False] * 3])},
+            "token, .* in sample 1",
+        ),
         (torch.full((1, 2, 4), math.nan), "finite embeddings, got .* in sample 0"),
     ],
 )
@@ -172,8 +182,13 @@ def test_observations_are_normalised_and_put_side_by_side():
 
 
 def test_cameras_are_features():
-    observations = Observations({"state": 3}, {"camera": 3}, keypoints=4, crop=40, normalizer=Normalizer("gaussian"))
-    value = {"state": torch.randn(2, 2, 3), "camera": torch.randint(0, 256, (2, 2, 3, 48, 48), dtype=torch.uint8)}
+    observations = Observations(
+        {"state": 3}, {"camera": 3}, keypoints=4, crop=40, normalizer=Normalizer("gaussian")
+    )
+    value = {
+        "state": torch.randn(2, 2, 3),
+        "camera": torch.randint(0, 256, (2, 2, 3, 48, 48), dtype=torch.uint8),
+    }
     observations.observe(value)
     observations.finish()
     observations.eval()
@@ -196,7 +211,10 @@ def test_cameras_are_features():
         (torch.zeros(1, 2, 3), r"Expected observations \['state'\], got \['Tensor'\]"),
         ({"state": torch.zeros(1, 3, 3)}, r"'state' \[batch, 2, 3\], got \[1, 3, 3\]"),
         ({"state": torch.zeros(1, 2, 3, 8, 8)}, r"'state' \[batch, 2, 3\], got"),
-        ({"state": torch.full((1, 2, 3), math.inf)}, "finite numbers in 'state', got .* in sample 0"),
+        (
+            {"state": torch.full((1, 2, 3), math.inf)},
+            "finite numbers in 'state', got .* in sample 0",
+        ),
     ],
 )
 def test_other_observations_are_refused(value, message):

@@ -36,7 +36,9 @@ def test_the_network_is_residual_and_knows_nothing_of_the_batch():
     pixels = torch.randint(0, 256, (3, 2, 1, 48, 48), dtype=torch.uint8)
     context = observations({"camera": pixels})["context"]
     assert context.shape == (3, 2, 10)
-    torch.testing.assert_close(observations({"camera": pixels[1:2]})["context"], context[1:2], atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        observations({"camera": pixels[1:2]})["context"], context[1:2], atol=1e-5, rtol=0
+    )
     assert not any("BatchNorm" in type(module).__name__ for module in observations.modules())
     with pytest.raises(ValueError, match="residual network of torchvision"):
         Observations(images={"camera": 3}, backbone="vgg11")

@@ -32,7 +32,9 @@ def test_changed_clean_data_and_its_noise_still_make_up_x(change):
     torch.testing.assert_close(at.alpha * found.x0 + at.sigma * found.eps, x)
 
 
-@pytest.mark.parametrize("make", [lambda: Threshold(1.5), lambda: Threshold(maximum=0.5), lambda: Clip(0.5, 0.5)])
+@pytest.mark.parametrize(
+    "make", [lambda: Threshold(1.5), lambda: Threshold(maximum=0.5), lambda: Clip(0.5, 0.5)]
+)
 def test_bad_options(make):
     with pytest.raises(ValueError, match="got"):
         make()

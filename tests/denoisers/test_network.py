@@ -23,7 +23,9 @@ from diffusion_framework.samplers.base import RecordingDenoiser
 
 
 def guided_diffusion(make=tiny_unet, **options):
-    diffusion = GaussianDiffusion(randomised(make(num_classes=3)).double(), timesteps=4, label_dropout=0.1, **options)
+    diffusion = GaussianDiffusion(
+        randomised(make(num_classes=3)).double(), timesteps=4, label_dropout=0.1, **options
+    )
     for parameter in diffusion.parameters():
         nn.init.normal_(parameter, std=0.2)
     return diffusion.eval()
@@ -51,7 +53,9 @@ def test_together_and_apart_are_the_same(make):
         assert not torch.allclose(one[0].x0, one[1].x0)
         x = x + 0.1 * one[0].x0
     levels = diffusion.schedule.at(torch.tensor([0.2, 0.5, 0.8], dtype=torch.float64))
-    for a, b in zip(predict_together(together, x, levels), [d(x, levels) for d in apart], strict=True):
+    for a, b in zip(
+        predict_together(together, x, levels), [d(x, levels) for d in apart], strict=True
+    ):
         torch.testing.assert_close(a.x0, b.x0, rtol=1e-10, atol=1e-10)
 
 
@@ -84,7 +88,9 @@ def test_guided_sampling_is_that_of_two_denoisers(sampler):
         def __call__(self, x, at, to=None):
             return extrapolate(self.given(x, at, to), self.free(x, at, to), 2.5)
 
-    walk = diffusion.walk(2, sampler=sampler, seed=[5, 6], guidance=2.5, labels=labels, clip_denoised=False)
+    walk = diffusion.walk(
+        2, sampler=sampler, seed=[5, 6], guidance=2.5, labels=labels, clip_denoised=False
+    )
     *_, last = diffusion.trajectory(walk)
     noise = per_sample_noise([5, 6], "cpu")
     start = noise(walk.start) * walk.grid[0][0].sigma

@@ -35,7 +35,9 @@ def seen(**options):
 )
 def test_the_network_is_told_the_level_while_sampling_and_training(time_input, expected):
     training, *sampling = seen(time_input=time_input)
-    assert [time[0].item() for _, time in sampling] == pytest.approx([expected(t) for t in (1, 0.75, 0.5, 0.25)])
+    assert [time[0].item() for _, time in sampling] == pytest.approx(
+        [expected(t) for t in (1, 0.75, 0.5, 0.25)]
+    )
     for _, time in (training, *sampling):
         assert time.dtype == torch.float32
     times = sorted(training[1].tolist())
@@ -46,7 +48,9 @@ def test_the_network_is_told_the_level_while_sampling_and_training(time_input, e
 @pytest.mark.parametrize("time_input", [LogSNRTime(), CNoise()], ids=repr)
 def test_times_are_finite_at_both_ends(time_input):
     ends = torch.tensor([0.0, 1.0], dtype=torch.float64)
-    assert time_input.time(Flow().at(ends)).tolist() == [time_input.time(Flow().at(t)) for t in (0.0, 1.0)]
+    assert time_input.time(Flow().at(ends)).tolist() == [
+        time_input.time(Flow().at(t)) for t in (0.0, 1.0)
+    ]
     assert time_input.time(Flow().at(ends)).isfinite().all()
 
 
@@ -58,14 +62,20 @@ def test_unit_variance_is_that(schedule):
         scaled = UnitVariance(0.3).scaled(at.alpha * x0 + at.sigma * eps, at)
         assert scaled.std().item() == pytest.approx(1, abs=0.01)
     batch = schedule.at(torch.tensor([0.01, 1.0], dtype=torch.float64))
-    one_by_one = torch.cat([UnitVariance().scaled(x0[i : i + 1], schedule.at(t)) for i, t in enumerate((0.01, 1.0))])
+    one_by_one = torch.cat(
+        [UnitVariance().scaled(x0[i : i + 1], schedule.at(t)) for i, t in enumerate((0.01, 1.0))]
+    )
     torch.testing.assert_close(UnitVariance().scaled(x0[:2], batch), one_by_one)
 
 
 def test_the_input_is_scaled_and_the_output_read_against_the_noised_image():
-    training, first, *_ = seen(noise_schedule="ve", objective="eps", input_scaling=UnitVariance(0.5))
+    training, first, *_ = seen(
+        noise_schedule="ve", objective="eps", input_scaling=UnitVariance(0.5)
+    )
     assert 0.5 < training[0].std() < 2 and 0.5 < first[0].std() < 2
-    diffusion = GaussianDiffusion(Plain(), noise_schedule="ve", objective="eps", input_scaling="unit_variance")
+    diffusion = GaussianDiffusion(
+        Plain(), noise_schedule="ve", objective="eps", input_scaling="unit_variance"
+    )
     x, at = 50 * torch.randn(2, 1, 4, 4), diffusion.schedule.at(1.0)
     prediction = diffusion.denoiser()(x, at)
     torch.testing.assert_close(prediction.x0 + at.sigma * prediction.eps, x)

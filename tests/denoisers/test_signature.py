@@ -100,14 +100,20 @@ def test_what_a_network_may_not_do_is_said_in_one_line(build, message):
 
 
 def test_conditions_must_be_taken_and_needed_ones_given():
-    with pytest.raises(ValueError, match="that Plain takes .no condition., got 'kind', which gives 'labels'"):
+    with pytest.raises(
+        ValueError, match="that Plain takes .no condition., got 'kind', which gives 'labels'"
+    ):
         GaussianDiffusion(Plain(), conditions={"kind": Labels(3)})
     own = network(lambda self, x, time, style: x * style[:, :, None])
-    diffusion = GaussianDiffusion(own, conditions={"look": Vectors(3, statistics=Unbounded(0.0, 1.0), keyword="style")})
+    diffusion = GaussianDiffusion(
+        own, conditions={"look": Vectors(3, statistics=Unbounded(0.0, 1.0), keyword="style")}
+    )
     assert torch.isfinite(diffusion(torch.rand(2, 3, 4), look=torch.randn(2, 3)))
     for name in ("mask", "steps", "seed", "generator"):
         with pytest.raises(ValueError, match=f"free name for a condition, got '{name}'"):
-            GaussianDiffusion(own, conditions={name: Vectors(3, statistics=Unbounded(0.0, 1.0), keyword="style")})
+            GaussianDiffusion(
+                own, conditions={name: Vectors(3, statistics=Unbounded(0.0, 1.0), keyword="style")}
+            )
 
 
 def test_a_network_of_any_keywords_takes_any_condition():

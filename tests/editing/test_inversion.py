@@ -8,7 +8,12 @@ from toys import SelfConditioned, tiny_diffusion
 
 from diffusion_framework import DDIM, DDPM, EDM, Flow, GaussianDiffusion, Heun, Sigmoid, trajectory
 from diffusion_framework.editing import decode, interpolate, invert, slerp, walk_back
-from diffusion_framework.samplers.grids import grid_of_log_snrs, grid_of_times, uniform_angles, uniform_times
+from diffusion_framework.samplers.grids import (
+    grid_of_log_snrs,
+    grid_of_times,
+    uniform_angles,
+    uniform_times,
+)
 
 SCHEDULES = [Sigmoid(), EDM(), Flow()]
 
@@ -58,7 +63,9 @@ def test_interpolation_begins_and_ends_with_the_images():
     assert line.shape == (2, 3, 1, 8, 8)
     torch.testing.assert_close(line[:, 0], first, rtol=0, atol=5e-3)
     torch.testing.assert_close(line[:, -1], second, rtol=0, atol=5e-3)
-    assert (line[:, 1] - line[:, 0]).abs().mean() > 1e-2 and (line[:, 1] - line[:, 2]).abs().mean() > 1e-2
+    assert (line[:, 1] - line[:, 0]).abs().mean() > 1e-2 and (
+        line[:, 1] - line[:, 2]
+    ).abs().mean() > 1e-2
     with pytest.raises(ValueError, match="at least 2"):
         interpolate(diffusion, first, second, count=1)
 
@@ -92,6 +99,11 @@ def test_uniform_angles_are_even_and_within_the_schedule(schedule):
     grid = angles(schedule, 16)
     assert len(grid) == 16 and grid[0][0].log_snr == schedule.at(1.0).log_snr
     levels = [grid[0][0], *(to for _, to in grid)]
-    steps = [math.atan2(a.sigma, a.alpha) - math.atan2(b.sigma, b.alpha) for a, b in itertools.pairwise(levels)]
+    steps = [
+        math.atan2(a.sigma, a.alpha) - math.atan2(b.sigma, b.alpha)
+        for a, b in itertools.pairwise(levels)
+    ]
     assert steps == pytest.approx([steps[0]] * 16, rel=1e-6)
-    assert levels[-1].sigma / levels[-1].alpha == pytest.approx(max(1e-3, schedule.at(0.0).sigma), rel=1e-9)
+    assert levels[-1].sigma / levels[-1].alpha == pytest.approx(
+        max(1e-3, schedule.at(0.0).sigma), rel=1e-9
+    )

@@ -27,12 +27,25 @@ from diffusion_framework.interop import read_scheduler_config
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 FLOW = {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}
 DYNAMIC = {"use_dynamic_shifting": True}
-FLOWS = [(name, {"shift": shift}, n, None) for name in (FLOW_EULER, FLOW_HEUN) for shift in (1.0, 3.0) for n in (1, 9)]
-FLOWS += [(FLOW_EULER, {"shift": 2.0, **s}, 9, None) for s in (KARRAS, EXPONENTIAL, BETA, {"shift_terminal": 0.1})]
-FLOWS += [(FLOW_EULER, {**DYNAMIC, "time_shift_type": kind}, 9, 0.7) for kind in ("exponential", "linear")]
+FLOWS = [
+    (name, {"shift": shift}, n, None)
+    for name in (FLOW_EULER, FLOW_HEUN)
+    for shift in (1.0, 3.0)
+    for n in (1, 9)
+]
+FLOWS += [
+    (FLOW_EULER, {"shift": 2.0, **s}, 9, None)
+    for s in (KARRAS, EXPONENTIAL, BETA, {"shift_terminal": 0.1})
+]
+FLOWS += [
+    (FLOW_EULER, {**DYNAMIC, "time_shift_type": kind}, 9, 0.7) for kind in ("exponential", "linear")
+]
 FLOWS += [(FLOW_EULER, {**DYNAMIC, "shift_terminal": 0.05, "num_train_timesteps": 400}, 9, 1.15)]
 for name in (DPM, UNIPC):
-    FLOWS += [(name, {**FLOW, "flow_shift": 3.0, **s}, 10, None) for s in ({}, {"solver_order": 1}, TYPES[1])]
+    FLOWS += [
+        (name, {**FLOW, "flow_shift": 3.0, **s}, 10, None)
+        for s in ({}, {"solver_order": 1}, TYPES[1])
+    ]
     FLOWS += [(name, {**FLOW, **DYNAMIC}, 10, 0.9)]
 FLOWS += [(DPM, {**FLOW, **SDE}, 20, None), (UNIPC, {**FLOW, "shift_terminal": 0.1}, 10, None)]
 

@@ -9,7 +9,9 @@ pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 
 
 @pytest.mark.parametrize("spacing", SPACINGS, ids=str)
-@pytest.mark.parametrize("name", ["DDPMScheduler", "DDIMScheduler", "EulerDiscreteScheduler", DPM, DEIS])
+@pytest.mark.parametrize(
+    "name", ["DDPMScheduler", "DDIMScheduler", "EulerDiscreteScheduler", DPM, DEIS]
+)
 def test_the_network_is_given_the_same_timesteps(name, spacing, monkeypatch):
     scheduler = getattr(diffusers, name)(**LATENT, **spacing)
     recipe = read_scheduler_config({**LATENT, **spacing, "_class_name": name})
@@ -18,7 +20,9 @@ def test_the_network_is_given_the_same_timesteps(name, spacing, monkeypatch):
         grid = recipe.grid(steps)
         timesteps = [recipe.timestep(now) for now, _ in grid]
         fractions = name.startswith("Euler") and spacing == SPACINGS[3]
-        assert timesteps == pytest.approx(scheduler.timesteps.tolist(), abs=0.1 if fractions else 1e-6)
+        assert timesteps == pytest.approx(
+            scheduler.timesteps.tolist(), abs=0.1 if fractions else 1e-6
+        )
 
 
 def test_trailing_makes_exactly_the_requested_number_of_steps():

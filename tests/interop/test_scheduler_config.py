@@ -61,10 +61,14 @@ def test_ddpm_adds_no_noise_in_its_last_step(monkeypatch):
     assert off > 0.01
     recipe = read_scheduler_config({**config, "_class_name": "DDPMScheduler"})
     network = OracleNetwork(recipe, GaussianOracle(std=0.0))
-    assert torch.allclose(ours(recipe, network, start(), 20)[0], torch.full(SHAPE, 0.3, dtype=torch.float64))
+    assert torch.allclose(
+        ours(recipe, network, start(), 20)[0], torch.full(SHAPE, 0.3, dtype=torch.float64)
+    )
 
 
-@pytest.mark.parametrize("name", ["EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", DPM, UNIPC])
+@pytest.mark.parametrize(
+    "name", ["EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", DPM, UNIPC]
+)
 def test_zero_terminal_snr_leaves_no_signal_and_nearly_agrees(name, monkeypatch):
     """At the last process step, alpha² is 0 here and 2⁻²⁴ in diffusers."""
     config = {**LATENT, **SPACINGS[2], **TYPES[2], "rescale_betas_zero_snr": True}
@@ -84,7 +88,9 @@ def test_lms_started_in_mid_schedule_ends_closer_to_the_exact_solution(monkeypat
     *_, last = trajectory(recipe.sampler, network, x, grid, Draws())
     other = x / grid[0][0].alpha
     for t, (now, _) in list(zip(scheduler.timesteps, recipe.grid(40), strict=True))[20:]:
-        other = scheduler.step(network.output(scheduler.scale_model_input(other, t), now), t, other).prev_sample
+        other = scheduler.step(
+            network.output(scheduler.scale_model_input(other, t), now), t, other
+        ).prev_sample
     exact = oracle.flow(x, grid[0][0], grid[-1][1])
     assert difference(last.x, exact) < difference(other, exact) / 2
 
@@ -97,7 +103,10 @@ BAD = [
     ({"_class_name": "DDIMScheduler", "beta_schedule": "laplace"}, "'laplace'"),
     ({"_class_name": "DDIMScheduler", "prediction_type": "flow_prediction"}, "'flow_prediction'"),
     ({"_class_name": "DDIMScheduler", "timestep_spacing": "random"}, "'random'"),
-    ({"_class_name": "DDIMScheduler", "trained_betas": [0.1, 0.2]}, "trained_betas, one for each process step, got 2"),
+    (
+        {"_class_name": "DDIMScheduler", "trained_betas": [0.1, 0.2]},
+        "trained_betas, one for each process step, got 2",
+    ),
     ({"_class_name": "DDPMScheduler", "variance_type": "learned_range"}, "'learned_range'"),
     ({"_class_name": DPM, "variance_type": "learned"}, "'learned'"),
     ({"_class_name": DPM, "algorithm_type": "sde-dpmsolver"}, "'sde-dpmsolver'"),
@@ -106,14 +115,26 @@ BAD = [
     ({"_class_name": DPM, "use_flow_sigmas": True, **END}, "set final_sigmas_type='zero'"),
     ({"_class_name": DPM, "prediction_type": "flow_prediction"}, "'flow_prediction'"),
     ({"_class_name": DPM, "use_flow_sigmas": True, **KARRAS}, "use_karras_sigmas, use_flow_sigmas"),
-    ({"_class_name": FLOW_EULER, "use_dynamic_shifting": True}, "Expected mu for use_dynamic_shifting"),
-    ({"_class_name": FLOW_EULER, "use_dynamic_shifting": True, "time_shift_type": "cubic"}, "'cubic'"),
+    (
+        {"_class_name": FLOW_EULER, "use_dynamic_shifting": True},
+        "Expected mu for use_dynamic_shifting",
+    ),
+    (
+        {"_class_name": FLOW_EULER, "use_dynamic_shifting": True, "time_shift_type": "cubic"},
+        "'cubic'",
+    ),
     ({"_class_name": FLOW_EULER, "stochastic_sampling": True}, "stochastic_sampling=True"),
     ({"_class_name": DPM, "final_sigmas_type": "none"}, "'none'"),
     ({"_class_name": UNIPC, "predict_x0": False}, "predict_x0=False"),
     ({"_class_name": UNIPC, "disable_corrector": [0]}, r"disable_corrector=\[0\]"),
-    ({"_class_name": "EulerDiscreteScheduler", "timestep_type": "continuous"}, "timestep_type='continuous'"),
-    ({"_class_name": "EulerDiscreteScheduler", "interpolation_type": "log_linear"}, "interpolation_type='log_linear'"),
+    (
+        {"_class_name": "EulerDiscreteScheduler", "timestep_type": "continuous"},
+        "timestep_type='continuous'",
+    ),
+    (
+        {"_class_name": "EulerDiscreteScheduler", "interpolation_type": "log_linear"},
+        "interpolation_type='log_linear'",
+    ),
 ]
 
 
@@ -130,7 +151,12 @@ def test_mu_is_refused_without_dynamic_shifting():
 
 
 def test_a_config_is_found_as_file_folder_or_pipeline(tmp_path):
-    config = {"_class_name": "PNDMScheduler", "_diffusers_version": "0.6.0", **LATENT, "clip_sample": False}
+    config = {
+        "_class_name": "PNDMScheduler",
+        "_diffusers_version": "0.6.0",
+        **LATENT,
+        "clip_sample": False,
+    }
     (tmp_path / "scheduler").mkdir()
     path = tmp_path / "scheduler" / "scheduler_config.json"
     path.write_text(json.dumps(config))

@@ -40,7 +40,10 @@ SCHEDULES += [{"trained_betas": [0.01, 0.02, 0.05] * 40, "num_train_timesteps": 
 
 
 CASES = [("DDPMScheduler", {**NO_CLIP, **s}, 20) for s in SPACINGS + SCHEDULES + TYPES]
-CASES += [("DDPMScheduler", {}, 10), ("DDPMScheduler", {**NO_CLIP, "variance_type": "fixed_large"}, 25)]
+CASES += [
+    ("DDPMScheduler", {}, 10),
+    ("DDPMScheduler", {**NO_CLIP, "variance_type": "fixed_large"}, 25),
+]
 CASES += [("DDPMScheduler", {**NO_CLIP, "variance_type": "fixed_small_log"}, 25)]
 CASES += [("DDPMScheduler", {**NO_CLIP, "beta_schedule": "sigmoid"}, 25)]
 CASES += [("DDIMScheduler", {**NO_CLIP, **s}, 20) for s in SPACINGS[:3] + SCHEDULES + TYPES]
@@ -52,37 +55,67 @@ CASES += [
 ]
 for name in ("EulerDiscreteScheduler", "LMSDiscreteScheduler", "HeunDiscreteScheduler"):
     CASES += [(name, {**LATENT, **s}, 25) for s in [*SPACINGS, KARRAS, EXPONENTIAL, BETA, *TYPES]]
-CASES += [("KDPM2DiscreteScheduler", {**LATENT, **s}, 25) for s in [*SPACINGS, KARRAS, EXPONENTIAL, BETA, TYPES[2]]]
+CASES += [
+    ("KDPM2DiscreteScheduler", {**LATENT, **s}, 25)
+    for s in [*SPACINGS, KARRAS, EXPONENTIAL, BETA, TYPES[2]]
+]
 ZERO = {**LATENT, **TYPES[2], **KARRAS, "rescale_betas_zero_snr": True}
 CASES += [("EulerDiscreteScheduler", ZERO, 25)]
-CASES += [("EulerAncestralDiscreteScheduler", {**LATENT, **s}, 25) for s in [*SPACINGS, TYPES[0], TYPES[2]]]
-CASES += [("EulerDiscreteScheduler", {**LATENT, **s, **END}, 25) for s in [*SPACINGS, KARRAS, EXPONENTIAL]]
+CASES += [
+    ("EulerAncestralDiscreteScheduler", {**LATENT, **s}, 25)
+    for s in [*SPACINGS, TYPES[0], TYPES[2]]
+]
+CASES += [
+    ("EulerDiscreteScheduler", {**LATENT, **s, **END}, 25) for s in [*SPACINGS, KARRAS, EXPONENTIAL]
+]
 CASES += [("EulerDiscreteScheduler", {**LATENT, **KARRAS, "sigma_min": 0.1, "sigma_max": 10.0}, 25)]
 CASES += [("HeunDiscreteScheduler", {"clip_sample": True, **KARRAS}, 25)]
 CASES += [("HeunDiscreteScheduler", {"beta_schedule": "exp", **KARRAS}, 25)]
 LU = {"use_lu_lambdas": True}
 for name in ("DPMSolverMultistepScheduler", "UniPCMultistepScheduler"):
-    CASES += [(name, {**LATENT, **s}, 10) for s in [*SPACINGS, KARRAS, EXPONENTIAL, BETA, *TYPES, {"solver_order": 1}]]
+    CASES += [
+        (name, {**LATENT, **s}, 10)
+        for s in [*SPACINGS, KARRAS, EXPONENTIAL, BETA, *TYPES, {"solver_order": 1}]
+    ]
 CASES += [(UNIPC, {**LATENT, **END, "solver_type": "bh1", "solver_order": 1}, 10)]
 CASES += [(UNIPC, {"solver_type": "midpoint"}, 10)]
 CASES += [(DPM, {**LATENT, **LU}, 10), (DPM, {**LATENT, "solver_type": "heun"}, 10)]
 CASES += [(DPM, {**LATENT, "solver_type": kind, **SDE}, 20) for kind in ("heun", "midpoint")]
-CASES += [(DPM, {**LATENT, **SDE, "solver_order": 1}, 20), (DPM, {**LATENT, "euler_at_final": True}, 20)]
+CASES += [
+    (DPM, {**LATENT, **SDE, "solver_order": 1}, 20),
+    (DPM, {**LATENT, "euler_at_final": True}, 20),
+]
 COS = {"beta_schedule": "squaredcos_cap_v2", "lambda_min_clipped": -5.1}
 CASES += [(DPM, {**COS, **s}, 20) for s in (SPACINGS[0], SPACINGS[3])]
-CASES += [(DPM, {**LATENT, **END, **s}, 20) for s in ({}, KARRAS, SPACINGS[0], {"algorithm_type": "dpmsolver"})]
+CASES += [
+    (DPM, {**LATENT, **END, **s}, 20)
+    for s in ({}, KARRAS, SPACINGS[0], {"algorithm_type": "dpmsolver"})
+]
 CASES += [(DPM, {**LATENT, **END, "algorithm_type": "dpmsolver", "solver_type": "heun"}, 20)]
-CASES += [(DEIS, {**LATENT, "solver_order": n, **s}, 20) for n in (1, 2, 3) for s in [*SPACINGS, KARRAS]]
+CASES += [
+    (DEIS, {**LATENT, "solver_order": n, **s}, 20) for n in (1, 2, 3) for s in [*SPACINGS, KARRAS]
+]
 CASES += [(DEIS, {**LATENT, "solver_order": n, **s}, 10) for n in (2, 3) for s in SPACINGS]
 CASES += [(DEIS, {**LATENT, "solver_order": 3, "lower_order_final": False, **SPACINGS[0]}, 10)]
 CASES += [(DPM, {**LATENT, **END, **s}, 10) for s in SPACINGS]
 CASES += [(DPM, {**LATENT, **END, "lower_order_final": False, **SPACINGS[2]}, 10)]
-CASES += [(UNIPC, {**LATENT, **s, "solver_type": b}, 20) for s in (END, {**END, **SPACINGS[2]}) for b in ("bh1", "bh2")]
+CASES += [
+    (UNIPC, {**LATENT, **s, "solver_type": b}, 20)
+    for s in (END, {**END, **SPACINGS[2]})
+    for b in ("bh1", "bh2")
+]
 CASES += [(UNIPC, {**LATENT, **s, "solver_order": 3}, 10) for s in (*SPACINGS, KARRAS, END)]
-CASES += [(DEIS, {**LATENT, "solver_order": n, **s}, 10) for n in (2, 3) for s in (KARRAS, EXPONENTIAL)]
+CASES += [
+    (DEIS, {**LATENT, "solver_order": n, **s}, 10) for n in (2, 3) for s in (KARRAS, EXPONENTIAL)
+]
 CASES += [(DEIS, {**LATENT, **BETA}, 10)]
 CASES += [(DPM, {**LATENT, **END, **KARRAS}, 10)]
-CASES += [(LCM, {"clip_sample": clip, **kind}, n) for clip in (False, True) for kind in TYPES for n in (1, 4, 7)]
+CASES += [
+    (LCM, {"clip_sample": clip, **kind}, n)
+    for clip in (False, True)
+    for kind in TYPES
+    for n in (1, 4, 7)
+]
 
 
 def label(value):
@@ -115,7 +148,10 @@ def test_lcm_agrees_at_partial_strength_and_at_given_timesteps(options, monkeypa
     if "timesteps" in options:
         times = times_of_steps(options["timesteps"])
     else:
-        steps, original = options["num_inference_steps"], options.get("original_inference_steps", 50)
+        steps, original = (
+            options["num_inference_steps"],
+            options.get("original_inference_steps", 50),
+        )
         times = distilled_times(steps, original, strength=options["strength"])
     grid = grid_of_times(recipe.schedule, times)
     x = start()
@@ -139,7 +175,9 @@ def test_ddim_computes_the_noise_from_clipped_data(monkeypatch):
 WIDE = MixtureOracle(means=(-1.5, 1.8), stds=(0.3, 0.6))  # partly outside [-1, 1]
 THRESHOLD = {"thresholding": True, "dynamic_thresholding_ratio": 0.8, "sample_max_value": 1.7}
 CLIP = {"clip_sample": True, "clip_sample_range": 1.6}
-BOUNDED = [(name, bound) for name in ("DDPMScheduler", "DDIMScheduler", LCM) for bound in (THRESHOLD, CLIP)]
+BOUNDED = [
+    (name, bound) for name in ("DDPMScheduler", "DDIMScheduler", LCM) for bound in (THRESHOLD, CLIP)
+]
 BOUNDED += [(name, THRESHOLD) for name in (DPM, UNIPC, DEIS)]
 BOUNDED += [(DPM, {**THRESHOLD, **END, "algorithm_type": "dpmsolver"}), (DPM, {**THRESHOLD, **SDE})]
 
@@ -150,7 +188,9 @@ def test_clean_data_is_kept_in_range(name, config, monkeypatch):
     off, recipe, *_ = compare(name, {**LATENT, **config}, 20, monkeypatch, oracle=WIDE, **kwargs)
     assert off < 1e-4
     network = OracleNetwork(recipe, WIDE)
-    ends = [ours(one, network, start(), 20)[0] for one in (recipe, replace(recipe, clip_denoised=False))]
+    ends = [
+        ours(one, network, start(), 20)[0] for one in (recipe, replace(recipe, clip_denoised=False))
+    ]
     assert difference(*ends) > 0.01
 
 
@@ -159,7 +199,9 @@ def test_karras_ve_agrees_given_the_roots_of_its_sigmas(monkeypatch):
     module = "diffusers.schedulers.deprecated.scheduling_karras_ve"
     monkeypatch.setattr(importlib.import_module(module), "randn_tensor", Draws())
     options = {"s_min": 0.0, "s_max": 1e9, "s_churn": 5.0}
-    scheduler = importlib.import_module(module).KarrasVeScheduler(sigma_min=0.1, sigma_max=10.0, **options)
+    scheduler = importlib.import_module(module).KarrasVeScheduler(
+        sigma_min=0.1, sigma_max=10.0, **options
+    )
     recipe = read_scheduler_config(
         {"_class_name": "KarrasVeScheduler", "sigma_min": 0.01, "sigma_max": 100.0, **options}
     )
@@ -176,7 +218,9 @@ def test_karras_ve_agrees_given_the_roots_of_its_sigmas(monkeypatch):
         step = scheduler.step(output(raised, at), at, to, raised)
         x = step.prev_sample
         if to:
-            x = scheduler.step_correct(output(x, to), at, to, raised, x, step.derivative).prev_sample
+            x = scheduler.step_correct(
+                output(x, to), at, to, raised, x, step.derivative
+            ).prev_sample
     mine, _ = ours(recipe, network, start() * 100, 15)
     assert difference(mine, x) < 1e-4
 

@@ -58,10 +58,16 @@ def test_the_rescaled_bound_is_the_sum_over_the_grid(schedule, variance):
     grid = GaussianDiffusion(tiny_unet(), noise_schedule=schedule, timesteps=steps).grid()
     assert len(grid) == len(batch.x0)
     befores = [grid[0][0], *(now for now, _ in grid)]
-    for i, ((now, to), before) in enumerate(zip(reversed(grid), befores[len(grid) - 1 :: -1], strict=True)):
+    for i, ((now, to), before) in enumerate(
+        zip(reversed(grid), befores[len(grid) - 1 :: -1], strict=True)
+    ):
         one = slice(i, i + 1)
-        prediction = answers.objective.prediction(answers.answer[one], batch.x[one], now, answers.variance[one])
-        total += bound_term(batch.x0[one], batch.x[one], prediction, now, to, variance, before).item()
+        prediction = answers.objective.prediction(
+            answers.answer[one], batch.x[one], now, answers.variance[one]
+        )
+        total += bound_term(
+            batch.x0[one], batch.x[one], prediction, now, to, variance, before
+        ).item()
     losses = VariationalLoss(variance)(answers, batch)
     assert losses.shape == (len(grid),)
     assert losses.mean().item() == pytest.approx(total, rel=1e-6)
@@ -79,7 +85,9 @@ def test_the_hybrid_loss_gives_the_bound_no_say_in_the_mean():
     def gradient(loss):
         network.zero_grad()
         diffusion = GaussianDiffusion(network, loss=loss, **parts)
-        value = diffusion(images, generator=torch.Generator().manual_seed(0), self_condition_draw=0.99)
+        value = diffusion(
+            images, generator=torch.Generator().manual_seed(0), self_condition_draw=0.99
+        )
         value.backward()
         return value.item(), network.conv_out.weight.grad.clone()
 
@@ -109,7 +117,9 @@ class GaussianHead(nn.Module):
         return torch.cat([eps, raw.reshape(-1, 1, 1, 1).expand_as(x)], dim=1)
 
 
-@pytest.mark.parametrize("loss", [HybridLoss(bins=None, share=1.0), VariationalLoss(bins=None)], ids=repr)
+@pytest.mark.parametrize(
+    "loss", [HybridLoss(bins=None, share=1.0), VariationalLoss(bins=None)], ids=repr
+)
 @pytest.mark.parametrize("schedule", [Cosine(), Sigmoid()], ids=repr)
 def test_learned_range_recovers_the_best_variance_of_gaussian_data(schedule, loss):
     steps, oracle = 6, GaussianOracle(mean=0.1, std=0.4, schedule=schedule)
@@ -118,7 +128,9 @@ def test_learned_range_recovers_the_best_variance_of_gaussian_data(schedule, los
     parts["space"] = Unbounded(0.0, 1.0)
     diffusion = GaussianDiffusion(head, loss=loss, **parts)
     data = 0.1 + 0.4 * torch.randn(8000, 1, 4, 4)
-    optimizer = torch.optim.LBFGS(head.parameters(), tolerance_change=1e-12, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS(
+        head.parameters(), tolerance_change=1e-12, line_search_fn="strong_wolfe"
+    )
 
     def closure():
         optimizer.zero_grad()
@@ -135,7 +147,9 @@ def test_learned_range_recovers_the_best_variance_of_gaussian_data(schedule, los
         (_, std_now), (_, std_to) = oracle.marginal(now), oracle.marginal(to)
         exact = std_to**2 * (1 - (now.alpha / to.alpha * std_to / std_now) ** 2)
         prediction = diffusion.denoiser()(x, now)
-        learned = math.exp(log_variance("learned_range", prediction, now, to, before).flatten()[0].item())
+        learned = math.exp(
+            log_variance("learned_range", prediction, now, to, before).flatten()[0].item()
+        )
         assert learned == pytest.approx(exact, rel=0.03), step
 
 
@@ -157,7 +171,9 @@ def test_loss_aware_times_beat_uniform_ones_on_the_variance_of_the_bounds_gradie
         aware(images, self_condition_draw=0.99)
     aware.eval()
     uniform = GaussianDiffusion(aware.model, times="steps", **options).eval()
-    of_aware, of_uniform = (bound_gradients(diffusion, images, 200) for diffusion in (aware, uniform))
+    of_aware, of_uniform = (
+        bound_gradients(diffusion, images, 200) for diffusion in (aware, uniform)
+    )
     variance, uniform_variance = (g.var(dim=0).sum().item() for g in (of_aware, of_uniform))
     assert variance < 0.7 * uniform_variance
     gap = (of_aware.mean(0) - of_uniform.mean(0)).square().sum().item()
@@ -180,19 +196,32 @@ def test_the_memory_of_losses_is_that_of_training_alone():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: tiny_diffusion(loss="bound", times="uniform"), "is a sum.*set times to 'steps' or 'loss_aware'"),
+        (
+            lambda: tiny_diffusion(loss="bound", times="uniform"),
+            "is a sum.*set times to 'steps' or 'loss_aware'",
+        ),
         (lambda: tiny_diffusion(loss="hybrid", times="steps"), "set its learned_variance to true"),
         (
-            lambda: GaussianDiffusion(tiny_unet(learned_variance=True), loss="hybrid", times="log_normal"),
+            lambda: GaussianDiffusion(
+                tiny_unet(learned_variance=True), loss="hybrid", times="log_normal"
+            ),
             "set times to 'steps'",
         ),
         (
             lambda: tiny_diffusion(
-                loss=VariationalLoss("small"), times="steps", timesteps=50, noise_schedule=Cosine(clip_min=0.01)
+                loss=VariationalLoss("small"),
+                times="steps",
+                timesteps=50,
+                noise_schedule=Cosine(clip_min=0.01),
             ),
             "got 3 steps in which .* is constant.*lower clip_min",
         ),
-        (lambda: tiny_diffusion(objective="previous_x", timesteps=10**5, noise_schedule="cosine"), "fall in each of"),
+        (
+            lambda: tiny_diffusion(
+                objective="previous_x", timesteps=10**5, noise_schedule="cosine"
+            ),
+            "fall in each of",
+        ),
         (lambda: tiny_diffusion(objective=PreviousX(Cosine(), 4)), "model's schedule, Sigmoid"),
         (lambda: HybridLoss(variance="small"), "to train, got variance='small'"),
         (lambda: HybridLoss(share=0.0), "above 0, got 0"),
@@ -201,7 +230,10 @@ def test_the_memory_of_losses_is_that_of_training_alone():
         (lambda: tiny_diffusion(loss_weight="snr"), "no loss weight 'snr'. Did you mean MinSNR"),
         (lambda: tiny_diffusion(time_input="s"), "no time input 's'. There are UnitTime"),
         (lambda: tiny_diffusion(input_scaling="s"), "no input scaling 's'. There are Unscaled"),
-        (lambda: tiny_diffusion(schedule_kwargs={"tua": 1.0}), "among start, end, tau, clip_min, got 'tua'"),
+        (
+            lambda: tiny_diffusion(schedule_kwargs={"tua": 1.0}),
+            "among start, end, tau, clip_min, got 'tua'",
+        ),
     ],
 )
 def test_parts_that_do_not_fit_are_refused_when_built(make, message):
@@ -212,9 +244,16 @@ def test_parts_that_do_not_fit_are_refused_when_built(make, message):
 
 def test_parts_by_name_are_told_of_the_model():
     diffusion = tiny_diffusion(
-        noise_schedule="cosine", timesteps=9, times="loss_aware", time_input="steps", loss_weight="likelihood"
+        noise_schedule="cosine",
+        timesteps=9,
+        times="loss_aware",
+        time_input="steps",
+        loss_weight="likelihood",
     )
     assert (diffusion.times.steps, diffusion.preconditioning.time_input.steps) == (9, 9)
     assert diffusion.loss_weight.schedule == Cosine()
     assert tiny_diffusion(objective="eps", loss_weight="uniform").loss_weight.objective == Eps()
-    assert tiny_diffusion(objective="previous_x", timesteps=9, scale=0.5).objective.schedule.scale == 0.5
+    assert (
+        tiny_diffusion(objective="previous_x", timesteps=9, scale=0.5).objective.schedule.scale
+        == 0.5
+    )

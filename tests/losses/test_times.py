@@ -54,11 +54,16 @@ def test_strata_hold_one_time_each():
 
 @pytest.mark.parametrize("times", [Steps(5), Stratified(Steps(5)), LossAware(5)], ids=repr)
 def test_steps_are_those_of_the_grid_evenly(times):
-    for schedule, expected in ((Sigmoid(), [0.2, 0.4, 0.6, 0.8, 1.0]), (VE(), [0.0, 0.2, 0.4, 0.6, 0.8, 1.0])):
+    for schedule, expected in (
+        (Sigmoid(), [0.2, 0.4, 0.6, 0.8, 1.0]),
+        (VE(), [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]),
+    ):
         at = drawn(times, schedule, 60_000)
         values, counts = at.t.round(decimals=9).unique(return_counts=True)
         assert values.tolist() == pytest.approx(expected)
-        assert ((counts - 60_000 / len(expected)).abs() < 5 * math.sqrt(60_000 / len(expected))).all()
+        assert (
+            (counts - 60_000 / len(expected)).abs() < 5 * math.sqrt(60_000 / len(expected))
+        ).all()
         assert times.fixed_steps == 5
 
 
@@ -83,7 +88,9 @@ def test_loss_aware_remembers_the_last_losses_of_each_step():
         for step in range(4):
             kept = sorted(square for square in memory[step, 1:].tolist() if square >= 0)
             assert kept == pytest.approx(sorted(loss**2 for loss in history[step]), rel=1e-6)
-    expected = torch.tensor([math.sqrt(sum(loss**2 for loss in history[step]) / length) for step in range(4)])
+    expected = torch.tensor(
+        [math.sqrt(sum(loss**2 for loss in history[step]) / length) for step in range(4)]
+    )
     shares = 0.999 * expected / expected.sum() + 0.001 / 4
     torch.testing.assert_close(times.probabilities(memory).float(), shares)
 
@@ -92,24 +99,35 @@ def test_loss_aware_is_uniform_until_every_step_has_been_seen():
     times = LossAware(3, history=2)
     memory = times.memory(Sigmoid())
     for step in (0, 0, 1, 1, 2):
-        memory = times.remember(memory, SampledLevels(None, None, torch.tensor([step])), torch.tensor([1.0 + step]))
+        memory = times.remember(
+            memory, SampledLevels(None, None, torch.tensor([step])), torch.tensor([1.0 + step])
+        )
         assert times.probabilities(memory).tolist() == pytest.approx([1 / 3] * 3)
-    memory = times.remember(memory, SampledLevels(None, None, torch.tensor([2])), torch.tensor([3.0]))
+    memory = times.remember(
+        memory, SampledLevels(None, None, torch.tensor([2])), torch.tensor([3.0])
+    )
     assert times.probabilities(memory).tolist() == pytest.approx([1 / 6, 2 / 6, 3 / 6], abs=1e-3)
 
 
 def test_loss_aware_weights_keep_the_expectation():
     times, losses = LossAware(4, history=1, uniform_share=0.1), torch.tensor([8.0, 0.5, 1.0, 0.0])
-    memory = times.remember(times.memory(Sigmoid()), SampledLevels(None, None, torch.arange(4)), losses)
+    memory = times.remember(
+        times.memory(Sigmoid()), SampledLevels(None, None, torch.arange(4)), losses
+    )
     uniform = Stratified().uniform(400_000, CPU)
     draw = times.draw(Sigmoid(), uniform, memory)
     assert torch.equal((draw.at.t * 4).round().long() - 1, draw.step)
     shares = torch.bincount(draw.step, minlength=4) / len(uniform)
     torch.testing.assert_close(shares, times.probabilities(memory).float(), atol=1e-4, rtol=0)
     other = torch.tensor([3.0, 1.0, 4.0, 1.0], dtype=torch.float64)
-    assert (draw.weight * other[draw.step]).mean().item() == pytest.approx(other.mean().item(), rel=1e-3)
+    assert (draw.weight * other[draw.step]).mean().item() == pytest.approx(
+        other.mean().item(), rel=1e-3
+    )
     weighted = draw.weight * losses[draw.step]
-    assert weighted.std() < losses[Steps(4).draw(Sigmoid(), uniform).at.t.mul(4).round().long() - 1].std()
+    assert (
+        weighted.std()
+        < losses[Steps(4).draw(Sigmoid(), uniform).at.t.mul(4).round().long() - 1].std()
+    )
 
 
 @pytest.mark.parametrize(
@@ -128,13 +146,17 @@ def test_bad_options(make, message):
 
 
 def remember_on(rank, store, results):
-    torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{store}", rank=rank, world_size=2
+    )
     times = LossAware(4, history=3)
     memory = times.memory(Sigmoid())
     generator = torch.Generator().manual_seed(rank)
     for _ in range(5):
         steps = torch.randint(0, 4, (6,), generator=generator)
-        memory = times.remember(memory, SampledLevels(None, None, steps), torch.rand(6, generator=generator))
+        memory = times.remember(
+            memory, SampledLevels(None, None, steps), torch.rand(6, generator=generator)
+        )
     results.put((rank, memory.tolist()))
     torch.distributed.destroy_process_group()
 
@@ -142,7 +164,10 @@ def remember_on(rank, store, results):
 def test_all_processes_remember_the_same(tmp_path):
     context = multiprocessing.get_context("fork")
     results = context.Queue()
-    processes = [context.Process(target=remember_on, args=(rank, tmp_path / "store", results)) for rank in (0, 1)]
+    processes = [
+        context.Process(target=remember_on, args=(rank, tmp_path / "store", results))
+        for rank in (0, 1)
+    ]
     for process in processes:
         process.start()
     (_, first), (_, second) = sorted(results.get(timeout=60) for _ in processes)

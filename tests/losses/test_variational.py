@@ -11,7 +11,12 @@ from discrete_process import BETAS, SCHEDULE, levels, term_by_hand
 from oracles import GaussianOracle
 
 from diffusion_framework import EDM, Betas, Cosine, Flow, Prediction, Sigmoid
-from diffusion_framework.losses.variational import bound_term, discretised_gaussian_nll, gaussian_kl, prior_term
+from diffusion_framework.losses.variational import (
+    bound_term,
+    discretised_gaussian_nll,
+    gaussian_kl,
+    prior_term,
+)
 from diffusion_framework.process.posterior import log_variance, posterior
 from diffusion_framework.process.schedules import Scaled
 
@@ -23,7 +28,12 @@ def batch():
     x0 = torch.randint(0, 256, (5, 3, 4), generator=generator).double() / 127.5 - 1
     x0[0, 0, :2] = torch.tensor([-1.0, 1.0])
     eps, error = torch.randn(2, *x0.shape, generator=generator, dtype=torch.float64)
-    return x0, eps, eps + 0.1 * error, torch.rand(x0.shape, generator=generator, dtype=torch.float64)
+    return (
+        x0,
+        eps,
+        eps + 0.1 * error,
+        torch.rand(x0.shape, generator=generator, dtype=torch.float64),
+    )
 
 
 @pytest.mark.parametrize("variance", ["small", "large", "learned", "learned_range"])
@@ -65,7 +75,9 @@ def test_gradients_are_finite_in_a_batch_that_mixes_ends_and_inner_steps(batch):
     at = now.expand_to(x0)
     x = at.alpha * x0 + at.sigma * eps
     guess = Prediction.from_eps(eps_hat, x, now)
-    term = bound_term(x0, x, Prediction(guess.x0, guess.eps, share), now, to, "learned_range", before)
+    term = bound_term(
+        x0, x, Prediction(guess.x0, guess.eps, share), now, to, "learned_range", before
+    )
     term.sum().backward()
     assert eps_hat.grad.isfinite().all() and share.grad.isfinite().all()
     assert (eps_hat.grad != 0).any(dim=(1, 2)).all() and (share.grad != 0).any(dim=(1, 2)).all()
@@ -80,7 +92,9 @@ def test_prior_term_is_the_divergence_from_where_sampling_starts(batch):
         torch.testing.assert_close(prior_term(x0, at), nats.mean(dim=(1, 2)) / math.log(2))
 
 
-@pytest.mark.parametrize("schedule", [Sigmoid(), Cosine(), EDM(), Flow(), Scaled(Sigmoid(), 0.5)], ids=repr)
+@pytest.mark.parametrize(
+    "schedule", [Sigmoid(), Cosine(), EDM(), Flow(), Scaled(Sigmoid(), 0.5)], ids=repr
+)
 def test_the_posterior_is_what_bayes_rule_says(schedule):
     """By 60 digits from alpha and sigma of both levels: x_now given x_to is Gaussian around (alpha / alpha') x_to."""
     mpmath.mp.dps = 60
@@ -91,7 +105,9 @@ def test_the_posterior_is_what_bayes_rule_says(schedule):
             continue
         mean, log_var = posterior(x0, x, now, to)
         alpha, alpha_to = mpmath.mpf(now.alpha), mpmath.mpf(to.alpha)
-        var_now = mpmath.mpf(now.sigma) ** 2  # of `to` it follows from both log-SNRs, or a difference would be noise
+        var_now = (
+            mpmath.mpf(now.sigma) ** 2
+        )  # of `to` it follows from both log-SNRs, or a difference would be noise
         ratio = alpha / alpha_to
         snr_ratio = mpmath.exp(mpmath.mpf(now.log_snr) - mpmath.mpf(to.log_snr))
         var_to = var_now * snr_ratio / ratio**2 if ratio else mpmath.mpf(to.sigma) ** 2
@@ -113,7 +129,11 @@ def test_a_single_step_has_the_large_variance():
 def test_a_learned_variance_of_a_network_without_one_is_refused():
     before, now, to = levels(3)
     x = torch.zeros(1, 1)
-    for variance, said in (("learned", "two outputs"), ("learned_range", "two outputs"), ("medium", "one of")):
+    for variance, said in (
+        ("learned", "two outputs"),
+        ("learned_range", "two outputs"),
+        ("medium", "one of"),
+    ):
         with pytest.raises(ValueError, match=said):
             log_variance(variance, Prediction(x, x), now, to, before)
 
@@ -130,8 +150,13 @@ def test_the_discretised_gaussian_is_right_to_the_last_digits(x0, std):
             lower, upper = -upper, -lower
         wanted = -mpmath.log(_ndtr(upper) - _ndtr(lower))
         double = {"dtype": torch.float64}
-        mean_, log_std = torch.tensor([mean], **double).requires_grad_(), torch.tensor([math.log(std)], **double)
-        got = discretised_gaussian_nll(torch.tensor([x0], **double), mean_, log_std.requires_grad_())
+        mean_, log_std = (
+            torch.tensor([mean], **double).requires_grad_(),
+            torch.tensor([math.log(std)], **double),
+        )
+        got = discretised_gaussian_nll(
+            torch.tensor([x0], **double), mean_, log_std.requires_grad_()
+        )
         assert got.item() == pytest.approx(float(wanted), rel=1e-9, abs=1e-15)
         slopes = torch.autograd.grad(got, (mean_, log_std))
         assert all(slope.isfinite().all() for slope in slopes)
@@ -144,7 +169,9 @@ def _ndtr(x):
 def test_the_probabilities_of_all_bins_add_up_to_one():
     values = torch.linspace(-1, 1, 256, dtype=torch.float64)
     for mean, log_std in ((0.3, -5.0), (-1.2, -1.0), (0.0, 2.0)):
-        nll = discretised_gaussian_nll(values, torch.full_like(values, mean), torch.full_like(values, log_std))
+        nll = discretised_gaussian_nll(
+            values, torch.full_like(values, mean), torch.full_like(values, log_std)
+        )
         assert torch.exp(-nll).sum().item() == pytest.approx(1, abs=1e-12)
 
 

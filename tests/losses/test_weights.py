@@ -4,7 +4,14 @@ import pytest
 import torch
 
 from diffusion_framework import EDM, VE, X0, Cosine, Eps, Flow, MinSNR, Sigmoid, V
-from diffusion_framework.losses import P2, EDMWeight, Likelihood, SoftMinSNR, UniformOn, output_weight
+from diffusion_framework.losses import (
+    P2,
+    EDMWeight,
+    Likelihood,
+    SoftMinSNR,
+    UniformOn,
+    output_weight,
+)
 from diffusion_framework.process.level import Level
 from diffusion_framework.process.objectives import Preconditioned, Score, Velocity
 
@@ -18,7 +25,11 @@ def test_min_snr_equals_its_definition(gamma):
     at = levels()
     snr = at.alpha**2 / at.sigma**2
     clipped = snr.clamp(max=gamma)
-    for objective, expected in ((X0(), clipped), (Eps(), clipped / snr), (V(), clipped / (snr + 1))):
+    for objective, expected in (
+        (X0(), clipped),
+        (Eps(), clipped / snr),
+        (V(), clipped / (snr + 1)),
+    ):
         torch.testing.assert_close(output_weight(MinSNR(gamma), objective, at), expected)
 
 
@@ -33,7 +44,9 @@ def test_weights_equal_their_papers(schedule):
     torch.testing.assert_close(output_weight(P2(2.0, 0.7), Eps(), at), 1 / (2.0 + snr) ** 0.7)
     edm = (sigma**2 + 0.3**2) / (sigma * 0.3) ** 2
     torch.testing.assert_close(output_weight(EDMWeight(0.3), X0(), at), edm)
-    torch.testing.assert_close(output_weight(EDMWeight(0.3), Preconditioned(0.3), at), torch.ones_like(sigma))
+    torch.testing.assert_close(
+        output_weight(EDMWeight(0.3), Preconditioned(0.3), at), torch.ones_like(sigma)
+    )
 
 
 @pytest.mark.parametrize("schedule", [Sigmoid(), EDM(), Flow()], ids=repr)
@@ -46,7 +59,9 @@ def test_uniform_on_a_target_is_the_plain_error_of_that_target(schedule):
             error = target.target(one.x0, one.eps, at) - target.target(two.x0, two.eps, at)
             weight = output_weight(UniformOn(target), objective, at)
             torch.testing.assert_close(weight[:, None] * (out - other) ** 2, error**2)
-        torch.testing.assert_close(output_weight(UniformOn(target), target, at), torch.ones_like(at.sigma))
+        torch.testing.assert_close(
+            output_weight(UniformOn(target), target, at), torch.ones_like(at.sigma)
+        )
 
 
 @pytest.mark.parametrize("schedule", [Sigmoid(), EDM(), Flow()], ids=repr)
@@ -54,7 +69,9 @@ def test_likelihood_weighting_is_the_slope_of_the_snr(schedule):
     at, h = levels(schedule), 1e-6
     ahead, behind = schedule.at(at.t + h), schedule.at(at.t - h)
     slope = (torch.exp(ahead.log_snr) - torch.exp(behind.log_snr)) / (2 * h)
-    torch.testing.assert_close(output_weight(Likelihood(schedule), X0(), at), -slope / 2, rtol=1e-5, atol=0)
+    torch.testing.assert_close(
+        output_weight(Likelihood(schedule), X0(), at), -slope / 2, rtol=1e-5, atol=0
+    )
     with torch.no_grad():
         assert not output_weight(Likelihood(schedule), Eps(), at).requires_grad
 
@@ -78,7 +95,10 @@ def test_weighted_output_error_is_weighted_x0_error():
         snr = (at.alpha**2 / at.sigma**2).item()
         for objective in (X0(), Eps(), V()):
             on_output = output_weight(MinSNR(), objective, at) * (out - other) ** 2
-            on_x0 = min(snr, 5.0) * (objective.prediction(out, x, at).x0 - objective.prediction(other, x, at).x0) ** 2
+            on_x0 = (
+                min(snr, 5.0)
+                * (objective.prediction(out, x, at).x0 - objective.prediction(other, x, at).x0) ** 2
+            )
             torch.testing.assert_close(on_output, on_x0)
 
 

@@ -13,7 +13,11 @@ import diffusion_framework as df
 from diffusion_framework import RIN, GaussianDiffusion
 from diffusion_framework.process.noise import generator_noise
 
-SAMPLERS = [value() for value in vars(df).values() if inspect.isclass(value) and df.Sampler in value.__mro__[1:]]
+SAMPLERS = [
+    value()
+    for value in vars(df).values()
+    if inspect.isclass(value) and df.Sampler in value.__mro__[1:]
+]
 
 
 def inputs(network, batch=2):
@@ -57,7 +61,9 @@ def test_no_gradient_flows_through_the_first_pass_of_training(self_condition):
     network = randomised(tiny_rin(self_condition=self_condition))
     diffusion = GaussianDiffusion(network, min_snr_loss_weight=False)
     images = torch.rand(3, 1, 8, 8)
-    diffusion(images, generator=torch.Generator().manual_seed(0), self_condition_draw=0.0).backward()
+    diffusion(
+        images, generator=torch.Generator().manual_seed(0), self_condition_draw=0.0
+    ).backward()
     trained = {name: p.grad.clone() for name, p in network.named_parameters()}
 
     source = torch.Generator().manual_seed(0)
@@ -76,7 +82,9 @@ def test_no_gradient_flows_through_the_first_pass_of_training(self_condition):
     for name, gradient in gradients(torch.Tensor.detach).items():
         torch.testing.assert_close(trained[name], gradient, rtol=1e-4, atol=1e-5, msg=name)
     through, ours = gradients(lambda tensor: tensor)["first_latents"], trained["first_latents"]
-    assert (through - ours).norm() > 0.01 * ours.norm(), "a gradient through both passes must differ"
+    assert (through - ours).norm() > 0.01 * ours.norm(), (
+        "a gradient through both passes must differ"
+    )
 
 
 class RecordingRIN(RIN):
@@ -113,17 +121,24 @@ def test_the_first_call_of_a_step_takes_latents_from_the_last_call_of_the_step_b
     starts = [times.index(pytest.approx(now.t)) for now, _ in diffusion.grid()]
     within = set(range(len(times))) - set(starts)
     assert within, "these samplers must call the network inside steps too"
-    assert all(torch.equal(diffusion.model.calls[i][2], diffusion.model.calls[i - 1][3]) for i in starts[1:])
+    assert all(
+        torch.equal(diffusion.model.calls[i][2], diffusion.model.calls[i - 1][3])
+        for i in starts[1:]
+    )
 
 
 def test_a_network_trained_without_self_conditioning_gets_none_while_sampling():
     diffusion = recording_diffusion(train_prob_self_cond=0.0)
     diffusion(torch.rand(2, 1, 8, 8))
     diffusion.sample(2, seed=0, show_progress=False)
-    assert all(self_cond is None and latents is None for _, self_cond, latents, _ in diffusion.model.calls)
+    assert all(
+        self_cond is None and latents is None for _, self_cond, latents, _ in diffusion.model.calls
+    )
 
 
-@pytest.mark.parametrize("options", [{"num_latents": 0}, {"blocks": 0}, {"depth": -1}, {"latent_dim": 7, "heads": 1}])
+@pytest.mark.parametrize(
+    "options", [{"num_latents": 0}, {"blocks": 0}, {"depth": -1}, {"latent_dim": 7, "heads": 1}]
+)
 def test_sizes_that_do_not_fit_are_refused(options):
     ((name, value), *_) = options.items()
     with pytest.raises(ValueError, match=f"Expected at least one latent.*{name}={value}"):

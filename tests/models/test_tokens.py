@@ -5,7 +5,13 @@ import torch
 from torch import nn
 
 from diffusion_framework.models.layers import LabelEmbedding
-from diffusion_framework.models.tokens import TokenAttention, patch_grid, patchify, sin_cos_positions, unpatchify
+from diffusion_framework.models.tokens import (
+    TokenAttention,
+    patch_grid,
+    patchify,
+    sin_cos_positions,
+    unpatchify,
+)
 
 
 @pytest.mark.parametrize(("height", "width", "size"), [(8, 12, 4), (6, 4, 2), (3, 5, 1), (4, 4, 4)])
@@ -17,7 +23,10 @@ def test_patches_are_cut_row_by_row_and_unpatchify_inverts_that(height, width, s
     for row in range(rows):
         for column in range(columns):
             cut = x[:, :, row * size : (row + 1) * size, column * size : (column + 1) * size]
-            assert torch.equal(patches[:, row * columns + column].reshape(2, size, size, 3), cut.permute(0, 2, 3, 1))
+            assert torch.equal(
+                patches[:, row * columns + column].reshape(2, size, size, 3),
+                cut.permute(0, 2, 3, 1),
+            )
     assert torch.equal(unpatchify(patches, size, rows), x)
 
 
@@ -46,13 +55,17 @@ def test_attention_does_not_depend_on_the_order_of_tokens():
     order, other_order = torch.randperm(5), torch.randperm(7)
     to_self, to_other = TokenAttention(12, 3), TokenAttention(12, 3, 4)
     torch.testing.assert_close(to_self(x[:, order]), to_self(x)[:, order])
-    torch.testing.assert_close(to_other(x[:, order], other[:, other_order]), to_other(x, other)[:, order])
+    torch.testing.assert_close(
+        to_other(x[:, order], other[:, other_order]), to_other(x, other)[:, order]
+    )
 
 
 def test_attention_gives_fused_kernels_contiguous_channels(monkeypatch):
     seen = []
     attend = nn.functional.scaled_dot_product_attention
-    monkeypatch.setattr(nn.functional, "scaled_dot_product_attention", lambda *qkv: seen.extend(qkv) or attend(*qkv))
+    monkeypatch.setattr(
+        nn.functional, "scaled_dot_product_attention", lambda *qkv: seen.extend(qkv) or attend(*qkv)
+    )
     TokenAttention(12, 3, 4)(torch.randn(2, 5, 12), torch.randn(2, 7, 4))
     assert [tensor.shape[1] for tensor in seen] == [3, 3, 3]
     assert all(tensor.stride(-1) == 1 for tensor in seen)
@@ -64,7 +77,9 @@ def test_positions_are_sines_and_cosines_of_row_and_column():
     for row in range(rows):
         for column in range(columns):
             waves = [10_000 ** (-i / 4) for i in range(4)]
-            expected = [f(p * w) for p in (row, column) for f in (math.sin, math.cos) for w in waves]
+            expected = [
+                f(p * w) for p in (row, column) for f in (math.sin, math.cos) for w in waves
+            ]
             torch.testing.assert_close(positions[row * columns + column], torch.tensor(expected))
 
 
@@ -80,7 +95,10 @@ def test_each_label_has_its_own_vector_and_needs_classes():
     vectors = embed(torch.tensor([2, 0, 2]))
     assert torch.equal(vectors[0], vectors[2]) and not torch.equal(vectors[0], vectors[1])
     assert LabelEmbedding(None, 4)(None) is None
-    for embed, labels in ((LabelEmbedding(3, 4), None), (LabelEmbedding(None, 4), torch.tensor([0]))):
+    for embed, labels in (
+        (LabelEmbedding(3, 4), None),
+        (LabelEmbedding(None, 4), torch.tensor([0])),
+    ):
         with pytest.raises(ValueError, match=r"num_classes=.* and labels .* give both or neither"):
             embed(labels)
 

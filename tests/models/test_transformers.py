@@ -23,7 +23,10 @@ def test_output_is_shaped_like_the_input_and_starts_at_zero(make, channels, imag
     network = make(channels=channels, image_size=image_size)
     x, time = inputs(network)
     assert torch.equal(network(x, time), torch.zeros_like(x))
-    assert make(channels=channels, image_size=image_size, learned_variance=True)(x, time).shape[1] == 2 * channels
+    assert (
+        make(channels=channels, image_size=image_size, learned_variance=True)(x, time).shape[1]
+        == 2 * channels
+    )
 
 
 @NETWORKS
@@ -38,7 +41,9 @@ def test_every_input_and_every_parameter_affects_the_output(make):
     assert not torch.allclose(out, network(x, time, None, labels=labels, **latents))
     assert not torch.allclose(out, network(x, time, x, labels=labels.flip(0), **latents))
     out.square().sum().backward()
-    unused = [name for name, p in network.named_parameters() if p.grad is None or p.grad.abs().sum() == 0]
+    unused = [
+        name for name, p in network.named_parameters() if p.grad is None or p.grad.abs().sum() == 0
+    ]
     assert not unused
 
 
@@ -53,7 +58,9 @@ def test_no_estimate_means_an_estimate_of_zeros(make):
 def test_samples_of_a_batch_do_not_affect_each_other(make):
     network = randomised(make())
     x, time = inputs(network, batch=5)
-    torch.testing.assert_close(network(x, time)[1:3], network(x[1:3], time[1:3]), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        network(x, time)[1:3], network(x[1:3], time[1:3]), rtol=1e-4, atol=1e-5
+    )
 
 
 @NETWORKS
@@ -68,7 +75,9 @@ def test_only_positional_embeddings_distinguish_patches(make):
 
     assert not torch.allclose(network(reordered(x), time), reordered(network(x, time)), atol=1e-3)
     network.positions.data[:] = network.positions.data[0].clone()
-    torch.testing.assert_close(network(reordered(x), time), reordered(network(x, time)), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        network(reordered(x), time), reordered(network(x, time)), rtol=1e-4, atol=1e-5
+    )
 
 
 @NETWORKS
@@ -94,9 +103,22 @@ def test_bf16_autocast_stays_close_to_float32(make):
 
 @NETWORKS
 def test_a_checkpoint_restores_the_network(make, tmp_path):
-    diffusion = GaussianDiffusion(randomised(make(num_classes=10, learned_variance=True)), timesteps=3)
-    options = {**QUIET, "num_samples": 1, "previews": Previews(sampling_steps=1), "train_batch_size": 4}
-    trainer = Trainer(diffusion, Digits(labels=True), train_num_steps=2, results_folder=tmp_path / "run", **options)
+    diffusion = GaussianDiffusion(
+        randomised(make(num_classes=10, learned_variance=True)), timesteps=3
+    )
+    options = {
+        **QUIET,
+        "num_samples": 1,
+        "previews": Previews(sampling_steps=1),
+        "train_batch_size": 4,
+    }
+    trainer = Trainer(
+        diffusion,
+        Digits(labels=True),
+        train_num_steps=2,
+        results_folder=tmp_path / "run",
+        **options,
+    )
     trainer.train()
     again = GaussianDiffusion.from_pretrained(tmp_path / "run", weights="model")
     labels = torch.tensor([3, 4])
@@ -152,7 +174,9 @@ def test_a_dit_block_computes_adaptive_layer_norm():
     parts = block.modulate.linear(torch.nn.functional.silu(embedding)).reshape(2, 6, 12)
 
     def branch(layer, x, scale, shift, gate):
-        normal = (x - x.mean(-1, keepdim=True)) / (x.var(-1, correction=0, keepdim=True) + 1e-6).sqrt()
+        normal = (x - x.mean(-1, keepdim=True)) / (
+            x.var(-1, correction=0, keepdim=True) + 1e-6
+        ).sqrt()
         return x + gate[:, None] * layer(normal * (1 + scale[:, None]) + shift[:, None])
 
     expected = branch(block.attention, x, *parts.unbind(1)[:3])

@@ -65,13 +65,18 @@ def test_gradient_checkpointing_leaves_gradients_unchanged(levels):
     calls = collections.Counter()
     for name, module in checkpointed.named_modules():
         if isinstance(module, ResBlock):
-            module.register_forward_pre_hook(lambda module, args, name=name: calls.update([(name, args[0].shape[-1])]))
+            module.register_forward_pre_hook(
+                lambda module, args, name=name: calls.update([(name, args[0].shape[-1])])
+            )
     for unet in (plain, checkpointed):
         unet(x, time).square().sum().backward()
     for (name, a), b in zip(plain.named_parameters(), checkpointed.parameters(), strict=True):
         torch.testing.assert_close(a.grad, b.grad, msg=name)
     sides = {x.shape[-1] >> level % 2 for level in levels}
-    assert all(times == (2 if side in sides and name != "middle_out" else 1) for (name, side), times in calls.items())
+    assert all(
+        times == (2 if side in sides and name != "middle_out" else 1)
+        for (name, side), times in calls.items()
+    )
 
 
 def test_compiles_without_graph_breaks():
@@ -92,7 +97,9 @@ def test_labels_without_classes_and_classes_without_labels_are_refused(num_class
 def test_attention_gives_fused_kernels_contiguous_channels(monkeypatch):
     seen = []
     attend = nn.functional.scaled_dot_product_attention
-    monkeypatch.setattr(nn.functional, "scaled_dot_product_attention", lambda *qkv: seen.extend(qkv) or attend(*qkv))
+    monkeypatch.setattr(
+        nn.functional, "scaled_dot_product_attention", lambda *qkv: seen.extend(qkv) or attend(*qkv)
+    )
     unet = tiny_unet().to(memory_format=torch.channels_last)
     unet(*inputs(unet))
     assert seen and all(tensor.stride(-1) == 1 for tensor in seen)
@@ -129,7 +136,10 @@ def test_dropout_is_active_only_while_training():
     ("options", "message"),
     [
         ({"image_size": 9}, r"divisible by 2.*got \(9, 9\)"),
-        ({"image_size": (8, 10), "dim_mults": (1, 2, 4)}, r"divisible by 4.*got \(8, 10\).*fewer dim_mults"),
+        (
+            {"image_size": (8, 10), "dim_mults": (1, 2, 4)},
+            r"divisible by 4.*got \(8, 10\).*fewer dim_mults",
+        ),
         ({"image_size": 0}, "divisible"),
         ({"dim": 7}, "even dim.*dim=7"),
         ({"dim_mults": ()}, "at least one"),

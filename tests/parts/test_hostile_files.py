@@ -68,19 +68,26 @@ def reseal(results, change):
     (path / "config.yaml").write_text(yaml.safe_dump(config))
     manifest = json.loads((path / "manifest.json").read_text())
     data = (path / "config.yaml").read_bytes()
-    manifest["files"]["config.yaml"] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    manifest["files"]["config.yaml"] = {
+        "size": len(data),
+        "sha256": hashlib.sha256(data).hexdigest(),
+    }
     (path / "manifest.json").write_text(json.dumps(manifest))
     return path / "config.yaml"
 
 
 def network_config(**changes):
-    return {"class_path": "UNet", "init_args": {"dim": 8, "dim_mults": [1], "blocks": 1, "image_size": 8, **changes}}
+    return {
+        "class_path": "UNet",
+        "init_args": {"dim": 8, "dim_mults": [1], "blocks": 1, "image_size": 8, **changes},
+    }
 
 
 DOORS = {
     "sample": lambda config: cli.sample([str(config.parent), "--output=out", "--progress=false"]),
     "resume": lambda config: cli.train(
-        ["--resume", f"--trainer.results_folder={config.parents[2]}"], ROOT / "configs" / "digits.yaml"
+        ["--resume", f"--trainer.results_folder={config.parents[2]}"],
+        ROOT / "configs" / "digits.yaml",
     ),
     "config": lambda config: cli.train([f"--config={config}"], ROOT / "unused.yaml"),
     "evaluate": lambda config: cli.evaluate([str(config.parent), "--likelihood", "--data=Digits"]),
@@ -94,7 +101,10 @@ def test_a_checkpoint_runs_nothing(gadget, door, victim, capsys):
     places = [
         lambda config: config["diffusion"]["init_args"].update(model=inner),
         lambda config: config["diffusion"]["init_args"].update(
-            model={"class_path": "torch.nn.Linear", "init_args": {"in_features": 1, "out_features": 1, "device": inner}}
+            model={
+                "class_path": "torch.nn.Linear",
+                "init_args": {"in_features": 1, "out_features": 1, "device": inner},
+            }
         ),
         lambda config: config["diffusion"]["init_args"].update(noise_schedule=inner),
         lambda config: config["diffusion"]["init_args"].update(schedule_kwargs={"tau": inner}),
@@ -119,7 +129,12 @@ def test_a_checkpoint_runs_nothing(gadget, door, victim, capsys):
 
 @pytest.mark.parametrize("kind", [Sampler, NoiseSchedule, df.Objective])
 def test_a_json_file_runs_nothing(kind, tmp_path):
-    for node in (COMMAND, {"class_path": "DDIM", "init_args": {"eta": COMMAND}}, [COMMAND], "os.system"):
+    for node in (
+        COMMAND,
+        {"class_path": "DDIM", "init_args": {"eta": COMMAND}},
+        [COMMAND],
+        "os.system",
+    ):
         (tmp_path / kind.config_name).write_text(json.dumps(node))
         with watched() as seen, pytest.raises(ValueError, match="not part of this|no |[Ee]xpected"):
             kind.from_pretrained(tmp_path)
@@ -127,7 +142,10 @@ def test_a_json_file_runs_nothing(kind, tmp_path):
 
 
 def test_options_without_a_type_take_no_parts():
-    function = {"class_path": "torch.nn.TransformerEncoderLayer", "init_args": {"d_model": 4, "nhead": 1}}
+    function = {
+        "class_path": "torch.nn.TransformerEncoderLayer",
+        "init_args": {"d_model": 4, "nhead": 1},
+    }
     for name in ("activation", "device", "dtype"):
         node = {**function, "init_args": {**function["init_args"], name: COMMAND}}
         with pytest.raises(BadPart):
@@ -137,16 +155,27 @@ def test_options_without_a_type_take_no_parts():
 def test_scripts_do_not_import_what_lies_in_the_current_folder(victim):
     import subprocess
 
-    for words in (["sample.py", str(victim), "--steps=1", "--num_samples=1"], ["train.py", "--help"]):
+    for words in (
+        ["sample.py", str(victim), "--steps=1", "--num_samples=1"],
+        ["train.py", "--help"],
+    ):
         command = [sys.executable, str(ROOT / "scripts" / words[0]), *words[1:]]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=victim.parent, check=False, timeout=120)
+        done = subprocess.run(
+            command, capture_output=True, text=True, cwd=victim.parent, check=False, timeout=120
+        )
         assert done.returncode == 0, done.stderr
         assert not (victim.parent / "executed").exists()
 
 
 @pytest.mark.parametrize(
     "change",
-    [{"blocks": 10**8}, {"dim": 10**9}, {"dim_mults": [10**6] * 4}, {"image_size": 10**9}, {"dim_mults": [1] * 2000}],
+    [
+        {"blocks": 10**8},
+        {"dim": 10**9},
+        {"dim_mults": [10**6] * 4},
+        {"image_size": 10**9},
+        {"dim_mults": [1] * 2000},
+    ],
     ids=str,
 )
 def test_a_config_larger_than_its_tensors_takes_no_memory(change, victim):
@@ -162,10 +191,14 @@ def test_a_config_larger_than_its_tensors_takes_no_memory(change, victim):
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kB
 
 
-def test_a_config_larger_than_the_machine_is_refused_before_memory_is_taken(tmp_path, capsys, monkeypatch):
+def test_a_config_larger_than_the_machine_is_refused_before_memory_is_taken(
+    tmp_path, capsys, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     for change in ("blocks: 100000000", "dim: 1000000"):
-        Path("large.yaml").write_text(f"data: Digits\ndiffusion: {{model: {{image_size: 8, {change}}}}}")
+        Path("large.yaml").write_text(
+            f"data: Digits\ndiffusion: {{model: {{image_size: 8, {change}}}}}"
+        )
         with pytest.raises(SystemExit) as end:
             cli.train(["--config=large.yaml"], ROOT / "unused.yaml")
         assert end.value.code == 2
@@ -188,7 +221,8 @@ def test_a_config_larger_than_the_machine_is_refused_before_memory_is_taken(tmp_
 def test_numbers_of_steps_are_bounded(node):
     with pytest.raises(ValueError, match="from 1 to 100000, got 1000000000"):
         from_config(
-            {"class_path": "GaussianDiffusion", "init_args": {"model": network_config(), **node}}, GaussianDiffusion
+            {"class_path": "GaussianDiffusion", "init_args": {"model": network_config(), **node}},
+            GaussianDiffusion,
         )
 
 
@@ -198,7 +232,11 @@ def seeds():
         yield read_yaml(path.read_bytes(), path.name)["diffusion"], GaussianDiffusion
     for kind in (Sampler, NoiseSchedule):
         for _, cls in parts_of(kind):
-            plain = {o.name: o.default for o in options(cls).values() if isinstance(o.default, int | float | str)}
+            plain = {
+                o.name: o.default
+                for o in options(cls).values()
+                if isinstance(o.default, int | float | str)
+            }
             yield {"class_path": f"diffusion_framework.{cls.__name__}", "init_args": plain}, kind
 
 
@@ -227,7 +265,10 @@ def test_mutated_descriptions_end_in_one_line_or_in_an_object():
 
 
 def test_mutated_texts_end_in_one_line_or_in_a_plan():
-    chance, found = random.Random(0), [(yaml.safe_dump(node).encode(), kind) for node, kind in seeds()]
+    chance, found = (
+        random.Random(0),
+        [(yaml.safe_dump(node).encode(), kind) for node, kind in seeds()],
+    )
     ends = {"planned": 0, "refused": 0}
     for _ in range(600):
         text, kind = chance.choice(found)
@@ -248,7 +289,10 @@ def test_mutated_texts_end_in_one_line_or_in_a_plan():
 def test_mutated_scheduler_configs_end_in_one_line_or_in_a_plan():
     chance, ends = random.Random(0), {"planned": 0, "refused": 0}
     found = [
-        {"_class_name": name, **{k: v for k, v in defaults.items() if isinstance(v, bool | int | float | str)}}
+        {
+            "_class_name": name,
+            **{k: v for k, v in defaults.items() if isinstance(v, bool | int | float | str)},
+        }
         for name, (_, defaults) in SCHEDULERS.items()
     ]
     for _ in range(600):

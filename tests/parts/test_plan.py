@@ -12,14 +12,18 @@ from diffusion_framework.parts import BadPart, NotTrusted, Typed, convert, optio
 from diffusion_framework.parts.signatures import REQUIRED
 from diffusion_framework.parts.table import TABLE, _load
 
-CLASSES = sorted({_load(home) for row in TABLE.values() for home in row.values()}, key=lambda cls: cls.__name__)
+CLASSES = sorted(
+    {_load(home) for row in TABLE.values() for home in row.values()}, key=lambda cls: cls.__name__
+)
 
 
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
 def test_every_flag_of_every_part_is_taken(cls):
     """The default of each option, written as one types it, is read as that default."""
     for option in options(cls).values():
-        if option.default is REQUIRED or not isinstance(option.default, bool | int | float | str | tuple | None):
+        if option.default is REQUIRED or not isinstance(
+            option.default, bool | int | float | str | tuple | None
+        ):
             continue
         word = option.default if isinstance(option.default, str) else json.dumps(option.default)
         value = convert(Typed(word), option.hint, where=f"--{option.name}", default=option.default)
@@ -30,11 +34,14 @@ def test_every_flag_of_every_part_is_taken(cls):
 
 
 @pytest.mark.parametrize(
-    "name", ["dpm_solver", "DPMSolver", "dpmsolver", "DPM_SOLVER", "diffusion_framework.x.DPMSolver"]
+    "name",
+    ["dpm_solver", "DPMSolver", "dpmsolver", "DPM_SOLVER", "diffusion_framework.x.DPMSolver"],
 )
 def test_a_name_in_any_case_of_letters(name):
     assert plan(name, df.Sampler).build() == df.DPMSolver()
-    assert plan({"class_path": name, "init_args": {"order": 3}}, df.Sampler).build() == df.DPMSolver(order=3)
+    assert plan(
+        {"class_path": name, "init_args": {"order": 3}}, df.Sampler
+    ).build() == df.DPMSolver(order=3)
 
 
 def test_a_schedule_by_name_by_class_and_with_options():
@@ -44,14 +51,19 @@ def test_a_schedule_by_name_by_class_and_with_options():
         return plan(whole, df.GaussianDiffusion).build().schedule
 
     assert schedule("cosine") == schedule("Cosine") == schedule(Typed("COSINE")) == df.Cosine()
-    assert schedule({"class_path": "cosine", "init_args": {"tau": Typed("2")}}) == df.Cosine(tau=2.0)
-    assert schedule({"class_path": "diffusion_framework.Betas", "init_args": {"betas": [0.1, 0.2]}}) == df.Betas(
-        (0.1, 0.2)
+    assert schedule({"class_path": "cosine", "init_args": {"tau": Typed("2")}}) == df.Cosine(
+        tau=2.0
     )
+    assert schedule(
+        {"class_path": "diffusion_framework.Betas", "init_args": {"betas": [0.1, 0.2]}}
+    ) == df.Betas((0.1, 0.2))
 
 
 def test_options_without_a_class_go_to_the_default():
-    assert plan({"class_path": "Churn", "init_args": {"sampler": {}}}, df.Sampler).build() == df.Churn()
+    assert (
+        plan({"class_path": "Churn", "init_args": {"sampler": {}}}, df.Sampler).build()
+        == df.Churn()
+    )
     changed = plan({"class_path": "Langevin", "init_args": {"sampler": "ddpm"}}, df.Sampler).build()
     assert changed.sampler == df.DDPM()
 
@@ -64,10 +76,16 @@ def test_options_without_a_class_go_to_the_default():
             {"class_path": "DDIM", "init_args": {"etaa": 1}},
             r"--sampler\.etaa: DDIM has no option 'etaa'\. Did you mean eta\?",
         ),
-        ({"class_path": "DDIM", "init_args": {"eta": Typed("abc")}}, r"--sampler\.eta: expected a number, got 'abc'\."),
+        (
+            {"class_path": "DDIM", "init_args": {"eta": Typed("abc")}},
+            r"--sampler\.eta: expected a number, got 'abc'\.",
+        ),
         ({"class_path": "DDIM", "init_args": {"eta": True}}, "expected a number, got True"),
         ({"class_path": "DDIM", "init_args": {"eta": float("nan")}}, "expected a number, got nan"),
-        ({"class_path": "DPMSolver", "init_args": {"order": 1.5}}, "expected a whole number, got 1.5"),
+        (
+            {"class_path": "DPMSolver", "init_args": {"order": 1.5}},
+            "expected a whole number, got 1.5",
+        ),
         ({"class_path": "DPMSolver", "init_args": {"order": 10**30}}, "expected a whole number"),
         (
             {"class_path": "DPMSolver", "init_args": {"predict": "epss"}},
@@ -95,7 +113,9 @@ def test_a_file_names_no_class_of_another_package_unless_trusted(tmp_path, monke
     with pytest.raises(NotTrusted, match="torch.nn.Linear is not part of this package"):
         plan(node, nn.Module)
     assert plan(node, nn.Module, trust=("torch",)).build().out_features == 2
-    assert plan({**node, "class_path": Typed("torch.nn.Linear")}, nn.Module).build().out_features == 2
+    assert (
+        plan({**node, "class_path": Typed("torch.nn.Linear")}, nn.Module).build().out_features == 2
+    )
     (tmp_path / "reexporting.py").write_text("from torch.nn import Linear")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(BadPart, match="comes from torch.nn"):
@@ -122,7 +142,10 @@ def test_untyped_options_take_plain_data_only():
 
 
 def test_what_the_caller_gives_is_ignored_in_files_and_refused_when_typed():
-    given = {"image_size": "the network. Fix: set --diffusion.model.image_size.", "channels": "it too."}
+    given = {
+        "image_size": "the network. Fix: set --diffusion.model.image_size.",
+        "channels": "it too.",
+    }
     node = {"class_path": "Digits", "init_args": {"image_size": 4}}
     with pytest.raises(BadPart, match="--data.image_size cannot be set: it comes from the network"):
         plan(
@@ -131,12 +154,19 @@ def test_what_the_caller_gives_is_ignored_in_files_and_refused_when_typed():
             where="--data",
             given=given,
         )
-    assert plan(node, df.TrainingDataset, given=given).build(image_size=(8, 8), channels=1).image_size == (8, 8)
+    assert plan(node, df.TrainingDataset, given=given).build(
+        image_size=(8, 8), channels=1
+    ).image_size == (8, 8)
 
 
 def test_a_missing_option_is_named_with_what_it_is():
     with pytest.raises(BadPart, match=r"--data\.folder is missing\. Fix: give it \(.*folder"):
-        plan("ImageFolder", df.TrainingDataset, where="--data", given={"image_size": "", "channels": ""})
+        plan(
+            "ImageFolder",
+            df.TrainingDataset,
+            where="--data",
+            given={"image_size": "", "channels": ""},
+        )
 
 
 @pytest.mark.parametrize("word", ["a b", "new\nline", "no", "1e3", "~", "[x", "a: b", "null"])

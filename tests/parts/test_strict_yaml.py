@@ -83,8 +83,17 @@ def test_what_is_written_is_read_back_as_it_was(flow):
     chance = random.Random(0)
     shared = [1, 2]
     for _ in range(300):
-        words = ["".join(chance.choices("01.eE-+:~ nofx'\"", k=chance.randrange(1, 6))) for _ in range(5)]
-        data = {"words": [*words, *WORDS], "numbers": [1, -2, 1e-9, 1e22, 0.1, float("inf")], "none": None, "b": [True]}
+        words = [
+            "".join(chance.choices("01.eE-+:~ nofx'\"", k=chance.randrange(1, 6))) for _ in range(5)
+        ]
+        data = {
+            "words": [*words, *WORDS],
+            "numbers": [1, -2, 1e-9, 1e22, 0.1, float("inf")],
+            "none": None,
+            "b": [True],
+        }
         data |= dict.fromkeys((*words, *WORDS), shared)
         again = read_yaml(write_yaml(data, flow), "x")
-        assert again == data and list(map(type, again["numbers"])) == list(map(type, data["numbers"]))
+        assert again == data and list(map(type, again["numbers"])) == list(
+            map(type, data["numbers"])
+        )

@@ -29,7 +29,9 @@ def kind_named(name):
     raise AssertionError(f"no class {name}")
 
 
-@pytest.mark.parametrize(("kind", "name", "home"), ROWS, ids=[f"{kind}-{name}" for kind, name, _ in ROWS])
+@pytest.mark.parametrize(
+    ("kind", "name", "home"), ROWS, ids=[f"{kind}-{name}" for kind, name, _ in ROWS]
+)
 def test_every_row_names_a_concrete_class_of_its_kind(kind, name, home):
     cls = _load(home)
     assert issubclass(cls, kind_named(kind)) and not inspect.isabstract(cls)
@@ -58,6 +60,10 @@ def test_every_concrete_class_of_a_kind_has_a_row(kind):
 
 def test_names_of_a_kind_differ_whatever_the_case_of_their_letters():
     for row in TABLE.values():
-        words = [(fold(word), home) for name, home in row.items() for word in {fold(name), fold(home.split(":")[1])}]
+        words = [
+            (fold(word), home)
+            for name, home in row.items()
+            for word in {fold(name), fold(home.split(":")[1])}
+        ]
         assert len({word for word, _ in words}) == len(set(words))
     assert NOUNS.keys() - {"ImageDataset"} <= TABLE.keys()

@@ -18,7 +18,9 @@ def test_it_learns_the_mean_of_the_experts():
     rng = np.random.default_rng(0)
     side = np.repeat(rng.permutation([-1.0, 1.0] * 20), 10)[:, None]
     data = EpisodeWindows(
-        Episodes({"state": np.zeros((400, 3)), "action": np.hstack([side, side])}, np.arange(10, 401, 10)),
+        Episodes(
+            {"state": np.zeros((400, 3)), "action": np.hstack([side, side])}, np.arange(10, 401, 10)
+        ),
         horizon=8,
         action_steps=4,
     )
@@ -44,7 +46,9 @@ def test_its_loss_is_the_error_of_its_plans_in_the_units_of_the_network(relative
     masked = made(actions, observations=condition["observations"], mask=mask)
     torch.testing.assert_close(masked, (error * mask[:, :, None]).mean())
     metrics = made.validation_metrics(actions, observations=condition["observations"])
-    torch.testing.assert_close(metrics["action_error"], (plans - actions)[:, 1:5].square().mean().sqrt())
+    torch.testing.assert_close(
+        metrics["action_error"], (plans - actions)[:, 1:5].square().mean().sqrt()
+    )
     assert tuple(metrics) == made.metric_names
 
 
@@ -60,12 +64,16 @@ def test_there_is_nothing_to_sample():
 
 def test_planning_is_in_evaluation_mode_and_leaves_the_mode_as_it_was():
     made = fitted(
-        BehaviourCloning(Transformer1D(8, 2, 2, 3, dim=16, depth=1, dropout=0.5), observations(), action_steps=4)
+        BehaviourCloning(
+            Transformer1D(8, 2, 2, 3, dim=16, depth=1, dropout=0.5), observations(), action_steps=4
+        )
     )
     _, condition = batch()
     for mode in (True, False):
         made.train(mode)
-        assert torch.equal(made.plan(condition["observations"]), made.plan(condition["observations"]))
+        assert torch.equal(
+            made.plan(condition["observations"]), made.plan(condition["observations"])
+        )
         assert made.training is mode and made.model.training is mode
 
 

@@ -41,7 +41,9 @@ def test_environments_are_reset_one_by_one():
     first = policy.predict({"state": states[[0, 0], 0][None]}, seed=[0])
     anew = policy.predict({"state": states[[3, 3], 1][None]}, seed=[53])
     torch.testing.assert_close(actions, torch.stack([first[0, 3], anew[0, 0]]))
-    with pytest.raises(ValueError, match=r"observations of 2 environments, as before, got 1. Fix: call reset\(\)"):
+    with pytest.raises(
+        ValueError, match=r"observations of 2 environments, as before, got 1. Fix: call reset\(\)"
+    ):
         controller.act({"state": states[3, :1]})
     controller.reset()
     assert controller.act({"state": states[3, :1]}).shape == (1, 2)
@@ -82,7 +84,9 @@ def test_what_cannot_act_is_refused_when_it_is_built():
     for warm_start in (0.0, 1.5):
         with pytest.raises(ValueError, match=rf"warm_start in \(0, 1\], .*, got {warm_start}"):
             Controller(diffusion_policy(), warm_start=warm_start)
-    with pytest.raises(ValueError, match="of a policy that samples, got 0.5 of BehaviourCloning. Fix: leave it out"):
+    with pytest.raises(
+        ValueError, match="of a policy that samples, got 0.5 of BehaviourCloning. Fix: leave it out"
+    ):
         Controller(behaviour_cloning(), warm_start=0.5)
     with pytest.raises(ValueError, match=r"observations \['state'\], got none of \['state'\]"):
         Controller(diffusion_policy()).act({"arm": torch.zeros(3)})

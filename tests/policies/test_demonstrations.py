@@ -11,7 +11,10 @@ from diffusion_framework import Episodes
 from diffusion_framework.policies import load_episodes
 
 RNG = np.random.default_rng(0)
-ARRAYS = {"state": RNG.normal(size=(9, 3)).astype(np.float32), "action": RNG.normal(size=(9, 2)).astype(np.float32)}
+ARRAYS = {
+    "state": RNG.normal(size=(9, 3)).astype(np.float32),
+    "action": RNG.normal(size=(9, 2)).astype(np.float32),
+}
 ENDS = [4, 9]
 
 
@@ -23,7 +26,10 @@ def assert_read(episodes: Episodes) -> None:
 
 def test_npz_files_of_one_episode_each_or_of_several(tmp_path):
     for i, (begin, end) in enumerate(((0, 4), (4, 9))):
-        np.savez(tmp_path / f"{i:03d}.npz", **{name: values[begin:end] for name, values in ARRAYS.items()})
+        np.savez(
+            tmp_path / f"{i:03d}.npz",
+            **{name: values[begin:end] for name, values in ARRAYS.items()},
+        )
     assert_read(load_episodes(tmp_path, ["state", "action"]))
     several = tmp_path / "together"
     several.mkdir()
@@ -80,7 +86,10 @@ def test_a_lerobot_data_set(tmp_path):
             "episode_index": np.full(end - begin, episode),
             "frame_index": order,
         }
-        parquet.write_table(pyarrow.table(columns), tmp_path / "data" / "chunk-000" / f"episode_{episode:06d}.parquet")
+        parquet.write_table(
+            pyarrow.table(columns),
+            tmp_path / "data" / "chunk-000" / f"episode_{episode:06d}.parquet",
+        )
     episodes = load_episodes(tmp_path, ["observation.state", "action"])
     episodes.arrays["state"] = episodes.arrays.pop("observation.state")
     assert_read(episodes)
@@ -103,7 +112,10 @@ def test_bad_data_is_named(tmp_path):
 
 def test_the_fingerprint_tells_data_apart():
     one = Episodes(ARRAYS, ENDS).fingerprint()
-    assert one == Episodes({name: values.copy() for name, values in ARRAYS.items()}, ENDS).fingerprint()
+    assert (
+        one
+        == Episodes({name: values.copy() for name, values in ARRAYS.items()}, ENDS).fingerprint()
+    )
     assert one != Episodes(ARRAYS, [5, 9]).fingerprint()
     assert one != Episodes({**ARRAYS, "action": ARRAYS["action"] + 1e-6}, ENDS).fingerprint()
 
@@ -117,7 +129,14 @@ def test_the_fingerprint_tells_data_apart():
         {"filters": [{"id": "vlen-utf8"}], "dtype": "|O"},
         {"dtype": "|O"},
         {"dtype": [["a", "|O"]]},
-        {"codecs": [{"name": "sharding_indexed", "configuration": {"codecs": [{"name": "numcodecs.pickle"}]}}]},
+        {
+            "codecs": [
+                {
+                    "name": "sharding_indexed",
+                    "configuration": {"codecs": [{"name": "numcodecs.pickle"}]},
+                }
+            ]
+        },
         {"data_type": "variable_length_bytes"},
     ],
     ids=str,
@@ -128,7 +147,9 @@ def test_arrays_whose_reading_may_run_code_are_refused_unread(tmp_path, change, 
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / file).write_text(json.dumps({"zarr_format": 2, "shape": [9], **change}))
     (tmp_path / ".zgroup").write_text('{"zarr_format": 2}')
-    with pytest.raises(ValueError, match=r"has the (codec|dtype) .*Fix: store numbers only") as error:
+    with pytest.raises(
+        ValueError, match=r"has the (codec|dtype) .*Fix: store numbers only"
+    ) as error:
         load_episodes(tmp_path, ["state", "action"])
     assert "\n" not in str(error.value)
 
@@ -139,6 +160,9 @@ def test_words_in_users_attributes_are_not_codecs(tmp_path):
 
     root = zarr.open_group(str(tmp_path / "demos"), mode="w")
     root.attrs["codecs"] = [{"name": "pickle"}]
-    for name, values in {**{f"data/{k}": v for k, v in ARRAYS.items()}, "meta/episode_ends": np.array(ENDS)}.items():
+    for name, values in {
+        **{f"data/{k}": v for k, v in ARRAYS.items()},
+        "meta/episode_ends": np.array(ENDS),
+    }.items():
         root[name] = values
     assert_read(load_episodes(tmp_path / "demos", ["state", "action"]))

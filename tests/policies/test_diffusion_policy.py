@@ -42,7 +42,9 @@ def test_without_observations_it_is_its_diffusion_model():
     metrics = one.validation_metrics(images, generator=generator())
     assert tuple(metrics) == one.metric_names == ("validation_loss",)
     assert one.previews(2, seeds=[0, 1], steps=2).shape == (2, 1, 8, 8)
-    with pytest.raises(ValueError, match="Expected a policy with observations, got one without. Fix: give it"):
+    with pytest.raises(
+        ValueError, match="Expected a policy with observations, got one without. Fix: give it"
+    ):
         one.predict({"state": torch.zeros(1, 2, 3)})
 
 
@@ -62,14 +64,19 @@ def test_a_network_is_wrapped_and_a_diffusion_taken_as_it_is():
     losses = [p(actions, generator=generator(), **condition) for p in (wrapped, taken)]
     assert torch.equal(*losses)
     for options in ({"observations": observations()}, {"objective": "v"}):
-        with pytest.raises(ValueError, match=f"a diffusion alone, since it has its parts, got {next(iter(options))}"):
+        with pytest.raises(
+            ValueError,
+            match=f"a diffusion alone, since it has its parts, got {next(iter(options))}",
+        ):
             DiffusionPolicy(made, **options)
 
 
 def test_no_door_takes_actions_for_images_or_samples_without_observations():
     """Actions are not 8-bit images, and what is sampled is what is planned."""
     made = diffusion_policy()
-    assert not {"bits_per_dim", "flow_bits_per_dim", "invert", "decode", "interpolate"} & set(dir(made))
+    assert not {"bits_per_dim", "flow_bits_per_dim", "invert", "decode", "interpolate"} & set(
+        dir(made)
+    )
     _, condition = batch()
     same = {"seed": list(range(5)), "steps": 4}
     planned = made.plan(condition["observations"], **same)
@@ -85,7 +92,10 @@ def test_every_network_trains_and_samples_with_every_objective(network, objectiv
     sizes = {"down_dims": (8, 16)} if network is UNet1D else {"dim": 16, "depth": 2}
     made = fitted(
         DiffusionPolicy(
-            network(8, 2, 2, 3, self_condition=True, **sizes), observations(), action_steps=4, objective=objective
+            network(8, 2, 2, 3, self_condition=True, **sizes),
+            observations(),
+            action_steps=4,
+            objective=objective,
         )
     )
     actions, condition = batch()
@@ -112,7 +122,9 @@ def test_padding_does_not_reach_the_loss_and_the_rest_counts_alike():
             mask_parts = [loss(actions, mask & only), loss(actions, ~mask & only)]
             torch.testing.assert_close(sum(mask_parts), loss(actions, only))
         assert loss(actions, torch.zeros(5, 8, dtype=torch.bool)) == 0
-        torch.testing.assert_close(loss(actions, torch.ones(5, 8, dtype=torch.bool)), loss(actions, None))
+        torch.testing.assert_close(
+            loss(actions, torch.ones(5, 8, dtype=torch.bool)), loss(actions, None)
+        )
     made.zero_grad()
     loss(actions, mask & False).backward()
     assert all((p.grad == 0).all() for p in made.parameters() if p.grad is not None)
@@ -121,7 +133,9 @@ def test_padding_does_not_reach_the_loss_and_the_rest_counts_alike():
 def test_the_executed_slice_starts_at_the_newest_observation():
     made = diffusion_policy()
     _, condition = batch()
-    plans, actions = (f(condition["observations"], seed=range(5)) for f in (made.plan, made.predict))
+    plans, actions = (
+        f(condition["observations"], seed=range(5)) for f in (made.plan, made.predict)
+    )
     assert torch.equal(actions, plans[:, 1:5])
 
 
@@ -135,7 +149,9 @@ def test_a_plan_depends_on_its_own_seed_and_observations_alone():
 
 def test_several_streams_and_images():
     seen = Observations({"arm": 3, "block": 2}, {"camera": 3}, keypoints=4, crop=56)
-    made = DiffusionPolicy(ResidualMLP(8, 2, 2, seen.numbers, dim=16, depth=1), seen, action_steps=4)
+    made = DiffusionPolicy(
+        ResidualMLP(8, 2, 2, seen.numbers, dim=16, depth=1), seen, action_steps=4
+    )
     rng = np.random.default_rng(0)
     arrays = {
         "camera": rng.integers(0, 256, (24, 64, 64, 3), dtype=np.uint8),
@@ -144,7 +160,10 @@ def test_several_streams_and_images():
         "action": rng.normal(size=(24, 2)),
     }
     data = EpisodeWindows(
-        Episodes(arrays, [12, 24]), observations=["camera", "arm", "block"], horizon=8, action_steps=4
+        Episodes(arrays, [12, 24]),
+        observations=["camera", "arm", "block"],
+        horizon=8,
+        action_steps=4,
     )
     fitted(made, data)
     actions, condition = data.take(np.arange(3))
@@ -162,7 +181,9 @@ def test_training_fits_the_statistics_and_a_checkpoint_brings_them_back(tmp_path
     options = {"train_batch_size": 4, "results_folder": tmp_path / "run", **QUIET}
     Trainer(made, windows(), train_num_steps=2, **options).train()
     by_hand = diffusion_policy(relative_to="state")
-    for ours, hand in zip(made.diffusion.space.buffers(), by_hand.diffusion.space.buffers(), strict=True):
+    for ours, hand in zip(
+        made.diffusion.space.buffers(), by_hand.diffusion.space.buffers(), strict=True
+    ):
         assert torch.equal(ours.cpu(), hand)
     loaded = DiffusionPolicy.from_pretrained(tmp_path / "run", weights="model")
     _, condition = batch()
@@ -170,7 +191,9 @@ def test_training_fits_the_statistics_and_a_checkpoint_brings_them_back(tmp_path
     assert torch.equal(*plans)
     assert type(Policy.from_pretrained(tmp_path / "run")) is DiffusionPolicy
     before = {name: value.clone() for name, value in loaded.named_buffers()}
-    fitted(loaded, EpisodeWindows(episodes(3), horizon=8, action_steps=4))  # what is fitted stays: its weights know it
+    fitted(
+        loaded, EpisodeWindows(episodes(3), horizon=8, action_steps=4)
+    )  # what is fitted stays: its weights know it
     assert all(torch.equal(value, before[name]) for name, value in loaded.named_buffers())
 
 
@@ -187,9 +210,18 @@ def test_it_is_rebuilt_from_its_config():
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: diffusion_policy(action_steps=8), "has 7 actions from observation 2 on, and action_steps asks for 8"),
-        (lambda: DiffusionPolicy(tiny_unet(), observations()), "Expected samples .*horizon, action_dim.*got"),
-        (lambda: UNet1D(10, 2, down_dims=(8, 8, 8)), "Expected horizon divisible by 4, .* got 10. Fix: change horizon"),
+        (
+            lambda: diffusion_policy(action_steps=8),
+            "has 7 actions from observation 2 on, and action_steps asks for 8",
+        ),
+        (
+            lambda: DiffusionPolicy(tiny_unet(), observations()),
+            "Expected samples .*horizon, action_dim.*got",
+        ),
+        (
+            lambda: UNet1D(10, 2, down_dims=(8, 8, 8)),
+            "Expected horizon divisible by 4, .* got 10. Fix: change horizon",
+        ),
         (lambda: diffusion_policy(plan_steps=0), "at least 1 of plan_steps, got 0"),
         (lambda: diffusion_policy(timestep=3), "timestep"),
         (
@@ -200,15 +232,29 @@ def test_it_is_rebuilt_from_its_config():
             lambda: diffusion_policy().predict({"state": torch.zeros(1, 3, 3)}),
             r"'state' \[batch, 2, 3\], got \[1, 3, 3\]",
         ),
-        (lambda: diffusion_policy().predict({"state": torch.full((1, 2, 3), math.nan)}), "finite numbers in 'state'"),
-        (lambda: diffusion_policy(relative_to="state")(torch.zeros(1, 8, 2)), "observations with 'state', .*Fix: give"),
         (
-            lambda: diffusion_policy()(torch.full((1, 8, 2), math.nan), observations=batch(1)[1]["observations"]),
+            lambda: diffusion_policy().predict({"state": torch.full((1, 2, 3), math.nan)}),
+            "finite numbers in 'state'",
+        ),
+        (
+            lambda: diffusion_policy(relative_to="state")(torch.zeros(1, 8, 2)),
+            "observations with 'state', .*Fix: give",
+        ),
+        (
+            lambda: diffusion_policy()(
+                torch.full((1, 8, 2), math.nan), observations=batch(1)[1]["observations"]
+            ),
             "Expected finite data, got nan to nan in sample 0",
         ),
         (lambda: diffusion_policy()(torch.zeros(1, 8, 2)), "Expected a value for observations"),
-        (lambda: diffusion_policy()(torch.zeros(1, 8, 3), **batch(1)[1]), r"\[\.\.\., 2\], got \[1, 8, 3\]"),
-        (lambda: diffusion_policy()(torch.zeros(1, 6, 2), **batch(1)[1]), r"\[batch, 8, 2\].*got \[1, 6, 2\]"),
+        (
+            lambda: diffusion_policy()(torch.zeros(1, 8, 3), **batch(1)[1]),
+            r"\[\.\.\., 2\], got \[1, 8, 3\]",
+        ),
+        (
+            lambda: diffusion_policy()(torch.zeros(1, 6, 2), **batch(1)[1]),
+            r"\[batch, 8, 2\].*got \[1, 6, 2\]",
+        ),
     ],
 )
 def test_bad_input_is_one_line_with_the_remedy(build, message):
@@ -230,5 +276,8 @@ def test_self_conditioning_reaches_the_network():
     made = fitted(DiffusionPolicy(network(self_condition=True), observations(), action_steps=4))
     torch.nn.init.normal_(made.diffusion.model.layer_in.weight)
     actions, condition = batch()
-    one, two = (made(actions, generator=generator(), self_condition_draw=d, **condition) for d in (0.0, 0.99))
+    one, two = (
+        made(actions, generator=generator(), self_condition_draw=d, **condition)
+        for d in (0.0, 0.99)
+    )
     assert one != two

@@ -9,10 +9,22 @@ from demonstrations import fitted
 from PIL import Image
 from toys import QUIET
 
-from diffusion_framework import Controller, DiffusionPolicy, ForkDemonstrations, ResidualMLP, Trainer
+from diffusion_framework import (
+    Controller,
+    DiffusionPolicy,
+    ForkDemonstrations,
+    ResidualMLP,
+    Trainer,
+)
 from diffusion_framework.cli import rollout
 from diffusion_framework.conditions import Observations
-from diffusion_framework.policies.rollout import Episode, plan_latency, run_episodes, summary, wilson_interval
+from diffusion_framework.policies.rollout import (
+    Episode,
+    plan_latency,
+    run_episodes,
+    summary,
+    wilson_interval,
+)
 from diffusion_framework.storage.images import save_animation
 
 gymnasium = pytest.importorskip("gymnasium", reason="gymnasium is not installed")
@@ -21,7 +33,9 @@ gymnasium = pytest.importorskip("gymnasium", reason="gymnasium is not installed"
 def fork_policy() -> DiffusionPolicy:
     network = ResidualMLP(16, 2, 2, 4, dim=16, depth=1)
     torch.nn.init.normal_(network.layer_out.weight, std=0.1)
-    return fitted(DiffusionPolicy(network, Observations({"state": 4}), plan_steps=2), ForkDemonstrations(40))
+    return fitted(
+        DiffusionPolicy(network, Observations({"state": 4}), plan_steps=2), ForkDemonstrations(40)
+    )
 
 
 class Countdown(gymnasium.Env):
@@ -38,7 +52,13 @@ class Countdown(gymnasium.Env):
         assert action.dtype == np.float32 and np.abs(action).max() <= np.float32(0.01)
         self.steps += 1
         over = self.steps == self.seed
-        return np.full(4, float(self.steps)), self.steps - 1.0, over, False, {"is_success": over and self.seed % 2 == 0}
+        return (
+            np.full(4, float(self.steps)),
+            self.steps - 1.0,
+            over,
+            False,
+            {"is_success": over and self.seed % 2 == 0},
+        )
 
 
 @pytest.mark.parametrize("environments", [1, 2, 5])
@@ -46,7 +66,10 @@ def test_episodes_are_counted_one_by_one_whatever_goes_on_beside(environments):
     policy = fork_policy()
     ended = []
     episodes = run_episodes(
-        Controller(policy), [Countdown() for _ in range(environments)], range(3, 8), on_end=ended.append
+        Controller(policy),
+        [Countdown() for _ in range(environments)],
+        range(3, 8),
+        on_end=ended.append,
     )
     assert [e.seed for e in episodes] == [3, 4, 5, 6, 7] == [e.steps for e in episodes]
     assert [e.success for e in episodes] == [False, True, False, True, False]
@@ -65,13 +88,17 @@ def test_the_wilson_interval_inverts_the_score_test():
 
 
 def test_an_environment_that_says_nothing_of_success_has_no_share_of_it():
-    assert "success" not in summary([Episode(0, total=1.0, best=1.0), Episode(1, total=2.0, best=1.0)])
+    assert "success" not in summary(
+        [Episode(0, total=1.0, best=1.0), Episode(1, total=2.0, best=1.0)]
+    )
 
 
 def test_latency_is_of_single_plans():
     policy = fork_policy()
     calls = []
-    policy.diffusion.model.register_forward_hook(lambda module, args, output: calls.append(len(output)))
+    policy.diffusion.model.register_forward_hook(
+        lambda module, args, output: calls.append(len(output))
+    )
     median, worst = plan_latency(policy, {"state": torch.zeros(1, 4)}, repeats=4, steps=3)
     assert 0 < median <= worst
     assert calls == [1] * (4 + 3) * 3
@@ -94,12 +121,29 @@ def test_the_script(tmp_path, capsys):
         return capsys.readouterr().out
 
     words = ("--env", "diffusion_framework/Fork-v0", "--episodes", 3, "--latency", 2)
-    out = run(*words, "--video", tmp_path / "video", "--sampler", "DPMSolver", "--steps", 2, "--warm_start", 0.6)
-    assert all(word in out for word in ("success", "return", "best reward", "ms median", "99th percentile"))
-    assert sorted(path.name for path in (tmp_path / "video").iterdir()) == [f"{100_000 + i}.gif" for i in range(3)]
+    out = run(
+        *words,
+        "--video",
+        tmp_path / "video",
+        "--sampler",
+        "DPMSolver",
+        "--steps",
+        2,
+        "--warm_start",
+        0.6,
+    )
+    assert all(
+        word in out for word in ("success", "return", "best reward", "ms median", "99th percentile")
+    )
+    assert sorted(path.name for path in (tmp_path / "video").iterdir()) == [
+        f"{100_000 + i}.gif" for i in range(3)
+    ]
     for bad, message in (
         (("--env", "nowhere/Nothing-v0"), "no environment 'nowhere/Nothing-v0'"),
-        (("--env", "diffusion_framework/Fork-v0", "--episodes", 0), "episodes must be at least 1; got 0"),
+        (
+            ("--env", "diffusion_framework/Fork-v0", "--episodes", 0),
+            "episodes must be at least 1; got 0",
+        ),
     ):
         with pytest.raises(SystemExit) as stopped:
             run(*bad)

@@ -14,7 +14,10 @@ def random_episodes(seed: int, shortest: int, longest: int = 30, count: int = 5)
     rng = np.random.default_rng(seed)
     lengths = rng.integers(shortest, longest, count)
     steps = int(lengths.sum())
-    return Episodes({"state": rng.normal(size=(steps, 3)), "action": rng.normal(size=(steps, 2))}, np.cumsum(lengths))
+    return Episodes(
+        {"state": rng.normal(size=(steps, 3)), "action": rng.normal(size=(steps, 2))},
+        np.cumsum(lengths),
+    )
 
 
 def slow_windows(episodes: Episodes, horizon: int, observation_steps: int, action_steps: int):
@@ -45,7 +48,11 @@ def test_windows_equal_a_slow_implementation(horizon, observation_steps, action_
     for seed in range(4):
         shortest = max(1, horizon - observation_steps - action_steps + 2)
         episodes = random_episodes(seed, shortest)
-        sizes = {"horizon": horizon, "observation_steps": observation_steps, "action_steps": action_steps}
+        sizes = {
+            "horizon": horizon,
+            "observation_steps": observation_steps,
+            "action_steps": action_steps,
+        }
         windows = EpisodeWindows(episodes, **sizes)
         expected = list(slow_windows(episodes, **sizes))
         assert len(windows) == len(expected)
@@ -58,7 +65,9 @@ def test_windows_equal_a_slow_implementation(horizon, observation_steps, action_
                 (condition["observations"]["state"], states),
                 (batch["observations"]["state"][i], states),
             ):
-                assert got.dtype == torch.float32 and torch.equal(got, torch.from_numpy(want).float())
+                assert got.dtype == torch.float32 and torch.equal(
+                    got, torch.from_numpy(want).float()
+                )
             assert condition["mask"].tolist() == batch["mask"][i].tolist() == mask.tolist()
 
 
@@ -66,7 +75,9 @@ def test_every_step_is_planned_from_once():
     episodes = random_episodes(0, 20)
     windows = EpisodeWindows(episodes, horizon=16, observation_steps=2, action_steps=8)
     current = windows.first + 1
-    inside = (current >= episodes.starts[windows.episode]) & (current < episodes.ends[windows.episode])
+    inside = (current >= episodes.starts[windows.episode]) & (
+        current < episodes.ends[windows.episode]
+    )
     assert inside.all()  # the newest observation is never padding
     assert len(set(current.tolist())) == len(windows)
     # and the last ones are not planned from
@@ -75,7 +86,9 @@ def test_every_step_is_planned_from_once():
 
 def test_splits_share_no_episode_and_miss_none():
     for count, share in ((10, 0.2), (7, 0.01), (3, 0.5)):
-        train, held_out = (set(split_episodes(count, s, share, seed=3)) for s in ("train", "validation"))
+        train, held_out = (
+            set(split_episodes(count, s, share, seed=3)) for s in ("train", "validation")
+        )
         assert train | held_out == set(range(count)) and not train & held_out and held_out
     assert split_episodes(4, "train", 0.0, 0).tolist() == [0, 1, 2, 3]
     with pytest.raises(ValueError, match="no episode of 1 is left for train"):
@@ -85,9 +98,15 @@ def test_splits_share_no_episode_and_miss_none():
 @pytest.mark.parametrize(
     ("sizes", "message"),
     [
-        ({"action_steps": 16}, "horizon 16 has 15 actions from observation 2 on, and action_steps asks for 16"),
+        (
+            {"action_steps": 16},
+            "horizon 16 has 15 actions from observation 2 on, and action_steps asks for 16",
+        ),
         ({"observation_steps": 0}, "must be at least 1"),
-        ({"horizon": 32}, "episode . has .* steps, and a window needs at least 24; leave out such episodes"),
+        (
+            {"horizon": 32},
+            "episode . has .* steps, and a window needs at least 24; leave out such episodes",
+        ),
     ],
 )
 def test_sizes_that_do_not_fit_are_errors(sizes, message):
@@ -96,8 +115,12 @@ def test_sizes_that_do_not_fit_are_errors(sizes, message):
 
 
 def test_images_become_channels_first_uint8():
-    images = np.random.default_rng(0).integers(0, 256, (12, 6, 5, 3)).astype(np.float32)  # as replay buffers hold them
+    images = (
+        np.random.default_rng(0).integers(0, 256, (12, 6, 5, 3)).astype(np.float32)
+    )  # as replay buffers hold them
     episodes = Episodes({"image": images, "action": np.zeros((12, 2))}, [12])
     _, condition = EpisodeWindows(episodes, observations=["image"])[0]
     seen = condition["observations"]["image"]
-    assert seen.dtype == torch.uint8 and torch.equal(seen[1], torch.from_numpy(images[0]).byte().permute(2, 0, 1))
+    assert seen.dtype == torch.uint8 and torch.equal(
+        seen[1], torch.from_numpy(images[0]).byte().permute(2, 0, 1)
+    )

@@ -30,6 +30,8 @@ def test_different_keys_give_different_and_uncorrelated_seeds():
         assert mix(array, -3).tolist() == [mix(int(key), -3) for key in array]
         assert mix(9, array, 2**63).tolist() == [mix(9, int(key), 2**63) for key in array]
     assert mix(1, 2) != mix(2, 1) and mix(1) != mix(1, 0)
-    draws = torch.stack([torch.randn(1000, generator=keyed_generator("cpu", 0, i)) for i in range(30)])
+    draws = torch.stack(
+        [torch.randn(1000, generator=keyed_generator("cpu", 0, i)) for i in range(30)]
+    )
     correlations = torch.corrcoef(draws) - torch.eye(30)
     assert correlations.abs().max() < 5 / 1000**0.5

@@ -5,7 +5,13 @@ import torch
 from toys import tiny_unet
 
 from diffusion_framework import EDM, VE, X0, Eps, Flow, GaussianDiffusion, LinearBeta, Sigmoid, V
-from diffusion_framework.process.objectives import NegatedEps, Preconditioned, PreviousX, Score, Velocity
+from diffusion_framework.process.objectives import (
+    NegatedEps,
+    Preconditioned,
+    PreviousX,
+    Score,
+    Velocity,
+)
 from diffusion_framework.process.schedules import Scaled
 
 OBJECTIVES = [Eps(), NegatedEps(), Score(), X0(), V(), Velocity(), Preconditioned(0.3), "previous"]
@@ -18,7 +24,9 @@ def on(schedule, objective):
 
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=repr)
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)
-@pytest.mark.parametrize("times", [0.01, 0.5, 0.98, torch.tensor([0.01, 0.3, 0.7, 0.98], dtype=torch.float64)], ids=str)
+@pytest.mark.parametrize(
+    "times", [0.01, 0.5, 0.98, torch.tensor([0.01, 0.3, 0.7, 0.98], dtype=torch.float64)], ids=str
+)
 def test_prediction_inverts_target(objective, schedule, times):
     objective = on(schedule, objective)
     x0, eps = torch.randn(2, 4, 3, 5, 5, dtype=torch.float64)
@@ -46,7 +54,9 @@ def test_gain_is_the_slope_of_x0_in_the_output(objective, schedule):
     x, output = torch.randn(2, 1, 8, dtype=torch.float64)
     at = schedule.at(0.6)
     change = objective.prediction(output + 1, x, at).x0 - objective.prediction(output, x, at).x0
-    torch.testing.assert_close(change.abs(), torch.full_like(x, objective.gain(at)), rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(
+        change.abs(), torch.full_like(x, objective.gain(at)), rtol=1e-6, atol=1e-9
+    )
     tensor_gain = objective.gain(schedule.at(torch.tensor([0.6], dtype=torch.float64)))
     assert torch.as_tensor(tensor_gain).item() == pytest.approx(objective.gain(at))
 
@@ -95,7 +105,12 @@ def test_edm_preconditioning_matches_the_paper(schedule):
         at = schedule.at(t)
         sigma, scaled = at.sigma / at.alpha, x / at.alpha
         root = math.sqrt(sigma**2 + sigma_data**2)
-        c_skip, c_out, c_in, c_noise = sigma_data**2 / root**2, sigma * sigma_data / root, 1 / root, math.log(sigma) / 4
+        c_skip, c_out, c_in, c_noise = (
+            sigma_data**2 / root**2,
+            sigma * sigma_data / root,
+            1 / root,
+            math.log(sigma) / 4,
+        )
         expected = c_skip * scaled + c_out * network(c_in * scaled, torch.tensor([c_noise]))
         torch.testing.assert_close(diffusion.denoiser()(x, at).x0, expected, rtol=1e-6, atol=1e-6)
 
@@ -114,13 +129,17 @@ def test_previous_x_is_the_mean_given_by_bayes_rule(schedule, i):
     forward = now.sigma**2 - ratio**2 * to.sigma**2
     expected = (ratio * to.sigma**2 * x + to.alpha * forward * x0) / now.sigma**2
     for at in (now, schedule.at(torch.tensor([now.t], dtype=torch.float64))):
-        torch.testing.assert_close(PreviousX(schedule, 100).target(x0, eps, at), expected, rtol=1e-7, atol=1e-9)
+        torch.testing.assert_close(
+            PreviousX(schedule, 100).target(x0, eps, at), expected, rtol=1e-7, atol=1e-9
+        )
 
 
 @pytest.mark.parametrize("objective", ["eps", "score"])
 @pytest.mark.parametrize("schedule", [Flow(), LinearBeta(zero_terminal_snr=True)], ids=repr)
 def test_objectives_that_do_not_determine_the_data_at_zero_snr_are_refused(objective, schedule):
-    with pytest.raises(ValueError, match=r"alpha = 0 at t = 1.*use the objective v, x0 or velocity"):
+    with pytest.raises(
+        ValueError, match=r"alpha = 0 at t = 1.*use the objective v, x0 or velocity"
+    ):
         GaussianDiffusion(tiny_unet(), noise_schedule=schedule, objective=objective)
     for accepted in ("v", "x0", "velocity", "edm", "previous_x"):
         GaussianDiffusion(tiny_unet(), noise_schedule=schedule, objective=accepted)
@@ -131,8 +150,12 @@ def test_cleaner_returns_the_next_level_of_the_grid(schedule):
     diffusion = GaussianDiffusion(tiny_unet(), noise_schedule=schedule, timesteps=7)
     grid = diffusion.grid()
     assert len(grid) == schedule.step_count(7)
-    assert [schedule.cleaner(now, 7).log_snr for now, _ in grid] == pytest.approx([to.log_snr for _, to in grid])
+    assert [schedule.cleaner(now, 7).log_snr for now, _ in grid] == pytest.approx(
+        [to.log_snr for _, to in grid]
+    )
     batch = schedule.at(torch.tensor([now.t for now, _ in grid], dtype=torch.float64))
     cleaner = schedule.cleaner(batch, 7)
-    assert cleaner.sigma.tolist() == pytest.approx([to.sigma for _, to in grid], rel=1e-12, abs=1e-15)
+    assert cleaner.sigma.tolist() == pytest.approx(
+        [to.sigma for _, to in grid], rel=1e-12, abs=1e-15
+    )
     assert schedule.cleaner(grid[-1][0], 7).is_end and cleaner.sigma[-1] == 0

@@ -28,7 +28,9 @@ def test_ddim_converges_to_the_probability_flow_at_first_order(schedule):
     oracle = GaussianOracle(schedule=schedule)
     x = start(oracle, 64)
     exact = oracle.flow(x, schedule.at(1.0), schedule.at(0.0))
-    errors = [(run(DDIM(), oracle, x, n)[-1].x - exact).abs().mean().item() for n in (50, 100, 200, 400)]
+    errors = [
+        (run(DDIM(), oracle, x, n)[-1].x - exact).abs().mean().item() for n in (50, 100, 200, 400)
+    ]
     slopes = [math.log2(a / b) for a, b in itertools.pairwise(errors)]
     assert all(0.8 < slope < 1.3 for slope in slopes), slopes
 
@@ -48,8 +50,12 @@ def test_ddim_keeps_every_marginal_of_a_point_exactly(eta, steps):
     oracle = GaussianOracle(mean=0.7, std=0.0)
     for snapshot in run(DDIM(eta), oracle, start(oracle, 200_000), steps):
         mean, std = oracle.marginal(snapshot.to)
-        assert snapshot.x.mean().item() == pytest.approx(mean, abs=5 * std / math.sqrt(200_000) + 1e-12)
-        assert snapshot.x.std().item() == pytest.approx(std, rel=5 / math.sqrt(2 * 200_000), abs=1e-12)
+        assert snapshot.x.mean().item() == pytest.approx(
+            mean, abs=5 * std / math.sqrt(200_000) + 1e-12
+        )
+        assert snapshot.x.std().item() == pytest.approx(
+            std, rel=5 / math.sqrt(2 * 200_000), abs=1e-12
+        )
 
 
 @pytest.mark.parametrize(("variance", "std"), [("small", 0.0), ("large", 1.0)])
@@ -57,7 +63,9 @@ def test_ddpm_variances_are_exact_where_the_paper_says(variance, std):
     """Small is exact for data at one point, large for standard normal data, but not at the end."""
     oracle = GaussianOracle(mean=0.0, std=std)
     for snapshot in run(DDPM(variance), oracle, start(oracle, 200_000), 5)[:-1]:
-        assert snapshot.x.std().item() == pytest.approx(oracle.marginal(snapshot.to)[1], rel=5 / math.sqrt(2 * 200_000))
+        assert snapshot.x.std().item() == pytest.approx(
+            oracle.marginal(snapshot.to)[1], rel=5 / math.sqrt(2 * 200_000)
+        )
 
 
 class LearnedOracle(GaussianOracle):
@@ -69,7 +77,9 @@ class LearnedOracle(GaussianOracle):
             best = self.reverse_log_variance(now, to)
             small, large = 2 * math.log(ancestral_std(now, to)), 2 * math.log(forward_std(now, to))
             assert small < best < large
-            self.learned[now.t] = (best - small) / (large - small) if variance == "learned_range" else (best + 1) / 2
+            self.learned[now.t] = (
+                (best - small) / (large - small) if variance == "learned_range" else (best + 1) / 2
+            )
 
     def __call__(self, x, at, to=None):
         prediction = super().__call__(x, at)
@@ -147,10 +157,14 @@ def test_time_difference_changes_the_level_each_step_leads_to():
     oracle = MixtureOracle()
     x = torch.randn(9, dtype=torch.float64)
     for sampler in (DDIM(), DDPM()):
-        assert not torch.allclose(run(sampler, oracle, x, 10)[3].x, run(sampler, oracle, x, 10, 1, 0.05)[3].x)
+        assert not torch.allclose(
+            run(sampler, oracle, x, 10)[3].x, run(sampler, oracle, x, 10, 1, 0.05)[3].x
+        )
 
 
-@pytest.mark.parametrize("make", [lambda: DDIM(eta=-0.1), lambda: DDIM(eta=1.1), lambda: DDPM(variance="medium")])
+@pytest.mark.parametrize(
+    "make", [lambda: DDIM(eta=-0.1), lambda: DDIM(eta=1.1), lambda: DDPM(variance="medium")]
+)
 def test_options_out_of_range_are_refused(make):
     with pytest.raises(ValueError, match="got"):
         make()

@@ -29,17 +29,28 @@ from diffusion_framework.samplers.grids import (
 README = (Path(__file__).parents[2] / "README.md").read_text()
 ROWS = {
     cells[0]: [cell.strip() for cell in cells[1:]]
-    for cells in re.findall(r"^\| `([A-Z]\w*\(.*?\))` \|(.*?)\|(.*?)\|(.*?)\|$", README, re.MULTILINE)
+    for cells in re.findall(
+        r"^\| `([A-Z]\w*\(.*?\))` \|(.*?)\|(.*?)\|(.*?)\|$", README, re.MULTILINE
+    )
 }
 SAMPLERS = {text: eval(text, dict(vars(df))) for text in ROWS}
-SCHEDULES = [df.Sigmoid(), df.VE(), df.EDM(), df.Flow(), df.LinearBeta(), df.SquaredCosBeta(zero_terminal_snr=True)]
+SCHEDULES = [
+    df.Sigmoid(),
+    df.VE(),
+    df.EDM(),
+    df.Flow(),
+    df.LinearBeta(),
+    df.SquaredCosBeta(zero_terminal_snr=True),
+]
 GRIDS = {
     "time": lambda s: grid_of_times(s, uniform_times(30)),
     "trailing": lambda s: grid_of_times(s, spaced_times(30, "trailing")),
     "distilled": lambda s: grid_of_times(s, distilled_times(30)),
     "log-SNR": lambda s: grid_of_log_snrs(s, uniform_log_snrs(s, 30, strength=0.999)),
     "optimal": lambda s: grid_of_log_snrs(s, optimal_log_snrs(s, 30, strength=0.999)),
-    "karras": lambda s: grid_of_sigmas(s, karras_sigmas(30, 0.02, 30.0 if s.at(1.0).log_snr < -7 else 20.0)),
+    "karras": lambda s: grid_of_sigmas(
+        s, karras_sigmas(30, 0.02, 30.0 if s.at(1.0).log_snr < -7 else 20.0)
+    ),
 }
 
 
@@ -48,7 +59,11 @@ def seeded(seed):
 
 
 def test_the_readme_table_lists_every_sampler():
-    exported = {value for value in vars(df).values() if isinstance(value, type) and issubclass(value, df.Sampler)}
+    exported = {
+        value
+        for value in vars(df).values()
+        if isinstance(value, type) and issubclass(value, df.Sampler)
+    }
     assert {type(sampler) for sampler in SAMPLERS.values()} == exported - {df.Sampler}
 
 
@@ -57,7 +72,14 @@ def test_the_readme_table_is_true(text):
     calls, noise, difference = ROWS[text]
     sampler, oracle, drawn = SAMPLERS[text], Counting(MixtureOracle()), []
     now, to = even_grid(oracle.schedule, -1.0, 0.5, 2)[0]
-    sampler.step(oracle, torch.randn(3, 4), now, to, sampler.init(2), lambda x: drawn.append(x) or torch.randn_like(x))
+    sampler.step(
+        oracle,
+        torch.randn(3, 4),
+        now,
+        to,
+        sampler.init(2),
+        lambda x: drawn.append(x) or torch.randn_like(x),
+    )
     assert calls == (str(oracle.calls) if calls.isdecimal() else "as needed")
     assert noise == ("yes" if drawn else "no")
     diffusion = tiny_diffusion(time_difference=0.1)
@@ -80,7 +102,9 @@ def test_every_sampler_reaches_the_data_on_every_schedule_and_grid(text, schedul
         *_, last = trajectory(SAMPLERS[text], oracle, x, grid, seeded(1))
         assert last.to.is_end
         assert last.x.mean().item() == pytest.approx(0.3, abs=0.15), name
-        min_std = 0.15 if text == "LCM()" else 0.35  # LCM needs a consistency model, which the oracle is not.
+        min_std = (
+            0.15 if text == "LCM()" else 0.35
+        )  # LCM needs a consistency model, which the oracle is not.
         assert min_std < last.x.std().item() < 0.65, name
 
 
@@ -117,6 +141,8 @@ def test_a_run_pickled_after_any_step_resumes_bit_for_bit(text):
         sampler, x, state, generator_state = pickle.loads(pickle.dumps(parts))
         generator = torch.Generator()
         generator.set_state(generator_state)
-        x, state = sampler.step(oracle, x, snapshot.now, snapshot.to, state, generator_noise(generator))
+        x, state = sampler.step(
+            oracle, x, snapshot.now, snapshot.to, state, generator_noise(generator)
+        )
         generator_state = generator.get_state()
         assert torch.equal(x, snapshot.x)

@@ -43,7 +43,11 @@ ORDERS = [
     (DPMSolver(2, weights="midpoint"), 2),
     (DPMSolver(2, "eps", weights="midpoint"), 2),
     *[(UniPC(order, variant), order + 1) for order in (1, 2, 3) for variant in ("bh1", "bh2")],
-    *[(UniPC(order, variant, corrector=False), order) for order in (2, 3) for variant in ("bh1", "bh2")],
+    *[
+        (UniPC(order, variant, corrector=False), order)
+        for order in (2, 3)
+        for variant in ("bh1", "bh2")
+    ],
     *[(UniPC(order, predict="v"), order + 1) for order in (1, 2, 3)],
     *[(UniPC(order, corrector=False, predict="v", sigma_data=1.0), order) for order in (1, 2, 3)],
     (Churn(LMS(3), s_churn=0.0), 3),
@@ -72,17 +76,29 @@ def test_every_sampler_reaches_the_exact_solution_for_gaussian_data(sampler, ord
     now = grid[0][0]
     mean, std = oracle.marginal(now)
     x = mean + std * torch.randn(100, dtype=torch.float64)
-    error = (end(sampler, oracle, x, grid) - oracle.flow(x, now, oracle.schedule.at(0.0))).abs().max().item()
+    error = (
+        (end(sampler, oracle, x, grid) - oracle.flow(x, now, oracle.schedule.at(0.0)))
+        .abs()
+        .max()
+        .item()
+    )
     assert error < (0.05 if order == 1 else 0.01)
 
 
-@pytest.mark.parametrize(("order", "predict"), [(1, "x0"), (2, "x0"), (3, "x0"), (2, "eps"), (3, "eps")])
+@pytest.mark.parametrize(
+    ("order", "predict"), [(1, "x0"), (2, "x0"), (3, "x0"), (2, "eps"), (3, "eps")]
+)
 def test_the_stochastic_solver_keeps_mean_and_variance(order, predict):
     oracle = GaussianOracle(mean=0.4, std=0.3)
     grid = even_grid(oracle.schedule, -8.0, 10.0, 150 if predict == "x0" else 600)
     mean, std = oracle.marginal(grid[0][0])
     count = 100_000
-    x = end(DPMSolver(order, predict, eta=1.0), oracle, mean + std * torch.randn(count, dtype=torch.float64), grid)
+    x = end(
+        DPMSolver(order, predict, eta=1.0),
+        oracle,
+        mean + std * torch.randn(count, dtype=torch.float64),
+        grid,
+    )
     mean, std = oracle.marginal(grid[-1][1])
     bias = 0.04 if order == 1 else 0.004  # Of the method, in addition to five standard errors.
     assert x.mean().item() == pytest.approx(mean, abs=5 * std / math.sqrt(count) + bias * std)
@@ -91,14 +107,21 @@ def test_the_stochastic_solver_keeps_mean_and_variance(order, predict):
 
 @pytest.mark.parametrize("schedule", [Sigmoid(), Flow(), EDM()], ids=repr)
 @pytest.mark.parametrize("steps", [1, 2, 5])
-def test_predicting_velocity_is_exact_for_gaussian_data_of_std_sigma_data_in_any_number_of_steps(schedule, steps):
+def test_predicting_velocity_is_exact_for_gaussian_data_of_std_sigma_data_in_any_number_of_steps(
+    schedule, steps
+):
     """From t = 1, which is pure noise on some schedules, to clean data."""
     oracle = GaussianOracle(mean=0.0, std=0.3, schedule=schedule)
     times = [1 - i / steps for i in range(steps + 1)]
-    grid = [(schedule.at(a), schedule.at(b) if b else schedule.clean) for a, b in itertools.pairwise(times)]
+    grid = [
+        (schedule.at(a), schedule.at(b) if b else schedule.clean)
+        for a, b in itertools.pairwise(times)
+    ]
     x = torch.randn(20, dtype=torch.float64) * oracle.marginal(grid[0][0])[1]
     expected = oracle.flow(x, grid[0][0], grid[-1][1])
-    torch.testing.assert_close(end(UniPC(3, predict="v", sigma_data=0.3), oracle, x, grid), expected)
+    torch.testing.assert_close(
+        end(UniPC(3, predict="v", sigma_data=0.3), oracle, x, grid), expected
+    )
 
 
 RESUMED = [
@@ -125,12 +148,18 @@ def test_a_run_stepped_by_hand_with_other_runs_in_between_is_bit_equal(sampler):
     state = sampler.init(len(grid))
     for now, to in grid:
         x, state = sampler.step(oracle, x, now, to, state, noise)
-        list(trajectory(sampler, oracle, torch.randn(9, dtype=torch.float64), grid, generator_noise()))  # Another run.
+        list(
+            trajectory(
+                sampler, oracle, torch.randn(9, dtype=torch.float64), grid, generator_noise()
+            )
+        )  # Another run.
     assert torch.equal(x, expected)
 
 
 @pytest.mark.parametrize(
-    "sampler", [LMS(4), DPMSolver(3), DPMSolver(3, "eps"), DPMSolver(2, eta=1.0), UniPC(3)], ids=repr
+    "sampler",
+    [LMS(4), DPMSolver(3), DPMSolver(3, "eps"), DPMSolver(2, eta=1.0), UniPC(3)],
+    ids=repr,
 )
 def test_multistep_methods_end_on_finite_data_at_sigma_0(sampler):
     """No polynomial in log-SNR passes through sigma = 0, so the last step is a special case."""

@@ -86,7 +86,9 @@ def test_churn_outside_its_range_does_nothing():
     ratio = grid[-1][1].sigma / grid[-1][1].alpha
     idle = Churn(Heun(), s_churn=40.0, s_min=0.0, s_max=ratio)
     assert torch.equal(end(idle, oracle, x, grid), end(Heun(), oracle, x, grid))
-    assert not torch.equal(end(Churn(Heun(), s_churn=40.0), oracle, x, grid), end(Heun(), oracle, x, grid))
+    assert not torch.equal(
+        end(Churn(Heun(), s_churn=40.0), oracle, x, grid), end(Heun(), oracle, x, grid)
+    )
 
 
 def test_langevin_treats_each_sample_independently_of_the_batch():
@@ -114,7 +116,9 @@ def published_score_sde(oracle, x, grid, predictor, snr, corrections, noise):
             x = x + size[:, None] * score + (2 * size[:, None]).sqrt() * z
         score = -oracle(x, now).eps / now.sigma
         if to.is_end:
-            return (x + now.sigma**2 * score) / now.alpha  # The denoised mean, by Tweedie's formula.
+            return (
+                x + now.sigma**2 * score
+            ) / now.alpha  # The denoised mean, by Tweedie's formula.
         z = noise(x)
         if is_ve:
             variance = fall * to.sigma**2 / now.sigma**2 if predictor == "ancestral" else fall
@@ -132,11 +136,17 @@ def published_score_sde(oracle, x, grid, predictor, snr, corrections, noise):
 def test_score_sde_equals_the_published_sampler(schedule, predictor, corrections):
     oracle = MixtureOracle(schedule=schedule)
     grid = grid_of_times(schedule, uniform_times(12))
-    step = ReverseDiffusion() if predictor != "ancestral" else DDPM("small" if schedule == VE() else "large")
+    step = (
+        ReverseDiffusion()
+        if predictor != "ancestral"
+        else DDPM("small" if schedule == VE() else "large")
+    )
     x = grid[0][0].sigma * torch.randn(6, 20, dtype=torch.float64)
     samples = end(ScoreSDE(step, 0.16, corrections), oracle, x, grid)
     noise = generator_noise(torch.Generator().manual_seed(1))
-    torch.testing.assert_close(samples, published_score_sde(oracle, x, grid, predictor, 0.16, corrections, noise))
+    torch.testing.assert_close(
+        samples, published_score_sde(oracle, x, grid, predictor, 0.16, corrections, noise)
+    )
 
 
 @pytest.mark.parametrize(

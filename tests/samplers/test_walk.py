@@ -72,7 +72,9 @@ def test_noise_comes_from_a_seed_a_generator_or_is_given():
     by_seed = diffusion.walk(3, seed=5).start
     for seed in (np.int64(5), torch.tensor(5)[()].item()):
         assert torch.equal(diffusion.walk(3, seed=seed).start, by_seed)
-    assert torch.equal(diffusion.walk(2, seed=np.array([5, 6])).start, diffusion.walk(2, seed=[5, 6]).start)
+    assert torch.equal(
+        diffusion.walk(2, seed=np.array([5, 6])).start, diffusion.walk(2, seed=[5, 6]).start
+    )
     one, other = (diffusion.walk(3, generator=torch.Generator().manual_seed(1)).start for _ in "ab")
     assert torch.equal(one, other) and not torch.equal(one, by_seed)
     noise = torch.randn(3, 1, 8, 8)

@@ -23,7 +23,9 @@ def fitted(**options):
     space.build(SHAPE)
     actions, condition = batches()
     for part in torch.arange(20).split(6):
-        space.observe(actions[part], {"observations": {"state": condition["observations"]["state"][part]}})
+        space.observe(
+            actions[part], {"observations": {"state": condition["observations"]["state"][part]}}
+        )
     space.finish()
     return space
 
@@ -70,7 +72,9 @@ def test_a_state_dict_brings_the_statistics_back():
     with pytest.raises(ValueError, match="Expected statistics of the training data, got none yet"):
         space.encode(actions, condition)
     space.load_state_dict(known.state_dict())
-    assert not space.needs_fit and torch.equal(space.encode(actions, condition), known.encode(actions, condition))
+    assert not space.needs_fit and torch.equal(
+        space.encode(actions, condition), known.encode(actions, condition)
+    )
 
 
 def test_the_density_changes_by_the_slope():
@@ -99,14 +103,20 @@ def test_it_is_rebuilt_from_its_config():
 def test_bad_input_is_named():
     space = fitted(relative_to="state")
     actions, condition = batches()
-    with pytest.raises(ValueError, match="Expected observations with 'state', .*, got none. Fix: give it"):
+    with pytest.raises(
+        ValueError, match="Expected observations with 'state', .*, got none. Fix: give it"
+    ):
         space.encode(actions, {})
-    with pytest.raises(ValueError, match=r"Expected 'state' \[batch, steps, at least 2\], got \[20, 2, 1\]"):
+    with pytest.raises(
+        ValueError, match=r"Expected 'state' \[batch, steps, at least 2\], got \[20, 2, 1\]"
+    ):
         space.encode(actions, {"observations": {"state": torch.zeros(20, 2, 1)}})
     actions[7, 1, 0] = math.nan
     with pytest.raises(ValueError, match="Expected finite data, got nan to nan in sample 7"):
         space.encode(actions, condition)
-    with pytest.raises(ValueError, match=r"Expected samples \(horizon, action_dim\), got \(1, 8, 8\)"):
+    with pytest.raises(
+        ValueError, match=r"Expected samples \(horizon, action_dim\), got \(1, 8, 8\)"
+    ):
         ActionSpace().build((1, 8, 8))
     with pytest.raises(ValueError, match="Expected actions without angles"):
         ActionSpace(normalizer=Normalizer(angles={"action": [0]}))

@@ -58,14 +58,19 @@ def test_data_out_of_range_is_refused_with_its_sample(wrong, found):
 @pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.int16, torch.bool])
 def test_integers_without_a_range_of_their_own_need_one(dtype):
     data = torch.zeros(2, 3, dtype=dtype)
-    with pytest.raises(ValueError, match=r"got torch\.\w+\. Fix: .*value_range=\(lo, hi\), --data\.value_range lo,hi"):
+    with pytest.raises(
+        ValueError,
+        match=r"got torch\.\w+\. Fix: .*value_range=\(lo, hi\), --data\.value_range lo,hi",
+    ):
         ImageSpace().encode(data, {})
     assert (ImageSpace(value_range=(0, 1)).encode(data, {}) == -1).all()
 
 
 def test_integers_beyond_the_value_range_are_refused():
     data = torch.tensor([[0, 4095], [0, 4096]])
-    with pytest.raises(ValueError, match=r"Expected data in \[0, 4095\], got 0 to 4096 in sample 1"):
+    with pytest.raises(
+        ValueError, match=r"Expected data in \[0, 4095\], got 0 to 4096 in sample 1"
+    ):
         ImageSpace(value_range=(0, 4095)).encode(data, {})
 
 
@@ -86,7 +91,9 @@ def test_another_device_is_not_waited_for():
 def test_the_density_changes_by_the_slope():
     """Uniform data on [lo, hi] has log2(hi - lo) bits; uniform x0 on [-1, 1] has 1."""
     for low, high in [(0.0, 1.0), (-1.0, 1.0), (270.0, 310.0)]:
-        assert 1 + ImageSpace((low, high)).bits_offset() == pytest.approx(math.log2(high - low), abs=1e-12)
+        assert 1 + ImageSpace((low, high)).bits_offset() == pytest.approx(
+            math.log2(high - low), abs=1e-12
+        )
     assert ImageSpace().bits_offset() == -1
 
 

@@ -38,7 +38,12 @@ def test_images_go_through_and_come_back():
     space = fitted(images)
     latents = space.prepare(images)
     x0 = space.encode(latents, {})
-    assert x0.shape == (10, 4, 3, 3) and space.bounds is None and space.bins is None and space.sigma_data == 1
+    assert (
+        x0.shape == (10, 4, 3, 3)
+        and space.bounds is None
+        and space.bins is None
+        and space.sigma_data == 1
+    )
     torch.testing.assert_close(x0.mean((0, 2, 3)), torch.zeros(4), atol=1e-6, rtol=0)
     torch.testing.assert_close(x0.std((0, 2, 3), correction=0), torch.ones(4))
     torch.testing.assert_close(space.decode(x0, {}), images)
@@ -65,7 +70,9 @@ def test_copies_share_the_autoencoder_and_nothing_else():
     assert copied.autoencoder is space.autoencoder
     assert copied.statistics is not space.statistics
     assert copied.statistics.mean.data_ptr() != space.statistics.mean.data_ptr()
-    assert all(v is not space.autoencoder or k == "autoencoder" for k, v in copied._init_args.items())
+    assert all(
+        v is not space.autoencoder or k == "autoencoder" for k, v in copied._init_args.items()
+    )
     assert copied._init_args["autoencoder"] is space.autoencoder
 
 
@@ -91,7 +98,9 @@ def test_a_latent_counts_where_all_its_pixels_do():
     expected[0, :, 1, 1] = False
     assert torch.equal(latent, expected)
     assert torch.equal(space.prepare_mask(mask[:, 0, 0, 0], (4, 3, 3)), mask[:, 0, 0, 0])
-    with pytest.raises(ValueError, match=r"Expected a mask \[batch\] or .*, got \[2, 6, 6\]. Fix: expand"):
+    with pytest.raises(
+        ValueError, match=r"Expected a mask \[batch\] or .*, got \[2, 6, 6\]. Fix: expand"
+    ):
         space.prepare_mask(mask[:, 0], (4, 3, 3))
 
 
@@ -106,10 +115,14 @@ def test_another_device_is_not_waited_for():
 def test_an_autoencoder_that_returns_no_tensor_is_named():
     autoencoder = Folding()
     autoencoder.encode = lambda images: (images,)
-    with pytest.raises(ValueError, match="Expected a tensor from the autoencoder.*got tuple. Fix: wrap it"):
+    with pytest.raises(
+        ValueError, match="Expected a tensor from the autoencoder.*got tuple. Fix: wrap it"
+    ):
         LatentSpace(autoencoder).prepare(torch.rand(1, 1, 6, 6))
 
 
 def test_pixels_have_no_density_through_an_autoencoder():
-    with pytest.raises(ValueError, match="Expected a space whose units have a density, got LatentSpace"):
+    with pytest.raises(
+        ValueError, match="Expected a space whose units have a density, got LatentSpace"
+    ):
         LatentSpace(Folding(), Unbounded(mean=0.0, std=1.0)).bits_offset()

@@ -11,7 +11,12 @@ import torch
 from diffusion_framework.spaces import Normalizer
 
 RNG = np.random.default_rng(0)
-VALUES = RNG.normal(size=(50, 4)) * [1.0, 100.0, 1e-3, 0.0] + [0.0, 300.0, 5.0, 512.0]  # the last is constant
+VALUES = RNG.normal(size=(50, 4)) * [1.0, 100.0, 1e-3, 0.0] + [
+    0.0,
+    300.0,
+    5.0,
+    512.0,
+]  # the last is constant
 
 
 def slow(values, mode):
@@ -35,7 +40,9 @@ def test_both_modes_equal_a_slow_implementation_and_are_undone(mode):
     normalizer.fit({"state": VALUES, "other": VALUES[:, :1]})
     values = torch.from_numpy(VALUES).float()
     normal = normalizer.normalize("state", values)
-    np.testing.assert_allclose(normal.numpy(), slow(VALUES, mode), atol=2e-3)  # 1e-3 beside 5 is hard for float32
+    np.testing.assert_allclose(
+        normal.numpy(), slow(VALUES, mode), atol=2e-3
+    )  # 1e-3 beside 5 is hard for float32
     torch.testing.assert_close(normalizer.unnormalize("state", normal), values)
     assert normalizer.is_bounded("state") == (mode == "limits")
     assert normalizer.streams == ["state", "other"]
@@ -66,7 +73,9 @@ def test_angles_become_sine_and_cosine():
     normalizer.fit({"state": state})
     normal = normalizer.normalize("state", state)
     torch.testing.assert_close(normal[:, 0], torch.tensor([-1.0, 0.0, 1.0]))
-    torch.testing.assert_close(normal[:, 1:], torch.stack([state[:, 1].sin(), state[:, 1].cos()], dim=1))
+    torch.testing.assert_close(
+        normal[:, 1:], torch.stack([state[:, 1].sin(), state[:, 1].cos()], dim=1)
+    )
     turned = normalizer.normalize("state", state + torch.tensor([0.0, 2 * math.pi]))
     torch.testing.assert_close(turned, normal, atol=1e-5, rtol=0)
 
@@ -80,7 +89,9 @@ def test_weights_carry_what_it_was_fitted_to():
     fresh.load_state_dict(fitted.state_dict())
     assert fresh.streams == ["observation.state", "action"]
     values = torch.from_numpy(VALUES).float()
-    assert torch.equal(fresh.normalize("observation.state", values), fitted.normalize("observation.state", values))
+    assert torch.equal(
+        fresh.normalize("observation.state", values), fitted.normalize("observation.state", values)
+    )
 
 
 def test_batches_add_up_to_the_whole():
@@ -98,7 +109,8 @@ def test_batches_add_up_to_the_whole():
 def test_bad_input_is_named():
     normalizer = Normalizer()
     with pytest.raises(
-        ValueError, match=r"Expected a stream that was fitted \(no streams yet\), got 'state'. Fix: fit the"
+        ValueError,
+        match=r"Expected a stream that was fitted \(no streams yet\), got 'state'. Fix: fit the",
     ):
         normalizer.normalize("state", torch.zeros(1, 4))
     with pytest.raises(ValueError, match="Expected finite numbers in 'state'"):

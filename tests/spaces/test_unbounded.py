@@ -31,7 +31,9 @@ def test_statistics_are_those_of_all_data_whatever_the_batches(axis):
     x0 = space.encode(data, {})
     assert x0.dtype == torch.float64
     torch.testing.assert_close(x0.mean(dims), torch.zeros_like(x0.mean(dims)), atol=1e-6, rtol=0)
-    torch.testing.assert_close(x0.std(dims, correction=0), torch.ones_like(x0.std(dims)), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        x0.std(dims, correction=0), torch.ones_like(x0.std(dims)), atol=1e-6, rtol=0
+    )
     torch.testing.assert_close(space.decode(x0, {}), data, rtol=1e-12, atol=1e-12)
 
 
@@ -62,13 +64,19 @@ def test_nothing_can_be_used_before_it_was_fitted_and_a_state_dict_brings_it_bac
     space = Unbounded()
     space.build((2, 4))
     assert space.needs_fit and space.mean.isnan().all()
-    with pytest.raises(ValueError, match="Expected statistics of the training data, got none yet. Fix: train"):
+    with pytest.raises(
+        ValueError, match="Expected statistics of the training data, got none yet. Fix: train"
+    ):
         space.encode(torch.zeros(1, 2, 4), {})
     with pytest.raises(ValueError, match="Expected data to fit mean and std to, got none"):
         space.finish()
     known = fitted(torch.randn(9, 2, 4))
     space.load_state_dict(known.state_dict())
-    assert not space.needs_fit and torch.equal(space.mean, known.mean) and torch.equal(space.std, known.std)
+    assert (
+        not space.needs_fit
+        and torch.equal(space.mean, known.mean)
+        and torch.equal(space.std, known.std)
+    )
 
 
 def test_statistics_keep_their_precision_in_every_dtype():
@@ -88,7 +96,10 @@ def test_what_is_not_finite_is_refused_with_its_sample(value):
     data = torch.zeros(4, 2)
     data[2, 1] = value
     for take in (space.encode, space.observe):
-        with pytest.raises(ValueError, match=r"Expected finite data, got .* in sample 2 of the batch. Fix: remove NaN"):
+        with pytest.raises(
+            ValueError,
+            match=r"Expected finite data, got .* in sample 2 of the batch. Fix: remove NaN",
+        ):
             take(data, {})
 
 
@@ -110,17 +121,25 @@ def test_the_density_changes_by_the_slope():
 
 
 def test_it_is_rebuilt_from_its_config():
-    for space in (Unbounded(), Unbounded(mean=[1.0, 2.0], std=[3.0, 4.0], axis=-1), Unbounded(0.5, 2, axis=None)):
+    for space in (
+        Unbounded(),
+        Unbounded(mean=[1.0, 2.0], std=[3.0, 4.0], axis=-1),
+        Unbounded(0.5, 2, axis=None),
+    ):
         again = from_config(to_config(space), DataSpace)
         assert to_config(again) == to_config(space)
 
 
 def test_options_are_checked():
-    with pytest.raises(ValueError, match=r"mean and std together, got mean=0.0, std=None. Fix: give both"):
+    with pytest.raises(
+        ValueError, match=r"mean and std together, got mean=0.0, std=None. Fix: give both"
+    ):
         Unbounded(mean=0.0)
     with pytest.raises(ValueError, match="stds above 0, got mean=0, std=0"):
         Unbounded(mean=0, std=0)
-    with pytest.raises(ValueError, match=r"Expected an axis of samples \(4,\), got 1. Fix: axis=None"):
+    with pytest.raises(
+        ValueError, match=r"Expected an axis of samples \(4,\), got 1. Fix: axis=None"
+    ):
         Unbounded(axis=1).build((4,))
     with pytest.raises(ValueError, match="Expected 1 or 3 numbers for mean, got 2"):
         Unbounded(mean=[1, 2], std=[1, 2]).build((3, 4))

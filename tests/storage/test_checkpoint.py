@@ -66,7 +66,9 @@ def test_a_newer_format_is_refused_with_advice_to_upgrade(tmp_path):
 def test_a_failed_write_leaves_only_the_earlier_checkpoint(tmp_path):
     write(tmp_path, 1)
     with pytest.raises(TypeError):
-        write_checkpoint(tmp_path, 2, {"model": {"w": torch.zeros(1)}}, {}, {"not plain": object()}, 9)
+        write_checkpoint(
+            tmp_path, 2, {"model": {"w": torch.zeros(1)}}, {}, {"not plain": object()}, 9
+        )
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000001"]
 
 

@@ -5,11 +5,15 @@ import pytest
 from diffusion_framework import DDIM, Cosine, NoiseSchedule, Sampler, Sigmoid
 
 
-@pytest.mark.parametrize("text", [None, "", "{", '{"class_path": "os.system"}', json.dumps(Cosine().to_config())])
+@pytest.mark.parametrize(
+    "text", [None, "", "{", '{"class_path": "os.system"}', json.dumps(Cosine().to_config())]
+)
 def test_a_file_that_describes_no_sampler_is_refused_in_one_line(tmp_path, text):
     if text is not None:
         (tmp_path / "sampler.json").write_text(text)
-    with pytest.raises(ValueError, match=r"cannot be read|not part of this|no sampler 'Cosine'") as error:
+    with pytest.raises(
+        ValueError, match=r"cannot be read|not part of this|no sampler 'Cosine'"
+    ) as error:
         Sampler.from_pretrained(tmp_path)
     assert "\n" not in str(error.value)
 

@@ -45,7 +45,9 @@ def test_network_and_space_can_be_replaced(run):
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.zero_()
-    opened = GaussianDiffusion.from_pretrained(run, model=network, space=ImageSpace((0, 4095), bins=None))
+    opened = GaussianDiffusion.from_pretrained(
+        run, model=network, space=ImageSpace((0, 4095), bins=None)
+    )
     assert opened.model is network and any(parameter.any() for parameter in network.parameters())
     assert opened.sample(1, steps=2, seed=0, show_progress=False).max() > 1
     with pytest.raises(ValueError, match="Expected weights of .* that fit the model"):
@@ -82,12 +84,16 @@ def test_a_network_that_does_not_record_its_arguments_is_required(tmp_path):
         GaussianDiffusion.from_pretrained(tmp_path / "export")
     opened = GaussianDiffusion.from_pretrained(tmp_path / "export", model=Net(3))
     assert isinstance(opened.model, Net)
-    with pytest.raises(ValueError, match="that fit the model of its config, with .* for model.conv.weight"):
+    with pytest.raises(
+        ValueError, match="that fit the model of its config, with .* for model.conv.weight"
+    ):
         GaussianDiffusion.from_pretrained(tmp_path / "export", model=Net(5))
 
 
 def test_a_model_of_another_class_is_refused_by_name(run):
-    with pytest.raises(ValueError, match=r"Expected a DiffusionPolicy in .*, got a GaussianDiffusion\. Fix: Gauss"):
+    with pytest.raises(
+        ValueError, match=r"Expected a DiffusionPolicy in .*, got a GaussianDiffusion\. Fix: Gauss"
+    ):
         DiffusionPolicy.from_pretrained(run)
 
 

@@ -13,7 +13,9 @@ _seen: list[tuple[str, str]] | None = None
 def _hook(event: str, args: tuple) -> None:
     if _seen is None:
         return
-    if event in _WATCHED or (event == "open" and isinstance(args[1], str) and set(args[1]) & set("wax+")):
+    if event in _WATCHED or (
+        event == "open" and isinstance(args[1], str) and set(args[1]) & set("wax+")
+    ):
         _seen.append((event, str(args)[:100]))
     elif event == "import" and args[0].split(".")[0] not in _allowed and args[0] not in sys.modules:
         _seen.append((event, args[0]))

@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from diffusion_framework import BehaviourCloning, DiffusionPolicy, Episodes, EpisodeWindows, ResidualMLP
+from diffusion_framework import (
+    BehaviourCloning,
+    DiffusionPolicy,
+    Episodes,
+    EpisodeWindows,
+    ResidualMLP,
+)
 from diffusion_framework.conditions import Observations
 from diffusion_framework.spaces import ActionSpace
 
@@ -44,7 +50,9 @@ def observations(**options) -> Observations:
     return Observations({"state": 3}, **options)
 
 
-def diffusion_policy(fit: bool = True, relative_to: str | None = None, **options) -> DiffusionPolicy:
+def diffusion_policy(
+    fit: bool = True, relative_to: str | None = None, **options
+) -> DiffusionPolicy:
     options = {"action_steps": 4, "plan_steps": 4, "space": ActionSpace(relative_to), **options}
     made = DiffusionPolicy(network(), observations(), **options)
     return fitted(made) if fit else made

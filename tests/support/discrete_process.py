@@ -31,7 +31,9 @@ def term_by_hand(x0, x, eps_hat, step, variance, share):
 
     def mean(x0):
         of_x0 = np.sqrt(previous[step]) * BETAS[step] / (1 - alpha_bar[step])
-        return of_x0 * x0 + np.sqrt(1 - BETAS[step]) * (1 - previous[step]) / (1 - alpha_bar[step]) * x
+        return (
+            of_x0 * x0 + np.sqrt(1 - BETAS[step]) * (1 - previous[step]) / (1 - alpha_bar[step]) * x
+        )
 
     if step == 0:
         std = np.exp(0.5 * log_var)

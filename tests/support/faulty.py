@@ -49,9 +49,15 @@ def at_file_operation(number: int, action, path: str = "checkpoints") -> None:
     count = [0]
 
     def hook(event: str, arguments: tuple) -> None:
-        if event in ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "shutil.rmtree", "os.scandir") and any(
-            path in os.fspath(a) for a in arguments if isinstance(a, str | os.PathLike)
-        ):
+        if event in (
+            "open",
+            "os.rename",
+            "os.mkdir",
+            "os.remove",
+            "os.rmdir",
+            "shutil.rmtree",
+            "os.scandir",
+        ) and any(path in os.fspath(a) for a in arguments if isinstance(a, str | os.PathLike)):
             count[0] += 1
             if count[0] == number + 1:
                 action()
@@ -85,7 +91,9 @@ def full_disk(results: str, rank: int, processes: int, port: int, options: dict)
     soak.train(results, rank, processes, port, options)
 
 
-def interrupted_twice_in_save(results: str, rank: int, processes: int, port: int, options: dict) -> None:
+def interrupted_twice_in_save(
+    results: str, rank: int, processes: int, port: int, options: dict
+) -> None:
     def twice() -> None:
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(1.2)

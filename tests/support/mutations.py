@@ -12,7 +12,19 @@ STRANGE = [
     [[[]]], {"class_path": ["x"]}, {"class_path": {}}, {"class_path": "DDIM", "init_args": []}, {"class_path": None},
     {"class_path": "DDIM", "init_args": "x"}, "\ud800", "\0", {"": 1}, ["x"] * 1000, "../../etc/passwd", "-1", "1e9",
 ]  # fmt: skip
-NAMES = ["x", "eta", "class_path", "init_args", "self", "__init__", "args", "kwargs", "options", "model", "device"]
+NAMES = [
+    "x",
+    "eta",
+    "class_path",
+    "init_args",
+    "self",
+    "__init__",
+    "args",
+    "kwargs",
+    "options",
+    "model",
+    "device",
+]
 PIECES = [
     b"&a ", b"*a", b"!!python/object/apply:os.system ['touch executed']", b"{", b"[", b": ", b"\n- ", b"<<: ", b"? ",
     b"\x00", b"\xff", b"!!binary ", b"!!set ", b"2001-01-01", b"!x ", b"}", b'"', b"1e999", b"NaN",

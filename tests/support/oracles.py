@@ -51,11 +51,15 @@ class MixtureOracle:
     schedule: NoiseSchedule = field(default_factory=Sigmoid)
 
     def __call__(self, x: Tensor, at: Level, to: Level | None = None) -> Prediction:
-        means, stds, weights = (torch.tensor(v, dtype=x.dtype) for v in (self.means, self.stds, self.weights))
+        means, stds, weights = (
+            torch.tensor(v, dtype=x.dtype) for v in (self.means, self.stds, self.weights)
+        )
         level, at = at, at.expand_to(x[..., None])
         variances = at.alpha**2 * stds**2 + at.sigma**2
         off = x[..., None] - at.alpha * means
-        share = torch.softmax(weights.log() - 0.5 * variances.log() - 0.5 * off**2 / variances, dim=-1)
+        share = torch.softmax(
+            weights.log() - 0.5 * variances.log() - 0.5 * off**2 / variances, dim=-1
+        )
         x0 = (share * (means + at.alpha * stds**2 / variances * off)).sum(-1)
         return Prediction.from_x0(x0, x, level)
 

@@ -12,7 +12,9 @@ from diffusion_framework.denoisers import TransformX0
 from diffusion_framework.interop import SchedulerRecipe, read_scheduler_config
 from diffusion_framework.process.level import Level
 
-diffusers = pytest.importorskip("diffusers", reason="parity with diffusers needs diffusers: pip install diffusers")
+diffusers = pytest.importorskip(
+    "diffusers", reason="parity with diffusers needs diffusers: pip install diffusers"
+)
 
 SHAPE = (3, 1, 4, 4)
 DPM, UNIPC, DEIS, LCM = (
@@ -87,7 +89,9 @@ def theirs(scheduler, network, steps, monkeypatch, **kwargs):
             signal = scheduler.alphas_cumprod[t].double()
             ratio = ((1 - signal) / signal).sqrt().item() if signal else math.inf
         else:
-            between = not getattr(scheduler, "state_in_first_order", True) and hasattr(scheduler, "sigmas_interpol")
+            between = not getattr(scheduler, "state_in_first_order", True) and hasattr(
+                scheduler, "sigmas_interpol"
+            )
             ratio = (scheduler.sigmas_interpol if between else sigmas)[i].item()
         at = level_of_ratio(ratio) if ratio < math.inf else Level(1.0, 0.0, 1.0, -math.inf)
         x = scheduler.step(network.output(seen, at), t, x, **kwargs).prev_sample

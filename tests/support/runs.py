@@ -36,7 +36,9 @@ def assert_same_run(a, b):
         assert first.keys() == second.keys()
         for key in first:
             assert torch.equal(first[key], second[key]), (name, key)
-    rows = [[row[:4] for row in csv.reader((folder / "log.csv").open())] for folder in (a, b)]  # all but the speed
+    rows = [
+        [row[:4] for row in csv.reader((folder / "log.csv").open())] for folder in (a, b)
+    ]  # all but the speed
     assert rows[0] == rows[1]
 
 

@@ -39,7 +39,11 @@ def write_shards(folder: Path, counts=(3, 5, 4, 6, 3, 4, 5)) -> str:
     for shard, count in enumerate(counts):
         members = {}
         for i in range(count):
-            members |= {f"{i:03}.png": png(next(values)), f"{i:03}.cls": b"%d\n" % shard, f"{i:03}.json": b"{}"}
+            members |= {
+                f"{i:03}.png": png(next(values)),
+                f"{i:03}.cls": b"%d\n" % shard,
+                f"{i:03}.json": b"{}",
+            }
         write_tar(folder / f"part-{shard:02}.tar", members)
     return f"{folder}/part-{{00..{len(counts) - 1:02}}}.tar"
 
@@ -62,7 +66,8 @@ def write_damaged(tmp_path: Path) -> dict[str, Path]:
     good = write_tar(tmp_path / "good.tar", {f"{i}.png": png(i) * 20 for i in range(4)})
     content = good.read_bytes()
     paths = {
-        name: tmp_path / f"{name}.tar" for name in ("text", "nothing", "zeros", "member", "header", "changed", "gz")
+        name: tmp_path / f"{name}.tar"
+        for name in ("text", "nothing", "zeros", "member", "header", "changed", "gz")
     }
     paths["text"].write_bytes(b"these are not the shards you are looking for" * 40)
     paths["nothing"].write_bytes(b"")
@@ -78,7 +83,9 @@ def write_damaged(tmp_path: Path) -> dict[str, Path]:
     paths["missing"] = tmp_path / "missing.tar"
     paths["imageless"] = write_tar(tmp_path / "imageless.tar", {"a.txt": b"x", "a.cls": b"1"})
     paths["twins"] = write_tar(tmp_path / "twins.tar", {"a.png": png(), "a.jpg": png()})
-    paths["unlabelled"] = write_tar(tmp_path / "unlabelled.tar", {"a.png": png(), "a.cls": b"1", "b.png": png()})
+    paths["unlabelled"] = write_tar(
+        tmp_path / "unlabelled.tar", {"a.png": png(), "a.cls": b"1", "b.png": png()}
+    )
     paths["word"] = write_tar(tmp_path / "word.tar", {"d/a.png": png(), "d/a.cls": b"cat"})
     paths["many"] = write_tar(tmp_path / "many.tar", {"a.png": png(), "a.cls": b"9" * 12})
     return paths

@@ -90,6 +90,8 @@ class Latent(Plain):
     ):
         self.seen.append((self_cond, latents))
         count = torch.zeros(len(x), 3) if latents is None else latents
-        count = count + self.conv.weight.mean() * 0 + 1  # has a gradient, which must not reach the next call
+        count = (
+            count + self.conv.weight.mean() * 0 + 1
+        )  # has a gradient, which must not reach the next call
         out = self.conv(x)
         return (out, count) if return_latents else out

@@ -26,7 +26,9 @@ def exact_flow(oracle, x, now, to):
         return oracle(torch.from_numpy(scaled) * at.alpha, at).eps.numpy()
 
     span = (now.sigma / now.alpha, to.sigma / to.alpha)
-    solution = solve_ivp(slope, span, (x / now.alpha).numpy(), method="DOP853", rtol=1e-12, atol=1e-12)
+    solution = solve_ivp(
+        slope, span, (x / now.alpha).numpy(), method="DOP853", rtol=1e-12, atol=1e-12
+    )
     return torch.from_numpy(solution.y[:, -1]) * to.alpha
 
 

@@ -32,7 +32,9 @@ class ToldByVector(Plain):
 
 class ToldByTokens(Plain):
     def forward(self, x, time, tokens, token_mask):
-        return self.conv(x) + (tokens * token_mask[:, :, None]).mean(dim=(1, 2))[:, None, None, None]
+        return (
+            self.conv(x) + (tokens * token_mask[:, :, None]).mean(dim=(1, 2))[:, None, None, None]
+        )
 
 
 KINDS = {
@@ -57,7 +59,13 @@ def samples(kind, count, seed):
 def train(kind, folder, steps, resume=False, **options):
     defaults = {"train_batch_size": 4, "save_and_sample_every": 2, "num_samples": 5}
     defaults |= {"previews": Previews(sampling_steps=2), **QUIET, **options}
-    run = Trainer(diffusion(kind), samples(kind, 9, 0), results_folder=folder, train_num_steps=steps, **defaults)
+    run = Trainer(
+        diffusion(kind),
+        samples(kind, 9, 0),
+        results_folder=folder,
+        train_num_steps=steps,
+        **defaults,
+    )
     run.train(resume)
     return run
 
@@ -112,7 +120,10 @@ def test_a_mask_is_not_a_condition():
         ([torch.rand(1, 4, 4)] * 4, "sketch.*none"),
         ([(torch.rand(1, 4, 4), {"label": 3})] * 4, "Expected conditions sketch, got label"),
         ([(torch.rand(1, 4, 4) * 255, {"sketch": torch.rand(1, 4, 4)})] * 4, r"data in \[0, 1\]"),
-        ([(torch.rand(3, 4, 4), {"sketch": torch.rand(1, 4, 4)})] * 4, r"Expected samples \[batch, 1"),
+        (
+            [(torch.rand(3, 4, 4), {"sketch": torch.rand(1, 4, 4)})] * 4,
+            r"Expected samples \[batch, 1",
+        ),
     ],
 )
 def test_data_that_does_not_fit_is_refused_before_training(tmp_path, data, message):

@@ -17,12 +17,27 @@ from diffusion_framework.training import Previews
 
 ROOT = Path(__file__).resolve().parents[2]
 FAMILIES = ["ddpm", "improved_ddpm", "edm", "flow", "ve_sde"]
-SMALL = {"dim": 8, "dim_mults": [1, 2], "blocks": 1, "channels": 1, "image_size": 8, "heads": 1, "dim_head": 8}
-RUN = {"train_batch_size": 8, "save_and_sample_every": 3, "num_samples": 4, "previews": Previews(sampling_steps=2)}
+SMALL = {
+    "dim": 8,
+    "dim_mults": [1, 2],
+    "blocks": 1,
+    "channels": 1,
+    "image_size": 8,
+    "heads": 1,
+    "dim_head": 8,
+}
+RUN = {
+    "train_batch_size": 8,
+    "save_and_sample_every": 3,
+    "num_samples": 4,
+    "previews": Previews(sampling_steps=2),
+}
 SAMPLERS = [
     sampler()
     for sampler in vars(df).values()
-    if inspect.isclass(sampler) and issubclass(sampler, df.Sampler) and not inspect.isabstract(sampler)
+    if inspect.isclass(sampler)
+    and issubclass(sampler, df.Sampler)
+    and not inspect.isabstract(sampler)
 ]
 
 
@@ -55,7 +70,9 @@ def test_every_family_trains(family, tmp_path):
 def test_every_sampler_takes_every_family(sampler):
     for family in FAMILIES:
         config = family_config(family)
-        config["init_args"].update(model={"class_path": "toys.Plain", "init_args": {}}, loss="simple")
+        config["init_args"].update(
+            model={"class_path": "toys.Plain", "init_args": {}}, loss="simple"
+        )
         diffusion = from_config(config, GaussianDiffusion, trust=("toys",))
         images = diffusion.sample(2, sampler=sampler, steps=4, seed=0, show_progress=False)
         assert images.isfinite().all() and images.std() > 0, family
@@ -75,4 +92,6 @@ def test_a_resumed_run_remembers_its_losses(tmp_path):
         one, two = whole.tensors(name), resumed.tensors(name)
         assert one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
     shares = times.probabilities(whole.tensors("model")["time_memory"])
-    assert not torch.allclose(shares, torch.full_like(shares, 0.25)), "the losses have come to matter"
+    assert not torch.allclose(shares, torch.full_like(shares, 0.25)), (
+        "the losses have come to matter"
+    )

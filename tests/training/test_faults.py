@@ -19,7 +19,11 @@ from runs import trainer, write
 
 from diffusion_framework.data.loading.loader import ShuffledBatches
 from diffusion_framework.process.noise import mix
-from diffusion_framework.storage.checkpoint import Checkpoint, list_checkpoints, newest_whole_checkpoint
+from diffusion_framework.storage.checkpoint import (
+    Checkpoint,
+    list_checkpoints,
+    newest_whole_checkpoint,
+)
 from diffusion_framework.training import Compute, Saving
 from diffusion_framework.training.run_lock import RunLock
 from diffusion_framework.training.seeds import Purpose
@@ -78,7 +82,9 @@ def test_killed_while_pictures_are_written_those_that_are_there_are_whole(tmp_pa
     found = []
     for operation in range(100):
         results = tmp_path / f"pictures {operation}"
-        codes = soak.end(soak.start(results, target=faulty.killed_while_drawing, operation=operation))
+        codes = soak.end(
+            soak.start(results, target=faulty.killed_while_drawing, operation=operation)
+        )
         pictures = [*results.glob("*.png")]
         for path in pictures:
             Image.open(path).load()
@@ -94,7 +100,12 @@ def test_terminated_a_run_saves_and_goes_on_as_if_nothing_had_been(whole, tmp_pa
     """The signal goes to the whole group, data workers included."""
     errors, results = tmp_path / "errors", tmp_path / "run"
     (process,) = soak.start(results, target=faulty.in_own_group, errors=errors, workers=workers)
-    wait_for(lambda: (results / "log.csv").exists() and len((results / "log.csv").read_text().splitlines()) > 2)
+    wait_for(
+        lambda: (
+            (results / "log.csv").exists()
+            and len((results / "log.csv").read_text().splitlines()) > 2
+        )
+    )
     os.killpg(process.pid, signal.SIGTERM)
     assert soak.end([process]) == [143]
     said = errors.read_text()
@@ -117,7 +128,12 @@ def test_the_script_ends_with_the_code_of_the_signal(tmp_path, number, code):
         stderr=subprocess.PIPE,
         text=True,
     )
-    wait_for(lambda: (tmp_path / "run" / "log.csv").exists() and (tmp_path / "run" / "log.csv").stat().st_size > 100)
+    wait_for(
+        lambda: (
+            (tmp_path / "run" / "log.csv").exists()
+            and (tmp_path / "run" / "log.csv").stat().st_size > 100
+        )
+    )
     process.send_signal(number)
     _, error = process.communicate(timeout=60)
     assert process.returncode == code, error
@@ -153,7 +169,9 @@ def test_without_room_for_the_checkpoints_nothing_starts(tmp_path):
     ).returncode:
         pytest.skip("a disk of its own can only be mounted by root")
     try:
-        with pytest.raises(ValueError, match=r"2 checkpoints of .* GB, got .* lower saving.keep_newest"):
+        with pytest.raises(
+            ValueError, match=r"2 checkpoints of .* GB, got .* lower saving.keep_newest"
+        ):
             trainer(SlowPictures(), disk / "run").train()
         assert not list(disk.iterdir())
     finally:
@@ -176,7 +194,11 @@ def test_a_nan_changes_nothing_and_is_named(tmp_path, accumulate):
     bad = 7
     step = -(-step_that_draws(bad) // accumulate)
     assert step > 2
-    options = {"train_num_steps": 99, "save_and_sample_every": 1, "gradient_accumulate_every": accumulate}
+    options = {
+        "train_num_steps": 99,
+        "save_and_sample_every": 1,
+        "gradient_accumulate_every": accumulate,
+    }
     options["saving"] = Saving(keep_newest=99)
     run = trainer(SlowPictures(bad=bad), tmp_path, **options)
     run.model.space = Unchecked()
@@ -185,7 +207,10 @@ def test_a_nan_changes_nothing_and_is_named(tmp_path, accumulate):
     assert steps_of(tmp_path) == list(range(1, step))
     last = Checkpoint.find(tmp_path)
     for name, module in (("model", run.model), ("ema", run.averaged)):
-        assert all(torch.equal(value, module.state_dict()[key]) for key, value in last.tensors(name).items())
+        assert all(
+            torch.equal(value, module.state_dict()[key])
+            for key, value in last.tensors(name).items()
+        )
 
 
 def test_where_the_answer_comes_late_no_step_after_a_bad_one_changes_the_weights(tmp_path):
@@ -230,7 +255,9 @@ def test_endless_overflow_of_fp16_is_an_error(tmp_path):
 
 def test_a_nan_on_one_process_stops_both(tmp_path):
     errors = tmp_path / "errors"
-    run = soak.start(tmp_path / "run", 2, errors=errors, data=SlowPictures(bad=7), train_batch_size=4)
+    run = soak.start(
+        tmp_path / "run", 2, errors=errors, data=SlowPictures(bad=7), train_batch_size=4
+    )
     assert soak.end(run) == [1, 1]
     assert "Expected data in [0, 1], got nan to nan in sample" in errors.read_text()
 
@@ -251,7 +278,9 @@ def test_a_data_worker_that_dies_ends_the_run_and_leaves_no_orphans(tmp_path):
 def test_one_owner_for_a_folder_until_it_dies(tmp_path):
     (process,) = soak.start(tmp_path, train_num_steps=100_000, workers=1)
     wait_for(lambda: steps_of(tmp_path))
-    with pytest.raises(ValueError, match=rf"in use by process {process.pid} on .*choose another results_folder"):
+    with pytest.raises(
+        ValueError, match=rf"in use by process {process.pid} on .*choose another results_folder"
+    ):
         RunLock(tmp_path)
     process.kill()
     process.join()
@@ -278,7 +307,9 @@ def test_another_number_of_processes_goes_on_with_the_same_order(tmp_path):
 
 
 def test_sharded_weights_train_the_same_and_serve_any_number_of_processes(whole_of_two, tmp_path):
-    assert soak.end(soak.start(tmp_path / "cut", 2, compute=Compute(shard=True), train_num_steps=12)) == [0, 0]
+    assert soak.end(
+        soak.start(tmp_path / "cut", 2, compute=Compute(shard=True), train_num_steps=12)
+    ) == [0, 0]
     assert soak.end(soak.start(tmp_path / "cut", 2, compute=Compute(shard=True))) == [0, 0]
     whole, sharded = Checkpoint.find(whole_of_two), Checkpoint.find(tmp_path / "cut")
     for name, tolerance in (("model", 1e-4), ("ema", 1e-4), ("optimizer", 1e-3)):
@@ -292,18 +323,32 @@ def test_sharded_weights_train_the_same_and_serve_any_number_of_processes(whole_
     assert soak.end(soak.start(tmp_path / "cut", 1, train_num_steps=25)) == [0]
 
 
-TORCHRUN = "import sys; sys.path.insert(0, sys.argv[1]); import soak; soak.train(sys.argv[2], 0, 1, 0, {})"
+TORCHRUN = (
+    "import sys; sys.path.insert(0, sys.argv[1]); import soak; soak.train(sys.argv[2], 0, 1, 0, {})"
+)
 
 
 def two_hosts(results, script, port):
     """torchrun on two hosts of one process each, which share a disk: here two loopback addresses."""
     script.write_text(TORCHRUN)
-    env = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    env = {
+        **os.environ,
+        "CUDA_VISIBLE_DEVICES": "",
+        "ACCELERATE_USE_CPU": "true",
+        "OMP_NUM_THREADS": "1",
+    }
     launch = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc_per_node=1"]
     launch += ["--master_addr=127.0.0.1", f"--master_port={port}"]
     return [
         subprocess.Popen(
-            [*launch, f"--node_rank={rank}", f"--local_addr=127.0.0.{rank + 1}", script, BENCHMARKS, results],
+            [
+                *launch,
+                f"--node_rank={rank}",
+                f"--local_addr=127.0.0.{rank + 1}",
+                script,
+                BENCHMARKS,
+                results,
+            ],
             env=env,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
@@ -314,7 +359,9 @@ def two_hosts(results, script, port):
 
 def descendants(pid):
     children = [
-        int(child) for file in Path(f"/proc/{pid}/task").glob("*/children") for child in file.read_text().split()
+        int(child)
+        for file in Path(f"/proc/{pid}/task").glob("*/children")
+        for child in file.read_text().split()
     ]
     return [pid, *(process for child in children for process in descendants(child))]
 

@@ -32,16 +32,28 @@ GROUPS = [value for value in vars(training).values() if dataclasses.is_dataclass
         (EMA, {"inv_gamma": float("nan")}, "Expected ema.inv_gamma above 0, got nan. Fix: "),
         (EMA, {"power": 0.0}, "Expected ema.power above 0, got 0.0. Fix: "),
         (LearningRate, {"schedule": "step"}, "among constant, linear, cosine, got 'step'. Fix: "),
-        (LearningRate, {"warmup_steps": -1}, "learning_rate.warmup_steps of at least 0, got -1. Fix: "),
+        (
+            LearningRate,
+            {"warmup_steps": -1},
+            "learning_rate.warmup_steps of at least 0, got -1. Fix: ",
+        ),
         (Loading, {"num_workers": -1}, "loading.num_workers of at least 0, got -1. Fix: "),
-        (Loading, {"cache": False}, "loading.cache among auto, memory, disk, off, got False. Fix: "),
+        (
+            Loading,
+            {"cache": False},
+            "loading.cache among auto, memory, disk, off, got False. Fix: ",
+        ),
         (Logging, {"every": 0}, "logging.every of at least 1, got 0. Fix: "),
         (Previews, {"every": -1}, "previews.every of at least 0, got -1. Fix: "),
         (Previews, {"sampling_steps": 0}, "previews.sampling_steps of at least 1, got 0. Fix: "),
         (Saving, {"keep_newest": 0}, "saving.keep_newest of at least 1, got 0. Fix: "),
         (Saving, {"keep_best": -1}, "saving.keep_best of at least 0, got -1. Fix: "),
         (ValidationOptions, {"every": -1}, "validation_options.every of at least 0, got -1. Fix: "),
-        (ValidationOptions, {"samples": 0}, "validation_options.samples of at least 1, got 0. Fix: "),
+        (
+            ValidationOptions,
+            {"samples": 0},
+            "validation_options.samples of at least 1, got 0. Fix: ",
+        ),
     ],
 )
 def test_what_is_out_of_range_is_refused_in_one_line(group, options, message):
@@ -68,7 +80,9 @@ def previewed(run):
     return sorted(int(path.stem.removeprefix("step-")) for path in run.glob("samples/*.png"))
 
 
-@pytest.mark.parametrize(("every", "steps"), [(None, [3, 6, 7]), (2, [2, 4, 6, 7]), (4, [4, 7]), (0, [])])
+@pytest.mark.parametrize(
+    ("every", "steps"), [(None, [3, 6, 7]), (2, [2, 4, 6, 7]), (4, [4, 7]), (0, [])]
+)
 def test_previews_come_as_often_as_told(ten_images, tmp_path, every, steps):
     previews = Previews(every=every, sampling_steps=1)
     trainer(ten_images, tmp_path, train_num_steps=7, previews=previews).train()
@@ -118,14 +132,28 @@ def test_that_time_is_up_is_known_to_all_at_the_same_step(ten_images, tmp_path, 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"validation": None}, "Expected validation data where saving.keep_best is set, got None. Fix: "),
-        ({"validation_options": ValidationOptions(every=2)}, "every that divides save_and_sample_every 3"),
-        ({"validation_options": ValidationOptions(every=0)}, "every that divides save_and_sample_every 3"),
+        (
+            {"validation": None},
+            "Expected validation data where saving.keep_best is set, got None. Fix: ",
+        ),
+        (
+            {"validation_options": ValidationOptions(every=2)},
+            "every that divides save_and_sample_every 3",
+        ),
+        (
+            {"validation_options": ValidationOptions(every=0)},
+            "every that divides save_and_sample_every 3",
+        ),
     ],
 )
 def test_the_best_are_kept_only_where_each_is_measured(ten_images, tmp_path, options, message):
     with pytest.raises(ValueError, match=re.escape(message)):
-        trainer(ten_images, tmp_path, saving=Saving(keep_best=1), **{"validation": ten_images, **options})
+        trainer(
+            ten_images,
+            tmp_path,
+            saving=Saving(keep_best=1),
+            **{"validation": ten_images, **options},
+        )
 
 
 def test_validation_comes_as_often_as_told(ten_images, tmp_path):

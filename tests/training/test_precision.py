@@ -23,11 +23,15 @@ def test_auto_is_as_the_launcher_was_told(monkeypatch):
     for told in ("bf16", "fp16"):
         monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", told)
         assert choose_precision("auto", SMALL) == told
-    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")  # which it says also when it was told nothing
+    monkeypatch.setenv(
+        "ACCELERATE_MIXED_PRECISION", "no"
+    )  # which it says also when it was told nothing
     assert choose_precision("auto", LARGE) == EXPECTED
 
 
-EXPECTED = "bf16" if getattr(torch.cpu, "_is_avx512_bf16_supported", bool)() else "no"  # older ones have none
+EXPECTED = (
+    "bf16" if getattr(torch.cpu, "_is_avx512_bf16_supported", bool)() else "no"
+)  # older ones have none
 
 
 def test_auto_on_a_cpu():

@@ -47,8 +47,12 @@ def test_a_run_on_ten_images_leaves_everything_behind(ten_images, tmp_path):
 
 
 def test_weights_move_and_the_average_follows(ten_images, tmp_path):
-    before = {k: v.clone() for k, v in trainer(ten_images, tmp_path / "unused").model.state_dict().items()}
-    trainer(ten_images, tmp_path / "run", train_num_steps=120, save_and_sample_every=120, ema_decay=0.9).train()
+    before = {
+        k: v.clone() for k, v in trainer(ten_images, tmp_path / "unused").model.state_dict().items()
+    }
+    trainer(
+        ten_images, tmp_path / "run", train_num_steps=120, save_and_sample_every=120, ema_decay=0.9
+    ).train()
     model, ema = weights(tmp_path / "run"), weights(tmp_path / "run", "ema")
     assert model.keys() == before.keys() == ema.keys()
     moved = sum((model[k] - before[k]).norm() for k in model)
@@ -97,11 +101,15 @@ def test_the_seed_decides_everything(ten_images, tmp_path):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         trainer(ten_images, tmp_path / name, seed=seed).train()
     assert_same_run(tmp_path / "a", tmp_path / "b")
-    assert any(not torch.equal(v, weights(tmp_path / "c")[k]) for k, v in weights(tmp_path / "a").items())
+    assert any(
+        not torch.equal(v, weights(tmp_path / "c")[k]) for k, v in weights(tmp_path / "a").items()
+    )
 
 
 def test_accumulating_equals_one_large_batch(ten_images, tmp_path):
-    run = trainer(ten_images, tmp_path, gradient_accumulate_every=2, train_lr=1e-30, max_grad_norm=1e9)
+    run = trainer(
+        ten_images, tmp_path, gradient_accumulate_every=2, train_lr=1e-30, max_grad_norm=1e9
+    )
     grads = []
     real_step = run.state.optimizer.step
 
@@ -199,7 +207,8 @@ def test_a_network_that_does_not_record_its_arguments_is_asked_for(ten_images, t
         **QUIET,
     ).train()
     with pytest.raises(
-        ValueError, match="Unrecorded does not record its arguments. Fix: open it from Python with model="
+        ValueError,
+        match="Unrecorded does not record its arguments. Fix: open it from Python with model=",
     ):
         GaussianDiffusion.from_pretrained(tmp_path)
     assert GaussianDiffusion.from_pretrained(tmp_path, model=Unrecorded()).timesteps == 2
@@ -210,7 +219,9 @@ def test_class_labels_go_from_folders_to_the_grid(tmp_path):
     for name in ("cats", "dogs"):
         (tmp_path / "data" / name).mkdir(parents=True)
         for i in range(4):
-            Image.fromarray(rng.integers(0, 255, (8, 8), dtype=np.uint8)).save(tmp_path / "data" / name / f"{i}.png")
+            Image.fromarray(rng.integers(0, 255, (8, 8), dtype=np.uint8)).save(
+                tmp_path / "data" / name / f"{i}.png"
+            )
     data = ImageFolder(tmp_path / "data", 8, 1, labels=True)
     options = {
         "train_batch_size": 4,
@@ -219,14 +230,18 @@ def test_class_labels_go_from_folders_to_the_grid(tmp_path):
         **QUIET,
     }
     diffusion = GaussianDiffusion(tiny_unet(num_classes=2), timesteps=2)
-    torch.nn.init.normal_(diffusion.model.conv_out.weight)  # at zero nothing before it would have a gradient
+    torch.nn.init.normal_(
+        diffusion.model.conv_out.weight
+    )  # at zero nothing before it would have a gradient
     for layer in diffusion.modules():
         if hasattr(layer, "scale_shift"):
             torch.nn.init.normal_(layer.conv_out.weight)
     before = diffusion.model.embed_label.table.weight.detach().clone()
     Trainer(diffusion, data, results_folder=tmp_path / "run", **options).train()
     moved = weights(tmp_path / "run")["model.embed_label.table.weight"] != before
-    assert moved.any(dim=1).tolist() == [True, True, False], "both classes were in the batches, and never no class"
+    assert moved.any(dim=1).tolist() == [True, True, False], (
+        "both classes were in the batches, and never no class"
+    )
     with pytest.raises(ValueError, match=r"labels in \[0, 0\], got 1 .*more classes"):
         Trainer(GaussianDiffusion(tiny_unet(num_classes=1)), data, **options)
     with pytest.raises(ValueError, match="Expected conditions none, got labels"):
@@ -248,7 +263,11 @@ def test_dropout_is_a_function_of_the_seed_and_the_step(ten_images, tmp_path):
     def run(name, steps, resume=False):
         torch.manual_seed(0)
         diffusion = GaussianDiffusion(tiny_unet(dropout=0.5), timesteps=2)
-        options = {"train_batch_size": 4, "save_and_sample_every": 2, "previews": Previews(sampling_steps=1)}
+        options = {
+            "train_batch_size": 4,
+            "save_and_sample_every": 2,
+            "previews": Previews(sampling_steps=1),
+        }
         options |= {"results_folder": tmp_path / name, "train_num_steps": steps, **QUIET}
         if resume:
             torch.rand(123)  # whatever state the generator is in
@@ -277,7 +296,10 @@ def test_a_damaged_newest_checkpoint_is_passed_over(ten_images, tmp_path):
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1
     file.write_bytes(data)
-    with pytest.warns(UserWarning, match="step-00000006, which is damaged: .*ema.safetensors.*the checkpoint before"):
+    with pytest.warns(
+        UserWarning,
+        match="step-00000006, which is damaged: .*ema.safetensors.*the checkpoint before",
+    ):
         trainer(ten_images, tmp_path / "hurt").train(resume=True)
     assert_same_run(tmp_path / "whole", tmp_path / "hurt")
 
@@ -298,8 +320,15 @@ def test_results_inside_the_data_are_refused(ten_images):
 @pytest.mark.parametrize("channels", [2, 5])
 def test_images_of_any_number_of_channels(tmp_path, channels):
     diffusion = GaussianDiffusion(tiny_unet(channels=channels), timesteps=2)
-    options = {"train_batch_size": 4, "train_num_steps": 1, "previews": Previews(sampling_steps=1), **QUIET}
-    Trainer(diffusion, TensorDataset(torch.rand(6, channels, 8, 8)), results_folder=tmp_path, **options).train()
+    options = {
+        "train_batch_size": 4,
+        "train_num_steps": 1,
+        "previews": Previews(sampling_steps=1),
+        **QUIET,
+    }
+    Trainer(
+        diffusion, TensorDataset(torch.rand(6, channels, 8, 8)), results_folder=tmp_path, **options
+    ).train()
     assert (tmp_path / "samples" / "step-00000001.png").is_file()
 
 
@@ -308,7 +337,9 @@ def test_a_subclass_network_and_odd_arguments_are_recorded(ten_images, tmp_path)
         def __init__(self, extra=1, **kwargs):
             super().__init__(**kwargs)
 
-    recorded = to_config(Mine(extra=np.int64(2), dim=8, dim_mults=(1, 2), image_size=8))["init_args"]
+    recorded = to_config(Mine(extra=np.int64(2), dim=8, dim_mults=(1, 2), image_size=8))[
+        "init_args"
+    ]
     assert type(to_config(np.float64(0.1))) is float
     assert recorded["extra"] == 2 and recorded["dim"] == 8 and "kwargs" not in recorded
     assert to_config(Mine(extra=torch.nn.SiLU, dim=8, dim_mults=(1,)))["init_args"] is None
@@ -318,7 +349,9 @@ def test_mixed_precision_trains_float32_weights(ten_images, tmp_path):
     trainer(ten_images, tmp_path / "plain").train()
     run = trainer(ten_images, tmp_path / "bf16", mixed_precision="bf16")
     seen = []
-    run.model.model.conv_in.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    run.model.model.conv_in.register_forward_hook(
+        lambda module, inputs, output: seen.append(output.dtype)
+    )
     run.train()
     assert set(seen) == {torch.bfloat16}
     plain, mixed = weights(tmp_path / "plain"), weights(tmp_path / "bf16")
@@ -341,8 +374,16 @@ def test_compiling_changes_no_result(ten_images, tmp_path):
     for name in ("plain", "compiled"):
         torch.manual_seed(0)
         diffusion = GaussianDiffusion(OneLayer(), timesteps=2)
-        options = {"train_batch_size": 4, "train_num_steps": 2, "previews": Previews(sampling_steps=1)}
-        options |= {"results_folder": tmp_path / name, "compute": Compute(compile=name == "compiled"), **QUIET}
+        options = {
+            "train_batch_size": 4,
+            "train_num_steps": 2,
+            "previews": Previews(sampling_steps=1),
+        }
+        options |= {
+            "results_folder": tmp_path / name,
+            "compute": Compute(compile=name == "compiled"),
+            **QUIET,
+        }
         run = Trainer(diffusion, ten_images, **options)
         run.train()
         after.append(weights(tmp_path / name))
@@ -444,7 +485,12 @@ def test_two_processes_train_one_model(tmp_path):
         "--master_port=0",
         "--standalone",
     ]
-    env = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    env = {
+        **os.environ,
+        "CUDA_VISIBLE_DEVICES": "",
+        "ACCELERATE_USE_CPU": "true",
+        "OMP_NUM_THREADS": "1",
+    }
     done = subprocess.run(
         [*launch, str(script), str(tmp_path / "run")],
         env=env,
@@ -457,7 +503,10 @@ def test_two_processes_train_one_model(tmp_path):
     ranks = sorted(line.split()[1:] for line in done.stdout.splitlines() if line.startswith("RANK"))
     assert [rank[0] for rank in ranks] == ["0", "1"]
     assert ranks[0][1:] == ranks[1][1:], "the processes hold different weights"
-    assert [path.name for path in list_checkpoints(tmp_path / "run")] == ["step-00000002", "step-00000004"]
+    assert [path.name for path in list_checkpoints(tmp_path / "run")] == [
+        "step-00000002",
+        "step-00000004",
+    ]
     assert (tmp_path / "run" / "samples" / "step-00000004.png").is_file()
     # one process goes on where two stopped
     torch.manual_seed(0)

@@ -52,7 +52,9 @@ def test_the_loss_is_that_of_the_averaged_weights_on_all_held_out_samples(tmp_pa
     for first in (0, 4):
         batch = torch.stack(held_out[first : first + 4])
         with torch.no_grad():
-            loss = average(batch, generator=keyed_generator("cpu", mix(0, first), 0), self_condition_draw=0.0)
+            loss = average(
+                batch, generator=keyed_generator("cpu", mix(0, first), 0), self_condition_draw=0.0
+            )
         total += loss.item() * len(batch)
     assert float(written[1]["validation_loss"]) == pytest.approx(total / 7, rel=1e-4)
 
@@ -62,7 +64,9 @@ def test_a_resumed_run_validates_as_if_it_had_never_stopped(tmp_path):
     trainer(tmp_path / "parts", 2, saving=Saving(1, 2)).train()
     trainer(tmp_path / "parts", 4, saving=Saving(1, 2)).train(resume=True)
     assert rows(tmp_path / "whole") == rows(tmp_path / "parts")
-    kept = [[path.name for path in list_checkpoints(tmp_path / part)] for part in ("whole", "parts")]
+    kept = [
+        [path.name for path in list_checkpoints(tmp_path / part)] for part in ("whole", "parts")
+    ]
     assert kept[0] == kept[1]  # which were best is read from the checkpoints: a resume forgets none
 
 
@@ -80,8 +84,12 @@ def test_the_best_are_kept_beside_the_newest_and_nan_is_never_best(tmp_path, mon
 
 
 def test_a_policy_also_tells_how_far_its_actions_are_off(tmp_path):
-    data = {s: ForkDemonstrations(60, split=s, validation_share=0.2) for s in ("train", "validation")}
-    policy = DiffusionPolicy(ResidualMLP(16, 2, 2, 4, dim=8, depth=1), Observations({"state": 4}), plan_steps=2)
+    data = {
+        s: ForkDemonstrations(60, split=s, validation_share=0.2) for s in ("train", "validation")
+    }
+    policy = DiffusionPolicy(
+        ResidualMLP(16, 2, 2, 4, dim=8, depth=1), Observations({"state": 4}), plan_steps=2
+    )
     one = Trainer(
         policy, data["train"], validation=data["validation"], train_num_steps=1, results_folder=tmp_path,
         saving=Saving(keep_best=1, best_metric="action_error"), **OPTIONS,
@@ -96,11 +104,23 @@ def test_a_policy_also_tells_how_far_its_actions_are_off(tmp_path):
     error = perfect.validation_metrics(actions, **condition)["action_error"]
     assert error == 0
     perfect.plan = lambda observations, **options: actions + 0.5 * ~condition["mask"][:, :, None]
-    assert perfect.validation_metrics(actions, **condition)["action_error"] == 0  # padding is no action
+    assert (
+        perfect.validation_metrics(actions, **condition)["action_error"] == 0
+    )  # padding is no action
 
 
 def test_what_cannot_be_is_said(tmp_path):
-    with pytest.raises(ValueError, match="Expected validation data where saving.keep_best is set, got None"):
-        Trainer(tiny_diffusion(), images(8), results_folder=tmp_path, saving=Saving(keep_best=1), **OPTIONS)
-    with pytest.raises(ValueError, match="Expected saving.best_metric among validation_loss, got 'accuracy'"):
+    with pytest.raises(
+        ValueError, match="Expected validation data where saving.keep_best is set, got None"
+    ):
+        Trainer(
+            tiny_diffusion(),
+            images(8),
+            results_folder=tmp_path,
+            saving=Saving(keep_best=1),
+            **OPTIONS,
+        )
+    with pytest.raises(
+        ValueError, match="Expected saving.best_metric among validation_loss, got 'accuracy'"
+    ):
         trainer(tmp_path, 1, saving=Saving(keep_best=1, best_metric="accuracy")).train()

@@ -105,13 +105,19 @@ def decode_image(
         with Image.open(source, formats=list(image_formats())) as image:
             limit = Image.MAX_IMAGE_PIXELS
             if limit is not None and image.width * image.height > limit:
-                raise ValueError(f"{image.width} x {image.height} exceeds the limit of {limit} pixels")
+                raise ValueError(
+                    f"{image.width} x {image.height} exceeds the limit of {limit} pixels"
+                )
             if at_least is not None and image.format in ("JPEG", "MPO"):
                 reduce_scale(image, at_least)
             image.load()
             # after load(): it turns TIFF upright itself, and PNG may store EXIF after the pixels
             orientation = image.getexif().get(ORIENTATION_TAG)
-            upright = image.transpose(UPRIGHT_TRANSPOSES[orientation]) if orientation in UPRIGHT_TRANSPOSES else image
+            upright = (
+                image.transpose(UPRIGHT_TRANSPOSES[orientation])
+                if orientation in UPRIGHT_TRANSPOSES
+                else image
+            )
             # TIFF may declare 12 bits
             file_bits = getattr(image, "tag_v2", {}).get(deep.BITS_PER_SAMPLE_TAG, (16,))[0]
             if bits == 16 and deep.is_deep(upright) and convert_image_to in (None, "L"):
@@ -123,7 +129,9 @@ def decode_image(
     except deep.ValueRangeError as error:
         raise deep.ValueRangeError(f"Image {quoted_name(source)}: {error}") from error
     except DECODING_ERRORS as error:
-        raise BrokenImageError(f"Cannot decode image {quoted_name(source)}: {reason(error)}") from error
+        raise BrokenImageError(
+            f"Cannot decode image {quoted_name(source)}: {reason(error)}"
+        ) from error
     return to_channels(eight_bit, channels, background, convert_image_to)
 
 
@@ -137,13 +145,17 @@ def is_deep_file(source: str | os.PathLike[str] | BinaryIO) -> bool:
         with Image.open(source, formats=list(image_formats())) as image:
             return deep.is_deep(image)
     except DECODING_ERRORS as error:
-        raise BrokenImageError(f"Cannot decode image {quoted_name(source)}: {reason(error)}") from error
+        raise BrokenImageError(
+            f"Cannot decode image {quoted_name(source)}: {reason(error)}"
+        ) from error
 
 
 def quoted_name(source: str | os.PathLike[str] | BinaryIO) -> str:
     """Returns the quoted name of a file on one line; `repr` escapes newlines."""
     return repr(
-        os.fspath(source) if isinstance(source, str | os.PathLike) else getattr(source, "name", "without a name")
+        os.fspath(source)
+        if isinstance(source, str | os.PathLike)
+        else getattr(source, "name", "without a name")
     )
 
 
@@ -154,7 +166,11 @@ def reason(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     text = " ".join(str(error).split())
-    return text if isinstance(error, (OSError, ValueError)) else f"{type(error).__name__} {text}".strip()
+    return (
+        text
+        if isinstance(error, (OSError, ValueError))
+        else f"{type(error).__name__} {text}".strip()
+    )
 
 
 def reduce_scale(image: Image.Image, at_least: tuple[int, int]) -> None:
@@ -184,7 +200,10 @@ def to_plain_mode(image: Image.Image) -> Image.Image:
 
 
 def to_channels(
-    image: Image.Image, channels: int, background: tuple[int, int, int], convert_image_to: str | None
+    image: Image.Image,
+    channels: int,
+    background: tuple[int, int, int],
+    convert_image_to: str | None,
 ) -> Image.Image:
     """Converts an image of mode L, RGB or RGBA to the mode of 1, 3 or 4 channels.
 

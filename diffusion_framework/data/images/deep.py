@@ -19,7 +19,10 @@ def is_deep(image: Image.Image) -> bool:
 
 
 def scale_values(
-    image: Image.Image, value_range: tuple[float, float] | None = None, file_bits: int = 16, bits: int = 8
+    image: Image.Image,
+    value_range: tuple[float, float] | None = None,
+    file_bits: int = 16,
+    bits: int = 8,
 ) -> np.ndarray:
     """Scales the values of a deep image to [0, 2^bits - 1], the same scale for every image.
 
@@ -57,7 +60,9 @@ def transparency_mask(image: Image.Image) -> np.ndarray | None:
     return None if value is None else np.asarray(image) == value
 
 
-def to_eight_bits(image: Image.Image, value_range: tuple[float, float] | None, file_bits: int) -> Image.Image:
+def to_eight_bits(
+    image: Image.Image, value_range: tuple[float, float] | None, file_bits: int
+) -> Image.Image:
     """Converts a deep image to mode L, or to RGBA if its file declares one value transparent."""
     grey = Image.fromarray(np.rint(scale_values(image, value_range, file_bits)).astype(np.uint8))
     if (hidden := transparency_mask(image)) is None:
@@ -68,7 +73,10 @@ def to_eight_bits(image: Image.Image, value_range: tuple[float, float] | None, f
 
 
 def to_sixteen_bits(
-    image: Image.Image, value_range: tuple[float, float] | None, file_bits: int, background: tuple[int, int, int]
+    image: Image.Image,
+    value_range: tuple[float, float] | None,
+    file_bits: int,
+    background: tuple[int, int, int],
 ) -> Image.Image:
     """Converts a deep image to mode F with values in 0..65535.
 

@@ -56,9 +56,13 @@ class EncodedImages(ImageDataset):
     ):
         super().__init__(image_size, channels)
         if value_range is not None and not value_range[0] < value_range[1]:
-            raise ValueError(f"Expected value_range to rise, got {value_range}. Fix: give the smaller value first.")
+            raise ValueError(
+                f"Expected value_range to rise, got {value_range}. Fix: give the smaller value first."
+            )
         if not all(0 <= value <= 255 for value in background):
-            raise ValueError(f"Expected background in 0..255, got {background}. Fix: try 255, 255, 255.")
+            raise ValueError(
+                f"Expected background in 0..255, got {background}. Fix: try 255, 255, 255."
+            )
         if seed < 0:
             raise ValueError(f"Expected seed of at least 0, got {seed}. Fix: choose another seed.")
         check_mode(convert_image_to)
@@ -122,7 +126,11 @@ class EncodedImages(ImageDataset):
         vertical, horizontal = 0.5, 0.5
         if self.crop == "random":
             vertical, horizontal = np.random.default_rng((self.seed, index, epoch)).random(2)
-        return to_tensor(crop_and_resize(image, self.image_size, (vertical, horizontal)), self.channels, self.bits)
+        return to_tensor(
+            crop_and_resize(image, self.image_size, (vertical, horizontal)),
+            self.channels,
+            self.bits,
+        )
 
     def _skip(self, index: int, error: BrokenImageError) -> None:
         """Warns of a broken image, once in each process.

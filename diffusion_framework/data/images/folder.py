@@ -70,7 +70,17 @@ class ImageFolder(EncodedImages):
             ValueError: `folder` is a file, the folder holds no image, an image lies outside the
                 subfolders (with labels), or an option is out of range.
         """
-        super().__init__(image_size, channels, crop, background, broken, convert_image_to, seed, value_range, bits)
+        super().__init__(
+            image_size,
+            channels,
+            crop,
+            background,
+            broken,
+            convert_image_to,
+            seed,
+            value_range,
+            bits,
+        )
         self.extensions = file_endings(extensions)
         scan = scan_folder(folder, tuple(self.extensions))
         self.folder, self.paths, self.dangling_links = scan.folder, scan.paths, scan.dangling_links
@@ -80,14 +90,18 @@ class ImageFolder(EncodedImages):
             self.class_names, self.labels = classes_of(scan)
 
     def __repr__(self) -> str:
-        shown = self.extensions[:6] + ([f"{len(self.extensions) - 6} more"] if len(self.extensions) > 6 else [])
+        shown = self.extensions[:6] + (
+            [f"{len(self.extensions) - 6} more"] if len(self.extensions) > 6 else []
+        )
         return f"ImageFolder({self.folder!r}, endings {' '.join(shown)})"
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def encoded(self, index: int) -> tuple[str, int | None]:
-        return os.path.join(self.folder, self.paths[index]), None if self.labels is None else self.labels[index]
+        return os.path.join(
+            self.folder, self.paths[index]
+        ), None if self.labels is None else self.labels[index]
 
     def fingerprint(self) -> str:
         """Returns a hash of the relative paths; file contents are not read."""

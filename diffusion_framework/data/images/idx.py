@@ -46,14 +46,20 @@ class IDX(ImageDataset):
     ) -> None:
         super().__init__(image_size, channels)
         if channels not in (1, 3):
-            raise ValueError(f"Expected channels 1 or 3 for grey images, got {channels}. Fix: take 1 or 3.")
+            raise ValueError(
+                f"Expected channels 1 or 3 for grey images, got {channels}. Fix: take 1 or 3."
+            )
         if split not in ("train", "test"):
-            raise ValueError(f"Expected split 'train' or 'test', got {split!r}. Fix: take one of these.")
+            raise ValueError(
+                f"Expected split 'train' or 'test', got {split!r}. Fix: take one of these."
+            )
         stem = {"train": "train", "test": "t10k"}[split]
         self.images = read_idx(_find(folder, f"{stem}-images-idx3-ubyte"), dimensions=3)
         self.labels: list[int] | None = None
         if labels:
-            self.labels = read_idx(_find(folder, f"{stem}-labels-idx1-ubyte"), dimensions=1).tolist()
+            self.labels = read_idx(
+                _find(folder, f"{stem}-labels-idx1-ubyte"), dimensions=1
+            ).tolist()
             if len(self.labels) != len(self.images):
                 raise ValueError(
                     f"Expected {len(self.images)} labels for the {len(self.images)} images in {folder}, "
@@ -73,7 +79,9 @@ class IDX(ImageDataset):
     def draw(self, index: int, epoch: int) -> ImageTensor | tuple[ImageTensor, int]:
         self.check_index(index)
         image = self.images[index]
-        extra_height, extra_width = (size - own for size, own in zip(self.image_size, image.shape, strict=True))
+        extra_height, extra_width = (
+            size - own for size, own in zip(self.image_size, image.shape, strict=True)
+        )
         left, top = extra_width // 2, extra_height // 2
         border = (left, extra_width - left, top, extra_height - top)
         padded = torch.nn.functional.pad(image, border).expand(self.channels, -1, -1).contiguous()
@@ -81,7 +89,9 @@ class IDX(ImageDataset):
 
     def fingerprint(self) -> str:
         """Returns a hash of all pixels and of image_size."""
-        return hashlib.sha256(self.images.numpy().tobytes() + repr(self.image_size).encode()).hexdigest()
+        return hashlib.sha256(
+            self.images.numpy().tobytes() + repr(self.image_size).encode()
+        ).hexdigest()
 
 
 def read_idx(path: Path, dimensions: int) -> Tensor:
@@ -98,7 +108,9 @@ def read_idx(path: Path, dimensions: int) -> Tensor:
     try:
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError) as error:
-        raise ValueError(f"Expected a readable IDX file, got {path} ({error}). Fix: download it again.") from error
+        raise ValueError(
+            f"Expected a readable IDX file, got {path} ({error}). Fix: download it again."
+        ) from error
     start = 4 + 4 * dimensions  # header: 0, 0, 8 (unsigned byte), dimensions, sizes
     if len(data) < start or data[:4] != bytes((0, 0, 8, dimensions)):
         raise ValueError(
@@ -106,7 +118,9 @@ def read_idx(path: Path, dimensions: int) -> Tensor:
         )
     shape = struct.unpack(f">{dimensions}I", data[4:start])
     if len(data) - start != np.prod(shape, dtype=np.int64):
-        raise ValueError(f"Expected {list(shape)} bytes in {path}, got {len(data) - start}. Fix: download it again.")
+        raise ValueError(
+            f"Expected {list(shape)} bytes in {path}, got {len(data) - start}. Fix: download it again."
+        )
     return torch.from_numpy(np.frombuffer(data, np.uint8, offset=start).reshape(shape).copy())
 
 

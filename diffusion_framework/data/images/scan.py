@@ -37,14 +37,20 @@ def scan_folder(folder: str | os.PathLike[str], endings: tuple[str, ...]) -> Sca
     given = os.fspath(folder)
     root = os.path.abspath(os.path.expanduser(given))
     if not given:
-        raise ValueError("Expected the path of an image folder, got an empty folder. Fix: set folder.")
+        raise ValueError(
+            "Expected the path of an image folder, got an empty folder. Fix: set folder."
+        )
     if not os.path.exists(root):
-        raise FileNotFoundError(f"Expected an existing folder, got {root!r}. Fix: check the path given as folder.")
+        raise FileNotFoundError(
+            f"Expected an existing folder, got {root!r}. Fix: check the path given as folder."
+        )
     if not os.path.isdir(root):
         raise ValueError(f"Expected a folder, got the file {root!r}. Fix: give its folder.")
     paths, other_files, dangling_links = walk(root, endings)
     if not paths:
-        shown = " ".join(endings[:6]) + (f" and {len(endings) - 6} more" if len(endings) > 6 else "")
+        shown = " ".join(endings[:6]) + (
+            f" and {len(endings) - 6} more" if len(endings) > 6 else ""
+        )
         dangling = f" and {dangling_links} dangling links" if dangling_links else ""
         raise ValueError(
             f"Expected images in {root!r}, got 0 images among {other_files} files{dangling} "
@@ -95,7 +101,9 @@ def walk(root: str, endings: tuple[str, ...]) -> tuple[list[str], int, int]:
     return paths + new_files(file_links, visited, endings), other_files, dangling_links
 
 
-def new_files(links: list[tuple[str, str]], visited: set[str], endings: tuple[str, ...]) -> list[str]:
+def new_files(
+    links: list[tuple[str, str]], visited: set[str], endings: tuple[str, ...]
+) -> list[str]:
     """Selects the links whose target `walk` did not list itself, one link for each target.
 
     Args:

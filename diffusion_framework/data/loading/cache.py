@@ -37,7 +37,9 @@ class ImageCache:
         OSError: the file cannot be created.
     """
 
-    def __init__(self, path: str | os.PathLike[str], count: int, shape: tuple[int, int, int], bits: int = 8) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], count: int, shape: tuple[int, int, int], bits: int = 8
+    ) -> None:
         self.path, self.count, self.shape, self.bits = path, count, shape, bits
         size = cache_size(count, shape, bits)
         with open(path, "ab") as file:
@@ -79,7 +81,9 @@ class ImageCache:
         machine may have changed the file meanwhile.
         """
         images, labels, checks = (self._rows[name][indices] for name in ("image", "label", "check"))
-        intact = [check == checksum(*pair) for check, *pair in zip(checks, images, labels, strict=True)]
+        intact = [
+            check == checksum(*pair) for check, *pair in zip(checks, images, labels, strict=True)
+        ]
         missing = [position for position, is_intact in enumerate(intact) if not is_intact]
         return torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64)), missing
 
@@ -142,7 +146,10 @@ class DecodedImages:
 
     def __init__(self, dataset: CachedImages, device: torch.device) -> None:
         count = len(dataset)
-        self.tensors = [first.new_empty(count, *first.shape[1:], device=device) for first in dataset.take(np.arange(1))]
+        self.tensors = [
+            first.new_empty(count, *first.shape[1:], device=device)
+            for first in dataset.take(np.arange(1))
+        ]
         for start in range(0, count, _TRANSFER_SIZE):
             indices = np.arange(start, min(start + _TRANSFER_SIZE, count))
             for tensor, part in zip(self.tensors, dataset.take(indices), strict=True):
@@ -193,12 +200,18 @@ def cache_folder() -> Path:
         ValueError: the user has no home folder.
     """
     try:
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "diffusion_framework"
+        folder = (
+            Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "diffusion_framework"
+        )
         folder.mkdir(parents=True, exist_ok=True)
     except RuntimeError as error:
-        raise ValueError("Expected a home folder for the cache, got none. Fix: set XDG_CACHE_HOME.") from error
+        raise ValueError(
+            "Expected a home folder for the cache, got none. Fix: set XDG_CACHE_HOME."
+        ) from error
     except OSError as error:
-        raise OSError(f"Expected a writable cache folder, got {error}. Fix: set XDG_CACHE_HOME.") from error
+        raise OSError(
+            f"Expected a writable cache folder, got {error}. Fix: set XDG_CACHE_HOME."
+        ) from error
     return folder
 
 

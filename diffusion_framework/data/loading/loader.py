@@ -36,7 +36,9 @@ class ShuffledBatches(Sampler[list[tuple[int, int]]]):
         world: Number of processes; divides batch_size.
     """
 
-    def __init__(self, length: int, batch_size: int, seed: int, start: int = 0, rank: int = 0, world: int = 1) -> None:
+    def __init__(
+        self, length: int, batch_size: int, seed: int, start: int = 0, rank: int = 0, world: int = 1
+    ) -> None:
         self.length, self.batch_size, self.seed, self.start = length, batch_size, seed, start
         self.share = batch_size // world
         self.offset = rank * self.share

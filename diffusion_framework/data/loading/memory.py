@@ -14,7 +14,9 @@ _FILES = {
 }
 
 
-def free_memory(hierarchies: Path = Path("/sys/fs/cgroup"), of_process: Path = Path("/proc/self/cgroup")) -> int:
+def free_memory(
+    hierarchies: Path = Path("/sys/fs/cgroup"), of_process: Path = Path("/proc/self/cgroup")
+) -> int:
     """Returns the free memory in bytes, at most what the control groups of this process allow.
 
     Linux limits containers and batch jobs through control groups.

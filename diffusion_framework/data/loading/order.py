@@ -32,11 +32,16 @@ def permute(positions: np.ndarray, length: int | np.ndarray, key: int | np.ndarr
     """
     positions = np.asarray(positions, np.uint64)
     if (positions >= length).any():
-        raise IndexError(f"Expected positions in [0, {length}), got {positions.max()}. Fix: take them modulo length.")
+        raise IndexError(
+            f"Expected positions in [0, {length}), got {positions.max()}. Fix: take them modulo length."
+        )
     rows, columns = _sides(length)
     out = _shuffle(positions, rows, columns, key)
     while (outside := out >= length).any():
-        rest = (np.broadcast_to(np.asarray(value, np.uint64), out.shape)[outside] for value in (rows, columns, key))
+        rest = (
+            np.broadcast_to(np.asarray(value, np.uint64), out.shape)[outside]
+            for value in (rows, columns, key)
+        )
         out[outside] = _shuffle(out[outside], *rest)
     return out
 
@@ -49,10 +54,14 @@ def _sides(length: int | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return rows[where], ((lengths + rows - np.uint64(1)) // rows)[where]
 
 
-def _shuffle(cells: np.ndarray, rows: np.ndarray, columns: np.ndarray, key: int | np.ndarray) -> np.ndarray:
+def _shuffle(
+    cells: np.ndarray, rows: np.ndarray, columns: np.ndarray, key: int | np.ndarray
+) -> np.ndarray:
     """Applies a bijection of [0, rows * columns)."""
     row, column = np.divmod(cells, columns)
     for round_ in range(0, _ROUNDS, 2):
         row = (row + mix(column * np.uint64(_ROUNDS) + np.uint64(round_) + np.uint64(key))) % rows
-        column = (column + mix(row * np.uint64(_ROUNDS) + np.uint64(round_ + 1) + np.uint64(key))) % columns
+        column = (
+            column + mix(row * np.uint64(_ROUNDS) + np.uint64(round_ + 1) + np.uint64(key))
+        ) % columns
     return row * columns + column

@@ -18,7 +18,9 @@ _MEMORY_FRACTION, _DISK_FRACTION = 0.25, 0.5  # of the free memory and disk spac
 
 
 @contextmanager
-def cached(dataset: Any, location: Literal["auto", "memory", "disk", "off"], accelerator: Accelerator) -> Iterator[Any]:
+def cached(
+    dataset: Any, location: Literal["auto", "memory", "disk", "off"], accelerator: Accelerator
+) -> Iterator[Any]:
     """Yields the dataset with a cache of decoded images, shared by all processes of a machine.
 
     Args:
@@ -41,13 +43,19 @@ def cached(dataset: Any, location: Literal["auto", "memory", "disk", "off"], acc
                 path = _make_file(dataset, location, stack)
             except (OSError, ValueError) as error:
                 failure = f"Cannot cache decoded images ({error}). Fix: set cache to memory or off."
-        files = gather_object([(path, failure)]) if accelerator.num_processes > 1 else [(path, failure)]
+        files = (
+            gather_object([(path, failure)]) if accelerator.num_processes > 1 else [(path, failure)]
+        )
         for _, message in files:
             if message is not None:
                 raise OSError(message)
         # the file of this machine's first process
         path, _ = files[accelerator.process_index - accelerator.local_process_index]
-        yield dataset if path is None else CachedImages(dataset, ImageCache(path, len(dataset), *_layout(dataset)))
+        yield (
+            dataset
+            if path is None
+            else CachedImages(dataset, ImageCache(path, len(dataset), *_layout(dataset)))
+        )
 
 
 def _make_file(dataset: Any, location: str, stack: ExitStack) -> str | None:

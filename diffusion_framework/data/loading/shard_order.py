@@ -49,7 +49,12 @@ class ShardedBatches(Sampler[list[tuple[int, int]]]):
         world: int = 1,
         prefetch: Callable[[Sequence[int]], Any] = lambda shards: None,
     ) -> None:
-        self.lengths, self.seed, self.start, self.prefetch = np.asarray(lengths, np.int64), seed, start, prefetch
+        self.lengths, self.seed, self.start, self.prefetch = (
+            np.asarray(lengths, np.int64),
+            seed,
+            start,
+            prefetch,
+        )
         self.firsts = np.cumsum(self.lengths) - self.lengths
         lanes = max(n for n in range(1, min(_MAX_LANES, len(lengths)) + 1) if batch_size % n == 0)
         self.lanes = [np.arange(lane, len(lengths), lanes) for lane in range(lanes)]
@@ -64,7 +69,9 @@ class ShardedBatches(Sampler[list[tuple[int, int]]]):
         for first in itertools.count(self.start, ahead):
             positions = (first + np.arange(ahead))[:, None] * self.width + offsets
             indices, epochs = self.draws(np.broadcast_to(lanes, positions.shape), positions)
-            self.prefetch(self._now_and_next(np.unique(lanes).tolist(), (first + ahead) * self.width))
+            self.prefetch(
+                self._now_and_next(np.unique(lanes).tolist(), (first + ahead) * self.width)
+            )
             for batch in zip(indices.tolist(), epochs.tolist(), strict=True):
                 yield list(zip(*batch, strict=True))
 
@@ -78,12 +85,16 @@ class ShardedBatches(Sampler[list[tuple[int, int]]]):
             turns = np.searchsorted(starts, offsets[here], side="right") - 1
             shards[here], offsets[here] = order[turns], offsets[here] - starts[turns]
         keys = mix(self.seed, _IMAGE_KEY, shards.astype(np.uint64), epochs.astype(np.uint64))
-        return self.firsts[shards] + permute(offsets, self.lengths[shards], keys).astype(np.int64), epochs
+        return self.firsts[shards] + permute(offsets, self.lengths[shards], keys).astype(
+            np.int64
+        ), epochs
 
     def _turns(self, lane: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """Returns a lane's shards in the order of an epoch, and the position where each starts."""
         shards = self.lanes[lane]
-        shuffled = permute(np.arange(len(shards)), len(shards), mix(self.seed, _SHARD_KEY, lane, epoch))
+        shuffled = permute(
+            np.arange(len(shards)), len(shards), mix(self.seed, _SHARD_KEY, lane, epoch)
+        )
         order = shards[shuffled.astype(np.int64)]
         return order, np.cumsum(self.lengths[order]) - self.lengths[order]
 

@@ -40,12 +40,20 @@ def shard_names(shards: str | Sequence[str]) -> list[str]:
                 names.append(name)
                 continue
             path = os.path.expanduser(name.removeprefix("file://"))
-            found = sorted(glob.glob(path)) if glob.has_magic(path) and not os.path.exists(path) else [path]
+            found = (
+                sorted(glob.glob(path))
+                if glob.has_magic(path) and not os.path.exists(path)
+                else [path]
+            )
             if not found:
-                raise ValueError(f"Expected shards named {name!r}, got no match. Fix: check the path.")
+                raise ValueError(
+                    f"Expected shards named {name!r}, got no match. Fix: check the path."
+                )
             names += found
     if not names:
-        raise ValueError("Expected names of shards, got none. Fix: give tar files, such as train-{000..099}.tar.")
+        raise ValueError(
+            "Expected names of shards, got none. Fix: give tar files, such as train-{000..099}.tar."
+        )
     return names
 
 
@@ -79,7 +87,12 @@ def expand_braces(text: str) -> list[str]:
         width = max(map(len, ends.groups())) if padded else 0
         items = [f"{number:0{width}d}" for number in range(int(ends[1]), int(ends[2]) + 1)]
     tails = expand_braces(text[cuts[-1] + 1 :])
-    return [text[:start] + middle + tail for item in items for middle in expand_braces(item) for tail in tails]
+    return [
+        text[:start] + middle + tail
+        for item in items
+        for middle in expand_braces(item)
+        for tail in tails
+    ]
 
 
 def is_remote(name: str) -> bool:
@@ -97,15 +110,21 @@ def version(name: str) -> tuple[int, str]:
     """
     if not is_remote(name):
         if not os.path.isfile(name):
-            raise FileNotFoundError(f"Expected an existing shard, got {name!r}. Fix: check the path.")
+            raise FileNotFoundError(
+                f"Expected an existing shard, got {name!r}. Fix: check the path."
+            )
         status = os.stat(name)
         return status.st_size, f"{os.path.abspath(name)} {status.st_size} {status.st_mtime_ns}"
     with _connect(name) as (system, path):
         info = system.info(path)
     if info.get("size") is None:
-        raise ValueError(f"Expected a server that states sizes, got none for shard {name!r}. Fix: download it first.")
+        raise ValueError(
+            f"Expected a server that states sizes, got none for shard {name!r}. Fix: download it first."
+        )
     stamps = ("ETag", "etag", "LastModified", "last_modified", "updated", "mtime", "created")
-    return info["size"], f"{name} {info['size']} {next((info[key] for key in stamps if info.get(key)), '')}"
+    return info[
+        "size"
+    ], f"{name} {info['size']} {next((info[key] for key in stamps if info.get(key)), '')}"
 
 
 class ShardFiles:
@@ -122,7 +141,9 @@ class ShardFiles:
 
     def __init__(self, names: Sequence[str], folder: Path, keep: int) -> None:
         self.names, self.folder, self.keep = names, folder, keep
-        self.sizes, self.versions = zip(*parallel_map(version, names, _CONCURRENT_REQUESTS), strict=True)
+        self.sizes, self.versions = zip(
+            *parallel_map(version, names, _CONCURRENT_REQUESTS), strict=True
+        )
 
     def open(self, shard: int) -> BinaryIO:
         """Opens the file of a shard, or its local copy, which is downloaded if missing.
@@ -190,7 +211,9 @@ def _download(name: str, path: Path, size: int) -> None:
             with _connect(name) as (system, remote):
                 system.get_file(remote, part)
             if (got := part.stat().st_size) != size:
-                raise OSError(f"Expected {size} bytes of shard {name!r}, got {got}. Fix: restart if it has changed.")
+                raise OSError(
+                    f"Expected {size} bytes of shard {name!r}, got {got}. Fix: restart if it has changed."
+                )
             os.replace(part, path)
             return
         except OSError:
@@ -219,7 +242,9 @@ def _connect(name: str) -> Iterator[tuple[Any, str]]:
     try:
         yield url_to_fs(name)  # not cached: connections do not survive a fork
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"Expected an existing shard, got {name!r}. Fix: check the URL.") from error
+        raise FileNotFoundError(
+            f"Expected an existing shard, got {name!r}. Fix: check the URL."
+        ) from error
     except (ImportError, ValueError) as error:  # the protocol is unknown or needs another package
         raise ValueError(
             f"Expected a readable shard, got {name!r} ({_one_line(error)}). Fix: check its protocol."

@@ -17,8 +17,20 @@ from tqdm.auto import tqdm
 
 from diffusion_framework.data.images.encoded import EncodedImages, file_endings
 from diffusion_framework.data.loading.cache import cache_folder as default_cache_folder
-from diffusion_framework.data.shards.shard_files import ShardFiles, hashed, is_remote, parallel_map, shard_names
-from diffusion_framework.data.shards.tar_index import BAD_LABEL, MAX_CLASSES, NO_LABEL, list_images, member_at
+from diffusion_framework.data.shards.shard_files import (
+    ShardFiles,
+    hashed,
+    is_remote,
+    parallel_map,
+    shard_names,
+)
+from diffusion_framework.data.shards.tar_index import (
+    BAD_LABEL,
+    MAX_CLASSES,
+    NO_LABEL,
+    list_images,
+    member_at,
+)
 
 _MAX_OPEN = 16  # shards that a process keeps open: twice the lanes of ShardedBatches
 _LISTING_THREADS = 8
@@ -96,7 +108,17 @@ class Shards(EncodedImages):
                 image or two images of one key; an image without a label (with labels); or an
                 option out of range.
         """
-        super().__init__(image_size, channels, crop, background, broken, convert_image_to, seed, value_range, bits)
+        super().__init__(
+            image_size,
+            channels,
+            crop,
+            background,
+            broken,
+            convert_image_to,
+            seed,
+            value_range,
+            bits,
+        )
         if keep < 1:
             raise ValueError(f"Expected keep of at least 1, got {keep}. Fix: take 24.")
         self.names, self.with_labels = shard_names(shards), labels
@@ -127,10 +149,14 @@ class Shards(EncodedImages):
     def encoded(self, index: int) -> tuple[BinaryIO, int | None]:
         shard = int(np.searchsorted(self._ends, index, side="right"))
         file, images = self._open(shard)
-        offset, size, label = images[index - int(self._ends[shard] - self.shard_lengths[shard])].tolist()
+        offset, size, label = images[
+            index - int(self._ends[shard] - self.shard_lengths[shard])
+        ].tolist()
         # pread, because forked workers would share the position of a seek
         content = os.pread(file.fileno(), size, offset)
-        return Member(content, partial(self._name, shard, offset)), label if self.with_labels else None
+        return Member(
+            content, partial(self._name, shard, offset)
+        ), label if self.with_labels else None
 
     def prefetch(self, shards: Sequence[int]) -> None:
         """Starts to download the remote ones of these shards, except those of the last call."""
@@ -179,7 +205,9 @@ class Shards(EncodedImages):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.with_suffix(".lock").touch()
             except OSError as error:
-                raise OSError(f"Expected a writable cache folder, got {error}. Fix: set cache_folder.") from error
+                raise OSError(
+                    f"Expected a writable cache folder, got {error}. Fix: set cache_folder."
+                ) from error
             with FileLock(path.with_suffix(".lock")):
                 _load_or_make(path, self._survey)
         table = _load_or_make(path, self._survey)
@@ -198,9 +226,15 @@ class Shards(EncodedImages):
         """Returns [shards, 3]: the number of images, the lowest and the highest label of each."""
         numbers = range(len(self.names))
         lists = tqdm(
-            parallel_map(self._images, numbers, _LISTING_THREADS), "listing shards", len(numbers), leave=False, delay=2
+            parallel_map(self._images, numbers, _LISTING_THREADS),
+            "listing shards",
+            len(numbers),
+            leave=False,
+            delay=2,
         )
-        return np.array([(len(images), images["label"].min(), images["label"].max()) for images in lists])
+        return np.array(
+            [(len(images), images["label"].min(), images["label"].max()) for images in lists]
+        )
 
     def _name(self, shard: int, offset: int) -> str:
         """Returns the name of the member whose content starts at `offset`."""

@@ -47,7 +47,9 @@ def list_images(file: BinaryIO, shard: str, endings: frozenset[str]) -> np.ndarr
                 )
             images[key] = member.offset_data, member.size
     if not images:
-        shown = " ".join(sorted(endings)[:6]) + (f" and {len(endings) - 6} more" if len(endings) > 6 else "")
+        shown = " ".join(sorted(endings)[:6]) + (
+            f" and {len(endings) - 6} more" if len(endings) > 6 else ""
+        )
         raise ValueError(
             f"Expected images in shard {shard!r}, got none. Fix: name the members KEY.jpg or KEY with "
             f"another ending in extensions ({shown})."
@@ -57,7 +59,9 @@ def list_images(file: BinaryIO, shard: str, endings: frozenset[str]) -> np.ndarr
 
 def member_at(file: BinaryIO, shard: str, offset: int) -> str:
     """Returns the name of the member whose content starts at `offset`, or '?'."""
-    return next((member.name for member, _, _ in _members(file, shard) if member.offset_data == offset), "?")
+    return next(
+        (member.name for member, _, _ in _members(file, shard) if member.offset_data == offset), "?"
+    )
 
 
 def _members(file: BinaryIO, shard: str) -> Iterator[tuple[tarfile.TarInfo, str, bytes]]:
@@ -77,7 +81,11 @@ def _members(file: BinaryIO, shard: str) -> Iterator[tuple[tarfile.TarInfo, str,
             stem, dot, ending = member.name.rpartition("/")[2].partition(".")
             if stem and dot and member.isreg() and not member.issparse():
                 is_label = ending.lower() == "cls" and member.size <= MAX_LABEL_BYTES
-                yield member, dot + ending, _read(file, member.offset_data, member.size) if is_label else b""
+                yield (
+                    member,
+                    dot + ending,
+                    _read(file, member.offset_data, member.size) if is_label else b"",
+                )
         end = archive.offset
         after = _read(file, end, tarfile.BLOCKSIZE)
         # tarfile takes a damaged header for the end of the archive

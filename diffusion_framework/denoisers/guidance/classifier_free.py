@@ -36,7 +36,9 @@ class ClassifierFree(Guidance):
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.scale):
-            raise ValueError(f"Expected a finite scale of guidance, got {self.scale}. Fix: a number from 1 to 10.")
+            raise ValueError(
+                f"Expected a finite scale of guidance, got {self.scale}. Fix: a number from 1 to 10."
+            )
 
     def bind(self, denoise: NetworkDenoiser) -> Denoiser:
         """The guided denoiser; the same one for a scale of 1."""

@@ -89,7 +89,9 @@ def flow_bits_per_dim(
         )
 
 
-def _prepared(diffusion: GaussianDiffusion, data: Tensor, walk_options: dict[str, Any]) -> tuple[Walk, Tensor, int]:
+def _prepared(
+    diffusion: GaussianDiffusion, data: Tensor, walk_options: dict[str, Any]
+) -> tuple[Walk, Tensor, int]:
     """A walk that has drawn no noise yet, the encoded data, and the bins of the space."""
     if (bins := diffusion.space.bins) is None:
         raise ValueError(

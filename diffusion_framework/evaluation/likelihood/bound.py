@@ -40,7 +40,9 @@ class BoundTerms:
     def cat(bounds: Iterable[BoundTerms]) -> BoundTerms:
         """The bound of all images of several batches with the same grid."""
         parts = list(bounds)
-        return BoundTerms(parts[0].grid, torch.cat([b.prior for b in parts]), torch.cat([b.steps for b in parts]))
+        return BoundTerms(
+            parts[0].grid, torch.cat([b.prior for b in parts]), torch.cat([b.steps for b in parts])
+        )
 
 
 @torch.no_grad()
@@ -68,7 +70,9 @@ def variational_bound(
         ValueError: steps that do not join or do not end clean, or a learned variance of a network without one.
     """
     if not grid or not grid[-1][1].is_end:
-        raise ValueError("the bound needs a grid to the clean end; got one that stops before: make it with clean=True")
+        raise ValueError(
+            "the bound needs a grid to the clean end; got one that stops before: make it with clean=True"
+        )
     for (_, reached), (now, _) in itertools.pairwise(grid):
         if reached != now:
             raise ValueError(
@@ -77,7 +81,11 @@ def variational_bound(
             )
     befores = [grid[0][0], *(now for now, _ in grid[:-1])]
     terms = []
-    for before, (now, to) in zip(befores, tqdm(grid, desc="bound", disable=not progress), strict=True):
+    for before, (now, to) in zip(
+        befores, tqdm(grid, desc="bound", disable=not progress), strict=True
+    ):
         x = now.alpha * x0 + now.sigma * noise(x0)
-        terms.append(bound_term(x0, x, denoise(x, now), now, to, variance, before, bins).cpu().double())
+        terms.append(
+            bound_term(x0, x, denoise(x, now), now, to, variance, before, bins).cpu().double()
+        )
     return BoundTerms(grid, prior_term(x0, grid[0][0]).cpu().double(), torch.stack(terms, dim=1))

@@ -88,7 +88,9 @@ def _velocity(denoise: Denoiser, z: Tensor, at: Level) -> Tensor:
 
 
 @torch.enable_grad()
-def _with_divergence(velocity: Callable[[Tensor], Tensor], z: Tensor, probe: Tensor | None) -> tuple[Tensor, Tensor]:
+def _with_divergence(
+    velocity: Callable[[Tensor], Tensor], z: Tensor, probe: Tensor | None
+) -> tuple[Tensor, Tensor]:
     """The velocity at z [batch, ...], and its divergence per dimension [batch]; without a probe exactly."""
     z = z.detach().requires_grad_()
     value = velocity(z)

@@ -12,7 +12,9 @@ from ...samplers.adaptive.rk45 import ERROR, STAGES
 Slope = Callable[[float, Tensor], tuple[Tensor, Tensor]]
 
 
-def integrate(slope: Slope, z: Tensor, start: float, end: float, tolerance: float) -> tuple[Tensor, Tensor]:
+def integrate(
+    slope: Slope, z: Tensor, start: float, end: float, tolerance: float
+) -> tuple[Tensor, Tensor]:
     """Solve dz/du = slope(u, z)[0] from z at `start` to `end` > start, and integrate slope(u, z)[1] along it.
 
     A step is taken if no sample's error is above `tolerance`: neither the root mean square of z's, nor the integral's.
@@ -29,7 +31,9 @@ def integrate(slope: Slope, z: Tensor, start: float, end: float, tolerance: floa
         FloatingPointError: the slope is NaN or infinite.
     """
     if tolerance < (least := 10 * torch.finfo(z.dtype).eps):
-        raise ValueError(f"tolerance must be at least {least:.1g} in {z.dtype}; got {tolerance:g}: raise it")
+        raise ValueError(
+            f"tolerance must be at least {least:.1g} in {z.dtype}; got {tolerance:g}: raise it"
+        )
     total = torch.zeros(len(z), dtype=torch.float64)
     u, size = start, min(0.01, end - start)
     slopes = [slope(u, z)]
@@ -41,11 +45,15 @@ def integrate(slope: Slope, z: Tensor, start: float, end: float, tolerance: floa
         for node, weights in STAGES:
             at = _sum(z, weights, [dz for dz, _ in slopes], size)
             slopes.append(slope(u + node * size, at))
-        off, off_total = (_sum(torch.zeros_like(part[0]), ERROR, part, size) for part in zip(*slopes, strict=True))
+        off, off_total = (
+            _sum(torch.zeros_like(part[0]), ERROR, part, size) for part in zip(*slopes, strict=True)
+        )
         off = off.flatten(1).square().mean(1).sqrt().cpu().double()
         error = torch.maximum(off, off_total.abs()).max().item() / tolerance
         if not error < float("inf"):
-            raise FloatingPointError("the network gave NaN or infinity along the flow; was its training stable?")
+            raise FloatingPointError(
+                "the network gave NaN or infinity along the flow; was its training stable?"
+            )
         if error <= 1:
             z, u = at, end if size == end - u else u + size  # the last stage lies at the step's end
             total = _sum(total, STAGES[-1][1], [d for _, d in slopes[:-1]], size)

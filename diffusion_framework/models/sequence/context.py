@@ -27,12 +27,18 @@ class TimeAndContext(nn.Module):
         self.time = TimeEmbedding(dim_time, dim)
         self.context = None
         if context_size:
-            self.context = nn.Sequential(nn.Linear(context_size, dim), nn.SiLU(), nn.Linear(dim, dim))
+            self.context = nn.Sequential(
+                nn.Linear(context_size, dim), nn.SiLU(), nn.Linear(dim, dim)
+            )
 
     def forward(self, time: Tensor, context: Tensor | None) -> Tensor:
         check_context(context, self.context_shape)
         embedding = self.time(time)
-        return embedding if self.context is None or context is None else embedding + self.context(context.flatten(1))
+        return (
+            embedding
+            if self.context is None or context is None
+            else embedding + self.context(context.flatten(1))
+        )
 
 
 def check_context(context: Tensor | None, shape: tuple[int, int]) -> None:

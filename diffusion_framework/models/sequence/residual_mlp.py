@@ -52,14 +52,23 @@ class ResidualMLP(RecordsArguments, nn.Module):
         self.layer_out = zero_init(nn.Linear(dim, size))
 
     def forward(
-        self, x: Tensor, time: Tensor, self_cond: Tensor | None = None, context: Tensor | None = None
+        self,
+        x: Tensor,
+        time: Tensor,
+        self_cond: Tensor | None = None,
+        context: Tensor | None = None,
     ) -> Tensor:
         """Computes the network's output [batch, horizon, action_dim] for noised actions.
 
         The arguments are those of `UNet1D.forward`.
         """
         embedding = self.embed(time, context)
-        h = self.layer_in((concatenate_estimate(x, self_cond) if self.self_condition else x).flatten(1)) + embedding
+        h = (
+            self.layer_in(
+                (concatenate_estimate(x, self_cond) if self.self_condition else x).flatten(1)
+            )
+            + embedding
+        )
         for layer in self.layers:
             h = layer(h, embedding)
         return self.layer_out(self.norm_out(h)).reshape(x.shape)
@@ -81,4 +90,6 @@ class _ResidualLayer(nn.Module):
 
     def forward(self, h: Tensor, embedding: Tensor) -> Tensor:
         scale, shift = self.scale_shift(F.silu(embedding)).chunk(2, dim=1)
-        return h + self.layer_out(F.silu(self.layer_in(torch.addcmul(shift, self.norm(h), scale + 1))))
+        return h + self.layer_out(
+            F.silu(self.layer_in(torch.addcmul(shift, self.norm(h), scale + 1)))
+        )

@@ -53,7 +53,9 @@ class Transformer1D(RecordsArguments, nn.Module):
     ) -> None:
         super().__init__()
         if dim < 2 or dim % 2 or dim % heads:
-            raise ValueError(f"Expected an even dim divisible by heads, got {dim=}, {heads=}. Fix: change one of them.")
+            raise ValueError(
+                f"Expected an even dim divisible by heads, got {dim=}, {heads=}. Fix: change one of them."
+            )
         self.sample_shape = (horizon, action_dim)
         self.context_shape = (observation_steps, observation_dim)
         self.self_condition = self_condition
@@ -75,7 +77,11 @@ class Transformer1D(RecordsArguments, nn.Module):
         self.register_buffer("memory_mask", memory_mask, persistent=False)
 
     def forward(
-        self, x: Tensor, time: Tensor, self_cond: Tensor | None = None, context: Tensor | None = None
+        self,
+        x: Tensor,
+        time: Tensor,
+        self_cond: Tensor | None = None,
+        context: Tensor | None = None,
     ) -> Tensor:
         """Computes the network's output [batch, horizon, action_dim] for noised actions.
 
@@ -86,7 +92,10 @@ class Transformer1D(RecordsArguments, nn.Module):
         if self.embed_observation is not None and context is not None:
             memory = torch.cat([memory, self.embed_observation(context)], dim=1)
         memory = memory + self.memory_positions
-        h = self.token_in(concatenate_estimate(x, self_cond) if self.self_condition else x) + self.positions
+        h = (
+            self.token_in(concatenate_estimate(x, self_cond) if self.self_condition else x)
+            + self.positions
+        )
         for layer in self.layers:
             h = layer(h, memory, self.self_mask, self.memory_mask)
         return self.token_out(self.norm_out(h))
@@ -102,7 +111,9 @@ class _DecoderLayer(nn.Module):
         super().__init__()
         self.norms = nn.ModuleList([nn.LayerNorm(dim) for _ in range(3)])
         self.self_attention, self.cross_attention = _Attention(dim, heads), _Attention(dim, heads)
-        self.mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), zero_init(nn.Linear(4 * dim, dim)))
+        self.mlp = nn.Sequential(
+            nn.Linear(dim, 4 * dim), nn.GELU(), zero_init(nn.Linear(4 * dim, dim))
+        )
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, h: Tensor, memory: Tensor, self_mask: Tensor, memory_mask: Tensor) -> Tensor:

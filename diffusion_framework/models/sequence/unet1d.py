@@ -23,13 +23,17 @@ class ResBlock1D(nn.Module):
     Starts as the identity, or as a convolution of size 1 where the number of channels changes.
     """
 
-    def __init__(self, dim_in: int, dim_out: int, dim_embedding: int, kernel_size: int, groups: int) -> None:
+    def __init__(
+        self, dim_in: int, dim_out: int, dim_embedding: int, kernel_size: int, groups: int
+    ) -> None:
         super().__init__()
         self.norm_in = nn.GroupNorm(math.gcd(groups, dim_in), dim_in)
         self.conv_in = nn.Conv1d(dim_in, dim_out, kernel_size, padding=kernel_size // 2)
         self.scale_shift = nn.Linear(dim_embedding, 2 * dim_out)
         self.norm_out = nn.GroupNorm(math.gcd(groups, dim_out), dim_out)
-        self.conv_out = zero_init(nn.Conv1d(dim_out, dim_out, kernel_size, padding=kernel_size // 2))
+        self.conv_out = zero_init(
+            nn.Conv1d(dim_out, dim_out, kernel_size, padding=kernel_size // 2)
+        )
         self.skip = nn.Conv1d(dim_in, dim_out, 1) if dim_in != dim_out else nn.Identity()
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
@@ -97,23 +101,38 @@ class UNet1D(RecordsArguments, nn.Module):
 
         self.embed = TimeAndContext(dims[0], dim_embedding, self.context_shape)
         self.conv_in = nn.Conv1d(
-            action_dim * (2 if self_condition else 1), dims[0], kernel_size, padding=kernel_size // 2
+            action_dim * (2 if self_condition else 1),
+            dims[0],
+            kernel_size,
+            padding=kernel_size // 2,
         )
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         for level, dim in enumerate(dims):
             last = level == len(dims) - 1
             shorter = nn.Identity() if last else nn.Conv1d(dim, dim, 3, stride=2, padding=1)
-            self.down.append(nn.ModuleList([block(dims[max(0, level - 1)], dim), block(dim, dim), shorter]))
+            self.down.append(
+                nn.ModuleList([block(dims[max(0, level - 1)], dim), block(dim, dim), shorter])
+            )
         self.middle = nn.ModuleList([block(dims[-1], dims[-1]), block(dims[-1], dims[-1])])
         for level in reversed(range(len(dims))):
             dim, dim_out = dims[level], dims[max(0, level - 1)]
-            longer = nn.Identity() if level == 0 else nn.ConvTranspose1d(dim_out, dim_out, 4, stride=2, padding=1)
-            self.up.append(nn.ModuleList([block(2 * dim, dim_out), block(dim_out, dim_out), longer]))
+            longer = (
+                nn.Identity()
+                if level == 0
+                else nn.ConvTranspose1d(dim_out, dim_out, 4, stride=2, padding=1)
+            )
+            self.up.append(
+                nn.ModuleList([block(2 * dim, dim_out), block(dim_out, dim_out), longer])
+            )
         self.norm_out = nn.GroupNorm(math.gcd(groups, dims[0]), dims[0])
         self.conv_out = zero_init(nn.Conv1d(dims[0], action_dim, 1))
 
     def forward(
-        self, x: Tensor, time: Tensor, self_cond: Tensor | None = None, context: Tensor | None = None
+        self,
+        x: Tensor,
+        time: Tensor,
+        self_cond: Tensor | None = None,
+        context: Tensor | None = None,
     ) -> Tensor:
         """Computes the network's output for noised actions.
 

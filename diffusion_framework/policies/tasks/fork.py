@@ -30,7 +30,9 @@ def move(states: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarra
     """One step of all agents: states [n, 4], actions [n, 2] -> states, and who hit the disc, and who arrived, [n]."""
     way = actions - states[:, :2]
     states = states.copy()
-    states[:, :2] += way * np.minimum(1, STEP / np.maximum(np.linalg.norm(way, axis=1, keepdims=True), 1e-12))
+    states[:, :2] += way * np.minimum(
+        1, STEP / np.maximum(np.linalg.norm(way, axis=1, keepdims=True), 1e-12)
+    )
     hit = np.hypot(states[:, 0] - 1, states[:, 1] - states[:, 2]) < RADIUS
     arrived = (states[:, 0] >= LENGTH) & (np.abs(states[:, 1]) <= TOLERANCE)
     return states, hit, arrived
@@ -91,7 +93,9 @@ def demonstrate(count: int, seed: int = 0) -> Episodes:
     states, expert = new_states(rng, context), Expert(rng, context)
     _, _, all_states, all_actions = run(expert, states)
     state, action = np.stack(all_states, axis=1), np.stack(all_actions, axis=1)
-    still = (state[:, 1:, :2] == state[:, :-1, :2]).all(axis=2)  # it no longer moves once its episode has ended
+    still = (state[:, 1:, :2] == state[:, :-1, :2]).all(
+        axis=2
+    )  # it no longer moves once its episode has ended
     lengths = np.where(still.any(axis=1), still.argmax(axis=1) + 1, state.shape[1])
     kept = np.arange(state.shape[1]) < lengths[:, None]
     arrays = {"state": state[kept].astype(np.float32), "action": action[kept].astype(np.float32)}
@@ -131,4 +135,8 @@ class ForkDemonstrations(EpisodeWindows):
 def binned_error(context: np.ndarray, left: np.ndarray, bins: int = 10) -> float:
     """Mean over equal bins of c of |share of left - mean c|."""
     place = np.minimum((context * bins).astype(int), bins - 1)
-    return float(np.mean([abs(left[place == i].mean() - context[place == i].mean()) for i in np.unique(place)]))
+    return float(
+        np.mean(
+            [abs(left[place == i].mean() - context[place == i].mean()) for i in np.unique(place)]
+        )
+    )

@@ -41,13 +41,21 @@ class ForkEnv(gymnasium.Env):
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """One step; see `gymnasium.Env`. It ends on arrival, or (truncated) after 20 steps."""
-        self.states, hit, arrived = fork.move(self.states, np.asarray(action, dtype=np.float64)[None])
+        self.states, hit, arrived = fork.move(
+            self.states, np.asarray(action, dtype=np.float64)[None]
+        )
         self.path.append(self.states[0])
         self.touched |= bool(hit[0])
         over = bool(arrived[0])
         success = over and not self.touched
         truncated = not over and len(self.path) > fork.MAX_STEPS
-        return self.states[0].astype(np.float32), float(success), over, truncated, {"is_success": success}
+        return (
+            self.states[0].astype(np.float32),
+            float(success),
+            over,
+            truncated,
+            {"is_success": success},
+        )
 
     def render(self) -> np.ndarray:
         """[160, 230, 3] uint8: the disc, the goal and the path so far."""

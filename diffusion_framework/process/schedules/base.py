@@ -160,7 +160,9 @@ class Scaled(NoiseSchedule):
 
     def __post_init__(self) -> None:
         if not (0 < self.scale < math.inf):
-            raise ValueError(f"Expected scale above 0 and finite, got {self.scale}. Fix: use 1 for no scaling.")
+            raise ValueError(
+                f"Expected scale above 0 and finite, got {self.scale}. Fix: use 1 for no scaling."
+            )
 
     @property
     def proposes(self) -> Mapping[str, str]:

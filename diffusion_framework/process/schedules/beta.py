@@ -139,7 +139,9 @@ class ScaledLinearBeta(_BetaSchedule):
                 f"Expected betas in (0, 1), got {self.beta_start} to {self.beta_end}. "
                 "Fix: use the defaults 0.00085 and 0.012."
             )
-        return tuple(x * x for x in _evenly(math.sqrt(self.beta_start), math.sqrt(self.beta_end), self.steps))
+        return tuple(
+            x * x for x in _evenly(math.sqrt(self.beta_start), math.sqrt(self.beta_end), self.steps)
+        )
 
 
 @dataclass(frozen=True)
@@ -160,14 +162,20 @@ class SquaredCosBeta(_BetaSchedule):
 
     def step_betas(self) -> tuple[float, ...]:
         if not 0 < self.max_beta < 1:
-            raise ValueError(f"Expected max_beta in (0, 1), got {self.max_beta}. Fix: use the default 0.999.")
+            raise ValueError(
+                f"Expected max_beta in (0, 1), got {self.max_beta}. Fix: use the default 0.999."
+            )
         # With angles a, b counted from the noisy end:
         # 1 - sin²(b) / sin²(a) = sin(a - b) sin(a + b) / sin²(a)
         check_step_count(self.steps)
         unit = math.pi / 2 / 1.008 / self.steps
         betas = []
         for steps_left in range(self.steps, 0, -1):
-            beta = math.sin(unit) * math.sin((2 * steps_left - 1) * unit) / math.sin(steps_left * unit) ** 2
+            beta = (
+                math.sin(unit)
+                * math.sin((2 * steps_left - 1) * unit)
+                / math.sin(steps_left * unit) ** 2
+            )
             betas.append(min(beta, self.max_beta))
         return tuple(betas)
 
@@ -215,9 +223,13 @@ def _nodes(betas: tuple[float, ...], zero_terminal_snr: bool) -> tuple[Tensor, T
         raise ValueError("Expected at least one beta, got none. Fix: give one for each step.")
     for beta in betas[:-1]:
         if not 0 < beta < 1:
-            raise ValueError(f"Expected betas in (0, 1), got {beta}. Fix: only the last may be 1, none 0.")
+            raise ValueError(
+                f"Expected betas in (0, 1), got {beta}. Fix: only the last may be 1, none 0."
+            )
     if not 0 < betas[-1] <= 1:
-        raise ValueError(f"Expected the last beta in (0, 1], got {betas[-1]}. Fix: use 1 to end in pure noise.")
+        raise ValueError(
+            f"Expected the last beta in (0, 1], got {betas[-1]}. Fix: use 1 to end in pure noise."
+        )
     ends_in_noise = betas[-1] == 1
     decays = [-0.5 * math.log1p(-beta) for beta in (betas[:-1] if ends_in_noise else betas)]
     if zero_terminal_snr and not ends_in_noise:
@@ -239,14 +251,18 @@ def _rescaled_to_zero(decays: list[float]) -> tuple[list[float], list[float]]:
         decays: -ln(alpha_i / alpha_(i - 1)) for each step i.
     """
     if len(decays) < 2:
-        raise ValueError("Expected at least two betas with zero_terminal_snr, got 1. Fix: give more betas.")
+        raise ValueError(
+            "Expected at least two betas with zero_terminal_snr, got 1. Fix: give more betas."
+        )
     first = math.exp(-decays[0])
     since_first = [0.0, *_running_sums(decays[1:])]
     to_last = [*_running_sums(decays[:0:-1])[::-1], 0.0]
     total = math.expm1(-since_first[-1])
     pairs = zip(since_first, to_last, strict=True)
     alpha = [first * math.exp(-a) * (math.expm1(-b) / total) for a, b in pairs]
-    one_minus_alpha = [-math.expm1(-decays[0]) + first * (math.expm1(-a) / total) for a in since_first]
+    one_minus_alpha = [
+        -math.expm1(-decays[0]) + first * (math.expm1(-a) / total) for a in since_first
+    ]
     return alpha, one_minus_alpha
 
 

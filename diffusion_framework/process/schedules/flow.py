@@ -28,7 +28,9 @@ class Flow(Interpolating):
 
     def __post_init__(self) -> None:
         if not 0 < self.shift < math.inf:
-            raise ValueError(f"Expected shift above 0 and finite, got {self.shift}. Fix: use 1 for no shift.")
+            raise ValueError(
+                f"Expected shift above 0 and finite, got {self.shift}. Fix: use 1 for no shift."
+            )
 
     def log_snr(self, t: Tensor) -> Tensor:
         return 2 * (torch.log1p(-t) - torch.log(t) - math.log(self.shift))

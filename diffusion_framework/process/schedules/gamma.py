@@ -24,7 +24,9 @@ class _Gamma(NoiseSchedule):
 
     def __post_init__(self) -> None:
         if not 0 < self.clip_min < 0.5:
-            raise ValueError(f"Expected clip_min in (0, 0.5), got {self.clip_min}. Fix: use the default 1e-9.")
+            raise ValueError(
+                f"Expected clip_min in (0, 0.5), got {self.clip_min}. Fix: use the default 1e-9."
+            )
 
     @abstractmethod
     def curve(self, t: Tensor) -> Tensor:
@@ -70,7 +72,9 @@ class Sigmoid(_Gamma):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not (self.start < self.end and self.tau > 0):
-            raise ValueError(f"Expected start < end and tau > 0, got {self}. Fix: use the defaults.")
+            raise ValueError(
+                f"Expected start < end and tau > 0, got {self}. Fix: use the defaults."
+            )
 
     # sigmoid(a) - sigmoid(b) = sinh((a - b) / 2) / (2 cosh(a / 2) cosh(b / 2)) turns both gamma
     # and 1 - gamma into products. Their ratio is sinh((1 - t) half) / sinh(t half), up to a factor.
@@ -116,7 +120,9 @@ class Cosine(_Gamma):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not (0 <= self.start < self.end <= 1 and self.tau > 0):
-            raise ValueError(f"Expected 0 <= start < end <= 1 and tau > 0, got {self}. Fix: use the defaults.")
+            raise ValueError(
+                f"Expected 0 <= start < end <= 1 and tau > 0, got {self}. Fix: use the defaults."
+            )
 
     @property
     def _angles(self) -> tuple[float, float]:

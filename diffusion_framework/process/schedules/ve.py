@@ -28,7 +28,9 @@ class VE(Exploding):
 
     def __post_init__(self) -> None:
         if not 0 < self.sigma_min < self.sigma_max < math.inf:
-            raise ValueError(f"Expected 0 < sigma_min < sigma_max < inf, got {self}. Fix: use the defaults.")
+            raise ValueError(
+                f"Expected 0 < sigma_min < sigma_max < inf, got {self}. Fix: use the defaults."
+            )
 
     def log_snr(self, t: Tensor) -> Tensor:
         return -2 * ((1 - t) * math.log(self.sigma_min) + t * math.log(self.sigma_max))

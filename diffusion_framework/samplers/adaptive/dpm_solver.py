@@ -57,7 +57,9 @@ class AdaptiveDPMSolver(AdaptiveSolver):
     def attempt(
         self, denoise: Denoiser, x: Tensor, position: Tensor, length: Tensor, reused: Reused
     ) -> tuple[Tensor, Tensor, Reused, Reused]:
-        now, end = (denoise.schedule.at_log_snr(2 * value) for value in (position, position + length))
+        now, end = (
+            denoise.schedule.at_log_snr(2 * value) for value in (position, position + length)
+        )
         first = denoise(x, now).x0
         estimates = [_advance(x, now, end, first, first, 1.0)]
         last_node, last = 0.0, first

@@ -84,7 +84,9 @@ class AdaptiveSolver(Sampler[None]):
     ) -> tuple[Tensor, None]:
         if not to.is_end:
             return self._solve(denoise, x, now, to), None
-        last = denoise.schedule.at_log_snr(min(-2 * math.log(self.end), denoise.schedule.at(0.0).log_snr))
+        last = denoise.schedule.at_log_snr(
+            min(-2 * math.log(self.end), denoise.schedule.at(0.0).log_snr)
+        )
         if last.log_snr > now.log_snr:
             x, now = self._solve(denoise, x, now, last), last
         return move(denoise(x, now), to), None

@@ -14,7 +14,10 @@ Grid = list[tuple[Level, Level]]
 
 
 def grid_of_times(
-    schedule: NoiseSchedule, times: Sequence[float], time_difference: float = 0.0, clean: bool = True
+    schedule: NoiseSchedule,
+    times: Sequence[float],
+    time_difference: float = 0.0,
+    clean: bool = True,
 ) -> Grid:
     """Returns the grid of consecutive times.
 
@@ -37,21 +40,28 @@ def grid_of_times(
     times = [*times, 0.0] if clean and times and times[-1] != 0 else list(times)
     _check_count(times, "times")
     if not 0 <= time_difference < math.inf:
-        raise ValueError(f"Expected time_difference of at least 0, got {time_difference}. Fix: use 0 for none.")
+        raise ValueError(
+            f"Expected time_difference of at least 0, got {time_difference}. Fix: use 0 for none."
+        )
     for now, to in itertools.pairwise(times):
         if not now > to:
             raise ValueError(
                 f"Expected falling times, from noisy to clean, got {now} then {to}. "
                 "Fix: reverse the list, or sort it in falling order."
             )
-    pairs = [(schedule.at(now), schedule.at(max(to - time_difference, 0.0))) for now, to in itertools.pairwise(times)]
+    pairs = [
+        (schedule.at(now), schedule.at(max(to - time_difference, 0.0)))
+        for now, to in itertools.pairwise(times)
+    ]
     grid = [(now, to) for now, to in pairs if now.log_snr < to.log_snr]
     if clean and not grid[-1][1].is_end:
         grid.append((schedule.at(times[-1]), schedule.clean))
     return grid
 
 
-def grid_of_log_snrs(schedule: NoiseSchedule, log_snrs: Sequence[float], clean: bool = True) -> Grid:
+def grid_of_log_snrs(
+    schedule: NoiseSchedule, log_snrs: Sequence[float], clean: bool = True
+) -> Grid:
     """Returns the grid of consecutive log-SNRs.
 
     Args:
@@ -63,7 +73,9 @@ def grid_of_log_snrs(schedule: NoiseSchedule, log_snrs: Sequence[float], clean: 
     Raises:
         ValueError: If log-SNRs do not rise, lie outside the schedule's range or are fewer than two.
     """
-    values = [*log_snrs, math.inf] if clean and log_snrs and log_snrs[-1] != math.inf else list(log_snrs)
+    values = (
+        [*log_snrs, math.inf] if clean and log_snrs and log_snrs[-1] != math.inf else list(log_snrs)
+    )
     _check_count(values, "levels")
     for now, to in itertools.pairwise(values):
         if not now < to:
@@ -105,7 +117,9 @@ def grid_of_sigmas(schedule: NoiseSchedule, sigmas: Sequence[float], clean: bool
                 f"Expected falling sigmas, from noisy to clean, got {now:g} then {to:g}. "
                 "Fix: reverse the list, or sort it."
             )
-    return grid_of_log_snrs(schedule, [-2 * math.log(sigma) if sigma else math.inf for sigma in sigmas], clean)
+    return grid_of_log_snrs(
+        schedule, [-2 * math.log(sigma) if sigma else math.inf for sigma in sigmas], clean
+    )
 
 
 def partial_grid(grid: Grid, strength: float) -> Grid:
@@ -123,7 +137,9 @@ def partial_grid(grid: Grid, strength: float) -> Grid:
         ValueError: If `strength` is out of range, or below the start of the last step.
     """
     if not 0 < strength <= 1:
-        raise ValueError(f"Expected strength in (0, 1], got {strength}. Fix: use 1 for the whole grid.")
+        raise ValueError(
+            f"Expected strength in (0, 1], got {strength}. Fix: use 1 for the whole grid."
+        )
     remaining = [(now, to) for now, to in grid if now.t <= strength + 1e-9]
     if not remaining:
         last = f" and a last step from {grid[-1][0].t:g}" if grid else " and an empty grid"
@@ -136,7 +152,9 @@ def partial_grid(grid: Grid, strength: float) -> Grid:
 
 def _check_count(values: Sequence[float], name: str) -> None:
     if len(values) < 2:
-        raise ValueError(f"Expected at least two {name}, from noisy to clean, got {list(values)}. Fix: add some.")
+        raise ValueError(
+            f"Expected at least two {name}, from noisy to clean, got {list(values)}. Fix: add some."
+        )
 
 
 def _sigma(log_snr: float) -> float:

@@ -19,7 +19,11 @@ from .times import check_steps
 
 
 def optimal_log_snrs(
-    schedule: NoiseSchedule, steps: int, order: int = 3, strength: float = 1.0, last_time: float = 1e-3
+    schedule: NoiseSchedule,
+    steps: int,
+    order: int = 3,
+    strength: float = 1.0,
+    last_time: float = 1e-3,
 ) -> list[float]:
     """Returns `steps` log-SNRs that minimise `error_bound` for a solver, and +inf.
 
@@ -65,7 +69,9 @@ def error_bound(log_snrs: Tensor, order: int) -> Tensor:
         A scalar: the bound on x / sigma at the last level, up to constants.
     """
     halves = log_snrs / 2
-    size = torch.sigmoid(-log_snrs) * torch.exp(-0.5 * torch.nn.functional.logsigmoid(log_snrs))  # sigma² / alpha
+    size = torch.sigmoid(-log_snrs) * torch.exp(
+        -0.5 * torch.nn.functional.logsigmoid(log_snrs)
+    )  # sigma² / alpha
     exact: Any = {"dtype": torch.float64, "device": log_snrs.device}
     nodes, weights = (torch.tensor(v, **exact) for v in np.polynomial.legendre.leggauss(16))
     total = torch.zeros((), **exact)
@@ -80,7 +86,11 @@ def error_bound(log_snrs: Tensor, order: int) -> Tensor:
             basis = density
             for j in range(past):
                 if j != i:
-                    basis = basis * (at - halves[now - j, None]) / (halves[now - i, None] - halves[now - j, None])
+                    basis = (
+                        basis
+                        * (at - halves[now - j, None])
+                        / (halves[now - i, None] - halves[now - j, None])
+                    )
             total = total + (basis.sum(dim=1).abs() * size[now - i]).sum()
     return total
 
@@ -93,7 +103,10 @@ def _optimal(low: float, high: float, steps: int, order: int) -> tuple[float, ..
 
         def levels() -> Tensor:
             # Each step has at least a tenth of the average length, so that none vanishes.
-            inner = low + (high - low) * (0.1 / steps + 0.9 * torch.softmax(logits, dim=0)).cumsum(0)[:-1]
+            inner = (
+                low
+                + (high - low) * (0.1 / steps + 0.9 * torch.softmax(logits, dim=0)).cumsum(0)[:-1]
+            )
             ends = torch.tensor([low, high], dtype=torch.float64)
             return torch.cat([ends[:1], inner, ends[1:]])
 

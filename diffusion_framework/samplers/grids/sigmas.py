@@ -49,14 +49,18 @@ def uniform_angles(schedule: NoiseSchedule, steps: int, last_sigma: float = 1e-3
     """
     check_steps(steps)
     if not 0 < last_sigma < math.inf:
-        raise ValueError(f"Expected last_sigma above 0 and finite, got {last_sigma}. Fix: use the default 1e-3.")
+        raise ValueError(
+            f"Expected last_sigma above 0 and finite, got {last_sigma}. Fix: use the default 1e-3."
+        )
     noisiest, last = schedule.at(1.0), min(-2 * math.log(last_sigma), schedule.at(0.0).log_snr)
     start, end = math.atan2(noisiest.sigma, noisiest.alpha), math.atan(math.exp(-last / 2))
     between = [start + (end - start) * i / steps for i in range(1, steps)]
     return [noisiest.log_snr, *(-2 * math.log(math.tan(angle)) for angle in between), last]
 
 
-def exponential_sigmas(steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0) -> list[float]:
+def exponential_sigmas(
+    steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0
+) -> list[float]:
     """Returns `steps` sigmas from sigma_max to sigma_min, evenly spaced in ln(sigma), and 0.
 
     The spacing is also even in log-SNR.
@@ -74,7 +78,9 @@ def exponential_sigmas(steps: int, sigma_min: float = 0.002, sigma_max: float = 
     return _between(sigma_max, sigmas, sigma_min)
 
 
-def karras_sigmas(steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> list[float]:
+def karras_sigmas(
+    steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0
+) -> list[float]:
     """Returns `steps` sigmas from sigma_max to sigma_min, evenly spaced in sigma^(1 / rho), and 0.
 
     From Karras et al. 2022, eq. 5.
@@ -93,11 +99,17 @@ def karras_sigmas(steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0,
         raise ValueError(f"Expected rho above 0 and finite, got {rho}. Fix: use the default 7.")
     # Total decrease of the root, relative to its first value.
     fallen = -math.expm1(math.log(sigma_min / sigma_max) / rho)
-    return _between(sigma_max, [sigma_max * (1 - x) ** rho for x in evenly(0.0, fallen, steps)], sigma_min)
+    return _between(
+        sigma_max, [sigma_max * (1 - x) ** rho for x in evenly(0.0, fallen, steps)], sigma_min
+    )
 
 
 def beta_sigmas(
-    steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0, alpha: float = 0.6, beta: float = 0.6
+    steps: int,
+    sigma_min: float = 0.002,
+    sigma_max: float = 80.0,
+    alpha: float = 0.6,
+    beta: float = 0.6,
 ) -> list[float]:
     """Returns `steps` sigmas at quantiles of a beta distribution, and 0 (Lee et al. 2024).
 
@@ -119,12 +131,18 @@ def beta_sigmas(
 
     _check_sigmas(steps, sigma_min, sigma_max)
     if not min(alpha, beta) > 0:
-        raise ValueError(f"Expected alpha and beta above 0, got {alpha=}, {beta=}. Fix: use the defaults, 0.6.")
+        raise ValueError(
+            f"Expected alpha and beta above 0, got {alpha=}, {beta=}. Fix: use the defaults, 0.6."
+        )
     quantiles = [float(betaincinv(alpha, beta, x)) for x in evenly(1.0, 0.0, steps)]
-    return _between(sigma_max, [sigma_min + q * (sigma_max - sigma_min) for q in quantiles], sigma_min)
+    return _between(
+        sigma_max, [sigma_min + q * (sigma_max - sigma_min) for q in quantiles], sigma_min
+    )
 
 
-def log_snr_range(schedule: NoiseSchedule, strength: float, last_time: float) -> tuple[float, float]:
+def log_snr_range(
+    schedule: NoiseSchedule, strength: float, last_time: float
+) -> tuple[float, float]:
     """Returns log-SNR at times `strength` and `last_time`, both finite.
 
     Raises:

@@ -56,7 +56,10 @@ def times_of_steps(trained_steps: Iterable[int], trained: int = 1000) -> list[fl
 
 
 def spaced_times(
-    steps: int, spacing: Literal["leading", "trailing", "linspace"], trained: int = 1000, offset: int = 0
+    steps: int,
+    spacing: Literal["leading", "trailing", "linspace"],
+    trained: int = 1000,
+    offset: int = 0,
 ) -> list[float]:
     """Returns the times of `steps` evenly spaced training steps and 0 (Lin et al. 2023, table 2).
 
@@ -89,7 +92,11 @@ def spaced_times(
     elif spacing == "trailing":
         numbers = [round(trained * i / steps) - 1 for i in range(steps, 0, -1)]
     elif spacing == "linspace":
-        numbers = [trained - 1] if steps == 1 else [round((trained - 1) * i / (steps - 1)) for i in range(steps)][::-1]
+        numbers = (
+            [trained - 1]
+            if steps == 1
+            else [round((trained - 1) * i / (steps - 1)) for i in range(steps)][::-1]
+        )
     else:
         raise ValueError(
             f"Expected spacing to be 'leading', 'trailing' or 'linspace', got {spacing!r}. "
@@ -98,7 +105,9 @@ def spaced_times(
     return times_of_steps(numbers, trained)
 
 
-def distilled_times(steps: int, original: int = 50, trained: int = 1000, strength: float = 1.0) -> list[float]:
+def distilled_times(
+    steps: int, original: int = 50, trained: int = 1000, strength: float = 1.0
+) -> list[float]:
     """Returns the times of a latent consistency model and 0 (LCM, Luo et al. 2023).
 
     The distillation used every (trained // original)-th training step. Of these, `steps` are taken

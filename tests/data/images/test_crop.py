@@ -21,7 +21,9 @@ def test_a_thin_image_is_cropped_before_it_is_resized(tmp_path, shape):
 def test_a_crop_without_resizing_copies_pixels(photo):
     image = Image.fromarray(photo)  # height 96: only the width is cropped
     np.testing.assert_array_equal(crop_and_resize(image, (96, 60), (0.5, 0.0)), photo[:, :60])
-    np.testing.assert_array_equal(crop_and_resize(image, (96, 60), (0.5, 0.999999)), photo[:, 99:159])
+    np.testing.assert_array_equal(
+        crop_and_resize(image, (96, 60), (0.5, 0.999999)), photo[:, 99:159]
+    )
     np.testing.assert_array_equal(crop_and_resize(image, (96, 60)), photo[:, 50:110])
 
 
@@ -29,7 +31,9 @@ def test_a_crop_without_resizing_copies_pixels(photo):
 def test_every_size_can_be_cropped_to_every_other(position):
     rng = np.random.default_rng(0)
     for width, height, *size in rng.integers(1, 200, (200, 4)).tolist():
-        assert crop_and_resize(Image.new("L", (width, height)), tuple(size), position).size == tuple(size[::-1])
+        assert crop_and_resize(
+            Image.new("L", (width, height)), tuple(size), position
+        ).size == tuple(size[::-1])
 
 
 def test_resizing_is_antialiased():
@@ -63,7 +67,10 @@ def test_reduced_scale_keeps_twice_the_requested_size(tmp_path, photo, size, ori
     exif = Image.Exif()
     exif[274] = orientation
     Image.fromarray(photo).resize((1501, 977)).save(tmp_path / "a.jpg", exif=exif)
-    full, reduced = decode_image(tmp_path / "a.jpg"), decode_image(tmp_path / "a.jpg", at_least=size)
+    full, reduced = (
+        decode_image(tmp_path / "a.jpg"),
+        decode_image(tmp_path / "a.jpg", at_least=size),
+    )
     crop = min(reduced.height / size[0], reduced.width / size[1])
     assert reduced.size == full.size or crop >= 2
 
@@ -96,7 +103,9 @@ def test_random_crops_are_a_function_of_seed_index_and_epoch(wide):
     assert len(set(lefts)) > 10
     assert all(0 <= left <= 180 for left in lefts)
     other = ImageFolder(wide, 20, 1, crop="random", seed=6)
-    assert not torch.equal(torch.stack(seen), torch.stack([other.draw(i, e) for i in range(4) for e in range(4)]))
+    assert not torch.equal(
+        torch.stack(seen), torch.stack([other.draw(i, e) for i in range(4) for e in range(4)])
+    )
 
 
 def test_random_crops_are_uniform_over_the_image(wide):

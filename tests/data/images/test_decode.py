@@ -26,12 +26,16 @@ STORED = {  # EXIF orientation -> pixels as stored, from the upright image [heig
 }
 
 
-@pytest.mark.parametrize("name", ["a.png", "a.bmp", "a.tif", "a.gif", "a.ppm", "a.tga", "a.webp", "a.jp2", "a.PNG"])
+@pytest.mark.parametrize(
+    "name", ["a.png", "a.bmp", "a.tif", "a.gif", "a.ppm", "a.tga", "a.webp", "a.jp2", "a.PNG"]
+)
 def test_lossless_formats_keep_every_pixel(tmp_path, name):
     image = np.zeros((5, 7, 3), np.uint8)
     image[..., 0] = np.arange(7) * 36
     image[..., 1] = np.arange(5)[:, None] * 60
-    options = {".webp": {"lossless": True}, ".jp2": {"irreversible": False}}.get(Path(name).suffix, {})
+    options = {".webp": {"lossless": True}, ".jp2": {"irreversible": False}}.get(
+        Path(name).suffix, {}
+    )
     Image.fromarray(image).save(tmp_path / name, **options)
     decoded = decode_image(tmp_path / name)
     assert decoded.mode == "RGB"
@@ -80,13 +84,16 @@ def test_a_partly_transparent_palette_is_composited(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("mode", "clear", "opaque"), [("L", 7, 100), ("RGB", (1, 2, 3), (100,) * 3), ("I;16", 9, 100 * 257)]
+    ("mode", "clear", "opaque"),
+    [("L", 7, 100), ("RGB", (1, 2, 3), (100,) * 3), ("I;16", 9, 100 * 257)],
 )
 def test_one_transparent_colour_becomes_the_background(tmp_path, mode, clear, opaque):
     image = Image.new(mode, (2, 1), opaque)
     image.putpixel((0, 0), clear)
     image.save(tmp_path / "a.png", transparency=clear)
-    np.testing.assert_array_equal(pixels(decode_image(tmp_path / "a.png", 1, (60, 60, 60))), [[60, 100]])
+    np.testing.assert_array_equal(
+        pixels(decode_image(tmp_path / "a.png", 1, (60, 60, 60))), [[60, 100]]
+    )
 
 
 def test_one_bit_images_are_black_and_white(tmp_path):
@@ -104,7 +111,9 @@ def test_cmyk_becomes_rgb(tmp_path, name):
 
 def test_ycbcr_becomes_rgb(tmp_path):
     Image.new("RGB", (8, 8), (200, 40, 90)).convert("YCbCr").save(tmp_path / "a.jpg", quality=100)
-    np.testing.assert_allclose(pixels(decode_image(tmp_path / "a.jpg"))[0, 0], (200, 40, 90), atol=4)
+    np.testing.assert_allclose(
+        pixels(decode_image(tmp_path / "a.jpg"))[0, 0], (200, 40, 90), atol=4
+    )
 
 
 def test_lab_becomes_rgb(tmp_path):
@@ -113,7 +122,9 @@ def test_lab_becomes_rgb(tmp_path):
         image, ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), outputMode="LAB"
     )
     lab.save(tmp_path / "a.tif")
-    np.testing.assert_allclose(pixels(decode_image(tmp_path / "a.tif"))[0, 0], (180, 90, 40), atol=4)
+    np.testing.assert_allclose(
+        pixels(decode_image(tmp_path / "a.tif"))[0, 0], (180, 90, 40), atol=4
+    )
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -134,7 +145,10 @@ def test_photographs_of_all_orientations_look_alike(kind):
     if not EXIF.is_dir():
         pytest.skip(f"needs the photographs in {EXIF.name}")
     size = (48, 64) if kind == "Landscape" else (64, 48)
-    views = [pixels(crop_and_resize(decode_image(EXIF / f"{kind}_{i}.jpg", at_least=size), size)) for i in range(1, 9)]
+    views = [
+        pixels(crop_and_resize(decode_image(EXIF / f"{kind}_{i}.jpg", at_least=size), size))
+        for i in range(1, 9)
+    ]
     for view in views[1:]:
         assert np.abs(view - views[0]).mean() < 4
         assert np.abs(view[::-1] - views[0]).mean() > 20  # the photograph is not symmetric
@@ -164,7 +178,9 @@ def test_real_files_decode_to_their_known_sizes():
     if int(PIL.__version__.partition(".")[0]) < 13:
         pytest.skip("the known sizes are those of Pillow 13")
     manifest = json.loads((ZOO / "MANIFEST.json").read_text())
-    rotated = {"orientation_rectangle.jpg"} | {f"avif/rot{r}mir{m}.avif" for r in (1, 3) for m in (0, 1)}
+    rotated = {"orientation_rectangle.jpg"} | {
+        f"avif/rot{r}mir{m}.avif" for r in (1, 3) for m in (0, 1)
+    }
     wrong = []
     for name, known in manifest.items():
         try:

@@ -68,7 +68,9 @@ def test_16_bits_keep_every_value(tmp_path, channels):
         np.testing.assert_array_equal(colour.numpy(), ramp)
     assert channels < 4 or (kept[3].numpy() == 65535).all()
     plain = Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16))
-    np.testing.assert_array_equal(to_tensor(plain, 1, bits=16).numpy()[0], np.arange(256).reshape(16, 16) * 257)
+    np.testing.assert_array_equal(
+        to_tensor(plain, 1, bits=16).numpy()[0], np.arange(256).reshape(16, 16) * 257
+    )
 
 
 def test_a_transparent_16_bit_value_becomes_the_background(tmp_path):
@@ -104,7 +106,9 @@ def test_a_deep_image_after_an_8_bit_one_is_an_error(tmp_path):
     Image.new("I;16", (8, 8), 40000).save(tmp_path / "b.png")
     folder = ImageFolder(tmp_path, 8, 1)
     assert folder.bits == 8 and folder[0].dtype == torch.uint8
-    with pytest.raises(ValueError, match="Expected images of 8 bits, .*image 1 with more. Fix: --data.bits 16"):
+    with pytest.raises(
+        ValueError, match="Expected images of 8 bits, .*image 1 with more. Fix: --data.bits 16"
+    ):
         folder[1]
     with pytest.raises(ValueError, match=r"Expected value_range to rise, got \(1, 0\)"):
         ImageFolder(tmp_path, 8, 1, value_range=(1, 0))

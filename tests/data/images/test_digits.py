@@ -40,7 +40,10 @@ def test_images_have_the_requested_size_and_channels(channels):
 def test_splits_are_disjoint_complete_and_balanced():
     def contents(split):
         digits = Digits(labels=True, split=split)
-        return [(image.numpy().tobytes(), label) for image, label in (digits[i] for i in range(len(digits)))]
+        return [
+            (image.numpy().tobytes(), label)
+            for image, label in (digits[i] for i in range(len(digits)))
+        ]
 
     train, test = contents("train"), contents("test")
     assert sorted(train + test) == sorted(contents("all"))
@@ -69,7 +72,9 @@ def test_an_index_out_of_range_is_an_error(index):
         Digits()[index]
 
 
-@pytest.mark.parametrize(("options", "message"), [({"channels": 2}, "channels"), ({"image_size": 0}, "image_size")])
+@pytest.mark.parametrize(
+    ("options", "message"), [({"channels": 2}, "channels"), ({"image_size": 0}, "image_size")]
+)
 def test_bad_options_are_named_in_the_error(options, message):
     with pytest.raises(ValueError, match=message):
         Digits(**options)

@@ -26,7 +26,9 @@ def test_labels_number_the_sorted_subfolders(tmp_path):
     (tmp_path / "empty").mkdir()
     dataset = ImageFolder(tmp_path, labels=True)
     assert dataset.class_names == ["daisy", "rose", "tulip"]
-    assert [dataset.class_names[dataset[i][1]] for i in range(4)] == [p.split("/")[0] for p in dataset.paths]
+    assert [dataset.class_names[dataset[i][1]] for i in range(4)] == [
+        p.split("/")[0] for p in dataset.paths
+    ]
     assert ImageFolder(tmp_path).class_names == []
     save(tmp_path / "stray.png")
     with pytest.raises(ValueError, match=r"stray\.png.*labels: false"):

@@ -16,15 +16,23 @@ LABELS = np.array([2, 0, 1, 1, 0], dtype=np.uint8)
 
 
 def idx(array):
-    return bytes((0, 0, 8, array.ndim)) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+    return (
+        bytes((0, 0, 8, array.ndim))
+        + struct.pack(f">{array.ndim}I", *array.shape)
+        + array.tobytes()
+    )
 
 
 @pytest.fixture(params=["", ".gz"])
 def folder(tmp_path, request):
     pack = gzip.compress if request.param else bytes
     for split, part in (("train", slice(None)), ("t10k", slice(2))):
-        (tmp_path / f"{split}-images-idx3-ubyte{request.param}").write_bytes(pack(idx(IMAGES[part])))
-        (tmp_path / f"{split}-labels-idx1-ubyte{request.param}").write_bytes(pack(idx(LABELS[part])))
+        (tmp_path / f"{split}-images-idx3-ubyte{request.param}").write_bytes(
+            pack(idx(IMAGES[part]))
+        )
+        (tmp_path / f"{split}-labels-idx1-ubyte{request.param}").write_bytes(
+            pack(idx(LABELS[part]))
+        )
     return tmp_path
 
 

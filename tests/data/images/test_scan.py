@@ -11,7 +11,14 @@ from diffusion_framework.data import ImageFolder
 def test_images_are_sorted_by_relative_path(tmp_path):
     for name in ("b/1.png", "a.png", "b.png", "a/z/2.png", "a/10.png", "a/9.png"):
         save(tmp_path / name)
-    assert ImageFolder(tmp_path).paths == ["a.png", "a/10.png", "a/9.png", "a/z/2.png", "b.png", "b/1.png"]
+    assert ImageFolder(tmp_path).paths == [
+        "a.png",
+        "a/10.png",
+        "a/9.png",
+        "a/z/2.png",
+        "b.png",
+        "b/1.png",
+    ]
 
 
 def test_endings_match_in_any_case_and_hidden_files_are_left_out(tmp_path):
@@ -31,7 +38,9 @@ def test_endings_match_in_any_case_and_hidden_files_are_left_out(tmp_path):
     assert ImageFolder(tmp_path, extensions=["png", ".TXT"]).paths == ["a.PNG", "e.txt"]
 
 
-@pytest.mark.parametrize("name", ["ü ñ 图", "a\nb", "space and 'quote'", "percent%20", os.fsdecode(b"\xff\xfe")])
+@pytest.mark.parametrize(
+    "name", ["ü ñ 图", "a\nb", "space and 'quote'", "percent%20", os.fsdecode(b"\xff\xfe")]
+)
 def test_any_file_name_is_read(tmp_path, name):
     try:
         save(tmp_path / name / f"{name}.png", 77)
@@ -75,7 +84,11 @@ def test_a_named_pipe_is_not_an_image(tmp_path):
         (lambda path: None, FileNotFoundError, "Expected an existing folder"),
         (lambda path: path.write_bytes(b""), ValueError, "got the file"),
         (lambda path: path.mkdir(), ValueError, "0 images among 0 files"),
-        (lambda path: (path.mkdir(), (path / "a.txt").touch()), ValueError, "0 images among 1 files"),
+        (
+            lambda path: (path.mkdir(), (path / "a.txt").touch()),
+            ValueError,
+            "0 images among 1 files",
+        ),
         (
             lambda path: (path.mkdir(), (path / "a.png").symlink_to("x")),
             ValueError,

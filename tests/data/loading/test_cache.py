@@ -14,7 +14,13 @@ import torch
 from PIL import Image
 
 from diffusion_framework import ImageFolder
-from diffusion_framework.data.loading.cache import CachedImages, ImageCache, cache_folder, file_in_memory, file_on_disk
+from diffusion_framework.data.loading.cache import (
+    CachedImages,
+    ImageCache,
+    cache_folder,
+    file_in_memory,
+    file_on_disk,
+)
 
 
 @pytest.fixture
@@ -31,7 +37,9 @@ def pictures(tmp_path, monkeypatch):
 
 def cached(images, path):
     """Returns the images with a cache in the file `path`."""
-    return CachedImages(images, ImageCache(path, len(images), (images.channels, *images.image_size)))
+    return CachedImages(
+        images, ImageCache(path, len(images), (images.channels, *images.image_size))
+    )
 
 
 def missing(cache):
@@ -42,9 +50,9 @@ def missing(cache):
 def equal(taken, images, indices):
     """Returns whether a batch equals the images and labels drawn one by one."""
     drawn = [images.draw(index, 0) for index in indices.tolist()]
-    return torch.equal(taken[0], torch.stack([image for image, _ in drawn])) and taken[1].tolist() == [
-        label for _, label in drawn
-    ]
+    return torch.equal(taken[0], torch.stack([image for image, _ in drawn])) and taken[
+        1
+    ].tolist() == [label for _, label in drawn]
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])

@@ -9,7 +9,11 @@ def test_free_memory_respects_the_limits_of_all_control_groups(tmp_path):
     def limited(folder, limit, usage, reclaimable):
         folder = tmp_path / folder
         folder.mkdir(parents=True, exist_ok=True)
-        for name, text in ((files[0], limit), (files[1], usage), ("memory.stat", f"anon 5\n{files[2]} {reclaimable}")):
+        for name, text in (
+            (files[0], limit),
+            (files[1], usage),
+            ("memory.stat", f"anon 5\n{files[2]} {reclaimable}"),
+        ):
             (folder / name).write_text(f"{text}\n")
 
     groups = tmp_path / "groups"

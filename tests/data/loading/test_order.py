@@ -14,7 +14,9 @@ from diffusion_framework.process.noise import mix
 def test_permute_is_a_bijection_for_every_length():
     for length in [*range(1, 130), 1000, 4097, 65536, 99_991]:
         for key in (0, mix(length)):
-            assert np.array_equal(np.sort(permute(np.arange(length), length, key)), np.arange(length)), length
+            assert np.array_equal(
+                np.sort(permute(np.arange(length), length, key)), np.arange(length)
+            ), length
 
 
 def test_a_part_equals_that_part_of_the_whole():
@@ -34,7 +36,9 @@ def test_values_of_long_ranges_are_uniform(length):
         out = permute(positions, length, 3)
         assert out.max() < length and len(np.unique(out)) == len(np.unique(positions))
         assert ks_1samp(out / length, uniform.cdf).pvalue > 1e-4
-        assert ks_1samp((np.diff(out.astype(np.int64)) % length) / length, uniform.cdf).pvalue > 1e-4
+        assert (
+            ks_1samp((np.diff(out.astype(np.int64)) % length) / length, uniform.cdf).pvalue > 1e-4
+        )
 
 
 def test_the_number_of_hashes_does_not_grow_with_the_length(monkeypatch):
@@ -53,8 +57,12 @@ def test_the_number_of_hashes_does_not_grow_with_the_length(monkeypatch):
 @pytest.mark.parametrize("length", [2, 3, 5, 7, 10, 33])
 def test_over_many_epochs_positions_and_neighbours_are_uniform(length):
     keys = mix(1, np.arange(20_000, dtype=np.uint64))
-    orders = np.stack([permute(np.full(len(keys), i), length, keys) for i in range(length)], axis=1).astype(int)
-    p_values = [chisquare(np.bincount(orders[:, i], minlength=length)).pvalue for i in range(length)]
+    orders = np.stack(
+        [permute(np.full(len(keys), i), length, keys) for i in range(length)], axis=1
+    ).astype(int)
+    p_values = [
+        chisquare(np.bincount(orders[:, i], minlength=length)).pvalue for i in range(length)
+    ]
     assert min(p_values) > 1e-5
     for i in range(length - 1):
         pairs = np.zeros((length, length))
@@ -64,7 +72,9 @@ def test_over_many_epochs_positions_and_neighbours_are_uniform(length):
 
 def test_orders_of_epochs_and_seeds_are_uncorrelated():
     length, count = 500, 60
-    orders = np.stack([permute(np.arange(length), length, mix(s, e)) for s in range(6) for e in range(10)])
+    orders = np.stack(
+        [permute(np.arange(length), length, mix(s, e)) for s in range(6) for e in range(10)]
+    )
     correlations = np.corrcoef(orders.astype(float)) - np.eye(count)
     assert np.abs(correlations).max() < 5 / length**0.5
     same = (orders[:, None] == orders[None]).sum(axis=2)[~np.eye(count, dtype=bool)]

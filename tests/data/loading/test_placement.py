@@ -30,7 +30,9 @@ def folder(tmp_path):
     rng = np.random.default_rng(0)
     (tmp_path / "pictures").mkdir()
     for i in range(10):
-        Image.fromarray(rng.integers(0, 255, (12, 9), dtype=np.uint8)).save(tmp_path / "pictures" / f"{i}.png")
+        Image.fromarray(rng.integers(0, 255, (12, 9), dtype=np.uint8)).save(
+            tmp_path / "pictures" / f"{i}.png"
+        )
     return tmp_path / "pictures"
 
 
@@ -48,7 +50,9 @@ def test_runs_are_equal_with_any_cache_and_workers(folder, tmp_path):
 def test_batches_are_equal_before_and_after_the_cache_is_full(folder):
     accelerator = trainer(folder, folder.parent / "run").accelerator
     images = ImageFolder(folder, 8, 1)
-    with loaded_batches(images, ShuffledBatches(10, 4, seed=1, start=2), 0, accelerator.device) as batches:
+    with loaded_batches(
+        images, ShuffledBatches(10, 4, seed=1, start=2), 0, accelerator.device
+    ) as batches:
         expected = [next(batches) for _ in range(15)]
     for workers in (0, 2):
         order = ShuffledBatches(10, 4, seed=1, start=2)
@@ -88,7 +92,9 @@ def test_images_on_a_device_equal_those_in_the_cache(folder, monkeypatch):
 def test_two_processes_share_one_cache(folder, tmp_path, place):
     images = ImageFolder(folder, 8, 1)
     for cache in ("off", place):
-        started = soak.start(tmp_path / cache, 2, data=images, loading=Loading(0, cache), train_num_steps=8)
+        started = soak.start(
+            tmp_path / cache, 2, data=images, loading=Loading(0, cache), train_num_steps=8
+        )
         assert soak.end(started) == [0, 0]
     assert not soak.difference(tmp_path / "off", tmp_path / place)
 
@@ -98,7 +104,9 @@ def test_without_room_images_are_not_cached(folder):
     huge = ImageFolder(folder, 20_000)
     huge.paths *= 1000
     with (
-        pytest.warns(UserWarning, match=r"10000 decoded images take 1\.2e\+04 GB.*too little free space"),
+        pytest.warns(
+            UserWarning, match=r"10000 decoded images take 1\.2e\+04 GB.*too little free space"
+        ),
         cached(huge, "auto", accelerator) as same,
     ):
         assert same is huge
@@ -118,26 +126,41 @@ def test_a_full_disk_leaves_no_cache_file(folder, tmp_path, monkeypatch):
 
     monkeypatch.setattr(placement, "free_memory", lambda: 0)
     monkeypatch.setattr(os, "posix_fallocate", full)
-    images, accelerator = ImageFolder(folder, 8, 1), trainer(folder, folder.parent / "run").accelerator
-    with pytest.warns(UserWarning, match="No space left"), cached(images, "auto", accelerator) as same:
+    images, accelerator = (
+        ImageFolder(folder, 8, 1),
+        trainer(folder, folder.parent / "run").accelerator,
+    )
+    with (
+        pytest.warns(UserWarning, match="No space left"),
+        cached(images, "auto", accelerator) as same,
+    ):
         assert same is images
-    with pytest.raises(OSError, match="No space left.*set cache to memory or off"), cached(images, "disk", accelerator):
+    with (
+        pytest.raises(OSError, match="No space left.*set cache to memory or off"),
+        cached(images, "disk", accelerator),
+    ):
         pass
     assert not list((tmp_path / "cache").rglob("images/*"))
 
 
-def test_a_cache_folder_that_cannot_be_made_is_an_error_only_if_requested(folder, tmp_path, monkeypatch):
+def test_a_cache_folder_that_cannot_be_made_is_an_error_only_if_requested(
+    folder, tmp_path, monkeypatch
+):
     (tmp_path / "cache").write_text("a file")
     with pytest.raises(OSError, match="set cache to memory or off"):
         trainer(folder, tmp_path / "run", loading=Loading(0, "disk")).train()
     assert not (tmp_path / "run").exists()
     monkeypatch.setattr(placement, "free_memory", lambda: 0)
-    with pytest.warns(UserWarning, match=f"{tmp_path}/cache.*set XDG_CACHE_HOME.*decode them again"):
+    with pytest.warns(
+        UserWarning, match=f"{tmp_path}/cache.*set XDG_CACHE_HOME.*decode them again"
+    ):
         trainer(folder, tmp_path / "auto").train()
 
 
 @pytest.mark.parametrize("place", ["memory", "disk"])
 def test_random_crops_cannot_be_cached(folder, tmp_path, place):
     with pytest.raises(ValueError, match="set loading.cache to auto or off"):
-        trainer(ImageFolder(folder, 8, 1, crop="random"), tmp_path / "run", loading=Loading(0, place))
+        trainer(
+            ImageFolder(folder, 8, 1, crop="random"), tmp_path / "run", loading=Loading(0, place)
+        )
     assert not (tmp_path / "run").exists()

@@ -35,14 +35,18 @@ def test_each_epoch_of_a_lane_reads_its_shards_one_after_the_other(batch_size):
             assert {e for _, e in draws[epoch * len(own) : (epoch + 1) * len(own)]} == {epoch}
             assert sorted(indices) == own.tolist()
             visits = [shard for shard, _ in itertools.groupby(shard_of[indices].tolist())]
-            assert len(visits) == len(set(visits)), "each shard is read to its end before the next one"
+            assert len(visits) == len(set(visits)), (
+                "each shard is read to its end before the next one"
+            )
             orders.add(tuple(indices))
     assert len(orders) > 30 or batch_size == 1
 
 
 @pytest.mark.parametrize("world", [2, 3, 4, 12])
 def test_processes_share_each_batch_of_one_order(world):
-    shares = zip(*(batches_of(LENGTHS, rank=rank, world=world) for rank in range(world)), strict=True)
+    shares = zip(
+        *(batches_of(LENGTHS, rank=rank, world=world) for rank in range(world)), strict=True
+    )
     assert [[key for share in shares for key in share] for shares in shares] == batches_of(LENGTHS)
 
 

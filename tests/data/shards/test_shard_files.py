@@ -21,17 +21,28 @@ from diffusion_framework.data.shards.shard_files import expand_braces
 def downloads(monkeypatch):
     """The names of the downloaded shards, in order."""
     names, download = [], shard_files._download
-    monkeypatch.setattr(shard_files, "_download", lambda name, *rest: names.append(name) or download(name, *rest))
+    monkeypatch.setattr(
+        shard_files, "_download", lambda name, *rest: names.append(name) or download(name, *rest)
+    )
     return names
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash to compare with")
 @pytest.mark.parametrize(
     "pattern",
-    ["a-{000..012}.tar", "a-{8..11}.tar", "{0..2}-{07..10}.tar", "{train,val-{0..2}}.tar", "x{a,b}{c,}y", "a-{9..010}"],
+    [
+        "a-{000..012}.tar",
+        "a-{8..11}.tar",
+        "{0..2}-{07..10}.tar",
+        "{train,val-{0..2}}.tar",
+        "x{a,b}{c,}y",
+        "a-{9..010}",
+    ],
 )
 def test_braces_expand_as_in_the_shell(pattern):
-    shell = subprocess.run(["bash", "-c", f"echo {pattern}"], capture_output=True, text=True, check=True)
+    shell = subprocess.run(
+        ["bash", "-c", f"echo {pattern}"], capture_output=True, text=True, check=True
+    )
     assert expand_braces(pattern) == shell.stdout.split()
 
 
@@ -39,7 +50,10 @@ def test_shards_are_named_by_a_pattern_a_list_or_a_wildcard(tmp_path):
     pattern = write_shards(tmp_path / "in")
     expanded = open_shards(pattern, tmp_path)
     assert len(expanded) == 30 and greys(expanded[i] for i in range(30)) == list(range(30))
-    for where in ([f"{tmp_path}/in/part-{{00..03}}.tar", f"file://{tmp_path}/in/part-0[4-6].tar"], f"{tmp_path}/in/*"):
+    for where in (
+        [f"{tmp_path}/in/part-{{00..03}}.tar", f"file://{tmp_path}/in/part-0[4-6].tar"],
+        f"{tmp_path}/in/*",
+    ):
         assert open_shards(where, tmp_path).names == expanded.names
     odd = write_tar(tmp_path / "[odd] {name}.tar", {"0.png": png()})
     assert open_shards(str(odd), tmp_path).names == [str(odd)]
@@ -48,7 +62,10 @@ def test_shards_are_named_by_a_pattern_a_list_or_a_wildcard(tmp_path):
 @pytest.mark.parametrize(
     ("where", "message"),
     [
-        ("train-{0..}.tar", r"Expected braces such as \{000..099\} or \{a,b\}, got 'train-\{0..\}.tar'. Fix"),
+        (
+            "train-{0..}.tar",
+            r"Expected braces such as \{000..099\} or \{a,b\}, got 'train-\{0..\}.tar'. Fix",
+        ),
         ("train-{9..0}.tar", "Expected braces such as"),
         ("train-{a}.tar", "Expected braces such as"),
         ("train-{}.tar", "Expected braces such as"),
@@ -69,7 +86,9 @@ def test_bad_names_are_one_line_errors(tmp_path, where, message):
 def test_a_shard_that_changes_during_a_run_is_an_error(tmp_path):
     dataset = open_shards(write_shards(tmp_path / "in"), tmp_path)
     write_tar(Path(dataset.names[0]), {f"{i}.png": png() for i in range(30)})
-    with pytest.raises(ValueError, match=r"Expected 10240 bytes in shard '.*part-00\.tar', got .* Fix: restart"):
+    with pytest.raises(
+        ValueError, match=r"Expected 10240 bytes in shard '.*part-00\.tar', got .* Fix: restart"
+    ):
         dataset[0]
 
 
@@ -104,7 +123,9 @@ def test_a_truncated_copy_is_downloaded_again(tmp_path, downloads):
 
 def is_copied(dataset: Shards, shard: int) -> bool:
     """Returns whether a local copy of the shard exists."""
-    return (dataset.files.folder / f"{shard_files.hashed(dataset.files.versions[shard])}.tar").exists()
+    return (
+        dataset.files.folder / f"{shard_files.hashed(dataset.files.versions[shard])}.tar"
+    ).exists()
 
 
 def test_the_next_shards_are_downloaded_ahead_of_time(tmp_path, downloads):
@@ -156,5 +177,7 @@ def test_without_fsspec_local_shards_work_and_remote_ones_are_an_error(tmp_path,
     monkeypatch.setitem(sys.modules, "fsspec.core", None)
     monkeypatch.setitem(sys.modules, "fsspec", None)
     assert len(open_shards(write_shards(tmp_path / "in"), tmp_path)) == 30
-    with pytest.raises(ValueError, match=r"Expected fsspec for shard 's3://bucket/a\.tar'.*\[shards\]"):
+    with pytest.raises(
+        ValueError, match=r"Expected fsspec for shard 's3://bucket/a\.tar'.*\[shards\]"
+    ):
         open_shards("s3://bucket/a.tar", tmp_path)

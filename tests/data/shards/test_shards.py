@@ -17,7 +17,12 @@ from diffusion_framework import ImageFolder, Shards
 from diffusion_framework.data import BrokenImageError
 from diffusion_framework.data.shards import shards
 
-FOLDER_OPTIONS = [{}, {"crop": "random", "seed": 3}, {"channels": 4}, {"channels": 1, "convert_image_to": "L"}]
+FOLDER_OPTIONS = [
+    {},
+    {"crop": "random", "seed": 3},
+    {"channels": 4},
+    {"channels": 1, "convert_image_to": "L"},
+]
 
 
 @pytest.mark.parametrize("layout", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
@@ -30,7 +35,9 @@ def test_images_are_bit_equal_to_those_of_a_folder(tmp_path, layout, options):
     members: dict[str, bytes] = {}
     for i, kind in enumerate(["png", "jpg", "JPEG", "webp", "gif", "tiff", "bmp"]):
         size = (300, 200) if i < 3 else (20 + i, 31)
-        pixels = rng.integers(0, 256, (*size, 4 if kind in ("png", "webp", "tiff") else 3), np.uint8)
+        pixels = rng.integers(
+            0, 256, (*size, 4 if kind in ("png", "webp", "tiff") else 3), np.uint8
+        )
         file = io.BytesIO()
         Image.fromarray(pixels).save(file, {"jpg": "JPEG", "tif": "TIFF"}.get(kind.lower(), kind))
         for folder in "ab" if long == "x" else ("a" * 200, "b" * 200):
@@ -39,11 +46,16 @@ def test_images_are_bit_equal_to_those_of_a_folder(tmp_path, layout, options):
             path.write_bytes(file.getvalue())
     folder = ImageFolder(tmp_path / "folder", (16, 24), **options)
     for path in folder.paths:
-        members |= {path: (tmp_path / "folder" / path).read_bytes(), path.partition(".")[0] + ".cls": b"1"}
+        members |= {
+            path: (tmp_path / "folder" / path).read_bytes(),
+            path.partition(".")[0] + ".cls": b"1",
+        }
     names = list(members)
     for number, part in enumerate((names[:8], names[8:])):
         write_tar(tmp_path / f"{number}.tar", {name: members[name] for name in part}, format=layout)
-    dataset = Shards(f"{tmp_path}/{{0..1}}.tar", (16, 24), cache_folder=tmp_path / "cache", **options)
+    dataset = Shards(
+        f"{tmp_path}/{{0..1}}.tar", (16, 24), cache_folder=tmp_path / "cache", **options
+    )
     assert len(dataset) == len(folder) == 14
     for index in range(14):
         for epoch in range(2):
@@ -73,7 +85,9 @@ def test_members_follow_the_convention_of_webdataset(tmp_path):
         },
     )
     dataset = open_shards(str(tmp_path / "a.tar"), tmp_path, labels=True)
-    assert [(int(image[0, 0, 0]), label) for image, label in map(dataset.__getitem__, range(3))] == [
+    assert [
+        (int(image[0, 0, 0]), label) for image, label in map(dataset.__getitem__, range(3))
+    ] == [
         (10, 3),
         (11, 7),
         (12, 0),
@@ -109,7 +123,10 @@ def test_broken_images_are_named_with_their_shard_or_skipped(tmp_path):
 def test_the_fingerprint_depends_on_names_and_counts_only(tmp_path):
     before = open_shards(write_shards(tmp_path / "a"), tmp_path).fingerprint()
     assert open_shards(write_shards(tmp_path / "b"), tmp_path).fingerprint() == before
-    assert open_shards(write_shards(tmp_path / "c", (3, 5, 4, 6, 3, 5, 4)), tmp_path).fingerprint() != before
+    assert (
+        open_shards(write_shards(tmp_path / "c", (3, 5, 4, 6, 3, 5, 4)), tmp_path).fingerprint()
+        != before
+    )
     assert open_shards(write_shards(tmp_path / "d", (3, 5)), tmp_path).fingerprint() != before
 
 
@@ -128,7 +145,11 @@ def test_few_shards_are_open_at_a_time(tmp_path):
 def test_shards_are_listed_once_and_again_after_a_change(tmp_path, monkeypatch):
     pattern = write_shards(tmp_path / "in")
     listed, list_images = [], shards.list_images
-    monkeypatch.setattr(shards, "list_images", lambda file, *rest: listed.append(rest[0]) or list_images(file, *rest))
+    monkeypatch.setattr(
+        shards,
+        "list_images",
+        lambda file, *rest: listed.append(rest[0]) or list_images(file, *rest),
+    )
     names = open_shards(pattern, tmp_path).names
     assert sorted(listed) == names
     for labels in (False, True):
@@ -148,7 +169,12 @@ def test_shards_are_listed_once_and_again_after_a_change(tmp_path, monkeypatch):
 
 def test_options_out_of_range_are_named_in_the_error(tmp_path):
     where = write_shards(tmp_path / "in")
-    for options in ({"keep": 0}, {"seed": -1}, {"background": (0, 0, 256)}, {"convert_image_to": "Foo"}):
+    for options in (
+        {"keep": 0},
+        {"seed": -1},
+        {"background": (0, 0, 256)},
+        {"convert_image_to": "Foo"},
+    ):
         with pytest.raises(ValueError, match=next(iter(options))):
             open_shards(where, tmp_path, **options)
 

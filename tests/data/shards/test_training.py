@@ -28,11 +28,19 @@ def test_a_killed_and_resumed_run_is_bit_equal_to_an_uninterrupted_one(tmp_path)
     """Two processes with a data worker each read remote shards and keep 5 copies of the 9."""
     pytest.importorskip("fsspec", reason="remote shards need fsspec")
     where = "local://" + write_shards(tmp_path / "in", [5, 9, 7, 8, 9, 6, 5, 7, 8])
-    runs = {name: {"data": open_shards(where, tmp_path / name, keep=5)} for name in ("uninterrupted", "killed")}
+    runs = {
+        name: {"data": open_shards(where, tmp_path / name, keep=5)}
+        for name in ("uninterrupted", "killed")
+    }
     for options in runs.values():
         options |= {"workers": 1, "train_batch_size": 4, "train_num_steps": 16}
-    assert soak.end(soak.start(tmp_path / "run of uninterrupted", 2, **runs["uninterrupted"])) == [0, 0]
-    started = soak.start(tmp_path / "run of killed", 2, target=faulty.killed_in_third_save, **runs["killed"])
+    assert soak.end(soak.start(tmp_path / "run of uninterrupted", 2, **runs["uninterrupted"])) == [
+        0,
+        0,
+    ]
+    started = soak.start(
+        tmp_path / "run of killed", 2, target=faulty.killed_in_third_save, **runs["killed"]
+    )
     started[0].join(60)
     started[1].kill()  # it waits for the first process
     assert soak.end(started) == [-9, -9]
@@ -49,7 +57,11 @@ def test_the_command_line_trains_on_shards_and_resumes(tmp_path, monkeypatch):
     words = ["--data.labels=true", "--diffusion.model.num_classes=7", f"--data.shards={where}"]
     words += ["--validation=Shards", "--validation.labels=true", f"--validation.shards=['{where}']"]
     train(*words, f"--trainer.results_folder={tmp_path / 'run'}")
-    words = [f"--trainer.results_folder={tmp_path / 'run'}", "--resume", "--trainer.train_num_steps=3"]
+    words = [
+        f"--trainer.results_folder={tmp_path / 'run'}",
+        "--resume",
+        "--trainer.train_num_steps=3",
+    ]
     cli.train(words, ROOT / "configs" / "digits.yaml")
     config = Checkpoint.find(tmp_path / "run").config
     assert config["data"]["class_path"] == "diffusion_framework.Shards"
@@ -63,7 +75,11 @@ def test_the_command_line_reports_bad_shards_on_one_line(tmp_path, monkeypatch, 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
     path = write_damaged(tmp_path).get(fault, fault)
     with pytest.raises(SystemExit) as end:
-        train(f"--data.shards={path}", "--data.labels=true", f"--trainer.results_folder={tmp_path / 'run'}")
+        train(
+            f"--data.shards={path}",
+            "--data.labels=true",
+            f"--trainer.results_folder={tmp_path / 'run'}",
+        )
     assert end.value.code == 2
     error = capsys.readouterr().err.strip()
     assert error.startswith("error: ") and "\n" not in error and len(error) < 400

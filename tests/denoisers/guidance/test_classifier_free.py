@@ -36,7 +36,9 @@ def test_guidance_is_a_line_through_two_denoisers(t):
     at = Sigmoid().at(t)
     for scale in (0.0, 1.0, 2.5, -1.0):
         guided = Guided(given, free, scale)(x, at)
-        torch.testing.assert_close(guided.x0, free(x, at).x0 + scale * (given(x, at).x0 - free(x, at).x0))
+        torch.testing.assert_close(
+            guided.x0, free(x, at).x0 + scale * (given(x, at).x0 - free(x, at).x0)
+        )
         torch.testing.assert_close(at.alpha * guided.x0 + at.sigma * guided.eps, x)
 
 
@@ -56,7 +58,9 @@ def test_the_score_of_guidance_is_that_of_a_sharper_class():
 
     shares, means = zip(*(share_and_mean(scale) for scale in (0.0, 1.0, 3.0)), strict=True)
     assert (
-        shares[0] == pytest.approx(0.5, abs=0.03) and shares[1] == pytest.approx(0.909, abs=0.02) and shares[2] > 0.98
+        shares[0] == pytest.approx(0.5, abs=0.03)
+        and shares[1] == pytest.approx(0.909, abs=0.02)
+        and shares[2] > 0.98
     )
     assert means[2] > means[1] > means[0]
 
@@ -66,7 +70,9 @@ def test_training_drops_labels_by_its_generator():
     images, labels = torch.rand(16, 1, 8, 8), torch.arange(16) % 3
 
     def loss(labels, seed=0):
-        return diffusion(images, labels=labels, generator=torch.Generator().manual_seed(seed)).item()
+        return diffusion(
+            images, labels=labels, generator=torch.Generator().manual_seed(seed)
+        ).item()
 
     assert loss(labels) == loss(labels)
     all_dropped = by_class(label_dropout=1 - 1e-9)
@@ -83,12 +89,16 @@ def test_guided_sampling_walks_between_class_and_no_class():
     diffusion = by_class(label_dropout=0.1)
     labels = torch.tensor([0, 2])
     x, at = torch.randn(2, 1, 8, 8), diffusion.schedule.at(0.6)
-    given, free = (diffusion.denoiser(labels=value)(x, at).x0 for value in (labels, torch.tensor([3, 3])))
+    given, free = (
+        diffusion.denoiser(labels=value)(x, at).x0 for value in (labels, torch.tensor([3, 3]))
+    )
     guided = diffusion.denoiser(labels=labels, guidance=2.0)(x, at).x0
     torch.testing.assert_close(guided, 2 * given - free, rtol=1e-4, atol=1e-4)
     one = diffusion.sample(2, labels=labels, guidance=1.0, seed=0, show_progress=False)
     assert torch.equal(one, diffusion.sample(2, labels=labels, seed=0, show_progress=False))
-    assert not torch.equal(one, diffusion.sample(2, labels=labels, guidance=3.0, seed=0, show_progress=False))
+    assert not torch.equal(
+        one, diffusion.sample(2, labels=labels, guidance=3.0, seed=0, show_progress=False)
+    )
 
 
 def test_a_class_that_training_never_dropped_reads_no_row_of_no_class():

@@ -8,7 +8,13 @@ from oracles import GaussianOracle
 from toys import SelfConditioned, tiny_diffusion
 
 from diffusion_framework import EDM, Flow, GaussianDiffusion, Prediction, Sigmoid
-from diffusion_framework.evaluation import BoundTerms, bits_per_dim, flow_bits_per_dim, variational_bound, write_bound
+from diffusion_framework.evaluation import (
+    BoundTerms,
+    bits_per_dim,
+    flow_bits_per_dim,
+    variational_bound,
+    write_bound,
+)
 from diffusion_framework.process.noise import generator_noise, sample_seeds
 from diffusion_framework.process.posterior import log_variance
 from diffusion_framework.samplers.grids import grid_of_times, respaced_times, uniform_times
@@ -27,7 +33,11 @@ class Guess:
 
 @pytest.mark.parametrize("variance", ["small", "large", "learned", "learned_range"])
 def test_the_bound_and_all_its_terms_equal_a_calculation_from_betas(variance):
-    x0 = torch.randint(0, 256, (4, 3, 2), generator=torch.Generator().manual_seed(1)).double() / 127.5 - 1
+    x0 = (
+        torch.randint(0, 256, (4, 3, 2), generator=torch.Generator().manual_seed(1)).double()
+        / 127.5
+        - 1
+    )
     x0[0, 0] = torch.tensor([-1.0, 1.0])
     grid = grid_of_times(SCHEDULE, uniform_times(len(BETAS)))
     draws = list(torch.randn(len(grid), *x0.shape, **DOUBLE))
@@ -54,10 +64,17 @@ class BestVariance(GaussianOracle):
     def follow(self, grid):
         self.shares = {}
         before = grid[0][0]
-        nothing = Prediction(torch.zeros((), **DOUBLE), torch.zeros((), **DOUBLE), torch.zeros((), **DOUBLE))
+        nothing = Prediction(
+            torch.zeros((), **DOUBLE), torch.zeros((), **DOUBLE), torch.zeros((), **DOUBLE)
+        )
         for now, to in grid:
-            ends = (Prediction(nothing.x0, nothing.eps, torch.full((), share, **DOUBLE)) for share in (0.0, 1.0))
-            small, large = (log_variance("learned_range", end, now, to, before).item() for end in ends)
+            ends = (
+                Prediction(nothing.x0, nothing.eps, torch.full((), share, **DOUBLE))
+                for share in (0.0, 1.0)
+            )
+            small, large = (
+                log_variance("learned_range", end, now, to, before).item() for end in ends
+            )
             exact = self.reverse_log_variance(now, to)
             self.shares[now.t] = (exact - small) / (large - small) if large > small else 0.0
             before = now
@@ -109,7 +126,8 @@ def test_images_bound_alike_in_every_batch_on_respaced_steps():
     assert [now.t for now, _ in whole.grid] == respaced_times("3,2", 12)[:-1]
     seeds = sample_seeds(3, range(5))
     parts = BoundTerms.cat(
-        bits_per_dim(diffusion, images[i : i + 2], steps="3,2", seed=seeds[i : i + 2]) for i in (0, 2, 4)
+        bits_per_dim(diffusion, images[i : i + 2], steps="3,2", seed=seeds[i : i + 2])
+        for i in (0, 2, 4)
     )
     torch.testing.assert_close(whole.steps, parts.steps, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(whole.total, parts.total, rtol=1e-5, atol=1e-6)
@@ -129,7 +147,9 @@ def test_no_call_sees_what_another_made_of_the_image():
 def test_the_table_adds_up(tmp_path):
     bound = bits_per_dim(tiny_diffusion(timesteps=5), torch.randint(0, 256, (3, 1, 8, 8)) / 255)
     write_bound(bound, tmp_path / "new" / "bound.csv")
-    header, *rows = (line.split(",") for line in (tmp_path / "new" / "bound.csv").read_text().splitlines())
+    header, *rows = (
+        line.split(",") for line in (tmp_path / "new" / "bound.csv").read_text().splitlines()
+    )
     assert header == ["term", "t", "log_snr", "bits_per_dim", "standard_error"]
     assert [row[0] for row in rows] == ["prior", *["kl"] * 4, "reconstruction", "total"]
     assert sum(float(row[3]) for row in rows[:-1]) == pytest.approx(float(rows[-1][3]), rel=1e-6)

@@ -18,12 +18,16 @@ def exact_bits(oracle, x0):
     """-log2 of the density of the data, per dimension."""
     parts = [(oracle.mean, oracle.std, 1.0)] if isinstance(oracle, GaussianOracle) else []
     parts = parts or zip(oracle.means, oracle.stds, oracle.weights, strict=True)
-    logs = [math.log(w) + torch.distributions.Normal(mean, std).log_prob(x0) for mean, std, w in parts]
+    logs = [
+        math.log(w) + torch.distributions.Normal(mean, std).log_prob(x0) for mean, std, w in parts
+    ]
     return -torch.logsumexp(torch.stack(logs), 0).mean(1) / math.log(2)
 
 
 @pytest.mark.parametrize("oracle", [GaussianOracle, MixtureOracle])
-@pytest.mark.parametrize("schedule", [Sigmoid(), Flow(), LinearBeta(zero_terminal_snr=True)], ids=repr)
+@pytest.mark.parametrize(
+    "schedule", [Sigmoid(), Flow(), LinearBeta(zero_terminal_snr=True)], ids=repr
+)
 def test_every_sample_has_its_exact_density_where_the_schedule_ends_in_noise(oracle, schedule):
     oracle = oracle(schedule=schedule)
     x0 = torch.linspace(-1.1, 1.1, 24, **DOUBLE).reshape(8, 3)
@@ -34,7 +38,9 @@ def test_every_sample_has_its_exact_density_where_the_schedule_ends_in_noise(ora
 @pytest.mark.parametrize("schedule", [VE(), EDM(), LinearBeta()], ids=repr)
 def test_the_mean_over_the_data_is_exact_where_a_trace_of_the_data_is_left_in_the_noise(schedule):
     """There the density of one sample is off to first order in that trace, but its mean only to second order."""
-    oracle = MixtureOracle(schedule=schedule, means=(-0.5, 0.5), stds=(0.2, 0.2), weights=(0.5, 0.5))
+    oracle = MixtureOracle(
+        schedule=schedule, means=(-0.5, 0.5), stds=(0.2, 0.2), weights=(0.5, 0.5)
+    )
     quantiles = (torch.arange(40, **DOUBLE) + 0.5) / 40
     half = 0.2 * torch.special.ndtri(quantiles)
     x0 = torch.cat([half - 0.5, half + 0.5])[:, None]
@@ -51,7 +57,9 @@ class Correlated:
         self.covariance = covariance
 
     def __call__(self, x, at, to=None):
-        whole = at.alpha**2 * self.covariance + at.sigma**2 * torch.eye(len(self.covariance), **DOUBLE)
+        whole = at.alpha**2 * self.covariance + at.sigma**2 * torch.eye(
+            len(self.covariance), **DOUBLE
+        )
         x0 = at.alpha * x @ torch.linalg.solve(whole, self.covariance)
         return Prediction.from_x0(x0, x, at)
 
@@ -64,7 +72,9 @@ def correlated():
 
 def test_the_exact_trace_is_exact_for_correlated_data(correlated):
     x0 = torch.randn(6, 4, **DOUBLE)
-    density = torch.distributions.MultivariateNormal(torch.zeros(4, **DOUBLE), correlated.covariance)
+    density = torch.distributions.MultivariateNormal(
+        torch.zeros(4, **DOUBLE), correlated.covariance
+    )
     got = flow_bits(correlated, x0, NOISE, trace="exact", bins=None)
     torch.testing.assert_close(got, -density.log_prob(x0) / 4 / math.log(2), rtol=0, atol=1e-3)
 
@@ -73,9 +83,13 @@ def test_the_exact_trace_is_exact_for_correlated_data(correlated):
 def test_hutchinsons_estimate_is_right_on_average(correlated, trace):
     x0 = torch.randn(1, 4, **DOUBLE)
     exact = flow_bits(correlated, x0, NOISE, trace="exact", bins=None).item()
-    many = flow_bits(correlated, x0.expand(20_000, 4), NOISE, trace=trace, tolerance=1e-4, bins=None)
+    many = flow_bits(
+        correlated, x0.expand(20_000, 4), NOISE, trace=trace, tolerance=1e-4, bins=None
+    )
     assert many.std() > 0.01
-    assert many.mean().item() == pytest.approx(exact, abs=4 * many.std().item() / math.sqrt(20_000) + 1e-3)
+    assert many.mean().item() == pytest.approx(
+        exact, abs=4 * many.std().item() / math.sqrt(20_000) + 1e-3
+    )
 
 
 def test_8_bit_images_count_the_width_of_their_steps():
@@ -91,7 +105,9 @@ def test_a_network_by_its_probes_agrees_with_its_exact_trace():
     images = torch.randint(0, 256, (1, 1, 4, 4)) / 255
     exact = flow_bits_per_dim(diffusion, images, trace="exact", tolerance=1e-2, seed=[1]).item()
     many = flow_bits_per_dim(diffusion, images.expand(200, 1, 4, 4), tolerance=1e-2, seed=5)
-    assert many.mean().item() == pytest.approx(exact, abs=5 * many.std().item() / math.sqrt(200) + 0.02)
+    assert many.mean().item() == pytest.approx(
+        exact, abs=5 * many.std().item() / math.sqrt(200) + 0.02
+    )
     assert many.std() > 0 and all(p.grad is None for p in diffusion.parameters())
 
 
@@ -107,7 +123,9 @@ def test_the_solver_keeps_its_tolerance(tolerance):
 
     end, total = integrate(slope, z, 0.0, 5.0, tolerance)
     torch.testing.assert_close(end, z * math.exp(math.sin(5.0)), rtol=0, atol=30 * tolerance)
-    torch.testing.assert_close(total, torch.full((2,), math.sin(5.0), **DOUBLE), rtol=0, atol=30 * tolerance)
+    torch.testing.assert_close(
+        total, torch.full((2,), math.sin(5.0), **DOUBLE), rtol=0, atol=30 * tolerance
+    )
     assert max(calls) <= 5.0 and len(calls) < 60 * tolerance**-0.2
 
 

@@ -51,7 +51,9 @@ def test_a_network_starts_at_zero_and_uses_every_input(build):
 def test_samples_of_a_batch_do_not_affect_each_other(build):
     x, time, context = inputs()
     network = without_zeros(build())
-    alone = torch.cat([network(x[i : i + 1], time[i : i + 1], context=context[i : i + 1]) for i in range(4)])
+    alone = torch.cat(
+        [network(x[i : i + 1], time[i : i + 1], context=context[i : i + 1]) for i in range(4)]
+    )
     torch.testing.assert_close(network(x, time, context=context), alone, atol=1e-5, rtol=1e-4)
 
 

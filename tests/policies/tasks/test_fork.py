@@ -18,14 +18,18 @@ def test_experts_arrive_and_go_left_as_often_as_the_context_says():
     states = starts(20_000)
     success, left, _, _ = fork.run(fork.Expert(np.random.default_rng(0), states[:, 3]), states)
     assert 0.98 < success.mean() < 0.995
-    assert fork.binned_error(states[:, 3], left) < 3 * 0.016 / np.sqrt(5)  # 0.016 is what 4,000 contexts leave
+    assert fork.binned_error(states[:, 3], left) < 3 * 0.016 / np.sqrt(
+        5
+    )  # 0.016 is what 4,000 contexts leave
 
 
 def test_the_mean_of_the_experts_goes_through_the_disc():
     states = starts(1000)
 
     def mean(states: np.ndarray) -> np.ndarray:
-        experts = [fork.Expert(np.random.default_rng(i), np.full(len(states), i % 2)) for i in range(10)]
+        experts = [
+            fork.Expert(np.random.default_rng(i), np.full(len(states), i % 2)) for i in range(10)
+        ]
         return np.mean([expert(states) for expert in experts], axis=0)
 
     success, _, _, _ = fork.run(mean, states)
@@ -46,10 +50,14 @@ def test_demonstrations_repeat_and_are_the_experts_steps():
     assert one.fingerprint() == same.fingerprint() != other.fingerprint()
     state, action = one.arrays["state"], one.arrays["action"]
     for begin, end in zip(one.starts, one.ends, strict=True):
-        moved, _, _ = fork.move(state[begin : end - 1].astype(float), action[begin : end - 1].astype(float))
+        moved, _, _ = fork.move(
+            state[begin : end - 1].astype(float), action[begin : end - 1].astype(float)
+        )
         np.testing.assert_allclose(moved, state[begin + 1 : end], atol=1e-6)
         assert (state[begin:end, 2:] == state[begin, 2:]).all()
-        _, _, arrived = fork.move(state[end - 1 : end].astype(float), action[end - 1 : end].astype(float))
+        _, _, arrived = fork.move(
+            state[end - 1 : end].astype(float), action[end - 1 : end].astype(float)
+        )
         assert arrived[0] or end - begin == fork.MAX_STEPS
     assert len(ForkDemonstrations(40, split="validation", validation_share=0.25).episodes) == 10
 
@@ -57,7 +65,9 @@ def test_demonstrations_repeat_and_are_the_experts_steps():
 def test_the_binned_error_of_known_answers():
     context = (np.arange(4000) + 0.5) / 4000
     rng = np.random.default_rng(0)
-    assert fork.binned_error(context, rng.uniform(size=4000) < context) == pytest.approx(0.016, abs=0.01)
+    assert fork.binned_error(context, rng.uniform(size=4000) < context) == pytest.approx(
+        0.016, abs=0.01
+    )
     assert fork.binned_error(context, context > 0.5) == pytest.approx(0.25, abs=1e-3)
     assert fork.binned_error(context, np.full(4000, True)) == pytest.approx(0.5, abs=1e-3)
 

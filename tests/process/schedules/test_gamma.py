@@ -69,7 +69,9 @@ def test_time_0_is_clean_and_time_1_has_gamma_clip_min(schedule, gamma):
 @pytest.mark.parametrize(("schedule", "gamma"), SCHEDULES, ids=ids)
 def test_time_is_the_inverse_of_log_snr(schedule, gamma):
     for t in TIMES:
-        assert schedule.at_log_snr(schedule.at(t).log_snr).t == pytest.approx(t, rel=1e-9, abs=1e-15)
+        assert schedule.at_log_snr(schedule.at(t).log_snr).t == pytest.approx(
+            t, rel=1e-9, abs=1e-15
+        )
     for log_snr in (-20.0, -3.0, 0.0, 0.5, 7.0, 30.0):
         round_trip = schedule.at(schedule.at_log_snr(log_snr).t).log_snr
         # Near t = 1 the precision of log-SNR is ulp(1) times the slope of the curve.
@@ -81,7 +83,9 @@ def test_time_is_the_inverse_of_log_snr(schedule, gamma):
 def test_log_snr_falls_and_the_split_preserves_variance(schedule, gamma):
     levels = schedule.at(torch.linspace(0, 1, 1001, dtype=torch.float64))
     assert (levels.log_snr.diff() < 0).all()
-    assert torch.allclose(levels.alpha**2 + levels.sigma**2, torch.ones(1001, dtype=torch.float64), atol=1e-15)
+    assert torch.allclose(
+        levels.alpha**2 + levels.sigma**2, torch.ones(1001, dtype=torch.float64), atol=1e-15
+    )
 
 
 @pytest.mark.parametrize("tau", [0.5, 1.0, 2.0])
@@ -110,7 +114,9 @@ def test_scaled_moves_alpha_and_keeps_sigma():
         plain, scaled = cosine.at(t), Scaled(cosine, 0.5).at(t)
         assert scaled.sigma == pytest.approx(plain.sigma, rel=1e-14)
         assert scaled.alpha == pytest.approx(plain.alpha / 2, rel=1e-14)
-        assert scaled.log_snr == pytest.approx(math.log(scaled.alpha**2 / scaled.sigma**2), abs=1e-9)
+        assert scaled.log_snr == pytest.approx(
+            math.log(scaled.alpha**2 / scaled.sigma**2), abs=1e-9
+        )
         assert Scaled(cosine, 0.5).at_log_snr(scaled.log_snr).t == pytest.approx(t, rel=1e-9)
 
 

@@ -66,7 +66,9 @@ BETAS = [
 ALL = [schedule for schedule, _ in CLOSED_FORMS] + BETAS + [Scaled(Flow(), 0.5), Scaled(EDM(), 0.3)]
 
 
-@pytest.mark.parametrize(("schedule", "exact"), CLOSED_FORMS, ids=[repr(s) for s, _ in CLOSED_FORMS])
+@pytest.mark.parametrize(
+    ("schedule", "exact"), CLOSED_FORMS, ids=[repr(s) for s, _ in CLOSED_FORMS]
+)
 @pytest.mark.parametrize("t", TIMES)
 def test_levels_equal_the_definition_in_60_digits(schedule, exact, t):
     alpha, sigma = exact(schedule, mpmath.mpf(t))
@@ -85,7 +87,10 @@ def evenly_in_root(s, power):
 
 def squared_cos(s):
     offset = mpmath.mpf("0.008")
-    angles = [(mpmath.mpf(i) / s.steps + offset) / (1 + offset) * mpmath.pi / 2 for i in range(s.steps + 1)]
+    angles = [
+        (mpmath.mpf(i) / s.steps + offset) / (1 + offset) * mpmath.pi / 2
+        for i in range(s.steps + 1)
+    ]
     alphas_squared = [mpmath.cos(angle) ** 2 for angle in angles]
     ratios = [b / a for a, b in itertools.pairwise(alphas_squared)]
     return [min(1 - ratio, mpmath.mpf(s.max_beta)) for ratio in ratios]
@@ -121,7 +126,10 @@ def test_alpha_squared_at_every_training_step_is_the_product_of_one_minus_beta(s
         level = schedule.at((i + 1) / count)
         sigma = mpmath.sqrt(1 - alpha**2)
         # Near the noisy end, one ulp of t changes alpha by 1e-16.
-        assert abs(level.alpha - alpha) < 4e-14 * alpha + 1e-15 * (i < count - 1) or level.alpha == alpha == 0
+        assert (
+            abs(level.alpha - alpha) < 4e-14 * alpha + 1e-15 * (i < count - 1)
+            or level.alpha == alpha == 0
+        )
         assert abs(level.sigma / sigma - 1) < 1e-13
         if alpha > 1e-6:
             assert abs(level.log_snr - 2 * mpmath.log(alpha / sigma)) < 1e-12
@@ -139,7 +147,9 @@ def test_beta_schedules_are_clean_at_0_and_lose_all_signal_at_1_only_if_asked(sc
 
 @pytest.mark.parametrize("schedule", BETAS, ids=repr)
 def test_beta_schedules_have_a_continuous_slope(schedule):
-    nodes = torch.arange(1, len(exact_alphas(schedule)), dtype=torch.float64) / len(exact_alphas(schedule))
+    nodes = torch.arange(1, len(exact_alphas(schedule)), dtype=torch.float64) / len(
+        exact_alphas(schedule)
+    )
     slopes = []
     for side in (0.0, 1.0):
         t = nodes + (side - nodes) * 1e-14
@@ -157,7 +167,9 @@ def test_sigma_squared_starts_in_proportion_to_time(schedule):
 
 @pytest.mark.parametrize("schedule", ALL, ids=repr)
 def test_time_is_the_inverse_of_log_snr(schedule):
-    times = torch.cat([torch.tensor(TIMES, dtype=torch.float64), torch.linspace(0, 1, 3001, dtype=torch.float64)])
+    times = torch.cat(
+        [torch.tensor(TIMES, dtype=torch.float64), torch.linspace(0, 1, 3001, dtype=torch.float64)]
+    )
     levels = schedule.at(times)
     round_trip = schedule.at_log_snr(levels.log_snr)
     # Where log-SNR is nearly constant in time, its rounding limits the precision of t.
@@ -192,7 +204,9 @@ def test_alpha_and_sigma_obey_the_law_of_their_kind_of_schedule(schedules, law):
         torch.testing.assert_close(total, torch.ones_like(total), rtol=0, atol=1e-15)
 
 
-@pytest.mark.parametrize("schedule", [*ALL, Cosine(), Sigmoid(), Sigmoid(start=0.0, end=3.0, tau=0.25)], ids=repr)
+@pytest.mark.parametrize(
+    "schedule", [*ALL, Cosine(), Sigmoid(), Sigmoid(start=0.0, end=3.0, tau=0.25)], ids=repr
+)
 def test_clean_is_a_level_of_floats_without_noise(schedule):
     clean = schedule.clean
     assert (clean.t, clean.sigma, clean.log_snr) == (0.0, 0.0, math.inf) and clean.is_end
@@ -214,7 +228,9 @@ def test_tensors_keep_their_shape_and_agree_with_floats(schedule):
     assert levels.sigma.shape == schedule.at_log_snr(levels.log_snr).t.shape == times.shape
     level = schedule.at(times[3, 2].item())
     assert level.log_snr == levels.log_snr[3, 2].item()
-    assert schedule.at_log_snr(level.log_snr).t == schedule.at_log_snr(levels.log_snr).t[3, 2].item()
+    assert (
+        schedule.at_log_snr(level.log_snr).t == schedule.at_log_snr(levels.log_snr).t[3, 2].item()
+    )
 
 
 def test_a_spline_cached_in_inference_mode_can_be_differentiated():
@@ -235,7 +251,9 @@ def test_betas_accept_any_sequence_of_numbers():
         assert Betas(betas).at(t).log_snr == pytest.approx(LinearBeta().at(t).log_snr, rel=1e-12)
 
 
-@pytest.mark.parametrize("name", [name for name in TABLE["NoiseSchedule"] if name not in ("betas", "scaled")])
+@pytest.mark.parametrize(
+    "name", [name for name in TABLE["NoiseSchedule"] if name not in ("betas", "scaled")]
+)
 def test_every_name_builds_a_schedule(name):
     assert schedule_named(name, {}).at(0.5).sigma > 0
 

@@ -6,7 +6,15 @@ from oracles import GaussianOracle, MixtureOracle
 from scipy.integrate import solve_ivp
 from walks import Counting, even_grid, exact_flow
 
-from diffusion_framework import EDM, RK45, AdaptiveDPMSolver, Flow, Sigmoid, SquaredCosBeta, trajectory
+from diffusion_framework import (
+    EDM,
+    RK45,
+    AdaptiveDPMSolver,
+    Flow,
+    Sigmoid,
+    SquaredCosBeta,
+    trajectory,
+)
 from diffusion_framework.process.noise import generator_noise
 
 SAMPLERS = [AdaptiveDPMSolver(order=2), AdaptiveDPMSolver(order=3), RK45()]
@@ -62,12 +70,18 @@ def test_rk45_agrees_with_scipy_at_no_more_calls():
         return oracle(torch.from_numpy(scaled) * at.alpha, at).eps.numpy()
 
     span = (now.sigma / now.alpha, to.sigma / to.alpha)
-    scipy_calls = [solve_ivp(slope, span, (row / now.alpha).numpy(), rtol=1e-9, atol=1e-9).nfev for row in x]
+    scipy_calls = [
+        solve_ivp(slope, span, (row / now.alpha).numpy(), rtol=1e-9, atol=1e-9).nfev for row in x
+    ]
     assert counting.calls < max(scipy_calls)
 
 
-@pytest.mark.parametrize("sampler", [AdaptiveDPMSolver(rtol=1e-4, atol=1e-5), RK45(rtol=1e-5, atol=1e-5)], ids=repr)
-@pytest.mark.parametrize("schedule", [Sigmoid(), EDM(), Flow(), SquaredCosBeta(zero_terminal_snr=True)], ids=repr)
+@pytest.mark.parametrize(
+    "sampler", [AdaptiveDPMSolver(rtol=1e-4, atol=1e-5), RK45(rtol=1e-5, atol=1e-5)], ids=repr
+)
+@pytest.mark.parametrize(
+    "schedule", [Sigmoid(), EDM(), Flow(), SquaredCosBeta(zero_terminal_snr=True)], ids=repr
+)
 def test_a_grid_of_one_step_leads_from_one_end_of_every_schedule_to_the_other(sampler, schedule):
     """Some schedules have no signal at t = 1, and some have noise at t = 0."""
     oracle = GaussianOracle(schedule=schedule)

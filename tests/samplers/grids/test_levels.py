@@ -4,7 +4,16 @@ import math
 import pytest
 import scipy.stats
 
-from diffusion_framework.process.schedules import EDM, VE, Cosine, Flow, LinearBeta, Scaled, ScaledLinearBeta, Sigmoid
+from diffusion_framework.process.schedules import (
+    EDM,
+    VE,
+    Cosine,
+    Flow,
+    LinearBeta,
+    Scaled,
+    ScaledLinearBeta,
+    Sigmoid,
+)
 from diffusion_framework.samplers.grids import (
     beta_sigmas,
     exponential_sigmas,
@@ -55,7 +64,9 @@ def test_every_grid_falls_to_the_clean_level_in_floats(make, schedule):
     assert all(a[0].log_snr < b[0].log_snr for a, b in itertools.pairwise(grid))
 
 
-@pytest.mark.parametrize("make", [make for name, make in GRIDS.items() if name != "time_difference"])
+@pytest.mark.parametrize(
+    "make", [make for name, make in GRIDS.items() if name != "time_difference"]
+)
 def test_a_step_starts_where_the_one_before_ended(make):
     grid = make(EDM())
     assert [to for _, to in grid[:-1]] == [now for now, _ in grid[1:]]
@@ -92,23 +103,34 @@ def test_a_clean_end_in_the_list_is_not_added_twice():
 
 def test_time_difference_lowers_the_end_of_each_step_but_not_below_0():
     grid = grid_of_times(Cosine(), [0.8, 0.4, 0.2, 0.0], 0.25)
-    assert [(now.t, to.t) for now, to in grid] == [(0.8, pytest.approx(0.15)), (0.4, 0.0), (0.2, 0.0)]
+    assert [(now.t, to.t) for now, to in grid] == [
+        (0.8, pytest.approx(0.15)),
+        (0.4, 0.0),
+        (0.2, 0.0),
+    ]
 
 
 @pytest.mark.parametrize("schedule", [Cosine(), EDM(), Flow(), Scaled(Cosine(), 0.5)], ids=repr)
 def test_levels_have_the_requested_noise(schedule):
     sigmas = [9.0, 2.5, 0.3, 0.01]
-    assert [now.sigma / now.alpha for now, _ in grid_of_sigmas(schedule, sigmas)] == pytest.approx(sigmas, rel=1e-13)
+    assert [now.sigma / now.alpha for now, _ in grid_of_sigmas(schedule, sigmas)] == pytest.approx(
+        sigmas, rel=1e-13
+    )
     log_snrs = [-4.0, 0.0, 3.3]
     assert [now.log_snr for now, _ in grid_of_log_snrs(schedule, log_snrs)] == log_snrs
 
 
 def test_an_even_grid_in_time_is_karras_on_edm_and_exponential_on_ve():
     """Each schedule was proposed as such a grid (Karras et al. 2022, eq. 5; Song et al. 2021b)."""
-    for schedule, sigmas in ((EDM(), karras_sigmas(11)), (VE(), exponential_sigmas(11, 0.01, 50.0))):
+    for schedule, sigmas in (
+        (EDM(), karras_sigmas(11)),
+        (VE(), exponential_sigmas(11, 0.01, 50.0)),
+    ):
         by_time = [now.sigma for now, _ in grid_of_times(schedule, uniform_times(10))]
         assert by_time == pytest.approx(sigmas[:-1], rel=1e-12)
-        assert [now.sigma for now, _ in grid_of_sigmas(schedule, sigmas)] == pytest.approx(sigmas[:-1], rel=1e-12)
+        assert [now.sigma for now, _ in grid_of_sigmas(schedule, sigmas)] == pytest.approx(
+            sigmas[:-1], rel=1e-12
+        )
 
 
 def test_karras_sigmas_are_exponential_for_large_rho_and_even_for_rho_1():
@@ -133,7 +155,9 @@ def test_exponential_sigmas_are_even_in_log_snr():
     log_snrs = uniform_log_snrs(schedule, 12, strength=0.9, last_time=0.01)
     first, last = schedule.at(0.9), schedule.at(0.01)
     sigmas = exponential_sigmas(12, last.sigma / last.alpha, first.sigma / first.alpha)
-    assert [-2 * math.log(sigma) for sigma in sigmas[:-1]] == pytest.approx(log_snrs[:-1], rel=1e-12)
+    assert [-2 * math.log(sigma) for sigma in sigmas[:-1]] == pytest.approx(
+        log_snrs[:-1], rel=1e-12
+    )
 
 
 def test_pure_noise_can_start_a_grid():
@@ -174,7 +198,10 @@ def test_a_partial_grid_keeps_a_share_of_strength_of_evenly_spaced_steps(strengt
         (lambda: grid_of_log_snrs(EDM(), [-9.0, 0.0]), "range.*got -9"),
         (lambda: grid_of_log_snrs(EDM(), [0.0, 15.0]), "range.*got 15"),
         (lambda: grid_of_log_snrs(EDM(), [-math.inf, 0.0]), "range.*got -inf"),
-        (lambda: grid_of_sigmas(ScaledLinearBeta(), [80.0, 1.0]), "sigma / alpha from 14.6.* 0.*sigma / alpha 80"),
+        (
+            lambda: grid_of_sigmas(ScaledLinearBeta(), [80.0, 1.0]),
+            "sigma / alpha from 14.6.* 0.*sigma / alpha 80",
+        ),
         (lambda: grid_of_sigmas(EDM(), [0.0]), "two levels"),
         (lambda: grid_of_sigmas(EDM(), [1.0, 2.0]), "falling sigmas.*got 1 then 2"),
         (lambda: grid_of_sigmas(EDM(), [1.0, -2.0]), "at least 0, got -2"),
@@ -194,7 +221,10 @@ def test_a_partial_grid_keeps_a_share_of_strength_of_evenly_spaced_steps(strengt
         (lambda: partial_grid(grid_of_times(Cosine(), [0.5]), 0.0), r"\(0, 1\], got 0.0"),
         (lambda: partial_grid(grid_of_times(Cosine(), [0.5]), 1.01), "got 1.01"),
         (lambda: partial_grid(grid_of_times(Cosine(), [0.5]), math.nan), "got nan"),
-        (lambda: partial_grid(grid_of_times(Cosine(), [0.5]), 0.4), "got strength=0.4 and a last step from 0.5"),
+        (
+            lambda: partial_grid(grid_of_times(Cosine(), [0.5]), 0.4),
+            "got strength=0.4 and a last step from 0.5",
+        ),
         (lambda: partial_grid([], 0.4), "got strength=0.4 and an empty grid"),
     ],
 )

@@ -8,7 +8,14 @@ from scipy.integrate import quad
 
 from diffusion_framework import DPMSolver, trajectory
 from diffusion_framework.process.noise import generator_noise
-from diffusion_framework.process.schedules import EDM, Cosine, Flow, LinearBeta, ScaledLinearBeta, Sigmoid
+from diffusion_framework.process.schedules import (
+    EDM,
+    Cosine,
+    Flow,
+    LinearBeta,
+    ScaledLinearBeta,
+    Sigmoid,
+)
 from diffusion_framework.samplers.grids import grid_of_log_snrs, optimal_log_snrs, uniform_log_snrs
 from diffusion_framework.samplers.grids.optimal import _optimal, error_bound
 
@@ -34,7 +41,9 @@ def test_the_bound_sums_absolute_weights_times_prediction_errors(order):
                 basis = math.prod((x - other) / (node - other) for other in nodes if other != node)
                 return 0.5 * math.exp((x - values[-1]) / 2) * basis
 
-            expected += abs(quad(integrand, values[i], values[i + 1], epsabs=1e-13)[0]) * prediction_error(node)
+            expected += abs(
+                quad(integrand, values[i], values[i + 1], epsabs=1e-13)[0]
+            ) * prediction_error(node)
     assert bound(values, order) == pytest.approx(expected, rel=1e-10)
 
 
@@ -74,11 +83,15 @@ def test_one_or_two_steps_are_evenly_spaced():
 @pytest.mark.parametrize("schedule", [LinearBeta(), EDM(), ScaledLinearBeta()], ids=repr)
 def test_optimal_spacing_is_more_accurate_than_even_log_snr(schedule):
     oracle = MixtureOracle(schedule=schedule)
-    x = schedule.at(1.0).sigma * torch.randn(400, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    x = schedule.at(1.0).sigma * torch.randn(
+        400, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+    )
 
     def end(log_snrs, order):
         noise = generator_noise()
-        return list(trajectory(DPMSolver(order), oracle, x, grid_of_log_snrs(schedule, log_snrs), noise))[-1].x
+        return list(
+            trajectory(DPMSolver(order), oracle, x, grid_of_log_snrs(schedule, log_snrs), noise)
+        )[-1].x
 
     exact = end(uniform_log_snrs(schedule, 2000), 3)
     for steps in (8, 15):

@@ -69,9 +69,16 @@ def test_distilled_times_are_evenly_chosen_steps_of_the_distillation(original, t
         positions = [distilled.index(number) for number in numbers]
         gaps = [a - b for a, b in itertools.pairwise([*positions, -1])]
         assert max(gaps) - min(gaps) <= 1
-    for options in ({"steps": count + 1}, {"steps": 0}, {"steps": 1, "original": 2000}, {"steps": 1, "strength": 1.1}):
+    for options in (
+        {"steps": count + 1},
+        {"steps": 0},
+        {"steps": 1, "original": 2000},
+        {"steps": 1, "strength": 1.1},
+    ):
         with pytest.raises(ValueError, match="got"):
-            distilled_times(**{"original": original, "trained": trained, "strength": strength, **options})
+            distilled_times(
+                **{"original": original, "trained": trained, "strength": strength, **options}
+            )
 
 
 def test_trailing_has_n_steps_where_arange_on_floats_has_one_more():
@@ -136,7 +143,10 @@ def test_training_step_i_of_n_lies_at_time_i_plus_1_over_n():
         (lambda: respaced_times("-5"), "got '-5'"),
         (lambda: respaced_times("10,,5"), "got '10,,5'"),
         (lambda: respaced_times("ddim10,20"), "got 'ddim10,20'"),
-        (lambda: respaced_times("ddim600"), "whole stride through 1000 training steps, got 'ddim600'.*use '600'"),
+        (
+            lambda: respaced_times("ddim600"),
+            "whole stride through 1000 training steps, got 'ddim600'.*use '600'",
+        ),
         (lambda: respaced_times("1001"), "at most 1000 steps.*got 1001"),
         (lambda: respaced_times("5,5,5", trained=12), "at most 4 steps in a section of 4"),
     ],
