@@ -275,7 +275,8 @@ class GaussianDiffusion(KeepsStatistics, Trainable):
         if x0.shape[1:] != self.sample_shape:
             expected = ", ".join(map(str, self.sample_shape))
             raise ValueError(
-                f"Expected samples [batch, {expected}] for {self.signature.name}, got {[*x0.shape]}. "
+                f"Expected samples [batch, {expected}] for {self.signature.name}, got "
+                f"{[*x0.shape]}. "
                 "Fix: give data of the network's shape, or build the network for this shape."
             )
         return x0.to(self.parts.exact_dtype)

@@ -1,4 +1,6 @@
-"""Measure trained models: python scripts/evaluate.py RESULTS_FOLDER --data.folder PATH --likelihood (see --help)."""
+"""Measure trained models: python scripts/evaluate.py RESULTS_FOLDER --data.folder PATH --likelihood
+(see --help).
+"""
 
 import sys
 from pathlib import Path

@@ -36,7 +36,8 @@ LAYER_OF = {name: i for i, layer in enumerate(LAYERS) for name in layer}
 
 # Files that import each other, to be parted. Every list of exceptions here may only become shorter.
 CIRCLES: set[str] = set()
-# Concrete classes that others derive from. Mixins are meant for it, the rest is to be composed or made abstract.
+# Concrete classes that others derive from. Mixins are meant for it, the rest is to be composed or
+# made abstract.
 DERIVED_FROM = {
     "RecordsArguments",  # a mixin
     "SavedAsJson",  # a mixin

@@ -138,7 +138,8 @@ def test_a_network_of_ones_own_by_its_import_path(tmp_path):
         "    def __init__(self, width: int = 4, channels: int = 1, image_size: int = 8):\n"
         "        super().__init__()\n"
         "        self.channels, self.image_size = channels, image_size\n"
-        "        self.layers = nn.Sequential(nn.Conv2d(channels, width, 1), nn.Conv2d(width, channels, 1))\n"
+        "        self.layers = nn.Sequential(nn.Conv2d(channels, width, 1), nn.Conv2d(width, "
+        "channels, 1))\n"
         "    def forward(self, x, time):\n"
         "        return self.layers(x)\n"
     )

@@ -184,7 +184,7 @@ def test_samples_are_images():
     ids=repr,
 )
 def test_every_sampler_is_as_good_as_ddim_on_the_default_grid(sampler, schedule):
-    """From pure noise at t = 1, where the first step is the longest: no method may blow up there."""
+    """From pure noise at t = 1 the first step is the longest: no method may blow up there."""
     diffusion = GaussianDiffusion(Plain(), noise_schedule=schedule)
     oracle = MixtureOracle(schedule=diffusion.schedule)
     x = torch.randn(4000, dtype=torch.float64)
@@ -243,7 +243,9 @@ def test_snapshots_end_at_the_sample():
 
 
 def test_sampling_from_an_exact_network_gives_the_data():
-    """The whole path: a network that answers v exactly for data N(mean, std²) must give that data back."""
+    """The whole path: a network that answers v exactly for data N(mean, std²) must give that data
+    back.
+    """
 
     class Exact(nn.Module):
         channels, image_size = 1, 32
@@ -468,7 +470,9 @@ def test_nan_from_the_network_is_an_error_that_names_the_step():
 
 
 def test_nan_is_looked_for_once_where_asking_would_wait():
-    """On a device that answers late: all snapshots come, then the error, with the first step that was wrong."""
+    """On a device that answers late: all snapshots come, then the error, with the first step that
+    was wrong.
+    """
     at = Sigmoid().at(0.5)
     good, bad = torch.zeros(2, 3), torch.tensor([[1.0, torch.nan]])
 

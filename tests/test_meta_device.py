@@ -1,4 +1,5 @@
-"""What runs on the meta device, whose tensors have no values, never waits for a device and never mixes devices.
+"""What runs on the meta device, whose tensors have no values, never waits for a device and never
+mixes devices.
 
 Nor does what is built there look at a tensor of the default device.
 """
@@ -80,7 +81,10 @@ def test_a_policy_is_built_without_memory():
 
 
 def take_step(model, data, **condition):
-    """Takes an optimizer step. On the meta device, whatever waited for a number or mixed devices would raise."""
+    """Takes an optimizer step.
+
+    On the meta device, whatever waited for a number or mixed devices would raise.
+    """
     loss = model(data, **condition)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -1,4 +1,6 @@
-"""From typed words to a call: a command is a function, its signature the flags and its docstring the help."""
+"""From typed words to a call: a command is a function, its signature the flags and its docstring
+the help.
+"""
 
 from __future__ import annotations
 
@@ -78,7 +80,8 @@ def _read(
     for name, _ in pairs:
         if name.split(".")[0] not in names:
             raise BadPart(
-                f"there is no --{name}.{nearest(f'--{name}', [f'--{n}' for n in names])} See {prog} --help."
+                f"there is no --{name}.{nearest(f'--{name}', [f'--{n}' for n in names])} See "
+                f"{prog} --help."
             )
     flags: Tree = {}
     for name, value in sorted(pairs, key=lambda pair: pair[0].count(".")):
@@ -132,7 +135,10 @@ def _arguments(
     given: Mapping[str, Mapping[str, str]],
     prog: str,
 ) -> dict[str, Any]:
-    """The command's arguments, checked; a part that has a default of None is asked for only where `typed` names it."""
+    """The command's arguments, checked.
+
+    A part that has a default of None is asked for only where `typed` names it.
+    """
     hints, found = typing.get_type_hints(command), {}
     for parameter in inspect.signature(command).parameters.values():
         name, needed = parameter.name, parameter.default is inspect.Parameter.empty

@@ -115,7 +115,8 @@ def _evaluate(
         )
     plot_bounds(bounds, folder / "bounds.png")
     print(
-        f"{'bits per dimension':24} {'bound':>8} {'':9} {'prior':>10} {'reconstruction':>15} {'flow':>11}"
+        f"{'bits per dimension':24} {'bound':>8} {'':9} {'prior':>10} {'reconstruction':>15} "
+        f"{'flow':>11}"
     )
     print(*lines, sep="\n")
     print(f"done: the bound's terms as tables, and bounds.png, in {folder}")
@@ -137,7 +138,8 @@ def _likelihood(
     data = data_plan.build(image_size=tuple(size), channels=channels)
     if data.bits != 8:
         raise ValueError(
-            f"Expected 8-bit images, whose likelihood is counted, got {data.bits} bits. Fix: --data.bits 8."
+            f"Expected 8-bit images, whose likelihood is counted, got {data.bits} bits. Fix: "
+            f"--data.bits 8."
         )
     has_classes = getattr(diffusion.model, "num_classes", None) is not None
     if has_classes and not data.class_names:

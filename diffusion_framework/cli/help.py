@@ -54,7 +54,8 @@ def part_page(name: str) -> str:
     found = dict.fromkeys(cls for key, cls in known if word in (fold(key), fold(cls.__name__)))
     if not found:
         raise BadPart(
-            f"--help: there is no part {name!r:.60}.{nearest(name, [cls.__name__ for _, cls in known])}"
+            f"--help: there is no part "
+            f"{name!r:.60}.{nearest(name, [cls.__name__ for _, cls in known])}"
         )
     pages = []
     for cls in found:

@@ -50,7 +50,8 @@ def _rollout(
         options: Options of the environment, such as '{obs_type: state}'.
         episodes: Episodes to run.
         environments: Environments that run side by side.
-        sampler: Sampler of plans; null is the policy's own. For policies that sample, like the next three.
+        sampler: Sampler of plans; null is the policy's own. For policies that sample, like the next
+            three.
         steps: Sampler steps of a plan; null is the policy's.
         spacing: Quantity in which the steps are even; null is time.
         warm_start: Time in (0, 1] at which plans start from the last ones; null: from pure noise.
@@ -85,7 +86,8 @@ def _rollout(
     observation = streams(policy.observations, [made[0].reset(seed=seed)[0]])
     median, worst = plan_latency(policy, observation, latency, **walk)
     print(
-        f"one plan     {1000 * median:.1f} ms median, {1000 * worst:.1f} ms 99th percentile ({latency} plans)"
+        f"one plan     {1000 * median:.1f} ms median, {1000 * worst:.1f} ms 99th percentile "
+        f"({latency} plans)"
     )
     for episode in finished if video else ():
         save_animation(episode.frames, Path(video or "") / f"{episode.seed}.gif")

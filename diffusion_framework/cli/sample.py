@@ -53,7 +53,8 @@ def _sample(
         steps: Steps of the sampler, or 'ddim50' or '10,15,20'; null: as trained.
         spacing: Quantity in which the steps are even.
         seed: Seed of the noise; image i is the same for the same seed.
-        clip_denoised: Keep estimates of the images in range: true, false, or dynamic (thresholding).
+        clip_denoised: Keep estimates of the images in range: true, false, or dynamic
+            (thresholding).
         labels: Classes to take in turn, such as 3,5; null takes all.
         guidance: Scale of classifier-free guidance; 1 for none.
         weights: Averaged weights, or the last.
@@ -100,7 +101,10 @@ def _sample(
 
 
 def _classes_in_turn(asked: list[int] | None, diffusion: GaussianDiffusion) -> list[int]:
-    """The classes that samples take in turn: those asked for, or else all of the network's; none without classes."""
+    """The classes that samples take in turn: those asked for, or else all of the network's.
+
+    None without classes.
+    """
     classes = diffusion.num_classes
     if asked is None:
         return list(range(classes or 0))

@@ -68,15 +68,16 @@ def _train(
       train.py --data.folder PATH --diffusion.model.image_size 64 --trainer.results_folder PATH
       train.py --config configs/flowers64.yaml --data.folder PATH
 
-    A part is chosen by name (--diffusion.model DiT) and has options of its own (--diffusion.model.dim 64).
-    `--config FILE` reads options from a file, and flags override it.
+    A part is chosen by name (--diffusion.model DiT) and has options of its own
+    (--diffusion.model.dim 64). `--config FILE` reads options from a file, and flags override it.
 
     Args:
         data: Images or other samples to train on.
         diffusion: The model, with its network, noise schedule, objective and loss.
         trainer: Steps, batch size, learning rate, precision and what else the training loop needs.
         validation: Held-out samples.
-        resume: Go on from the newest checkpoint of the results folder, with its settings where no others are given.
+        resume: Go on from the newest checkpoint of the results folder, with its settings where no
+            others are given.
         trust: Packages whose classes the files may name, which runs their code.
     """
     plans: Any = {
@@ -105,12 +106,15 @@ def _train(
     run.train(resume=resume)
     if run.accelerator.is_main_process:
         print(
-            f"done: {run.results_folder}; sample with: python scripts/sample.py {run.results_folder} --steps 50"
+            f"done: {run.results_folder}; sample with: python scripts/sample.py "
+            f"{run.results_folder} --steps 50"
         )
 
 
 def _configs_below(default_config: Path, tree: Tree, config_named: bool) -> list[Path]:
-    """The configs that lie below the flags: the default one where no data is named, and that of the resumed run."""
+    """The configs that lie below the flags: the default one where no data is named, and that of the
+    resumed run.
+    """
     data = tree.get("data")
     names_data = isinstance(data, str) or (
         isinstance(data, dict) and not {"class_path", "folder"}.isdisjoint(data)

@@ -1,4 +1,7 @@
-"""`Conditioner`: a user's value to keywords of a network; `Conditions`: all of a model's, by name."""
+"""`Conditioner`: a user's value to keywords of a network.
+
+`Conditions`: all of a model's, by name.
+"""
 
 from __future__ import annotations
 
@@ -185,13 +188,15 @@ class Conditions(nn.ModuleDict):
         for name, conditioner in (conditioners or {}).items():
             if name in taken or not name.isidentifier():
                 raise ValueError(
-                    f"Expected a free name for a condition, got {name!r}, which already has a meaning "
+                    f"Expected a free name for a condition, got {name!r}, which already has a "
+                    f"meaning "
                     "or is not a Python name. Fix: call it something else."
                 )
             for keyword in conditioner.keywords:
                 if keyword in owners:
                     raise ValueError(
-                        f"Expected each keyword of the network from one condition, got {keyword!r} from "
+                        f"Expected each keyword of the network from one condition, got {keyword!r} "
+                        f"from "
                         f"{owners[keyword]!r} and {name!r}. Fix: set keyword= of one of them."
                     )
                 owners[keyword] = name
@@ -219,8 +224,8 @@ class Conditions(nn.ModuleDict):
             generator: For that.
 
         Raises:
-            ValueError: an unknown or a missing condition, a value that does not fit its conditioner,
-                or values for another number of samples.
+            ValueError: an unknown or a missing condition, a value that does not fit its
+                conditioner, or values for another number of samples.
         """
         given = {name: value for name, value in values.items() if value is not None}
         if unknown := given.keys() - self.keys():
@@ -230,7 +235,8 @@ class Conditions(nn.ModuleDict):
             )
         if missing := self.keys() - given.keys():
             raise ValueError(
-                f"Expected a value for {_list(missing)}, got none. Fix: pass {min(missing)}=..., one for each sample."
+                f"Expected a value for {_list(missing)}, got none. Fix: pass {min(missing)}=..., "
+                f"one for each sample."
             )
         parts: dict[str, Keywords] = {}
         for name in self:
@@ -289,7 +295,8 @@ def checked_samples(value: Tensor, fits: Tensor, expected: str, remedy: str) -> 
         return
     index = int((~fits.reshape(len(fits), -1).all(dim=1)).nonzero()[0])
     raise ValueError(
-        f"Expected {expected}, got {_short(value[index])} in sample {index} of the batch. Fix: {remedy}."
+        f"Expected {expected}, got {_short(value[index])} in sample {index} of the batch. Fix: "
+        f"{remedy}."
     )
 
 
@@ -305,7 +312,8 @@ def as_tensor(value: Any, device: torch.device, expected: str) -> Tensor:
         return torch.as_tensor(value, device=device)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(
-            f"Expected {expected}, got {_short(value)}. Fix: give a tensor, an array or a list of numbers."
+            f"Expected {expected}, got {_short(value)}. Fix: give a tensor, an array or a list of "
+            f"numbers."
         ) from error
 
 

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 
 class SpatialSoftmax(nn.Module):
-    """Mean position under the softmax of each channel: [batch, channels, h, w] -> [batch, 2 keypoints] in [-1, 1].
+    """Mean position under the softmax of each channel: [batch, channels, h, w] -> [batch, 2
+    keypoints] in [-1, 1].
 
     A 1 x 1 convolution gives as many channels as there are keypoints (Finn et al. 2016).
     """
@@ -30,7 +31,10 @@ class SpatialSoftmax(nn.Module):
 
 
 def random_crop(images: Tensor, size: int, repeat: int = 1) -> Tensor:
-    """A square [batch, channels, size, size] cut anywhere from each image; `repeat` images in a row are cut alike."""
+    """A square [batch, channels, size, size] cut anywhere from each image.
+
+    `repeat` images in a row are cut alike.
+    """
     height, width = _check_crop(images, size)
     groups = len(images) // repeat
     pixels = torch.arange(size, device=images.device)
@@ -66,7 +70,8 @@ def image_network(channels: int, backbone: str, keypoints: int) -> nn.Module:
 
     if backbone not in torchvision.models.list_models(include="resnet*"):
         raise ValueError(
-            f"backbone must be a residual network of torchvision, such as resnet18; got {backbone!r}"
+            f"backbone must be a residual network of torchvision, such as resnet18; got "
+            f"{backbone!r}"
         )
 
     def norm(dim: int) -> nn.GroupNorm:

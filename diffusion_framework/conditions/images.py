@@ -13,7 +13,8 @@ from .base import Conditioner, Keywords, as_tensor
 
 @final
 class Images(Conditioner):
-    """Images [batch, channels, height, width], encoded and resized to the sample's height and width.
+    """Images [batch, channels, height, width], encoded and resized to the sample's height and
+    width.
 
     The network concatenates them to x along channels. "None" is an image of zeros, mid-gray. Takes
     one image [channels, height, width] for a whole batch, too.
@@ -41,7 +42,8 @@ class Images(Conditioner):
     def build(self, sample_shape: tuple[int, ...]) -> None:
         if len(sample_shape) != 3:
             raise ValueError(
-                f"Expected samples (channels, height, width) to put images beside, got {tuple(sample_shape)}. "
+                f"Expected samples (channels, height, width) to put images beside, got "
+                f"{tuple(sample_shape)}. "
                 "Fix: use Vectors or Tokens for samples that are not images."
             )
         self.size = (sample_shape[1], sample_shape[2])
@@ -52,7 +54,7 @@ class Images(Conditioner):
         return images.expand(batch, *images.shape) if images.ndim == 3 else images
 
     def encode(self, value: Any) -> Keywords:
-        """[batch, channels, height, width] of the encoded images, in the sample's height and width."""
+        """Shape [batch, channels, height, width] of encoded images, of the sample's size."""
         images = as_tensor(value, self.device, "images")
         if images.ndim != 4:
             raise ValueError(

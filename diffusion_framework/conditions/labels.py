@@ -15,8 +15,8 @@ from .base import Conditioner, Keywords, checked_samples
 class Labels(Conditioner):
     """Class labels [batch], whole numbers in [0, classes). The label `classes` is "none".
 
-    Takes lists, arrays and tensors of any integer type, a column [batch, 1], or one number to sample
-    a whole batch.
+    Takes lists, arrays and tensors of any integer type, a column [batch, 1], or one number to
+    sample a whole batch.
 
     Args:
         classes: Number of classes. The network has one embedding more, for "none".
@@ -47,7 +47,8 @@ class Labels(Conditioner):
             labels = labels[:, 0]
         if labels.ndim != 1:
             raise ValueError(
-                f"Expected labels [batch], got {[*labels.shape]}. Fix: give one whole number for each sample."
+                f"Expected labels [batch], got {[*labels.shape]}. Fix: give one whole number for "
+                f"each sample."
             )
         if not self.training and labels.device.type != "meta":
             labels = labels.cpu()  # once a trajectory: waiting for the device costs nothing

@@ -17,7 +17,8 @@ from .image_features import center_crop, image_network, random_crop
 class Observations(Conditioner):
     """Streams of the last steps, normalised and put side by side: context [batch, steps, numbers].
 
-        value     {"state": [batch, steps, numbers], "camera": [batch, steps, channels, height, width]}
+        value     {"state": [batch, steps, numbers],
+                   "camera": [batch, steps, channels, height, width]}
         context   [batch, steps, all numbers], streams in the order of their names
 
     Image streams go through a residual network of their own. Streams of other names are left out.
@@ -63,7 +64,8 @@ class Observations(Conditioner):
         self.names = sorted([*self.streams, *self.images])
         if steps < 1 or not self.names or len(set(self.names)) < len(self.names):
             raise ValueError(
-                f"Expected at least 1 step and streams of different names, got {steps} of {self.names}. "
+                f"Expected at least 1 step and streams of different names, got {steps} of "
+                f"{self.names}. "
                 "Fix: name each stream once, in streams or in images."
             )
         self.normalizer = normalizer if normalizer is not None else Normalizer()
@@ -119,7 +121,8 @@ class Observations(Conditioner):
         given = sorted(value) if isinstance(value, Mapping) else [type(value).__name__]
         if not isinstance(value, Mapping) or not set(self.names) <= set(given):
             raise ValueError(
-                f"Expected observations {self.names}, got {given}. Fix: give these streams, by name."
+                f"Expected observations {self.names}, got {given}. Fix: give these streams, by "
+                f"name."
             )
         streams = {
             name: as_tensor(value[name], self.device, f"numbers in {name!r}") for name in self.names
@@ -130,7 +133,8 @@ class Observations(Conditioner):
             if values.ndim != dims or values.shape[1] != self.steps or values.shape[2] != size:
                 rest = ", height, width" if name in self.images else ""
                 raise ValueError(
-                    f"Expected {name!r} [batch, {self.steps}, {size}{rest}], got {[*values.shape]}. "
+                    f"Expected {name!r} [batch, {self.steps}, {size}{rest}], got "
+                    f"{[*values.shape]}. "
                     "Fix: give the last observations, the newest last."
                 )
             if name in self.streams:
@@ -142,7 +146,8 @@ class Observations(Conditioner):
                 )
         if fitted and self.device.type == "cpu" and self.needs_fit:
             raise ValueError(
-                "Expected statistics of the observations, got none yet. Fix: train the policy, call "
+                "Expected statistics of the observations, got none yet. Fix: train the policy, "
+                "call "
                 "fit(batches) before, or load a checkpoint."
             )
         return streams
@@ -151,7 +156,8 @@ class Observations(Conditioner):
         batch, steps = images.shape[:2]
         x = ImageSpace().encode(images.flatten(0, 1), {})
         if self.crop is not None:
-            # all images of a sample are cut alike; like dropout, this can only draw from torch's own generator
+            # all images of a sample are cut alike; like dropout, this can only draw from torch's
+            # own generator
             x = (
                 random_crop(x, self.crop, repeat=steps)
                 if self.training

@@ -15,8 +15,8 @@ from .base import Conditioner, Keywords, as_tensor, checked_samples, trained_non
 class Tokens(Conditioner):
     """Embeddings [batch, n, dim] and a mask, both padded to `length`. "None" is one learned token.
 
-    A value is a tensor, or a mapping with "tokens" [batch, n, dim] and "mask" [batch, n], True where
-    a token counts. Texts have to be encoded before.
+    A value is a tensor, or a mapping with "tokens" [batch, n, dim] and "mask" [batch, n], True
+    where a token counts. Texts have to be encoded before.
 
     Args:
         dim: Numbers of an embedding.
@@ -48,12 +48,14 @@ class Tokens(Conditioner):
         tokens, mask = self._parts(value)
         if tokens.ndim != 3 or tokens.shape[2] != self.dim or tokens.shape[1] > self.length:
             raise ValueError(
-                f"Expected embeddings [batch, at most {self.length}, {self.dim}], got {[*tokens.shape]}. "
+                f"Expected embeddings [batch, at most {self.length}, {self.dim}], got "
+                f"{[*tokens.shape]}. "
                 "Fix: cut them, or build Tokens with their dim and length."
             )
         if mask.shape != tokens.shape[:2] or mask.dtype != torch.bool:
             raise ValueError(
-                f"Expected a mask {[*tokens.shape[:2]]} of bool, got {[*mask.shape]} of {mask.dtype}. "
+                f"Expected a mask {[*tokens.shape[:2]]} of bool, got {[*mask.shape]} of "
+                f"{mask.dtype}. "
                 "Fix: True where a token counts."
             )
         checked_samples(
@@ -87,7 +89,8 @@ class Tokens(Conditioner):
         some = tokens[0] if isinstance(tokens, list | tuple) and tokens else tokens
         if tokens is None or isinstance(some, str):
             raise ValueError(
-                f"Expected embeddings [batch, n, {self.dim}], got {some!r:.40}. Fix: encode texts before, "
+                f"Expected embeddings [batch, n, {self.dim}], got {some!r:.40}. Fix: encode texts "
+                f"before, "
                 "such as text_encoder(**tokenizer(texts)).last_hidden_state, and give those."
             )
         tokens = as_tensor(tokens, self.device, "embeddings")

@@ -44,7 +44,8 @@ class StepTime(TimeInput):
 
     Args:
         steps: Steps of the process; step i lies at time (i + 1) / steps.
-        rescaled: Multiply by 1000 / steps, as if there were 1000 (Nichol & Dhariwal 2021: rescale_timesteps).
+        rescaled: Multiply by 1000 / steps, as if there were 1000 (Nichol & Dhariwal 2021:
+            rescale_timesteps).
     """
 
     steps: int
@@ -101,7 +102,8 @@ class Unscaled(InputScaling):
 @final
 @dataclass(frozen=True)
 class UnitVariance(InputScaling):
-    """x over the standard deviation that it is known to have, sqrt(sigma² + alpha² sigma_data²) (Karras et al. 2022).
+    """x over the standard deviation that it is known to have, sqrt(sigma² + alpha² sigma_data²)
+    (Karras et al. 2022).
 
     Args:
         sigma_data: Standard deviation of the clean data, above 0.

@@ -33,7 +33,8 @@ class NetworkSignature:
         required: Those among them without a default.
         takes_any: Whether the network has `**kwargs`.
         num_classes: Number of classes of labels that the network takes, or None.
-        learned_variance: Whether the output has twice the channels, the second half telling the variance.
+        learned_variance: Whether the output has twice the channels, the second half telling the
+            variance.
     """
 
     name: str
@@ -64,7 +65,8 @@ class NetworkSignature:
         named = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
         if len(named) < 2 and inspect.Parameter.VAR_POSITIONAL not in kinds:
             raise ValueError(
-                f"Expected forward(x, time, ...) of {type(network).__name__}, got {[p.name for p in named]}. "
+                f"Expected forward(x, time, ...) of {type(network).__name__}, got "
+                f"{[p.name for p in named]}. "
                 "Fix: let it take the noised data and the time by position."
             )
         rest = {parameter.name: parameter for parameter in named[2:]}
@@ -100,7 +102,8 @@ class NetworkSignature:
             return {"labels": Labels(self.num_classes, dropout=label_dropout)}
         if label_dropout:
             raise ValueError(
-                f"Expected a network with classes for label_dropout={label_dropout}, got {self.name} "
+                f"Expected a network with classes for label_dropout={label_dropout}, got "
+                f"{self.name} "
                 "without. Fix: set its num_classes."
             )
         return {}
@@ -116,7 +119,8 @@ class NetworkSignature:
                 if not self.takes(keyword):
                     known = ", ".join(sorted(self.keywords)) or "no condition"
                     raise ValueError(
-                        f"Expected conditions that {self.name} takes ({known}), got {name!r}, which "
+                        f"Expected conditions that {self.name} takes ({known}), got {name!r}, "
+                        f"which "
                         f"gives {keyword!r}. Fix: set keyword= of the conditioner, or drop it."
                     )
         owned = {keyword for keywords in given.values() for keyword in keywords}
@@ -133,8 +137,8 @@ class NetworkSignature:
         A tuple of one tensor and an object with a tensor `sample` are unwrapped.
 
         Raises:
-            ValueError: something else, or a tensor of another shape than x, or than x with twice the
-                channels if the variance is learned.
+            ValueError: something else, or a tensor of another shape than x, or than x with twice
+                the channels if the variance is learned.
         """
         if isinstance(output, tuple | list) and len(output) == 1:
             output = output[0]
@@ -155,7 +159,8 @@ class NetworkSignature:
                 else "let forward return the shape of x"
             )
             raise ValueError(
-                f"Expected an output {[*expected]} from {self.name}, got {[*output.shape]}. Fix: {remedy}."
+                f"Expected an output {[*expected]} from {self.name}, got {[*output.shape]}. Fix: "
+                f"{remedy}."
             )
         return output
 
@@ -171,7 +176,8 @@ def _shape(network: Any) -> tuple[int, ...]:
     channels, size = getattr(network, "channels", None), getattr(network, "image_size", None)
     if channels is None or size is None:
         raise ValueError(
-            f"Expected the shape of a sample, got {type(network).__name__} without `sample_shape`, or `channels` and "
+            f"Expected the shape of a sample, got {type(network).__name__} without `sample_shape`, "
+            f"or `channels` and "
             "`image_size`. Fix: GaussianDiffusion(network, sample_shape=(3, 64, 64))."
         )
     return (channels, *((size, size) if isinstance(size, int) else size))

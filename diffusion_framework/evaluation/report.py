@@ -21,7 +21,8 @@ def mean_and_error(bits: Tensor) -> tuple[float, float]:
 
 
 def write_bound(bound: BoundTerms, path: Path) -> None:
-    """Write the terms' means over images as CSV: prior, one row a step from noisy to clean, and their total.
+    """Write the terms' means over images as CSV: prior, one row a step from noisy to clean, and
+    their total.
 
     t and log_snr are those of the level that the step leaves.
     """
@@ -41,7 +42,9 @@ def write_bound(bound: BoundTerms, path: Path) -> None:
 
 
 def check_plot() -> None:
-    """Raises ValueError if nothing is there to draw with: better before hours of evaluation than after."""
+    """Raises ValueError if nothing is there to draw with: better before hours of evaluation than
+    after.
+    """
     if find_spec("matplotlib") is None:
         raise ValueError(
             "the plot needs matplotlib; got none: pip install 'diffusion-framework[evaluation]'"

@@ -85,12 +85,14 @@ def read_shift(options: Mapping[str, Any], name: str) -> float:
     kind, mu = options["time_shift_type"], options["mu"]
     if kind not in ("exponential", "linear"):
         raise ValueError(
-            f"Expected time_shift_type 'exponential' or 'linear', got {kind!r}. Fix: use one of them."
+            f"Expected time_shift_type 'exponential' or 'linear', got {kind!r}. Fix: use one of "
+            f"them."
         )
     if not options["use_dynamic_shifting"]:
         return options[name]
     if mu is None:
         raise ValueError(
-            "Expected mu for use_dynamic_shifting, which depends on the size of the image, got none. Fix: pass mu=..."
+            "Expected mu for use_dynamic_shifting, which depends on the size of the image, got "
+            "none. Fix: pass mu=..."
         )
     return math.exp(mu) if kind == "exponential" else mu

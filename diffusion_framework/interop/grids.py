@@ -81,7 +81,8 @@ class StepSpacing(Spacing):
     def __post_init__(self) -> None:
         if self.spacing not in ("leading", "trailing", "linspace"):
             raise ValueError(
-                f"Expected timestep_spacing 'leading', 'trailing' or 'linspace', got {self.spacing!r}. Fix: use one "
+                f"Expected timestep_spacing 'leading', 'trailing' or 'linspace', got "
+                f"{self.spacing!r}. Fix: use one "
                 "of them."
             )
 
@@ -105,7 +106,8 @@ class StepSpacing(Spacing):
         ]
         if not grid:
             raise ValueError(
-                f"Expected a grid with at least one step, got {steps} from process step {numbers[0]:g} that ends where "
+                f"Expected a grid with at least one step, got {steps} from process step "
+                f"{numbers[0]:g} that ends where "
                 "it starts. Fix: take more steps."
             )
         return grid
@@ -126,7 +128,8 @@ class StepSpacing(Spacing):
         numbers = [round(time * usable) - 1 + offset for time in times]
         if numbers[0] >= trained_steps:
             raise ValueError(
-                f"Expected steps_offset within the {trained_steps} process steps, got {offset} past the last one. "
+                f"Expected steps_offset within the {trained_steps} process steps, got {offset} "
+                f"past the last one. "
                 f"Fix: take fewer than {steps} steps."
             )
         return numbers

@@ -113,7 +113,8 @@ def _recipe(o: Options, sampler: Sampler, spacing: Spacing) -> SchedulerRecipe:
     steps, betas = o["num_train_timesteps"], o["trained_betas"]
     if betas is not None and len(betas) != steps:
         raise ValueError(
-            f"Expected num_train_timesteps={steps} trained_betas, one for each process step, got {len(betas)}. "
+            f"Expected num_train_timesteps={steps} trained_betas, one for each process step, got "
+            f"{len(betas)}. "
             "Fix: change one of them."
         )
     return SchedulerRecipe(_schedule(o), _objective(o), sampler, spacing, steps, _clip_denoised(o))
@@ -125,7 +126,8 @@ def _sigmas(o: Options) -> dict[str, Any]:
     used = [name for name in names if o.get(f"use_{name}")]
     if len(used) > 1:
         raise ValueError(
-            f"Expected at most one kind of sigmas, got {', '.join(f'use_{name}' for name in used)}. Fix: keep one."
+            f"Expected at most one kind of sigmas, got "
+            f"{', '.join(f'use_{name}' for name in used)}. Fix: keep one."
         )
     kinds = {"karras_sigmas": "karras", "exponential_sigmas": "exponential", "beta_sigmas": "beta"}
     kinds["lu_lambdas"] = "exponential"
@@ -139,7 +141,8 @@ def _sigmas(o: Options) -> dict[str, Any]:
 def _ends_clean(o: Options) -> bool:
     if o["final_sigmas_type"] not in ("zero", "sigma_min"):
         raise ValueError(
-            f"Expected final_sigmas_type 'zero' or 'sigma_min', got {o['final_sigmas_type']!r}. Fix: use one of them."
+            f"Expected final_sigmas_type 'zero' or 'sigma_min', got {o['final_sigmas_type']!r}. "
+            f"Fix: use one of them."
         )
     return o["final_sigmas_type"] == "zero"
 
@@ -154,7 +157,8 @@ def _ddpm(o: Options) -> SchedulerRecipe:
     kind = o["variance_type"]
     if kind not in sizes:
         raise ValueError(
-            f"Expected variance_type among {', '.join(sizes)}, got {kind!r}. Fix: use one of them if that serves."
+            f"Expected variance_type among {', '.join(sizes)}, got {kind!r}. Fix: use one of them "
+            f"if that serves."
         )
     sampler = DDPM("small" if sizes[kind] == "small" else "large")
     return _recipe(o, sampler, StepSpacing(o["timestep_spacing"], o["steps_offset"]))
@@ -255,7 +259,8 @@ def _dpm_solver(o: Options) -> SchedulerRecipe:
         )
     if o["euler_at_final"] and not clean and order > 1:
         raise ValueError(
-            "Expected euler_at_final with final_sigmas_type='zero' only, got 'sigma_min'. Fix: set it to 'zero'."
+            "Expected euler_at_final with final_sigmas_type='zero' only, got 'sigma_min'. Fix: set "
+            "it to 'zero'."
         )
     weights = "midpoint" if order == 2 and o["solver_type"] != "heun" else "exact"
     predict = "eps" if kind == "dpmsolver" else "x0"

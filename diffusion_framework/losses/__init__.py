@@ -1,7 +1,7 @@
 """What training minimises: losses, their weights as functions of log-SNR, and times to train at.
 
-Add one: a frozen dataclass in a file of its own (a loss), in `weights.py` or in `times.py`, and a row
-in the table of `parts`.
+Add one: a frozen dataclass in a file of its own (a loss), in `weights.py` or in `times.py`, and a
+row in the table of `parts`.
 """
 
 from .base import Loss, NoisedBatch

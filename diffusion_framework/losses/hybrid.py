@@ -45,7 +45,8 @@ class HybridLoss(Loss):
             )
         if not self.variance.startswith("learned"):
             raise ValueError(
-                f"Expected a learned variance for HybridLoss to train, got variance={self.variance!r}. "
+                f"Expected a learned variance for HybridLoss to train, got "
+                f"variance={self.variance!r}. "
                 "Fix: variance='learned_range', or loss='simple'."
             )
 

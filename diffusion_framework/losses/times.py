@@ -29,17 +29,25 @@ class SampledLevels:
 
 
 class TimeSampler(ABC):
-    """A frozen dataclass that turns uniform numbers into noise levels. What it remembers goes in and comes out."""
+    """A frozen dataclass that turns uniform numbers into noise levels.
+
+    What it remembers goes in and comes out.
+    """
 
     @property
     def fixed_steps(self) -> int | None:
-        """Steps of the process, each 1 / steps of time, if the levels are those of one; None in continuous time."""
+        """Steps of the process, each 1 / steps of time, if the levels are those of one.
+
+        None in continuous time.
+        """
         return None
 
     def uniform(
         self, batch: int, device: torch.device, generator: torch.Generator | None = None
     ) -> Tensor:
-        """[batch] numbers in (0, 1], each uniform: never exactly 0, where there is no noise to learn from."""
+        """[batch] numbers in (0, 1], each uniform: never exactly 0, where there is no noise to
+        learn from.
+        """
         dtype = torch.float32 if device.type == "mps" else torch.float64  # MPS has no float64
         return 1 - torch.rand(batch, generator=generator, device=device, dtype=dtype)
 
@@ -54,7 +62,7 @@ class TimeSampler(ABC):
         return None
 
     def remember(self, memory: Tensor, draw: SampledLevels, losses: Tensor) -> Tensor:
-        """The next memory, after these losses [batch] of a draw, on all processes of a run alike."""
+        """The memory after these losses [batch] of a draw, the same on all processes."""
         return memory
 
 
@@ -94,7 +102,8 @@ class LogNormal(TimeSampler):
 
 @dataclass(frozen=True)
 class LogitNormal(TimeSampler):
-    """ln(t / (1 - t)) is normal: most of the time is spent in the middle (Esser et al. 2024, eq. 19).
+    """ln(t / (1 - t)) is normal: most of the time is spent in the middle (Esser et al. 2024, eq.
+    19).
 
     Args:
         mean: Of the logit; above 0 for more noise.
@@ -142,10 +151,11 @@ class Steps(TimeSampler):
 
 @dataclass(frozen=True)
 class LossAware(TimeSampler):
-    """Steps in proportion to the root mean square of their recent losses (Nichol & Dhariwal 2021, eq. 18).
+    """Steps in proportion to the root mean square of their recent losses (Nichol & Dhariwal 2021,
+    eq. 18).
 
-    A loss is divided by how often its step comes, so that the expectation stays and its variance falls. Uniform until
-    every step has been seen `history` times.
+    A loss is divided by how often its step comes, so that the expectation stays and its variance
+    falls. Uniform until every step has been seen `history` times.
 
     Args:
         steps: As for `Steps`.
@@ -168,7 +178,9 @@ class LossAware(TimeSampler):
         return self.steps
 
     def memory(self, schedule: NoiseSchedule) -> Tensor:
-        """[steps, 1 + history]: the place of the next loss, and the last squared losses, -1 where there is none yet."""
+        """[steps, 1 + history]: the place of the next loss, and the last squared losses, -1 where
+        there is none yet.
+        """
         memory = torch.full((schedule.step_count(self.steps), 1 + self.history), -1.0)
         memory[:, 0] = 0
         return memory
@@ -212,7 +224,8 @@ class LossAware(TimeSampler):
 
 @dataclass(frozen=True)
 class Stratified(TimeSampler):
-    """Other times, evenly spread over each batch, so that less of the loss's variance is theirs (Kingma et al. 2021).
+    """Other times, evenly spread over each batch, so that less of the loss's variance is theirs
+    (Kingma et al. 2021).
 
     Args:
         times: How often each level comes.
@@ -248,7 +261,9 @@ def _normal(uniform: Tensor, mean: float, std: float) -> Tensor:
 
 
 def _of_all_processes(values: Tensor) -> Tensor:
-    """Values [batch] of this process -> [processes * batch] of all of them, in the same order everywhere."""
+    """Values [batch] of this process -> [processes * batch] of all of them, in the same order
+    everywhere.
+    """
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return values
     shares = [torch.empty_like(values) for _ in range(torch.distributed.get_world_size())]

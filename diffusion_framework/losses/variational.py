@@ -39,7 +39,8 @@ class VariationalLoss(Loss):
     def check(self, parts: NetworkParts, steps: int | None) -> None:
         if steps is None:
             raise ValueError(
-                "Expected the steps of a process, over which the bound is a sum, got continuous times. "
+                "Expected the steps of a process, over which the bound is a sum, got continuous "
+                "times. "
                 "Fix: set times to 'steps' or 'loss_aware'."
             )
         parts.schedule.check_steps(steps)
@@ -69,7 +70,8 @@ class VariationalLoss(Loss):
         """
         if batch.mask is not None:
             raise ValueError(
-                "Expected no mask, as the bound counts every dimension, got one. Fix: loss='simple'."
+                "Expected no mask, as the bound counts every dimension, got one. Fix: "
+                "loss='simple'."
             )
         schedule, steps, at = denoise.schedule, batch.steps, batch.at
         assert steps is not None
@@ -89,7 +91,8 @@ def bound_term(
     before: Level,
     bins: int | None = 256,
 ) -> Tensor:
-    """The bound's term of the step from `now` to `to`: its KL divergence, or in the step to the clean end the
+    """The bound's term of the step from `now` to `to`: its KL divergence, or in the step to the
+    clean end the
     reconstruction, -log p(x0 | x).
 
     Args:
@@ -100,8 +103,8 @@ def bound_term(
         to: Levels with less noise.
         variance: Of the model's reverse step (see `process.posterior.log_variance`).
         before: The levels one step noisier than `now`, or `now` where there are none; see there.
-        bins: Equal steps of the data in [-1, 1], 256 for 8-bit images; None for continuous data, whose
-            reconstruction is a density.
+        bins: Equal steps of the data in [-1, 1], 256 for 8-bit images; None for continuous data,
+            whose reconstruction is a density.
 
     Returns:
         [batch], in bits per dimension.
@@ -125,7 +128,10 @@ def bound_term(
 
 
 def prior_term(x0: Tensor, at: Level) -> Tensor:
-    """KL(q(x | x0) || N(0, sigma²)) at the noisiest level, where sampling starts; [batch], in bits per dimension."""
+    """KL(q(x | x0) || N(0, sigma²)) at the noisiest level, where sampling starts.
+
+    [batch], in bits per dimension.
+    """
     return bits_per_dim(x0.square()) * (torch.exp(as_float64(at.log_snr)) / 2)
 
 
@@ -145,10 +151,12 @@ def gaussian_nll(x0: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
 
 
 def discretised_gaussian_nll(x0: Tensor, mean: Tensor, log_std: Tensor, bins: int = 256) -> Tensor:
-    """-ln of the probability that N(mean, std²) gives to the bin around x0, in nats (Ho et al. 2020, eq. 13).
+    """-ln of the probability that N(mean, std²) gives to the bin around x0, in nats (Ho et al.
+    2020, eq. 13).
 
-    The bins are centred at even steps from -1 to 1; the first and the last go on to infinity. Computed in float64 by
-    the logarithms of the tails, so that it stays finite and has a gradient however far x0 and mean are apart.
+    The bins are centred at even steps from -1 to 1; the first and the last go on to infinity.
+    Computed in float64 by the logarithms of the tails, so that it stays finite and has a gradient
+    however far x0 and mean are apart.
 
     Returns:
         Entry by entry, in the dtype of x0; not negative.

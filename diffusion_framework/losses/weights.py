@@ -1,6 +1,8 @@
-"""Loss weights: functions of the level on the squared error of the clean data, most of them of its log-SNR alone.
+"""Loss weights: functions of the level on the squared error of the clean data, most of them of its
+log-SNR alone.
 
-Every unit weight is one of them: 1 on x0 is 1, on eps it is snr, on v (variance preserving) it is snr + 1.
+Every unit weight is one of them: 1 on x0 is 1, on eps it is snr, on v (variance preserving) it is
+snr + 1.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ class LossWeight(ABC):
 
     @abstractmethod
     def log_weight(self, at: Level) -> Tensor:
-        """Natural logarithm of the weight on the squared x0 error, for levels of tensors with finite log-SNR."""
+        """Natural logarithm of the weight on the squared x0 error, for levels of tensors with
+        finite log-SNR.
+        """
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,8 @@ class SoftMinSNR(LossWeight):
 
 @dataclass(frozen=True)
 class P2(LossWeight):
-    """1 / (k + snr)^gamma on the eps error: less where only imperceptible detail is left (Choi et al. 2022, eq. 8).
+    """1 / (k + snr)^gamma on the eps error: less where only imperceptible detail is left (Choi et
+    al. 2022, eq. 8).
 
     Args:
         k: Above 0; keeps the weight finite at low snr.
@@ -96,7 +101,8 @@ class P2(LossWeight):
 
 @dataclass(frozen=True)
 class EDMWeight(LossWeight):
-    """snr + 1 / sigma_data², which is 1 on the output of `Preconditioned` (Karras et al. 2022, table 1: lambda).
+    """snr + 1 / sigma_data², which is 1 on the output of `Preconditioned` (Karras et al. 2022,
+    table 1: lambda).
 
     Args:
         sigma_data: Standard deviation of the clean data, above 0.
@@ -129,7 +135,8 @@ class UniformOn(LossWeight):
 
 @dataclass(frozen=True)
 class Likelihood(LossWeight):
-    """-d snr / dt / 2: with uniform times the loss is the variational bound in nats (Song et al. 2021a; Kingma et al.
+    """-d snr / dt / 2: with uniform times the loss is the variational bound in nats (Song et al.
+    2021a; Kingma et al.
     2021, eq. 13), but for its two ends.
 
     Args:

@@ -1,4 +1,5 @@
-"""Names and options become objects here: flags, config files, checkpoints and JSON all come through `plan`.
+"""Names and options become objects here: flags, config files, checkpoints and JSON all come through
+`plan`.
 
 `plan` checks plain data against the signatures of the classes it names and builds nothing.
 `Plan.build` then makes the object. A file may name the parts of `TABLE` and, if the user says so,

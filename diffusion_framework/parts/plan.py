@@ -166,7 +166,8 @@ def _class_and_options(
         if values is None:
             name = str(node["class_path"]).rpartition(".")[2]
             raise BadPart(
-                f"{where}: {name:.60} does not record its arguments. Fix: open it from Python with model=, or "
+                f"{where}: {name:.60} does not record its arguments. Fix: open it from Python with "
+                f"model=, or "
                 "derive the class from diffusion_framework.RecordsArguments."
             )
         cls = find(node["class_path"], kind, trust, where)
@@ -316,13 +317,18 @@ def _named_kind(choices: Collection[Any]) -> type | None:
 
 
 def _name(value: str, kind: type, context: Mapping[str, Any]) -> Any:
-    """A name that the constructor resolves itself, as it knows more than the file; or the plan of a class."""
+    """A name that the constructor resolves itself, as it knows more than the file.
+
+    Or the plan of a class.
+    """
     cls = find(value, kind, context["trust"], context["where"])
     return name_in_table(cls) or plan(value, kind, **context)
 
 
 def _from_typed(word: Typed, hint: Any, context: Mapping[str, Any]) -> Any:
-    """A typed word as the annotation wants it: read as YAML, as a list with commas, or as it stands."""
+    """A typed word as the annotation wants it: read as YAML, as a list with commas, or as it
+    stands.
+    """
     raw, choices, where = str(word), members(hint), context["where"]
     if choices == (str,):
         return raw

@@ -25,7 +25,9 @@ class Option:
 
 
 def options(cls: type) -> Mapping[str, Option]:
-    """What can be set on a class: the arguments of its `__init__`, and of the one above that its `**` go to."""
+    """What can be set on a class: the arguments of its `__init__`, and of the one above that its
+    `**` go to.
+    """
     return _options(cls)
 
 
@@ -41,7 +43,8 @@ def _options(cls: Any) -> Mapping[str, Option]:
             if dataclasses.is_dataclass(cls)
             else {}
         )
-        # an inherited field's annotation belongs to the module of its class, which get_type_hints of a class respects
+        # an inherited field's annotation belongs to the module of its class, which get_type_hints
+        # of a class respects
         hints = typing.get_type_hints(cls if fields else init)
         parameters = list(inspect.signature(init).parameters.values())[1:]
         docs = descriptions(cls) | descriptions(base)
@@ -58,7 +61,9 @@ def _options(cls: Any) -> Mapping[str, Option]:
 
 
 def descriptions(described: Any) -> dict[str, str]:
-    """The arguments' descriptions in a Google-style docstring, of a function or of a class and its `__init__`."""
+    """The arguments' descriptions in a Google-style docstring, of a function or of a class and its
+    `__init__`.
+    """
     found = {}
     for text in (described.__doc__, getattr(described, "__init__", None).__doc__):
         body = re.search(r"^Args:\n(.*?)(?=^\S|\Z)", inspect.cleandoc(text or ""), re.S | re.M)

@@ -14,7 +14,9 @@ MAX_BYTES = 4_000_000
 
 
 class Strict(yaml.SafeLoader):
-    """`no`, `off` and `1:30` are words and 1e-4 is a number, which YAML 1.1 has the other way round."""
+    """`no`, `off` and `1:30` are words and 1e-4 is a number, which YAML 1.1 has the other way
+    round.
+    """
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012, pyyaml's own attribute
     yaml_constructors: dict[Any, Any] = {}  # noqa: RUF012
@@ -79,7 +81,7 @@ Strict.add_constructor(None, _refused)
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes every word that YAML 1.1 or 1.2 would read as something else, and writes no aliases."""
+    """Quotes words that YAML 1.1 or 1.2 would read as something else; writes no aliases."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012
         first: yaml.SafeDumper.yaml_implicit_resolvers.get(first, [])

@@ -163,12 +163,12 @@ class Typed(str):
 
 
 def fold(name: str) -> str:
-    """A name without underscores and capitals: `DPM_Solver`, `dpmsolver` and `DPMSolver` are one."""
+    """Returns a name without underscores and capitals, as `dpmsolver` for `DPM_Solver`."""
     return name.replace("_", "").lower()
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """' Did you mean X?' with the known name that is most like the word, or a list of short ones."""
+    """Returns ' Did you mean X?' with the nearest known name, or else a list of the names."""
     known = list(known)
     if close := difflib.get_close_matches(fold(word[:80]), [fold(k) for k in known], 1, 0.6):
         return f" Did you mean {next(k for k in known if fold(k) == close[0])}?"
@@ -231,12 +231,14 @@ def find(name: Any, kind: type, trust: Collection[str] = (), where: str = "") ->
         return _in_table(last, kind, where)
     if root == "__main__" and not isinstance(name, Typed):
         raise BadPart(
-            f"{where}: {last:.60} is a class of the script that saved it. Fix: open it from Python with model=, or "
+            f"{where}: {last:.60} is a class of the script that saved it. Fix: open it from Python "
+            f"with model=, or "
             "move the class to a module of its own."
         )
     if not isinstance(name, Typed) and root not in trust:
         raise NotTrusted(
-            f"{where}: {name:.80} is not part of this package, and opening it runs code of {root:.40}.",
+            f"{where}: {name:.80} is not part of this package, and opening it runs code of "
+            f"{root:.40}.",
             root,
         )
     cls = _import(name, where)
@@ -250,7 +252,10 @@ def find(name: Any, kind: type, trust: Collection[str] = (), where: str = "") ->
 
 
 def _in_table(name: str, kind: type, where: str) -> type:
-    """The class of a row whose name or class is called so, if it is a `kind`; or the kind itself."""
+    """The class of a row whose name or class is called so, if it is a `kind`.
+
+    Or the kind itself.
+    """
     if (
         kind.__module__.split(".")[0] == PACKAGE
         and fold(name) == fold(kind.__name__)

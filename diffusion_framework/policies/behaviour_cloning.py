@@ -18,7 +18,8 @@ from .policy import Policy, Streams
 
 @final
 class BehaviourCloning(Policy):
-    """Mean squared behaviour cloning: the network makes a plan of zeros and observations in one call.
+    """Mean squared behaviour cloning: the network makes a plan of zeros and observations in one
+    call.
 
     Args:
         model: The network, as for `DiffusionPolicy`. It sees zeros in place of noised actions, at

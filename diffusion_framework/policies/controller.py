@@ -77,7 +77,8 @@ class Controller:
         names, images = self.observations.names, self.observations.images
         if missing := [name for name in names if name not in observation]:
             raise ValueError(
-                f"Expected observations {names}, got none of {missing}. Fix: give these streams, by name."
+                f"Expected observations {names}, got none of {missing}. Fix: give these streams, "
+                f"by name."
             )
         device = self.policy.device
         tensors = {name: torch.as_tensor(observation[name], device=device) for name in names}
@@ -89,7 +90,8 @@ class Controller:
         known = len(self._new_episode)
         if known and known != count:
             raise ValueError(
-                f"Expected observations of {known} environments, as before, got {count}. Fix: call reset() in between."
+                f"Expected observations of {known} environments, as before, got {count}. Fix: call "
+                f"reset() in between."
             )
         if not known:
             device = self.policy.device

@@ -41,7 +41,8 @@ class Episodes:
                 )
                 episode = int(np.searchsorted(self.ends, step, side="right"))
                 raise ValueError(
-                    f"{name!r} holds NaN or infinity in episode {episode}, step {step}; clean the data"
+                    f"{name!r} holds NaN or infinity in episode {episode}, step {step}; clean the "
+                    f"data"
                 )
 
     def __len__(self) -> int:
@@ -67,9 +68,10 @@ class Episodes:
 def load_episodes(path: str | os.PathLike[str], names: Sequence[str]) -> Episodes:
     """The named arrays of all episodes at `path`, which is one of
 
-    - a folder of `.npz` files in the order of their names, or one such file: each is an episode of arrays
-      [steps, ...], or several of them if it also holds `episode_ends`;
-    - a zarr replay buffer, with arrays in `data/` and `meta/episode_ends` (Chi et al. 2023); needs zarr;
+    - a folder of `.npz` files in the order of their names, or one such file: each is an episode of
+      arrays [steps, ...], or several of them if it also holds `episode_ends`;
+    - a zarr replay buffer, with arrays in `data/` and `meta/episode_ends` (Chi et al. 2023); needs
+      zarr;
     - a LeRobot data set, with `meta/info.json` and parquet files below `data/`; needs pyarrow.
 
     Raises:
@@ -85,7 +87,8 @@ def load_episodes(path: str | os.PathLike[str], names: Sequence[str]) -> Episode
     files = [path] if path.suffix == ".npz" else sorted(path.glob("*.npz"))
     if not files or not files[0].is_file():
         raise ValueError(
-            f"no episodes at {path}; give a folder of .npz files, a zarr replay buffer (data/, meta/episode_ends) or a "
+            f"no episodes at {path}; give a folder of .npz files, a zarr replay buffer (data/, "
+            f"meta/episode_ends) or a "
             "LeRobot data set (meta/info.json)"
         )
     return _joined([_from_npz(file, names) for file in files])
@@ -116,7 +119,9 @@ def _from_zarr(path: Path, names: Sequence[str]) -> Episodes:
 
 
 def _refuse_objects(path: Path) -> None:
-    """Raise ValueError for arrays of Python objects or with unknown codecs: reading one may run code."""
+    """Raise ValueError for arrays of Python objects or with unknown codecs: reading one may run
+    code.
+    """
     for file in sorted(path.rglob("*")):
         if file.name not in (".zarray", ".zmetadata", "zarr.json"):
             continue
@@ -174,7 +179,9 @@ _TYPES = {
 
 
 def _types_and_codecs(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """The dtypes and codecs that zarr's metadata (of format 2 and 3) name, leaving out users' attributes."""
+    """The dtypes and codecs that zarr's metadata (of format 2 and 3) name, leaving out users'
+    attributes.
+    """
     if isinstance(node, list):
         for item in node:
             yield from _types_and_codecs(item, key)

@@ -54,7 +54,8 @@ class DiffusionPolicy(Policy):
             if observations is not None or options:
                 given = [*options, *(["observations"] if observations is not None else [])]
                 raise ValueError(
-                    f"Expected a diffusion alone, since it has its parts, got {', '.join(given)} as well. "
+                    f"Expected a diffusion alone, since it has its parts, got {', '.join(given)} "
+                    f"as well. "
                     "Fix: give them to GaussianDiffusion."
                 )
             diffusion = model

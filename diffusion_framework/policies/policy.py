@@ -64,7 +64,10 @@ class Policy(Trainable, ABC):
         """
 
     def predict(self, observations: Streams, **options: Any) -> Tensor:
-        """The actions to execute next, [batch, action_steps, action_dim]; arguments as for `plan`."""
+        """The actions to execute next, [batch, action_steps, action_dim].
+
+        Arguments as for `plan`.
+        """
         return self.plan(observations, **options)[:, self.executed]
 
     def _check_plans(self) -> None:
@@ -87,13 +90,15 @@ class Policy(Trainable, ABC):
         """
         if "observations" not in self.conditions:
             raise ValueError(
-                "Expected a policy with observations, got one without. Fix: give it an Observations "
+                "Expected a policy with observations, got one without. Fix: give it an "
+                "Observations "
                 "conditioner, as DiffusionPolicy(network, Observations({'state': 5}))."
             )
         conditioner = self.conditions["observations"]
         if not isinstance(conditioner, Observations):
             raise ValueError(
-                f"Expected an Observations conditioner for observations, got {type(conditioner).__name__}. "
+                f"Expected an Observations conditioner for observations, got "
+                f"{type(conditioner).__name__}. "
                 "Fix: use Observations, or another name for this condition."
             )
         return conditioner

@@ -42,7 +42,8 @@ class Episode:
 
 
 def make_environment(name: str, **options: Any) -> Any:
-    """A gymnasium environment by its id; the package before the slash, which registers it, is imported first.
+    """A gymnasium environment by its id; the package before the slash, which registers it, is
+    imported first.
 
     Raises:
         ValueError: gymnasium, the package or the environment is not there.
@@ -76,7 +77,8 @@ def run_episodes(
 ) -> list[Episode]:
     """One episode for each seed, as many side by side as there are environments.
 
-    The noise of a plan depends on the seed of its episode and on the step alone, not on what goes on beside it.
+    The noise of a plan depends on the seed of its episode and on the step alone, not on what goes
+    on beside it.
 
     Args:
         controller: Acts.
@@ -132,10 +134,12 @@ def _run_together(
 
 
 def streams(known: Observations, observations: Sequence[Any]) -> dict[str, Tensor]:
-    """Observations of several environments, arrays or dictionaries of arrays, as streams [environments, ...].
+    """Observations of several environments, arrays or dictionaries of arrays, as streams
+    [environments, ...].
 
     Args:
-        known: What a policy is told. An array is its one stream; of a dictionary, its streams are taken.
+        known: What a policy is told. An array is its one stream; of a dictionary, its streams are
+            taken.
         observations: One for each environment.
 
     Raises:
@@ -151,7 +155,8 @@ def streams(known: Observations, observations: Sequence[Any]) -> dict[str, Tenso
         observations = [{names[0]: observation} for observation in observations]
     if missing := [name for name in names if name not in observations[0]]:
         raise ValueError(
-            f"Expected {', '.join(missing)} from the environment, got {', '.join(observations[0])}. "
+            f"Expected {', '.join(missing)} from the environment, got "
+            f"{', '.join(observations[0])}. "
             "Fix: wrap the environment, or train a policy on these streams."
         )
     stacked = {name: torch.from_numpy(np.stack([o[name] for o in observations])) for name in names}

@@ -18,15 +18,17 @@ Split = Literal["all", "train", "validation"]
 
 
 class EpisodeWindows(TrainingDataset):
-    """Windows of `horizon` actions, each with the observations of its first `observation_steps` steps.
+    """Windows of `horizon` actions, each with the observations of its first `observation_steps`
+    steps.
 
-    A window may start up to observation_steps - 1 steps before its episode and end up to action_steps - 1 steps after
-    it. What lies outside repeats the first or the last step, and the mask is False there (Chi et al. 2023). So every
-    step of the episode is executed in some window, but from its last horizon - observation_steps - action_steps + 1
-    steps no window plans: short episodes want a short horizon.
+    A window may start up to observation_steps - 1 steps before its episode and end up to
+    action_steps - 1 steps after it. What lies outside repeats the first or the last step, and the
+    mask is False there (Chi et al. 2023). So every step of the episode is executed in some window,
+    but from its last horizon - observation_steps - action_steps + 1 steps no window plans: short
+    episodes want a short horizon.
 
-    A sample is a pair: actions [horizon, action_dim], float32, and {"observations": {name: [observation_steps, ...]},
-    "mask": [horizon]}.
+    A sample is a pair: actions [horizon, action_dim], float32, and {"observations": {name:
+    [observation_steps, ...]}, "mask": [horizon]}.
 
     Args:
         folder: Where `load_episodes` finds them, or `Episodes`.
@@ -40,7 +42,8 @@ class EpisodeWindows(TrainingDataset):
         split_seed: Decides which.
 
     Raises:
-        ValueError: options out of range, episodes that cannot be read, or one too short for a window.
+        ValueError: options out of range, episodes that cannot be read, or one too short for a
+            window.
     """
 
     def __init__(
@@ -109,7 +112,10 @@ class EpisodeWindows(TrainingDataset):
         }
 
     def _steps(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Steps of windows, maybe outside their episodes, [windows, horizon]; first and last of those, [windows, 1]."""
+        """Steps of windows, maybe outside their episodes, [windows, horizon].
+
+        First and last of those, [windows, 1].
+        """
         episode = self.episode[indices, None]
         steps = self.first[indices, None] + np.arange(self.horizon)
         return steps, self.episodes.starts[episode], self.episodes.ends[episode] - 1
@@ -127,13 +133,18 @@ def check_windows(horizon: int, observation_steps: int, action_steps: int) -> No
         )
     if action_steps > horizon - observation_steps + 1:
         raise ValueError(
-            f"a plan of horizon {horizon} has {horizon - observation_steps + 1} actions from observation "
-            f"{observation_steps} on, and action_steps asks for {action_steps}; lower it or raise horizon"
+            f"a plan of horizon {horizon} has {horizon - observation_steps + 1} actions from "
+            f"observation "
+            f"{observation_steps} on, and action_steps asks for {action_steps}; lower it or raise "
+            f"horizon"
         )
 
 
 def split_episodes(count: int, split: Split, validation_share: float, seed: int) -> np.ndarray:
-    """Sorted numbers of the episodes of a split; with a share above 0, at least one is kept for validation."""
+    """Sorted numbers of the episodes of a split.
+
+    With a share above 0, at least one is kept for validation.
+    """
     if not 0 <= validation_share < 1:
         raise ValueError(f"validation_share must lie in [0, 1); got {validation_share}")
     if split == "all":
@@ -151,13 +162,16 @@ def split_episodes(count: int, split: Split, validation_share: float, seed: int)
 def window_starts(
     episodes: Episodes, horizon: int, observation_steps: int, action_steps: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """First step of every window, counted over all episodes and maybe outside its own, and its episode."""
+    """First step of every window, counted over all episodes and maybe outside its own, and its
+    episode.
+    """
     lengths = episodes.ends - episodes.starts
     counts = lengths - horizon + observation_steps + action_steps - 1
     if (short := np.flatnonzero(counts < 1)).size:
         needed = horizon - observation_steps - action_steps + 2
         raise ValueError(
-            f"episode {short[0]} has {lengths[short[0]]} steps, and a window needs at least {needed}; leave out such "
+            f"episode {short[0]} has {lengths[short[0]]} steps, and a window needs at least "
+            f"{needed}; leave out such "
             f"episodes ({short.size} of {len(episodes)}) or lower horizon"
         )
     episode = np.repeat(np.arange(len(episodes)), counts)
@@ -166,7 +180,9 @@ def window_starts(
 
 
 def _numbers_or_images(values: np.ndarray) -> np.ndarray:
-    """[steps, numbers], or uint8 images [steps, channels, height, width] where each step has three dimensions."""
+    """[steps, numbers], or uint8 images [steps, channels, height, width] where each step has three
+    dimensions.
+    """
     if values.ndim != 4:
         return values.reshape(len(values), -1)
     if values.dtype != np.uint8:  # replay buffers hold 0..255 as floats as well

@@ -34,7 +34,9 @@ class Objective(SavedAsJson, ABC):
 
     @property
     def proposes(self) -> Mapping[str, str]:
-        """Names of parts that go with this objective, for keywords of `GaussianDiffusion` left None."""
+        """Names of parts that suit the objective, for keywords of `GaussianDiffusion` left
+        None.
+        """
         return {}
 
     @abstractmethod

@@ -68,8 +68,10 @@ def checked(snapshots: Iterable[Snapshot]) -> Iterator[Snapshot]:
     if not all(good):
         first = good.index(False)
         raise FloatingPointError(
-            f"Expected finite samples, got NaN or infinity in step {first + 1} of sampling, at time "
-            f"{times[first]:.3g}. Fix: take an earlier checkpoint if training diverged, or sample in float32."
+            f"Expected finite samples, got NaN or infinity in step {first + 1} of sampling, at "
+            f"time "
+            f"{times[first]:.3g}. Fix: take an earlier checkpoint if training diverged, or sample "
+            f"in float32."
         )
 
 
@@ -97,14 +99,16 @@ def choose_grid(
     options = {"steps": steps, "calls": calls, "grid": grid}
     if len(given := [name for name, value in options.items() if value is not None]) > 1:
         raise ValueError(
-            f"Expected one of steps, calls and grid, got {' and '.join(given)}. Fix: leave out all but one."
+            f"Expected one of steps, calls and grid, got {' and '.join(given)}. Fix: leave out all "
+            f"but one."
         )
     if calls is not None:
         grid = grid_for_calls(sampler, calls, schedule, make)
     grid = partial_grid(make(steps) if grid is None else grid, strength)
     if not _joins(grid) and sampler.init(len(grid)) is not None:
         raise ValueError(
-            "Expected a sampler without memory, as DDIM and DDPM, for steps that do not join (time_difference), "
+            "Expected a sampler without memory, as DDIM and DDPM, for steps that do not join "
+            "(time_difference), "
             f"got {sampler}. Fix: sampler='ddim', or time_difference=0."
         )
     return grid
@@ -128,7 +132,8 @@ def grid_for_calls(
     """
     if sampler.adaptive:
         raise ValueError(
-            f"Expected a sampler with a fixed number of network calls, got {sampler}, which chooses "
+            f"Expected a sampler with a fixed number of network calls, got {sampler}, which "
+            f"chooses "
             "its own steps. Fix: give steps, or set its tolerance."
         )
 

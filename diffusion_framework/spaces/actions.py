@@ -32,7 +32,8 @@ class ActionSpace(DataSpace):
         self.normalizer = normalizer if normalizer is not None else Normalizer()
         if "action" in self.normalizer.angles:
             raise ValueError(
-                "Expected actions without angles, got a normalizer with some. Fix: give angles as sine and cosine."
+                "Expected actions without angles, got a normalizer with some. Fix: give angles as "
+                "sine and cosine."
             )
         bounded = self.normalizer.is_bounded("action")
         self.bounds = (-1.0, 1.0) if bounded else None

@@ -47,7 +47,8 @@ def build_fitting(
         if name not in tensors or tensors[name].shape != shape:
             got = [*tensors[name].shape] if name in tensors else "none"
             raise ValueError(
-                f"Expected weights of {what} that fit the model of its config, with {[*shape]} for {name:.200}, got "
+                f"Expected weights of {what} that fit the model of its config, with {[*shape]} for "
+                f"{name:.200}, got "
                 f"{got}. Fix: use the config and the weights of one run."
             )
     module: nn.Module = planned.build(**given)
@@ -64,7 +65,8 @@ def check_size(planned: Plan) -> None:
     memory = psutil.virtual_memory().total  # in bytes
     if 4 * count > memory:
         raise TooLarge(
-            f"{planned.where}: Expected weights of at most {1e-9 * memory:.3g} GB, the memory of this machine, got "
+            f"{planned.where}: Expected weights of at most {1e-9 * memory:.3g} GB, the memory of "
+            f"this machine, got "
             f"{4e-9 * count:.3g} GB. Fix: make the network smaller."
         )
 
@@ -100,7 +102,8 @@ def _at_most(tensors: int) -> Iterator[None]:
         counts[what] += 1
         if counts[what] > limits[what]:
             raise TooLarge(
-                f"Expected at most {limits[what]} {what} for {tensors} tensors, got a model of more. "
+                f"Expected at most {limits[what]} {what} for {tensors} tensors, got a model of "
+                f"more. "
                 "Fix: make the network smaller."
             )
 

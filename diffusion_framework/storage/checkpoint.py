@@ -68,7 +68,8 @@ class Checkpoint:
         found = list_checkpoints(path)
         if not found:
             raise ValueError(
-                f"Expected a results folder, a checkpoint or an export, got no checkpoint at {path}. Fix: give the "
+                f"Expected a results folder, a checkpoint or an export, got no checkpoint at "
+                f"{path}. Fix: give the "
                 "folder that a training run or save_pretrained wrote."
             )
         return cls.open(found[-1])
@@ -87,7 +88,8 @@ class Checkpoint:
             raise _damaged(path, f"its manifest cannot be read ({error})") from error
         if version > FORMAT_VERSION:
             raise ValueError(
-                f"Expected a checkpoint of a format up to {FORMAT_VERSION}, got {path} of format {version}. "
+                f"Expected a checkpoint of a format up to {FORMAT_VERSION}, got {path} of format "
+                f"{version}. "
                 "Fix: upgrade diffusion_framework."
             )
         for name, expected in files.items():
@@ -123,12 +125,13 @@ class Checkpoint:
                 if file.endswith(".safetensors")
             )
             raise ValueError(
-                f"Expected weights of {self.path} among {', '.join(names)}, got {name!r}. Fix: choose one of them."
+                f"Expected weights of {self.path} among {', '.join(names)}, got {name!r}. Fix: "
+                f"choose one of them."
             )
         return load(self._read(f"{name}.safetensors"))
 
     def choose(self, weights: str) -> str:
-        """Returns the name of the tensors to load: `weights`, or the only one that an export has."""
+        """Returns the name of the tensors to load: `weights`, or the only one of an export."""
         kinds = [
             file.removesuffix(".safetensors")
             for file in self.files
@@ -177,7 +180,8 @@ class Checkpoint:
         recorded = str(config[part].get("class_path", "")).split(".")[-1]
         if not inspect.isabstract(kind) and recorded != kind.__name__:
             raise ValueError(
-                f"Expected a {kind.__name__} in {self.path}, got a {recorded:.60}. Fix: {recorded:.60}.from_pretrained."
+                f"Expected a {kind.__name__} in {self.path}, got a {recorded:.60}. Fix: "
+                f"{recorded:.60}.from_pretrained."
             )
         planned = plan(
             config[part], kind, trust=trust, where=where, given=dict.fromkeys(given, "the call.")
@@ -204,7 +208,8 @@ class Checkpoint:
         except RuntimeError as error:
             raise ValueError(
                 f"Expected weights in {self.path} that fit the model, got others "
-                f"({' '.join(str(error).split())[:300]}). Fix: build the model from the config of the checkpoint."
+                f"({' '.join(str(error).split())[:300]}). Fix: build the model from the config of "
+                f"the checkpoint."
             ) from error
 
 
@@ -238,11 +243,13 @@ def newest_whole_checkpoint(results_folder: str | os.PathLike[str]) -> Checkpoin
         else:
             return checkpoint
     raise ValueError(
-        f"Expected an undamaged checkpoint in {results_folder}, got none. Fix: train again in another results_folder."
+        f"Expected an undamaged checkpoint in {results_folder}, got none. Fix: train again in "
+        f"another results_folder."
     )
 
 
 def _damaged(path: Path, how: str) -> ValueError:
     return ValueError(
-        f"Expected a complete checkpoint, got {path}, which is damaged: {how}. Fix: use an older checkpoint."
+        f"Expected a complete checkpoint, got {path}, which is damaged: {how}. Fix: use an older "
+        f"checkpoint."
     )

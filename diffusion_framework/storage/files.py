@@ -69,7 +69,8 @@ def _save_tensors(group: Mapping[str, Tensor], path: Path) -> None:
         save_file(tensors, path)
     except SafetensorError as error:  # such as a full disk
         raise OSError(
-            f"{path} could not be written ({error}). Earlier checkpoints are undamaged. Fix: free disk space."
+            f"{path} could not be written ({error}). Earlier checkpoints are undamaged. Fix: free "
+            f"disk space."
         ) from error
 
 

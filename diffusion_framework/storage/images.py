@@ -21,7 +21,8 @@ def save_picture(image: Tensor, path: Path) -> None:
     """
     if len(image) not in (1, 3, 4):
         raise ValueError(
-            f"Expected an image with 1, 3 or 4 channels, got {len(image)}. Fix: choose the channels to show."
+            f"Expected an image with 1, 3 or 4 channels, got {len(image)}. Fix: choose the "
+            f"channels to show."
         )
     pixels = (image.float() * 255).round().byte().cpu().permute(1, 2, 0).numpy()
     picture = Image.fromarray(pixels[:, :, 0] if len(image) == 1 else pixels)

@@ -116,6 +116,8 @@ def check_space(results_folder: str | os.PathLike[str], size: int, count: int) -
     free = shutil.disk_usage(folder).free
     if free < size * count:
         raise ValueError(
-            f"Expected {size * count / 1e9:.3g} GB of free space in {folder}, for {count} checkpoints of "
-            f"{size / 1e9:.3g} GB, got {free / 1e9:.3g} GB. Fix: free disk space, or lower saving.keep_newest."
+            f"Expected {size * count / 1e9:.3g} GB of free space in {folder}, for {count} "
+            f"checkpoints of "
+            f"{size / 1e9:.3g} GB, got {free / 1e9:.3g} GB. Fix: free disk space, or lower "
+            f"saving.keep_newest."
         )

@@ -59,7 +59,8 @@ def shard_networks(model: nn.Module, networks: Collection[nn.Module], device: st
     for name, parameter in model.named_parameters():
         if parameter.requires_grad and id(parameter) not in inside:
             raise ValueError(
-                f"Expected all trained weights in the network with compute.shard, got {name} outside of it. "
+                f"Expected all trained weights in the network with compute.shard, got {name} "
+                f"outside of it. "
                 "Fix: set compute.shard to false."
             )
     mesh = init_device_mesh(device, (torch.distributed.get_world_size(),))
@@ -89,7 +90,10 @@ def no_sync(networks: Collection[Any]) -> Iterator[None]:
 
 
 def full_tensor(tensor: Tensor) -> Tensor:
-    """Returns the tensor, gathered from all processes if it is sharded; all of them must then call."""
+    """Returns the tensor, gathered from all processes if it is sharded.
+
+    All of them must then call.
+    """
     maybe_sharded: Any = tensor
     return maybe_sharded.full_tensor() if hasattr(tensor, "full_tensor") else tensor
 

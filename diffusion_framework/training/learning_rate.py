@@ -16,7 +16,8 @@ class LearningRate:
     """A linear warm-up to the peak, the Trainer's `train_lr`, and what follows it.
 
     Args:
-        schedule: Course after the warm-up: 'constant', or 'linear' or 'cosine' to 0 at the last step.
+        schedule: Course after the warm-up: 'constant', or 'linear' or 'cosine' to 0 at the last
+            step.
         warmup_steps: Optimizer steps over which the learning rate rises from 0.
 
     Raises:

@@ -24,8 +24,8 @@ class Loading:
     """How samples are read.
 
     Args:
-        num_workers: Data-loading processes of each training process; 0 loads in the training process
-            itself.
+        num_workers: Data-loading processes of each training process; 0 loads in the training
+            process itself.
         cache: Place for decoded images of a folder, so that only the first epoch decodes them:
             'memory', 'disk' (below `~/.cache/diffusion_framework`, for later runs too), 'off', or
             'auto', the first of these with enough room.

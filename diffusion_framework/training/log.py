@@ -128,7 +128,8 @@ class TrainingLog:
         left = timedelta(
             seconds=round((self.since - self.began) / (step - self.start) * (self.stop - step))
         )
-        shown = f"loss {loss:.4f}, gradient norm {norm:.3g}, {rate:.0f} images/s, checkpoint: {self.checkpoint}"
+        shown = f"loss {loss:.4f}, gradient norm {norm:.3g}, {rate:.0f} images/s"
+        shown += f", checkpoint: {self.checkpoint}"
         self.bar.set_postfix_str(shown)
         if self.lines:
             print(f"step {step} of {self.stop}: {shown}, {left} left", file=sys.stderr, flush=True)

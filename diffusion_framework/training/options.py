@@ -21,8 +21,11 @@ from .checks import expect
 
 
 def check_options(options: Mapping[str, Any]) -> None:
-    """Raises ValueError for an option of the Trainer, outside of the groups, that is out of range."""
-    counts = "train_batch_size gradient_accumulate_every train_num_steps ema_update_every save_and_sample_every num_samples"
+    """Raises ValueError for an option of the Trainer itself that is out of range."""
+    counts = (
+        "train_batch_size gradient_accumulate_every train_num_steps ema_update_every "
+        "save_and_sample_every num_samples"
+    )
     for names, fits, wanted, fix in (
         (counts, lambda value: value >= 1, "of at least 1", "give a whole number above 0"),
         ("weight_decay", lambda value: value >= 0, "of at least 0", "0 for none"),
@@ -39,13 +42,16 @@ def check_launch(accelerator: Accelerator, shard: bool) -> None:
     """Raises ValueError for a way of launching whose runs could not be saved and resumed."""
     if accelerator.distributed_type.value in ("FSDP", "DEEPSPEED", "MEGATRON_LM", "XLA"):
         raise ValueError(
-            f"Expected plain processes, got {accelerator.distributed_type.value} of accelerate. Fix: launch with "
-            "accelerate launch --multi_gpu, or torchrun, and set compute.shard to true for a model too large for "
+            f"Expected plain processes, got {accelerator.distributed_type.value} of accelerate. "
+            f"Fix: launch with "
+            "accelerate launch --multi_gpu, or torchrun, and set compute.shard to true for a model "
+            "too large for "
             "one device."
         )
     if shard and accelerator.mixed_precision == "fp16":
         raise ValueError(
-            "Expected bf16 or float32 with compute.shard, got fp16. Fix: set mixed_precision to bf16."
+            "Expected bf16 or float32 with compute.shard, got fp16. Fix: set mixed_precision to "
+            "bf16."
         )
 
 
@@ -67,11 +73,13 @@ def check_data(
     if folder is not None and results_folder.resolve().is_relative_to(Path(folder).resolve()):
         raise ValueError(
             f"Expected results_folder outside of the data, got {results_folder}, which lies inside "
-            f"the data folder {folder}, so that its images would be trained on. Fix: choose another."
+            f"the data folder {folder}, so that its images would be trained on. Fix: choose "
+            f"another."
         )
     if len(dataset) < batch_size:
         raise ValueError(
-            f"Expected at least a batch of {batch_size} samples, got {dataset} with {len(dataset)}. "
+            f"Expected at least a batch of {batch_size} samples, got {dataset} with "
+            f"{len(dataset)}. "
             "Fix: add samples or lower train_batch_size."
         )
     data, condition = to_device(dataset.take(np.zeros(1, int)), device_of(model))
@@ -103,7 +111,9 @@ def run_config(trainer: RecordsArguments, dataset: Any, model: Trainable) -> dic
 
 
 def changed_options(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> Iterator[str]:
-    """Yields options that make a resumed run go on in another way, as "group.key: theirs, not ours"."""
+    """Yields options that make a resumed run go on in another way, as "group.key: theirs, not
+    ours".
+    """
     matter = (
         "augment_horizontal_flip train_lr train_num_steps max_grad_norm ema_update_every ema_decay "
         "betas weight_decay ema learning_rate"

@@ -65,8 +65,8 @@ class Previews:
             accelerator: The run's accelerator.
 
         Returns:
-            [count, channels, height, width] in [0, 1] on every process, or None for samples that are
-            not images.
+            [count, channels, height, width] in [0, 1] on every process, or None for samples that
+            are not images.
         """
         share = math.ceil(count / accelerator.num_processes)
         first = accelerator.process_index * share

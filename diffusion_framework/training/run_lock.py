@@ -49,7 +49,8 @@ class RunLock:
                 owner = self.file.read().strip() or "another process"
                 self.file.close()
                 raise ValueError(
-                    f"Expected a results_folder that no other run uses, got {folder}, in use by {owner}. "
+                    f"Expected a results_folder that no other run uses, got {folder}, in use by "
+                    f"{owner}. "
                     "Fix: wait for it to end, or choose another results_folder."
                 ) from error
             warnings.warn(

@@ -83,8 +83,8 @@ class Saving:
             folder: The results folder.
             state: What the run has changed.
             config: What built the run.
-            numbers: What the checkpoint says besides, as plain data; its `metrics` decide whether it
-                is among the best.
+            numbers: What the checkpoint says besides, as plain data; its `metrics` decide whether
+                it is among the best.
             accelerator: The run's.
 
         Raises:
@@ -142,13 +142,15 @@ def resumable(
         return None
     if not resume:
         raise ValueError(
-            f"Expected an empty results_folder, got {folder}, which already holds a run. Fix: resume it, or choose "
+            f"Expected an empty results_folder, got {folder}, which already holds a run. Fix: "
+            f"resume it, or choose "
             "another results_folder."
         )
     checkpoint = newest_whole_checkpoint(folder)
     if different := list(differences(checkpoint.config["diffusion"], config["diffusion"])):
         raise ValueError(
-            f"Expected a checkpoint of this model, got {checkpoint.path} of another ({'; '.join(different)}). Fix: "
+            f"Expected a checkpoint of this model, got {checkpoint.path} of another "
+            f"({'; '.join(different)}). Fix: "
             "resume it with its own settings, or choose another results_folder."
         )
     different = list(differences(checkpoint.state["order"], order))

@@ -81,7 +81,7 @@ class TrainingState:
             group["lr"] = rate
 
     def clip_gradients(self, max_norm: float) -> Tensor:
-        """Scales the gradients down to a norm, and returns their norm before, over all processes."""
+        """Scales the gradients down to a norm; returns the norm before, over all processes."""
         return full_tensor(self.accelerator.clip_grad_norm_(self.loss.parameters(), max_norm))
 
     def advance(self, skip_step: Tensor | None) -> None:
@@ -181,7 +181,8 @@ class TrainingState:
         ).tolist()
         if len(set(steps)) > 1:
             raise ValueError(
-                f"Expected one step to resume from, got {steps} on the processes. Fix: give all of them the same "
+                f"Expected one step to resume from, got {steps} on the processes. Fix: give all of "
+                f"them the same "
                 "results_folder."
             )
 

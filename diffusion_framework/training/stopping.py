@@ -59,7 +59,9 @@ class NotedSignals:
 
 
 def end_process(number: int, message: str = "") -> NoReturn:
-    """Ends the process as a signal does, by KeyboardInterrupt for SIGINT, else exit code 128 + number."""
+    """Ends the process as a signal does, by KeyboardInterrupt for SIGINT, else exit code 128 +
+    number.
+    """
     raise KeyboardInterrupt(message) if number == signal.SIGINT else SystemExit(128 + number)
 
 
@@ -166,8 +168,10 @@ class Guard:
             bad, *counts, over = answer.tolist()
             if bad:
                 raise FloatingPointError(
-                    f"Expected finite numbers, but the loss or the gradient of step {step} is not finite; the step "
-                    "was not taken. Fix: lower train_lr, or use bf16 instead of fp16, and resume from the last "
+                    f"Expected finite numbers, but the loss or the gradient of step {step} is not "
+                    f"finite; the step "
+                    "was not taken. Fix: lower train_lr, or use bf16 instead of fp16, and resume "
+                    "from the last "
                     "checkpoint."
                 )
             received = [number for number, count in zip(STOP_SIGNALS, counts, strict=True) if count]

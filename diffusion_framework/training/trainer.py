@@ -49,10 +49,12 @@ from .validation import ValidationOptions
 class Trainer(RecordsArguments):
     """Trains a diffusion model and writes down what it did.
 
-    Started by `accelerate launch` or `torchrun`, it trains on all their processes. Below the results folder it keeps
-    `checkpoints/`, sample grids in `samples/`, the numbers in `log.csv` and `tensorboard/`.
+    Started by `accelerate launch` or `torchrun`, it trains on all their processes. Below the
+    results folder it keeps `checkpoints/`, sample grids in `samples/`, the numbers in `log.csv` and
+    `tensorboard/`.
 
-    Order, mirroring, times, noise and dropout are functions of (seed, step, process): none of them needs to be saved.
+    Order, mirroring, times, noise and dropout are functions of (seed, step, process): none of them
+    needs to be saved.
 
     Args:
         model: Model to train.
@@ -137,7 +139,8 @@ class Trainer(RecordsArguments):
         self.validation = None if validation is None else as_dataset(validation)
         self.loading, self.logging, self.saving = loading, logging, saving
         self.validation_options, self.previews = validation_options, previews
-        AcceleratorState._reset_state()  # else a second trainer of one process could not have another precision
+        # else a second trainer of one process could not have another precision
+        AcceleratorState._reset_state()
         self.precision = choose_precision(
             mixed_precision, model
         )  # the accelerator's is that of the last one
@@ -196,12 +199,14 @@ class Trainer(RecordsArguments):
         KeyboardInterrupt, or exit code 128 + its number. A second one ends at once.
 
         Args:
-            resume: Whether to go on from the newest checkpoint of the results folder, if it holds one.
+            resume: Whether to go on from the newest checkpoint of the results folder, if it holds
+                one.
 
         Raises:
-            ValueError: the results folder holds a run and resume is not set, or holds one of another
-                model, or is in use; or the disk has no room for the checkpoints.
-            FloatingPointError: the loss or the gradient of a step is not finite. It changed nothing.
+            ValueError: the results folder holds a run and resume is not set, or holds one of
+                another model, or is in use; or the disk has no room for the checkpoints.
+            FloatingPointError: the loss or the gradient of a step is not finite. It changed
+                nothing.
             OSError: something could not be written.
         """
         checkpoint = self.check(resume)
@@ -224,7 +229,10 @@ class Trainer(RecordsArguments):
     def _begin(
         self, dataset: TrainingDataset, checkpoint: Checkpoint | None
     ) -> Sequence[tuple[float, float]]:
-        """Restores a checkpoint, or fits a new run's statistics; returns what the log had not written."""
+        """Restores a checkpoint, or fits a new run's statistics.
+
+        Returns what the log had not written.
+        """
         if checkpoint is None:
             self.state.fit(one_pass(dataset, self.batch_size, self.accelerator.device))
             return []

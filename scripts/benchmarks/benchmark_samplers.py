@@ -2,19 +2,22 @@
 
     python scripts/benchmarks/benchmark_samplers.py
 
-Accuracy: the data are Gaussian mixtures, so the denoiser is exact, and what is left is the solver's error: the RMS
-distance from its result to the exact end, at sigma = 0, of the probability-flow ODE from the same noise. Every method
-starts at the same noise level, walks down to sigma = 0 and may call the denoiser as often as stated, at most. Time: of
-one step without the network, one thread, the two libraries in turn.
+Accuracy: the data are Gaussian mixtures, so the denoiser is exact, and what is left is the solver's
+error: the RMS distance from its result to the exact end, at sigma = 0, of the probability-flow ODE
+from the same noise. Every method starts at the same noise level, walks down to sigma = 0 and may
+call the denoiser as often as stated, at most. Time: of one step without the network, one thread,
+the two libraries in turn.
 
-`pip install diffusers k-diffusion` brings the others; one that is not installed is left out. Takes about four minutes
-on one core, with --quick half a minute. Writes errors.csv (every run), benchmark.json and errors.png to --output.
+`pip install diffusers k-diffusion` brings the others; one that is not installed is left out. Takes
+about four minutes on one core, with --quick half a minute. Writes errors.csv (every run),
+benchmark.json and errors.png to --output.
 
-What is done for the others: schedules they do not know are given to diffusers as 1000 trained betas at the same levels;
-the denoiser is asked at the very sigma they use, not at a rounded timestep; a scheduler that stops above sigma = 0 is
-taken the rest of the way with its last noise, at no call. Grids of diffusers run from training step 1000 to step 1,
-our last step starts at time 1/1000, or 1e-4 (k-diffusion's too) where the grid says so. An error in a table is the
-geometric mean over mixtures; the best is chosen after the fact on both sides.
+What is done for the others: schedules they do not know are given to diffusers as 1000 trained betas
+at the same levels; the denoiser is asked at the very sigma they use, not at a rounded timestep; a
+scheduler that stops above sigma = 0 is taken the rest of the way with its last noise, at no call.
+Grids of diffusers run from training step 1000 to step 1, our last step starts at time 1/1000, or
+1e-4 (k-diffusion's too) where the grid says so. An error in a table is the geometric mean over
+mixtures; the best is chosen after the fact on both sides.
 """
 
 from __future__ import annotations
@@ -168,7 +171,10 @@ class Mixture:
     stds: Tensor
 
     def predict(self, y: Tensor, s: float) -> tuple[Tensor, Tensor]:
-        """Exact clean data and noise, for y = x / alpha [batch, dimensions] and s = sigma / alpha; s may be 0."""
+        """Exact clean data and noise, for y = x / alpha [batch, dimensions] and s = sigma / alpha.
+
+        S may be 0.
+        """
         variance = self.stds**2 + s**2
         off = y[:, None] - self.means
         pull = off / variance
@@ -180,7 +186,9 @@ class Mixture:
 
 @dataclass
 class Problem:
-    """One mixture and schedule: a denoiser that counts its calls, where to start, and the exact end."""
+    """One mixture and schedule: a denoiser that counts its calls, where to start, and the exact
+    end.
+    """
 
     mixture: Mixture
     name: str
@@ -234,7 +242,10 @@ class Run:
 
 
 def mixtures(seed: int) -> list[Mixture]:
-    """Dimensions 1, 2 and 16, one to twelve modes, narrow to wide; of about the size of images in [-1, 1]."""
+    """Dimensions 1, 2 and 16, one to twelve modes, narrow to wide.
+
+    Of about the size of images in [-1, 1].
+    """
     generator = torch.Generator().manual_seed(seed)
 
     def rand(modes: int, dimensions: int) -> Tensor:
@@ -246,14 +257,19 @@ def mixtures(seed: int) -> list[Mixture]:
     one = torch.ones(1, dtype=torch.float64)
     return [
         Mixture("16-D, 8 modes, width 0.2", rand(8, 16) * 2 - 1, 0.2 * one.expand(8, 16)),
-        Mixture("1-D, 2 modes, widths 0.1 and 0.25", one[:, None] * one.new_tensor([[-0.7], [0.6]]),
-                one.new_tensor([[0.1], [0.25]])),
+        Mixture(
+            "1-D, 2 modes, widths 0.1 and 0.25",
+            one[:, None] * one.new_tensor([[-0.7], [0.6]]),
+            one.new_tensor([[0.1], [0.25]]),
+        ),
         Mixture("2-D, ring of 5, width 0.05", ring, 0.05 * one.expand(5, 2)),
-        Mixture("1-D, 2 wide modes", one.new_tensor([[-0.4], [0.5]]), one.new_tensor([[0.4], [0.3]])),
+        Mixture(
+            "1-D, 2 wide modes", one.new_tensor([[-0.4], [0.5]]), one.new_tensor([[0.4], [0.3]])
+        ),
         Mixture("2-D, 3 modes, widths 0.1 to 0.4", rand(3, 2) * 2 - 1, 0.1 + 0.3 * rand(3, 2)),
         Mixture("16-D, 12 modes, width 0.05", rand(12, 16) * 2 - 1, 0.05 * one.expand(12, 16)),
         Mixture("16-D, 3 modes, widths 0.6 to 0.006", (rand(3, 16) * 2 - 1) * spectrum, spectrum),
-    ]  # fmt: skip
+    ]
 
 
 def grid_named(name: str, problem: Problem, steps: int, order: int) -> Grid:
@@ -325,8 +341,10 @@ def diffusers_methods() -> list[Method]:
         return Method("diffusers", name, grid_name, run)
 
     return [
-        method(name, kind, options, *grid) for name, kind, options, grids in DIFFUSERS for grid in grids.items()
-    ]  # fmt: skip
+        method(name, kind, options, *grid)
+        for name, kind, options, grids in DIFFUSERS
+        for grid in grids.items()
+    ]
 
 
 def walk(scheduler: Any, problem: Problem) -> Tensor:
@@ -456,7 +474,8 @@ def summarise(runs: list[Run]) -> list[dict[str, Any]]:
 
 def print_errors(rows: list[dict[str, Any]]) -> None:
     print(
-        f"\n{'schedule':17}{'calls':>5}  {'our best':31}{'error':>9}  {'best peer':33}{'error':>9}  ratio"
+        f"\n{'schedule':17}{'calls':>5}  {'our best':31}{'error':>9}  {'best peer':33}{'error':>9} "
+        f" ratio"
     )
     for row in rows:
         peer = (
@@ -465,7 +484,8 @@ def print_errors(rows: list[dict[str, Any]]) -> None:
             else "none"
         )
         print(
-            f"{row['schedule']:17}{row['calls']:5}  {row['ours']:31}{row['ours_error']:9.2e}  {peer}"
+            f"{row['schedule']:17}{row['calls']:5}  {row['ours']:31}{row['ours_error']:9.2e}  "
+            f"{peer}"
         )
 
 
@@ -518,12 +538,20 @@ def plot_schedule(axis: Any, runs: list[Run]) -> None:
     labels = {True: "each of our samplers, best grid", False: "each of theirs, best grid"}
     for (library, _), points in curves.items():
         ours = library == "ours"
-        axis.plot(*zip(*points, strict=True), "-" if ours else "--", linewidth=0.8, alpha=0.5,
-                  color="tab:blue" if ours else "tab:red", label=labels.pop(ours, None))  # fmt: skip
+        axis.plot(
+            *zip(*points, strict=True),
+            "-" if ours else "--",
+            linewidth=0.8,
+            alpha=0.5,
+            color="tab:blue" if ours else "tab:red",
+            label=labels.pop(ours, None),
+        )
 
 
 def time_steps(shape: tuple[int, ...], repetitions: int, steps: int = 20) -> list[dict[str, Any]]:
-    """Microseconds a network call, for our step and for `scheduler.step`, whole trajectories of the two in turn."""
+    """Microseconds a network call, for our step and for `scheduler.step`, whole trajectories of the
+    two in turn.
+    """
     import diffusers
 
     x, output = torch.randn(2, *shape).unbind()
@@ -552,8 +580,13 @@ def time_steps(shape: tuple[int, ...], repetitions: int, steps: int = 20) -> lis
                     times[key].append(value * 1e6)
         row: dict[str, Any] = {"sampler": name, "shape": list(shape)}
         row |= {key: statistics.median(values) for key, values in times.items()}
-        rows.append(row | {"ratio": row["ours"] / row["diffusers"],
-                           "ratio_with_reading": row["ours_with_reading"] / row["diffusers"]})  # fmt: skip
+        rows.append(
+            row
+            | {
+                "ratio": row["ours"] / row["diffusers"],
+                "ratio_with_reading": row["ours_with_reading"] / row["diffusers"],
+            }
+        )
     return rows
 
 
@@ -592,11 +625,13 @@ def diffusers_time(scheduler: Any, output: Tensor, x: Tensor, steps: int) -> flo
 
 def print_times(rows: list[dict[str, Any]]) -> None:
     print(
-        "\nMicroseconds a network call, without the network. 'Reading' makes clean data of the network's eps,"
+        "\nMicroseconds a network call, without the network. 'Reading' makes clean data of the "
+        "network's eps,"
     )
     print("as diffusers does in its step; without it the denoiser hands out both.")
     print(
-        f"{'shape':15}{'sampler':16}{'ours':>8}{'+ reading':>11}{'diffusers':>11}{'ratio':>8}{'+ reading':>11}"
+        f"{'shape':15}{'sampler':16}{'ours':>8}{'+ reading':>11}{'diffusers':>11}{'ratio':>8}"
+        f"{'+ reading':>11}"
     )
     for row in rows:
         shape = "x".join(map(str, row["shape"]))

@@ -2,22 +2,26 @@
 
     python scripts/benchmarks/benchmark_training.py FOLDER
 
-Trains on the images of FOLDER with denoising-diffusion-pytorch's Trainer, with a loop that does what diffusers'
-training example for unconditional images does, and with ours on a network of the same levels and (within 5 %) as many
-parameters as that of either: same batch, same size. Each runs in a process of its own, with its own default settings
-but for the stated precision, and all but one are stopped (SIGSTOP) while that one takes a few steps: they take turns.
-Self-conditioning, a default of ours alone, is off. Printed:
+Trains on the images of FOLDER with denoising-diffusion-pytorch's Trainer, with a loop that does
+what diffusers' training example for unconditional images does, and with ours on a network of the
+same levels and (within 5 %) as many parameters as that of either: same batch, same size. Each runs
+in a process of its own, with its own default settings but for the stated precision, and all but one
+are stopped (SIGSTOP) while that one takes a few steps: they take turns. Self-conditioning, a
+default of ours alone, is off. Printed:
 
-- images per second, the median of the turns; the seconds from the start of python to the end of the first step; the
-  peak of memory (of the GPU, if there is one); and the share of the machine's convolution rate that the network gets,
-  that rate measured in the same run, in the same precision, FLOPs counted by torch;
-- images per second of the loaders alone, first and later epochs, of FOLDER and of PHOTOS, if they are given;
-- what a checkpoint costs of the thousand steps between two; the seconds of `import diffusion_framework` beyond those of
-  `import torch`; and of `sample.py --help`.
+- images per second, the median of the turns; the seconds from the start of python to the end of the
+  first step; the peak of memory (of the GPU, if there is one); and the share of the machine's
+  convolution rate that the network gets, that rate measured in the same run, in the same precision,
+  FLOPs counted by torch;
+- images per second of the loaders alone, first and later epochs, of FOLDER and of PHOTOS, if they
+  are given;
+- what a checkpoint costs of the thousand steps between two; the seconds of `import
+  diffusion_framework` beyond those of `import torch`; and of `sample.py --help`.
 
-`pip install -e '.[benchmark]'` brings the others. Networks are smaller than the examples' (--width) so that a CPU can
-do with them: 20 minutes on two cores. On a GPU take --width 128 --batch 64 --turn 50. Writes training.json and
-training.png to --output; benchmark_training_cpu.json beside this file is of one run. Linux only.
+`pip install -e '.[benchmark]'` brings the others. Networks are smaller than the examples' (--width)
+so that a CPU can do with them: 20 minutes on two cores. On a GPU take --width 128 --batch 64 --turn
+50. Writes training.json and training.png to --output; benchmark_training_cpu.json beside this file
+is of one run. Linux only.
 """
 
 from __future__ import annotations
@@ -84,7 +88,7 @@ class Run:
         self._signal(signal.SIGSTOP)
 
     def turn(self) -> None:
-        """Some steps, the first few of which do not count: they end what was stopped in its middle."""
+        """Some steps; the first few do not count, since they end what was stopped midway."""
         self._signal(signal.SIGCONT)
         (_, before, _), (_, after, _) = self._wait(len(self._lines()) + 2)[-2:]
         self._signal(signal.SIGSTOP)
@@ -137,7 +141,8 @@ def take_turns(names: list[str], task: Task, turns: int) -> dict[str, dict[str, 
                 for run in runs:
                     run.turn()
                     say(
-                        f"turn {turn + 1} of {turns}: {run.name}, {task.batch / run.seconds[-1]:.3g} images a second"
+                        f"turn {turn + 1} of {turns}: {run.name}, "
+                        f"{task.batch / run.seconds[-1]:.3g} images a second"
                     )
             return {run.name: run.end() | network_figures(run.name, task) for run in runs}
         finally:
@@ -163,7 +168,9 @@ def network_figures(name: str, task: Task) -> dict[str, Any]:
 
 
 def convolution_rate(dtype: torch.dtype, task: Task) -> float:
-    """FLOPs a second of a 3 x 3 convolution, forward and backward, of a width and size that suit the machine."""
+    """FLOPs a second of a 3 x 3 convolution, forward and backward, of a width and size that suit
+    the machine.
+    """
     best, channels = 0.0, 4 * task.width
     for layout in (torch.contiguous_format, torch.channels_last):
         convolution = torch.nn.Conv2d(channels, channels, 3, padding=1, device=DEVICE, dtype=dtype)
@@ -187,7 +194,9 @@ def convolution_rate(dtype: torch.dtype, task: Task) -> float:
 
 
 def loader_rates(folder: str, task: Task, epochs: int = 3) -> dict[str, dict[str, float]]:
-    """Images a second of each loader: in the first epoch, from its very start, and in the best of the later ones."""
+    """Images a second of each loader: in the first epoch, from its very start, and in the best of
+    the later ones.
+    """
     task = replace(task, folder=folder)
     count = sum(path.suffix.lower() in SUFFIXES for path in Path(folder).rglob("*"))
     task = replace(task, batch=min(task.batch, count))
@@ -274,7 +283,8 @@ def show(found: dict[str, Any]) -> None:
     print(f"\n{'':32s} images/s   first step   memory   parameters   of the convolutions' rate")
     for name, run in found["training"].items():
         print(
-            f"{name:32s} {run['images_per_second']:8.2f} {run['first_step']:10.1f} s {run['peak_memory'] / 1e9:6.1f} GB"
+            f"{name:32s} {run['images_per_second']:8.2f} {run['first_step']:10.1f} s "
+            f"{run['peak_memory'] / 1e9:6.1f} GB"
             f"{run['parameters'] / 1e6:11.1f} M {run['share_of_ceiling']:15.0%}"
         )
     print("\nratios of images/s")
@@ -285,7 +295,8 @@ def show(found: dict[str, Any]) -> None:
         for name, rate in rates.items():
             print(f"{name:40s} {rate['first_epoch']:10.0f} {rate['later_epochs']:14.0f}")
     print(
-        f"\na checkpoint takes {found['checkpoint_seconds']:.2f} s, {found['checkpoint_share']:.2%} of 1000 steps"
+        f"\na checkpoint takes {found['checkpoint_seconds']:.2f} s, "
+        f"{found['checkpoint_share']:.2%} of 1000 steps"
     )
     for name, value in found["start_seconds"].items():
         print(f"{name:30s} {value:.2f} s")
@@ -303,7 +314,8 @@ def plot(found: dict[str, Any], path: Path) -> None:
     axes.invert_yaxis()
     axes.set_xlabel("images a second in training")
     axes.set_title(
-        f"{found['image_size']} x {found['image_size']} pixels, batch {found['batch']}, {found['device']}"
+        f"{found['image_size']} x {found['image_size']} pixels, batch {found['batch']}, "
+        f"{found['device']}"
     )
     figure.savefig(path, dpi=150)
     plt.close(figure)
@@ -351,9 +363,15 @@ def main() -> None:
     os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
     torch.set_num_threads(arguments.threads)
     task = Task(
-        os.path.abspath(arguments.folder), arguments.image_size, arguments.batch, arguments.width, "", arguments.turn,
-        "", arguments.threads,
-    )  # fmt: skip
+        os.path.abspath(arguments.folder),
+        arguments.image_size,
+        arguments.batch,
+        arguments.width,
+        "",
+        arguments.turn,
+        "",
+        arguments.threads,
+    )
     ceilings = {
         "no": convolution_rate(torch.float32, task),
         "bf16": convolution_rate(torch.bfloat16, task),

@@ -1,4 +1,5 @@
-"""One picture of all samplers: rows are samplers, columns numbers of network calls, from one trained run.
+"""One picture of all samplers: rows are samplers, columns numbers of network calls, from one
+trained run.
 
     python scripts/benchmarks/compare_samplers.py results/digits --output samplers.png
 

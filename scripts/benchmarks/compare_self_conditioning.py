@@ -2,11 +2,12 @@
 
     python scripts/benchmarks/compare_self_conditioning.py
 
-Trains the same network from the same first weights, on the same images and noise, four times a seed: fed back nothing,
-its last image, its last latents, or both. Prints the error of the averaged weights on held-out digits: of a first call;
-of a second call at the same level, as in training; and of the last of five calls at falling levels, as in sampling with
-50 steps. Writes the numbers to OUTPUT/losses.json, and a run for each, with samples, beside it. Takes seven minutes a
-seed on one core.
+Trains the same network from the same first weights, on the same images and noise, four times a
+seed: fed back nothing, its last image, its last latents, or both. Prints the error of the averaged
+weights on held-out digits: of a first call; of a second call at the same level, as in training; and
+of the last of five calls at falling levels, as in sampling with 50 steps. Writes the numbers to
+OUTPUT/losses.json, and a run for each, with samples, beside it. Takes seven minutes a seed on one
+core.
 """
 
 from __future__ import annotations
@@ -62,7 +63,9 @@ CALLS = {
 
 @torch.no_grad()
 def held_out_losses(diffusion: GaussianDiffusion, repeats: int = 5) -> dict[str, float]:
-    """Mean squared error of v on the test digits, for each kind of `CALLS`, with the same times and noise for all."""
+    """Mean squared error of v on the test digits, for each kind of `CALLS`, with the same times and
+    noise for all.
+    """
     images = torch.stack([*Digits(split="test")]).float().repeat(repeats, 1, 1, 1) / 255
     generator = keyed_generator("cpu", 0)
     x0, eps = diffusion.encode(images, {}), torch.randn(images.shape, generator=generator)

@@ -1,7 +1,8 @@
-"""What scripts/benchmarks/benchmark_training.py compares: training loops on a folder of images, and loaders of it.
+"""What scripts/benchmarks/benchmark_training.py compares: training loops on a folder of images, and
+loaders of it.
 
-Run as `python contestants.py NAME JSON`, one trains until it is killed, and writes a line every few steps into a file:
-steps done, seconds since some moment, and the peak of GPU memory in bytes.
+Run as `python contestants.py NAME JSON`, one trains until it is killed, and writes a line every few
+steps into a file: steps done, seconds since some moment, and the peak of GPU memory in bytes.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ class Task:
         folder: Of the images.
         image_size: Pixels of a side.
         batch: Images of a step.
-        width: Channels of the networks at full resolution, of the others; ours is fitted to their parameters.
+        width: Channels of the networks at full resolution, of the others; ours is fitted to their
+            parameters.
         report: The file for the lines.
         every: Steps to a line.
         results: A folder for what a run writes.
@@ -78,7 +80,9 @@ def lucidrains_unet(task: Task) -> nn.Module:
 
 
 def like_lucidrains(task: Task) -> nn.Module:
-    """With 3 in place of 4 times the width at the third level, and half the heads, for as many parameters."""
+    """With 3 in place of 4 times the width at the third level, and half the heads, for as many
+    parameters.
+    """
     from diffusion_framework import UNet
 
     return UNet(
@@ -234,7 +238,9 @@ def lucidrains_batches(task: Task) -> Iterator[int]:
 
 
 def diffusers_loader(task: Task) -> torch.utils.data.DataLoader:
-    """As its training example makes it, from files rather than by way of the package `datasets`: no data workers."""
+    """As its training example makes it, from files rather than by way of the package `datasets`: no
+    data workers.
+    """
     from PIL import Image
     from torchvision import transforms
 

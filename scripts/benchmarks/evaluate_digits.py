@@ -2,8 +2,9 @@
 
     python scripts/benchmarks/evaluate_digits.py RUN
 
-Prints the share recognised with confidence, the share of each class, and Fréchet distances in the classifier's
-features. "Held out" is what the classifier has not seen; the run was trained on all digits. Takes about a minute.
+Prints the share recognised with confidence, the share of each class, and Fréchet distances in the
+classifier's features. "Held out" is what the classifier has not seen; the run was trained on all
+digits. Takes about a minute.
 """
 
 from __future__ import annotations
@@ -64,7 +65,10 @@ def train_classifier(images: Tensor, labels: Tensor, epochs: int = 60) -> Classi
 
 
 def frechet_distance(a: Tensor, b: Tensor) -> float:
-    """Squared Fréchet distance of two Gaussians fitted to features [n, d] (Heusel et al. 2017, eq. 6)."""
+    """Squared Fréchet distance of two Gaussians fitted to features [n, d] (Heusel et al. 2017, eq.
+
+    6).
+    """
     a, b = a.double(), b.double()
     cov_a, cov_b = torch.cov(a.T), torch.cov(b.T)
     values, vectors = torch.linalg.eigh(cov_a)
@@ -102,7 +106,8 @@ def main() -> None:
     args = parser.parse_args()
     if not 100 <= args.num_samples <= 1400:
         parser.error(
-            f"--num_samples must lie in [100, 1400], as there are 1797 real ones; got {args.num_samples}"
+            f"--num_samples must lie in [100, 1400], as there are 1797 real ones; got "
+            f"{args.num_samples}"
         )
 
     diffusion = GaussianDiffusion.from_pretrained(args.run)
@@ -121,7 +126,8 @@ def main() -> None:
     shares = torch.bincount(classifier(generated).argmax(1), minlength=10) / len(generated)
     print(f"classifier accuracy on {len(held_out)} held-out real digits: {accuracy:.3f}")
     print(
-        f"confidence above 0.9: generated {confident(generated):.3f}, held-out real {confident(held_out):.3f}, ",
+        f"confidence above 0.9: generated {confident(generated):.3f}, held-out real "
+        f"{confident(held_out):.3f}, ",
         end="",
     )
     print(f"ratio {confident(generated) / confident(held_out):.3f}")
@@ -139,7 +145,8 @@ def main() -> None:
     print(f"Fréchet distance: generated to held-out real {to_real:.3f}")
     print(f"  two halves of all real: {halves:.3f}, ratio {to_real / halves:.2f}")
     print(
-        f"  as many real ({len(generated)} to {len(held_out)}): {matched:.3f}, ratio {to_real / matched:.2f}"
+        f"  as many real ({len(generated)} to {len(held_out)}): {matched:.3f}, ratio "
+        f"{to_real / matched:.2f}"
     )
     nearest = torch.cdist(generated.flatten(1), real.flatten(1)).amin(1).median().item()
     real_pairs = torch.cdist(real.flatten(1), real.flatten(1)) + 1e9 * torch.eye(len(real))

@@ -2,8 +2,9 @@
 
     python scripts/benchmarks/evaluate_fork.py RUN [RUN ...]
 
-For each run of configs/policy_fork.yaml and each number of sampler calls: the share that arrives, and the mean over ten
-bins of |P(left | c) - c|, on 4,000 contexts that were not trained on. Draws trajectories into a picture.
+For each run of configs/policy_fork.yaml and each number of sampler calls: the share that arrives,
+and the mean over ten bins of |P(left | c) - c|, on 4,000 contexts that were not trained on. Draws
+trajectories into a picture.
 """
 
 from __future__ import annotations

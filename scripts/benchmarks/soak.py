@@ -1,9 +1,11 @@
-"""Kill a short run at random moments, resume it each time, and compare its end with an uninterrupted one, bit for bit.
+"""Kill a short run at random moments, resume it each time, and compare its end with an
+uninterrupted one, bit for bit.
 
     python scripts/benchmarks/soak.py --kills 50
 
-Runs of one process, of one with two data workers and accumulation, and of two processes take turns. Half of the kills
-are SIGKILL, half SIGTERM; of two processes one is hit, and the other is then ended as launchers do it.
+Runs of one process, of one with two data workers and accumulation, and of two processes take turns.
+Half of the kills are SIGKILL, half SIGTERM; of two processes one is hit, and the other is then
+ended as launchers do it.
 """
 
 from __future__ import annotations
@@ -124,7 +126,8 @@ def _run(errors: Path | None, target, *arguments) -> None:
 
 
 def stop(processes: list, first: multiprocessing.Process, grace: float = 15) -> None:
-    """End the other processes of a job whose first one was hit, as launchers do: SIGTERM, and SIGKILL after a grace.
+    """End the other processes of a job whose first one was hit, as launchers do: SIGTERM, and
+    SIGKILL after a grace.
 
     One that waits for its dead mate inside of a collective's set-up answers to SIGKILL only.
     """
@@ -173,7 +176,10 @@ def difference(a: Path, b: Path) -> str:
 
 
 def soak(folder: Path, kills: int, seed: int) -> dict[str, int]:
-    """Run, kill and resume until there were so many kills. Returns counts; raises AssertionError at a difference."""
+    """Run, kill and resume until there were so many kills.
+
+    Returns counts; raises AssertionError at a difference.
+    """
     from diffusion_framework.storage.checkpoint import list_checkpoints, newest_whole_checkpoint
 
     chance = random.Random(seed)

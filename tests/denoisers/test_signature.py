@@ -1,4 +1,4 @@
-"""What a network takes and gives is read in one place, and what it may not do is said in one line."""
+"""What a network takes and returns is read in one place, and checked there."""
 
 import pytest
 import torch

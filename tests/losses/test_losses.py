@@ -102,7 +102,9 @@ def test_the_hybrid_loss_gives_the_bound_no_say_in_the_mean():
 
 
 class GaussianHead(nn.Module):
-    """The exact noise of Gaussian data, and for each step a number to learn that tells the variance."""
+    """The exact noise of Gaussian data, and for each step a number to learn that tells the
+    variance.
+    """
 
     channels, image_size, learned_variance = 1, 4, True
 

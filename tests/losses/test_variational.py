@@ -1,4 +1,6 @@
-"""The bound's terms against a float64 calculation from betas, written from the papers, and against 60 digits."""
+"""The bound's terms against a float64 calculation from betas, written from the papers, and against
+60 digits.
+"""
 
 import itertools
 import math
@@ -23,7 +25,9 @@ from diffusion_framework.process.schedules import Scaled
 
 @pytest.fixture
 def batch():
-    """Clean 8-bit data with both ends of the range, its noise, a prediction of it, and a learned variance."""
+    """Clean 8-bit data with both ends of the range, its noise, a prediction of it, and a learned
+    variance.
+    """
     generator = torch.Generator().manual_seed(1)
     x0 = torch.randint(0, 256, (5, 3, 4), generator=generator).double() / 127.5 - 1
     x0[0, 0, :2] = torch.tensor([-1.0, 1.0])
@@ -96,7 +100,9 @@ def test_prior_term_is_the_divergence_from_where_sampling_starts(batch):
     "schedule", [Sigmoid(), Cosine(), EDM(), Flow(), Scaled(Sigmoid(), 0.5)], ids=repr
 )
 def test_the_posterior_is_what_bayes_rule_says(schedule):
-    """By 60 digits from alpha and sigma of both levels: x_now given x_to is Gaussian around (alpha / alpha') x_to."""
+    """By 60 digits from alpha and sigma of both levels: x_now given x_to is Gaussian around (alpha
+    / alpha') x_to.
+    """
     mpmath.mp.dps = 60
     times = [1.0, 0.999, 0.5, 0.01, 1e-4, 1e-9, 0.0]
     x0, x = torch.tensor([[0.4]], dtype=torch.float64), torch.tensor([[1.3]], dtype=torch.float64)
@@ -141,7 +147,9 @@ def test_a_learned_variance_of_a_network_without_one_is_refused():
 @pytest.mark.parametrize("std", [1e-4, 1e-2, 0.3, 5.0, 1e3])
 @pytest.mark.parametrize("x0", [-1.0, -127 / 255, 1 / 255, 253 / 255, 1.0])
 def test_the_discretised_gaussian_is_right_to_the_last_digits(x0, std):
-    """Where the usual code's clamp at 1e-12 stops, this goes on: by 60 digits, up to 20,000 standard deviations out."""
+    """Where the usual code's clamp at 1e-12 stops, this goes on: by 60 digits, up to 20,000
+    standard deviations out.
+    """
     mpmath.mp.dps = 60
     for mean in (-1.0, -0.5, 0.0, 0.004, 0.99, 1.3):
         lower = -mpmath.inf if x0 == -1 else (mpmath.mpf(x0) - mpmath.mpf(1) / 255 - mean) / std
@@ -176,7 +184,9 @@ def test_the_probabilities_of_all_bins_add_up_to_one():
 
 
 def test_the_best_share_of_the_range_gives_gaussian_data_no_divergence():
-    """With the exact mean and variance the reverse step of Gaussian data is q(x_to | x_now): see the whole bound."""
+    """With the exact mean and variance the reverse step of Gaussian data is q(x_to | x_now): see
+    the whole bound.
+    """
     oracle = GaussianOracle(mean=0.3, std=0.4, schedule=SCHEDULE)
     x0 = 0.3 + 0.4 * torch.randn(200_000, 1, dtype=torch.float64)
     eps = torch.randn_like(x0)

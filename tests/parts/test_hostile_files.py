@@ -227,7 +227,9 @@ def test_numbers_of_steps_are_bounded(node):
 
 
 def seeds():
-    """Descriptions to start from: the configs of the project, and every sampler and schedule with its defaults."""
+    """Descriptions to start from: the configs of the project, and every sampler and schedule with
+    its defaults.
+    """
     for path in sorted((ROOT / "configs").glob("*.yaml")):
         yield read_yaml(path.read_bytes(), path.name)["diffusion"], GaussianDiffusion
     for kind in (Sampler, NoiseSchedule):

@@ -39,7 +39,7 @@ def test_npz_files_of_one_episode_each_or_of_several(tmp_path):
 
 
 def write_zarr_array(folder, values, chunk):
-    """A zarr (version 2) array without compression: one file for each chunk, the last one padded."""
+    """Writes an uncompressed zarr (version 2) array: one file a chunk, the last one padded."""
     folder.mkdir(parents=True)
     description = {
         "zarr_format": 2,

@@ -49,7 +49,7 @@ def test_samples_are_cut_off_at_the_ends_and_nowhere_else():
 def test_data_out_of_range_is_refused_with_its_sample(wrong, found):
     images = torch.linspace(0, 1, 4).reshape(1, 1, 2, 2).repeat(5, 1, 1, 1)
     images[3] = wrong(images[3])
-    message = rf"Expected data in \[0, 1\], got {found} in sample 3 of the batch. Fix: .*--data.value_range lo,hi"
+    message = rf"Expected data in \[0, 1\], got {found} in sample 3 of.*--data.value_range"
     with pytest.raises(ValueError, match=message) as error:
         ImageSpace().encode(images, {})
     assert "\n" not in str(error.value)

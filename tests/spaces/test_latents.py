@@ -10,7 +10,10 @@ from diffusion_framework.spaces import LatentSpace, Unbounded
 
 
 class Folding(nn.Module):
-    """An exact autoencoder: each 2 x 2 block of pixels becomes four channels. Dropout would show."""
+    """An exact autoencoder: each 2 x 2 block of pixels becomes four channels.
+
+    Dropout would show.
+    """
 
     def __init__(self, dtype=torch.float32):
         super().__init__()

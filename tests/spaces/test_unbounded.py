@@ -111,7 +111,10 @@ def test_another_device_is_not_waited_for():
 
 
 def test_the_density_changes_by_the_slope():
-    """A normal density of std s has log2(s sqrt(2 pi e)) bits; here averaged over three channels."""
+    """A normal density of std s has log2(s sqrt(2 pi e)) bits.
+
+    Here averaged over three channels.
+    """
     stds = [0.5, 2.0, 40.0]
     space = Unbounded(mean=[0, 1, 2], std=stds)
     space.build((3, 6, 6))

@@ -4,9 +4,20 @@ import sys
 from contextlib import contextmanager
 
 _WATCHED = {
-    "os.system", "os.exec", "os.posix_spawn", "os.spawn", "subprocess.Popen", "os.remove", "os.rename", "os.mkdir",
-    "os.rmdir", "shutil.rmtree", "socket.connect", "socket.bind", "pickle.find_class",
-}  # fmt: skip
+    "os.system",
+    "os.exec",
+    "os.posix_spawn",
+    "os.spawn",
+    "subprocess.Popen",
+    "os.remove",
+    "os.rename",
+    "os.mkdir",
+    "os.rmdir",
+    "shutil.rmtree",
+    "socket.connect",
+    "socket.bind",
+    "pickle.find_class",
+}
 _seen: list[tuple[str, str]] | None = None
 
 

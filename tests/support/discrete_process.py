@@ -16,7 +16,10 @@ def levels(step):
 
 
 def term_by_hand(x0, x, eps_hat, step, variance, share):
-    """The bound's term in nats, per entry: Ho et al. 2020 eq. 5-8, 13 and Nichol & Dhariwal 2021 eq. 15, from betas."""
+    """The bound's term in nats, per entry: Ho et al. 2020 eq.
+
+    5-8, 13 and Nichol & Dhariwal 2021 eq. 15, from betas.
+    """
     alpha_bar = np.cumprod(1 - BETAS)
     previous = np.append(1.0, alpha_bar[:-1])
     posterior_var = BETAS * (1 - previous) / (1 - alpha_bar)

@@ -45,7 +45,9 @@ class Unchecked(DataSpace):
 
 
 def at_file_operation(number: int, action, path: str = "checkpoints") -> None:
-    """From now on: `action()` before operation `number` (from 0) on a file or folder whose path contains `path`."""
+    """From now on: `action()` before operation `number` (from 0) on a file or folder whose path
+    contains `path`.
+    """
     count = [0]
 
     def hook(event: str, arguments: tuple) -> None:

@@ -1,4 +1,6 @@
-"""Exact denoisers: for data whose distribution is known, E[x0 | x] has a closed form at every level."""
+"""Exact denoisers: for data whose distribution is known, E[x0 | x] has a closed form at every
+level.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ class GaussianOracle:
         return mean_to + (x - mean_now) * std_to / std_now
 
     def reverse_log_variance(self, now: Level, to: Level) -> float:
-        """ln of the variance of the exact reverse step q(x_to | x_now), the best that a model can learn."""
+        """ln of the variance of the exact reverse step q(x_to | x_now), the best that a model can
+        learn.
+        """
         (_, std_now), (_, std_to) = self.marginal(now), self.marginal(to)
         return 2 * math.log(std_to) + math.log1p(-((now.alpha / to.alpha * std_to / std_now) ** 2))
 

@@ -11,7 +11,10 @@ from diffusion_framework.process.noise import generator_noise
 
 
 def even_grid(schedule, first, last, steps, graded=0):
-    """Even steps in log-SNR; `graded` halvings make the first steps small, as they have lower order."""
+    """Even steps in log-SNR.
+
+    `graded` halvings make the first steps small, as they have lower order.
+    """
     first_step = (last - first) / steps
     starts = [first + first_step * 2.0**-k for k in range(graded, 0, -1)]
     points = [first, *starts, *(first + first_step * i for i in range(1, steps + 1))]
@@ -19,7 +22,9 @@ def even_grid(schedule, first, last, steps, graded=0):
 
 
 def exact_flow(oracle, x, now, to):
-    """The probability-flow ODE, d(x / alpha) / d(sigma / alpha) = eps, solved to 1e-12 by another library."""
+    """The probability-flow ODE, d(x / alpha) / d(sigma / alpha) = eps, solved to 1e-12 by another
+    library.
+    """
 
     def slope(s, scaled):
         at = oracle.schedule.at_log_snr(-2 * math.log(s))

@@ -1,4 +1,6 @@
-"""Every published family trains from its config by the one Trainer, and every sampler takes it from there."""
+"""Every published family trains from its config by the one Trainer, and every sampler takes it from
+there.
+"""
 
 import inspect
 from pathlib import Path

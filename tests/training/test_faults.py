@@ -329,7 +329,7 @@ TORCHRUN = (
 
 
 def two_hosts(results, script, port):
-    """torchrun on two hosts of one process each, which share a disk: here two loopback addresses."""
+    """torchrun on two hosts of one process each with one disk: here two loopback addresses."""
     script.write_text(TORCHRUN)
     env = {
         **os.environ,

@@ -91,9 +91,14 @@ def test_a_policy_also_tells_how_far_its_actions_are_off(tmp_path):
         ResidualMLP(16, 2, 2, 4, dim=8, depth=1), Observations({"state": 4}), plan_steps=2
     )
     one = Trainer(
-        policy, data["train"], validation=data["validation"], train_num_steps=1, results_folder=tmp_path,
-        saving=Saving(keep_best=1, best_metric="action_error"), **OPTIONS,
-    )  # fmt: skip
+        policy,
+        data["train"],
+        validation=data["validation"],
+        train_num_steps=1,
+        results_folder=tmp_path,
+        saving=Saving(keep_best=1, best_metric="action_error"),
+        **OPTIONS,
+    )
     one.train()
     (row,) = rows(tmp_path)
     assert 0 < float(row["action_error"]) < 1

@@ -133,7 +133,8 @@ class Shards(EncodedImages):
         self._prefetched: set[int] = set()
 
     def __repr__(self) -> str:
-        return f"Shards({self.names[0]!r}{f' and {len(self.names) - 1} more' if len(self.names) > 1 else ''})"
+        more = f" and {len(self.names) - 1} more" if len(self.names) > 1 else ""
+        return f"Shards({self.names[0]!r}{more})"
 
     def __len__(self) -> int:
         return int(self._ends[-1])
@@ -217,7 +218,8 @@ class Shards(EncodedImages):
             first = images[np.argmax(images["label"] < 0)]
             got = {NO_LABEL: "no label", BAD_LABEL: "other text"}[int(first["label"])]
             raise ValueError(
-                f"Expected an integer below {MAX_CLASSES} as label of image {self._name(shard, first['offset'])!r}, "
+                f"Expected an integer below {MAX_CLASSES} as label of image "
+                f"{self._name(shard, first['offset'])!r}, "
                 f"got {got}. Fix: write it to its KEY.cls, or set labels: false."
             )
         return table[:, 0], int(table[:, 2].max())

@@ -95,7 +95,8 @@ def _prepared(
     """A walk that has drawn no noise yet, the encoded data, and the bins of the space."""
     if (bins := diffusion.space.bins) is None:
         raise ValueError(
-            f"Expected a space with bins for bits per dimension, got {type(diffusion.space).__name__} of "
+            f"Expected a space with bins for bits per dimension, got "
+            f"{type(diffusion.space).__name__} of "
             "continuous data. Fix: ImageSpace(bins=256), if the data has as many values."
         )
     data = data.to(diffusion.device)

@@ -19,7 +19,8 @@ from ...samplers.grids import Grid
 
 @dataclass(frozen=True)
 class BoundTerms:
-    """An upper bound on -log2 p(x0) of each image, and what it is made of, in bits per dimension, float64.
+    """An upper bound on -log2 p(x0) of each image, and what it is made of, in bits per dimension,
+    float64.
 
     Attributes:
         grid: The steps, from noisy to clean.
@@ -55,10 +56,12 @@ def variational_bound(
     bins: int | None = 256,
     progress: bool = False,
 ) -> BoundTerms:
-    """The bound on -log p(x0) of the process that walks the grid (Ho et al. 2020, eq. 5), each term from one noise.
+    """The bound on -log p(x0) of the process that walks the grid (Ho et al. 2020, eq. 5), each term
+    from one noise.
 
     Args:
-        denoise: A function of x and the level alone: an estimate that it remembers would tell it of x0.
+        denoise: A function of x and the level alone: an estimate that it remembers would tell it of
+            x0.
         x0: Clean data in [-1, 1], [batch, ...].
         grid: Steps that join, to the clean end.
         noise: Gives the noise of one step after the other.
@@ -67,16 +70,19 @@ def variational_bound(
         progress: Show a progress bar.
 
     Raises:
-        ValueError: steps that do not join or do not end clean, or a learned variance of a network without one.
+        ValueError: steps that do not join or do not end clean, or a learned variance of a network
+            without one.
     """
     if not grid or not grid[-1][1].is_end:
         raise ValueError(
-            "the bound needs a grid to the clean end; got one that stops before: make it with clean=True"
+            "the bound needs a grid to the clean end; got one that stops before: make it with "
+            "clean=True"
         )
     for (_, reached), (now, _) in itertools.pairwise(grid):
         if reached != now:
             raise ValueError(
-                f"the bound needs steps that join; got one to t={reached.t:g}, the next from t={now.t:g}: "
+                f"the bound needs steps that join; got one to t={reached.t:g}, the next from "
+                f"t={now.t:g}: "
                 "use a grid without time_difference"
             )
     befores = [grid[0][0], *(now for now, _ in grid[:-1])]

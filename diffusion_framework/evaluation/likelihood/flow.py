@@ -1,7 +1,9 @@
-"""The density that the probability-flow ODE gives an image (Song et al. 2021b, sec. 4.3 and app. D.2).
+"""The density that the probability-flow ODE gives an image (Song et al. 2021b, sec. 4.3 and app.
+D.2).
 
-It is integrated over the angle `phi = atan(sigma / alpha)`, in `z = x / sqrt(alpha² + sigma²)`, the process with its
-variance kept: there dz/dphi is the velocity `cos(phi) eps - sin(phi) x0`, on any schedule, down to pure noise at pi/2.
+It is integrated over the angle `phi = atan(sigma / alpha)`, in `z = x / sqrt(alpha² + sigma²)`, the
+process with its variance kept: there dz/dphi is the velocity `cos(phi) eps - sin(phi) x0`, on any
+schedule, down to pure noise at pi/2.
 """
 
 from __future__ import annotations
@@ -34,17 +36,19 @@ def flow_bits(
     """-log2 of the density of x0 under the probability flow, per dimension.
 
     Args:
-        denoise: A function of x and the level alone, differentiable in x. Do not clip it: the flow would not be the
-            model's.
+        denoise: A function of x and the level alone, differentiable in x. Do not clip it: the flow
+            would not be the model's.
         x0: Clean data in [-1, 1], [batch, ...].
         noise: Of the dequantisation and of the probe.
-        trace: The divergence by Hutchinson's estimator, e' J e with a probe e of signs or of normal numbers, the same
-            all along; or exact, for few dimensions: as many backward passes as there are.
-        tolerance: Largest error of a step, in units of the standard deviation of the noisiest level, and in nats per
-            dimension.
-        sigma_min: sigma / alpha at which the flow starts, with x0 as it is; more where the schedule starts with more.
-        bins: Equal steps of the data in [-1, 1], 256 for 8-bit images: x0 is spread evenly over its step, and the
-            result bounds the bits of the discrete image; None for continuous data.
+        trace: The divergence by Hutchinson's estimator, e' J e with a probe e of signs or of normal
+            numbers, the same all along; or exact, for few dimensions: as many backward passes as
+            there are.
+        tolerance: Largest error of a step, in units of the standard deviation of the noisiest
+            level, and in nats per dimension.
+        sigma_min: sigma / alpha at which the flow starts, with x0 as it is; more where the schedule
+            starts with more.
+        bins: Equal steps of the data in [-1, 1], 256 for 8-bit images: x0 is spread evenly over its
+            step, and the result bounds the bits of the discrete image; None for continuous data.
 
     Returns:
         [batch], in bits per dimension, float64.
@@ -91,7 +95,10 @@ def _velocity(denoise: Denoiser, z: Tensor, at: Level) -> Tensor:
 def _with_divergence(
     velocity: Callable[[Tensor], Tensor], z: Tensor, probe: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """The velocity at z [batch, ...], and its divergence per dimension [batch]; without a probe exactly."""
+    """The velocity at z [batch, ...], and its divergence per dimension [batch].
+
+    Without a probe exactly.
+    """
     z = z.detach().requires_grad_()
     value = velocity(z)
     if probe is not None:

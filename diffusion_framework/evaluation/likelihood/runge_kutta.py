@@ -1,4 +1,6 @@
-"""Runge-Kutta 5(4), its steps chosen, for a state and an integral beside it (Dormand & Prince 1980)."""
+"""Runge-Kutta 5(4), its steps chosen, for a state and an integral beside it (Dormand & Prince
+1980).
+"""
 
 from __future__ import annotations
 
@@ -15,9 +17,11 @@ Slope = Callable[[float, Tensor], tuple[Tensor, Tensor]]
 def integrate(
     slope: Slope, z: Tensor, start: float, end: float, tolerance: float
 ) -> tuple[Tensor, Tensor]:
-    """Solve dz/du = slope(u, z)[0] from z at `start` to `end` > start, and integrate slope(u, z)[1] along it.
+    """Solve dz/du = slope(u, z)[0] from z at `start` to `end` > start, and integrate slope(u, z)[1]
+    along it.
 
-    A step is taken if no sample's error is above `tolerance`: neither the root mean square of z's, nor the integral's.
+    A step is taken if no sample's error is above `tolerance`: neither the root mean square of z's,
+    nor the integral's.
 
     Args:
         slope: Gives two tensors: shaped like z [batch, ...], and float64 [batch] on the CPU.

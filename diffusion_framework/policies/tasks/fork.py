@@ -1,9 +1,11 @@
-"""The fork: a task with a known answer. An agent must pass a disc, left or right, as often as experts would.
+"""The fork: a task with a known answer. An agent must pass a disc, left or right, as often as
+experts would.
 
-The agent starts near (0, 0) in a plane and wants to reach x = 2 with |y| <= 0.25. A disc of radius 0.3 lies in its way
-near (1, 0). An action is a point to go to, of which 0.2 can be gone in a step; touching the disc is a failure, but ends
-nothing. It observes its position, the y of the disc, and a context c in [0, 1]: experts pass on the left (the larger y)
-with probability c. A policy that averages the experts hits the disc.
+The agent starts near (0, 0) in a plane and wants to reach x = 2 with |y| <= 0.25. A disc of radius
+0.3 lies in its way near (1, 0). An action is a point to go to, of which 0.2 can be gone in a step;
+touching the disc is a failure, but ends nothing. It observes its position, the y of the disc, and a
+context c in [0, 1]: experts pass on the left (the larger y) with probability c. A policy that
+averages the experts hits the disc.
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ def new_states(rng: np.random.Generator, context: np.ndarray) -> np.ndarray:
 
 
 def move(states: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """One step of all agents: states [n, 4], actions [n, 2] -> states, and who hit the disc, and who arrived, [n]."""
+    """One step of all agents: states [n, 4], actions [n, 2] -> states, and who hit the disc, and
+    who arrived, [n].
+    """
     way = actions - states[:, :2]
     states = states.copy()
     states[:, :2] += way * np.minimum(
@@ -39,7 +43,8 @@ def move(states: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 class Expert:
-    """Goes by way of a point beside the disc, on a side drawn with probability c, with a shaky hand.
+    """Goes by way of a point beside the disc, on a side drawn with probability c, with a shaky
+    hand.
 
     Args:
         rng: Of everything it draws.
@@ -66,8 +71,8 @@ def run(
     """Let all agents go until they arrive or have made 20 steps.
 
     Returns:
-        Success [n]; whether the agent went by, or through, on the left of the disc's middle [n]; states before each
-        step, and actions, [n, ...] each.
+        Success [n]; whether the agent went by, or through, on the left of the disc's middle [n];
+        states before each step, and actions, [n, ...] each.
     """
     n = len(states)
     going, touched, left = np.full(n, True), np.full(n, False), np.full(n, False)
@@ -87,7 +92,9 @@ def run(
 
 
 def demonstrate(count: int, seed: int = 0) -> Episodes:
-    """So many demonstrations, failures among them, with contexts uniform in [0, 1]: `state` [4] and `action` [2]."""
+    """So many demonstrations, failures among them, with contexts uniform in [0, 1]: `state` [4] and
+    `action` [2].
+    """
     rng = np.random.default_rng(mix(seed))
     context = rng.uniform(size=count)
     states, expert = new_states(rng, context), Expert(rng, context)

@@ -30,7 +30,7 @@ class NoiseSchedule(SavedAsJson, ABC):
 
     @property
     def proposes(self) -> Mapping[str, str]:
-        """Names of parts that go with this schedule, for keywords of `GaussianDiffusion` left None."""
+        """Names of parts that suit the schedule, for keywords of `GaussianDiffusion` left None."""
         return {}
 
     @abstractmethod

@@ -43,7 +43,9 @@ def test_guidance_is_a_line_through_two_denoisers(t):
 
 
 def test_the_score_of_guidance_is_that_of_a_sharper_class():
-    """Of two classes in a mixture, guidance by 3 leaves hardly a sample of the other, and pushes beyond the class."""
+    """Of two classes in a mixture, guidance by 3 leaves hardly a sample of the other, and pushes
+    beyond the class.
+    """
     given, free = (
         GaussianOracle(0.4, 0.3),
         MixtureOracle(means=(-0.4, 0.4), stds=(0.3, 0.3), weights=(0.5, 0.5)),

@@ -23,7 +23,9 @@ DOUBLE = {"dtype": torch.float64}
 
 
 class Guess:
-    """A denoiser with a wrong noise and a learned variance, as plain functions of x that numpy repeats."""
+    """A denoiser with a wrong noise and a learned variance, as plain functions of x that numpy
+    repeats.
+    """
 
     schedule = SCHEDULE
 
@@ -59,7 +61,9 @@ def test_the_bound_and_all_its_terms_equal_a_calculation_from_betas(variance):
 
 
 class BestVariance(GaussianOracle):
-    """Gaussian data with the exact mean and, as a learned range, the exact variance of each reverse step."""
+    """Gaussian data with the exact mean and, as a learned range, the exact variance of each reverse
+    step.
+    """
 
     def follow(self, grid):
         self.shares = {}
@@ -88,7 +92,10 @@ class BestVariance(GaussianOracle):
 @pytest.mark.parametrize("steps", [5, 60])
 @pytest.mark.parametrize("schedule", [Sigmoid(), EDM(), Flow()], ids=repr)
 def test_with_the_exact_reverse_steps_the_bound_is_the_entropy(schedule, steps):
-    """In any number of steps, as the true reverse steps of Gaussian data are Gaussian; to 1 % of it."""
+    """In any number of steps, as the true reverse steps of Gaussian data are Gaussian.
+
+    To 1 % of it.
+    """
     grid = grid_of_times(schedule, uniform_times(steps))
     oracle = BestVariance(mean=0.3, std=0.9, schedule=schedule).follow(grid)
     x0 = 0.3 + 0.9 * torch.randn(400, 500, **DOUBLE)

@@ -37,7 +37,9 @@ def test_every_sample_has_its_exact_density_where_the_schedule_ends_in_noise(ora
 
 @pytest.mark.parametrize("schedule", [VE(), EDM(), LinearBeta()], ids=repr)
 def test_the_mean_over_the_data_is_exact_where_a_trace_of_the_data_is_left_in_the_noise(schedule):
-    """There the density of one sample is off to first order in that trace, but its mean only to second order."""
+    """There the density of one sample is off to first order in that trace, but its mean only to
+    second order.
+    """
     oracle = MixtureOracle(
         schedule=schedule, means=(-0.5, 0.5), stds=(0.2, 0.2), weights=(0.5, 0.5)
     )
@@ -113,7 +115,10 @@ def test_a_network_by_its_probes_agrees_with_its_exact_trace():
 
 @pytest.mark.parametrize("tolerance", [1e-4, 1e-6, 1e-8])
 def test_the_solver_keeps_its_tolerance(tolerance):
-    """z' = cos(u) z has exp(sin u); each sample of another size, and the integral of z beside it."""
+    """z' = cos(u) z has exp(sin u).
+
+    Each sample of another size, and the integral of z beside it.
+    """
     z = torch.tensor([[1.0], [0.1]], **DOUBLE)
     calls = []
 
