@@ -168,6 +168,11 @@ class GaussianDiffusion(KeepsStatistics, Trainable):
         return self.signature.sample_shape
 
     @property
+    def networks(self) -> tuple[nn.Module, ...]:
+        """The network."""
+        return (self.model,)
+
+    @property
     def num_classes(self) -> int | None:
         """Number of classes of labels that the network takes, or None."""
         return self.signature.num_classes
@@ -176,6 +181,13 @@ class GaussianDiffusion(KeepsStatistics, Trainable):
     def prepares(self) -> bool:  # type: ignore[override]
         """Whether `prepare` changes data."""
         return self.space.prepares
+
+    def check(self, data: Tensor, *, mask: Tensor | None = None, **condition: Any) -> None:
+        """Raises ValueError for data or conditions that do not fit; see `Trainable`."""
+        if not self.space.needs_fit:
+            self.encode(data, condition)
+        if not self.conditions.needs_fit:
+            self.conditions.bind(condition, len(data))
 
     def fit(self, batches: Iterable[Batch]) -> None:
         """Fits the statistics of space and conditions that are still unknown."""

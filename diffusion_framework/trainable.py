@@ -32,6 +32,16 @@ class Trainable(RecordsArguments, nn.Module, ABC):
     metric_names: ClassVar[tuple[str, ...]] = ("validation_loss",)
     prepares: bool = False
 
+    @property
+    @abstractmethod
+    def sample_shape(self) -> tuple[int, ...]:
+        """Shape of one sample, without the batch: (channels, height, width) of images."""
+
+    @property
+    @abstractmethod
+    def networks(self) -> tuple[nn.Module, ...]:
+        """The networks that training spends its time in: they may be compiled and sharded."""
+
     @abstractmethod
     def forward(
         self,
@@ -52,6 +62,13 @@ class Trainable(RecordsArguments, nn.Module, ABC):
                 all must decide alike; None draws it.
             progress: Share of training that is done, in [0, 1].
             condition: What came with the data: conditions by name, and `mask`.
+        """
+
+    def check(self, data: Tensor, **condition: Any) -> None:
+        """Raises ValueError for data or conditions that `forward` would refuse, running no network.
+
+        Args:
+            data: As for `forward`, like the rest.
         """
 
     def fit(self, batches: Iterable[Batch]) -> None:

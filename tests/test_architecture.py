@@ -62,8 +62,6 @@ ASKING = {
     # These ask a network; one signature of the network is to tell them.
     "cli/evaluate.py",
     "denoisers/signature.py",  # the door where networks are read
-    "training/options.py",
-    "training/previews.py",
 }
 LONG_FILES = {
     "conditions/base.py",
@@ -233,7 +231,7 @@ def _required(field) -> bool:
 def test_samplers_are_short():
     paths = {Path(inspect.getfile(cls)) for cls in leaves(df.Sampler)}
     for path in paths & set((PACKAGE / "samplers").glob("*.py")):
-        assert len(path.read_text().splitlines()) <= 90, path
+        assert len(path.read_text().splitlines()) <= 110, path
 
 
 def test_everything_exported_is_documented():

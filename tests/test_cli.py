@@ -306,7 +306,7 @@ def test_bad_training_input_is_one_line_and_creates_nothing(words, message, digi
 
 
 BAD_SAMPLING = [
-    (["/no/such/run"], "Expected a checkpoint at /no/such/run, got none. Fix: give the results folder"),
+    (["/no/such/run"], "got no checkpoint at /no/such/run"),
     ([], "CHECKPOINT is missing"),
     (["{run}", "--sampler=Foo"], "there is no sampler 'Foo'"),
     (["{run}", "--sampler=DDIM", "--sampler.eta=2"], r"^error: Expected eta in \[0, 1\].*got 2"),

@@ -152,9 +152,9 @@ def _class_and_options(
             raise BadPart(f"{where}: expected class_path and init_args, got {extra[0]!r:.60} beside them.")
         values = node.get("init_args", {})
         if values is None:
-            named = str(node["class_path"]).split(".")[-1]
+            name = str(node["class_path"]).rpartition(".")[2]
             raise BadPart(
-                f"{where}: {named:.60} does not record its arguments. Fix: open it from Python with model=, or "
+                f"{where}: {name:.60} does not record its arguments. Fix: open it from Python with model=, or "
                 "derive the class from diffusion_framework.RecordsArguments."
             )
         cls = find(node["class_path"], kind, trust, where)

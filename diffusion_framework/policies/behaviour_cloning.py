@@ -57,6 +57,10 @@ class BehaviourCloning(Policy):
     def sample_shape(self) -> tuple[int, ...]:
         return self.signature.sample_shape
 
+    @property
+    def networks(self) -> tuple[nn.Module, ...]:
+        return (self.model,)
+
     def forward(
         self,
         data: Tensor,

@@ -84,6 +84,10 @@ class DiffusionPolicy(Policy):
         return self.diffusion.sample_shape
 
     @property
+    def networks(self) -> tuple[nn.Module, ...]:
+        return self.diffusion.networks
+
+    @property
     def prepares(self) -> bool:  # type: ignore[override]
         return self.diffusion.prepares
 
@@ -95,6 +99,9 @@ class DiffusionPolicy(Policy):
             options: `observations`, `mask` and the like.
         """
         return self.diffusion(data, **options)
+
+    def check(self, data: Tensor, **condition: Any) -> None:
+        self.diffusion.check(data, **condition)
 
     def fit(self, batches: Iterable[Batch]) -> None:
         self.diffusion.fit(batches)

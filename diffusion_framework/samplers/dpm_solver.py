@@ -32,7 +32,7 @@ class DPMSolver(Sampler[History]):
             steps add far too much noise; Lu et al. 2022b recommend 'x0'.
         weights: Averaging over a step. 'exact' integrates the polynomial. 'midpoint', as published
             for order 2, takes its value in the middle of the step; a step to sigma = 0 then uses
-            the last prediction alone.
+            only the last prediction.
 
     Raises:
         ValueError: If an option is out of range.

@@ -67,8 +67,8 @@ def mean_weights(nodes: tuple[float, ...], z: float = 0.0) -> tuple[float, ...]:
 def x0_factors(levels: Levels, now: Level, to: Level, eta: float = 0.0, uniform: bool = False) -> tuple[float, ...]:
     """Returns the factors of x and of predicted clean data (DPM-Solver++, Lu et al. 2022b).
 
-    The polynomial is in log-SNR, averaged under the exact density. A step to sigma = 0 uses the
-    newest prediction alone.
+    The polynomial is in log-SNR, averaged under the exact density. A step to sigma = 0 uses
+    only the newest prediction.
 
     Args:
         levels: Levels of the predictions; see `Levels`.

@@ -27,8 +27,8 @@ class UniPC(Sampler[State]):
     With predict='v' the same is done for the velocity, in the angle between data and noise, where
     the ODE is smoother still. With an exact denoiser this is the most accurate sampler here, on
     steps even in time or of optimal spacing. With few steps even in log-SNR, a step in angle may be
-    many times the last one, and magnifies the network's errors. Use order 2 or more steps for such
-    grids. B(h) has no role with predict='v'.
+    many times the last one, and magnifies the network's errors. Use order=2, or more steps, on
+    these grids. B(h) has no role with predict='v'.
 
     Args:
         order: Number of predictions of the predictor, from 1 to 3; the corrector uses one more.

@@ -29,9 +29,9 @@ from torch import Tensor, nn
 
 from ..parts import plan, read_yaml
 from .building import build_fitting
+from .files import FORMAT_VERSION
 
 T = TypeVar("T", bound=nn.Module)
-FORMAT_VERSION = 1
 CHECKPOINTS = "checkpoints"
 PREFIX = "step-"
 
@@ -68,8 +68,8 @@ class Checkpoint:
         found = list_checkpoints(path)
         if not found:
             raise ValueError(
-                f"Expected a checkpoint at {path}, got none. Fix: give the results folder of a training run, one of "
-                "its checkpoint folders, or a folder of save_pretrained."
+                f"Expected a results folder, a checkpoint or an export, got no checkpoint at {path}. Fix: give the "
+                "folder that a training run or save_pretrained wrote."
             )
         return cls.open(found[-1])
 
@@ -91,7 +91,7 @@ class Checkpoint:
                 "Fix: upgrade diffusion_framework."
             )
         for name, expected in files.items():
-            if Path(name).name != name:  # nothing outside of the folder is looked at
+            if Path(name).name != name:  # no path outside the folder may be read
                 raise _damaged(path, f"its manifest names the file {name!r:.60}")
             if not (path / name).is_file() or (path / name).stat().st_size != expected["size"]:
                 raise _damaged(path, f"{name} is missing or truncated")
@@ -124,7 +124,7 @@ class Checkpoint:
         return load(self._read(f"{name}.safetensors"))
 
     def choose(self, weights: str) -> str:
-        """Name of the tensors to take: those asked for, or the only ones of an export."""
+        """Returns the name of the tensors to load: `weights`, or the only one that an export has."""
         kinds = [file.removesuffix(".safetensors") for file in self.files if file.endswith(".safetensors")]
         return kinds[0] if len(kinds) == 1 else weights
 
@@ -163,7 +163,7 @@ class Checkpoint:
         tensors = self.tensors(weights)
         where = f"{self.path / 'config.yaml'}: {part}"
         if not isinstance((config := self.config).get(part), dict):
-            raise _damaged(self.path, f"config.yaml holds no {part}")
+            raise _damaged(self.path, f"config.yaml has no {part}")
         recorded = str(config[part].get("class_path", "")).split(".")[-1]
         if not inspect.isabstract(kind) and recorded != kind.__name__:
             raise ValueError(

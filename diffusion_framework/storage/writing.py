@@ -1,22 +1,17 @@
-"""Writes checkpoints. `checkpoint.py` describes their format and reads them."""
+"""Writes and deletes checkpoints. `checkpoint.py` describes their format and reads them."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor
 
-from ..parts import write_yaml
-from .checkpoint import CHECKPOINTS, FORMAT_VERSION, PREFIX, list_checkpoints, step_of
+from .checkpoint import CHECKPOINTS, PREFIX, list_checkpoints, step_of
+from .files import sync, write_sealed
 
 
 def write_checkpoint(
@@ -54,13 +49,12 @@ def write_checkpoint(
     for leftover in parent.glob(".tmp-*"):
         shutil.rmtree(leftover)
     temporary, final = parent / f".tmp-{step:08d}", parent / f"{PREFIX}{step:08d}"
-    temporary.mkdir()
     try:
-        _fill(temporary, step, tensors, config, state)
+        write_sealed(temporary, step, tensors, config, state)
         if final.exists():  # a run that resumed from an older checkpoint reaches this step again
             _remove(final)
         temporary.rename(final)
-        _sync(parent)
+        sync(parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     checkpoints = list_checkpoints(results_folder)
@@ -73,53 +67,28 @@ def write_checkpoint(
 def write_export(
     folder: str | os.PathLike[str], tensors: Mapping[str, Mapping[str, Tensor]], config: Mapping[str, Any]
 ) -> None:
-    """Writes a checkpoint of a model alone, which a run cannot resume.
+    """Writes a checkpoint of a model alone, from which no run can resume.
 
     Args:
-        folder: A folder that does not exist yet.
-        tensors: As for `write_checkpoint`.
-        config: All options that the model was built from, as plain data.
+        folder: Folder that does not exist yet.
+        tensors: Tensors by the name of their file, without suffix, and by their own names.
+        config: Options that the model is built from, as plain data.
 
     Raises:
         ValueError: If the folder exists.
-        OSError: If the folder cannot be written. It then does not exist.
+        OSError: If it cannot be written; it then does not exist.
     """
     final = Path(folder)
     if final.exists():
         raise ValueError(f"Expected a new folder, got {final}, which exists. Fix: choose another.")
     final.parent.mkdir(parents=True, exist_ok=True)
     temporary = final.with_name(f".tmp-{final.name}")
-    temporary.mkdir()
     try:
-        _fill(temporary, 0, tensors, config, {})
+        write_sealed(temporary, 0, tensors, config, {})
         temporary.rename(final)
-        _sync(final.parent)
+        sync(final.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _fill(
-    folder: Path,
-    step: int,
-    tensors: Mapping[str, Mapping[str, Tensor]],
-    config: Mapping[str, Any],
-    state: Mapping[str, Any],
-) -> None:
-    """Writes all files of a checkpoint, the manifest last, and flushes them to the disk."""
-    for name, group in tensors.items():
-        _save_tensors(group, folder / f"{name}.safetensors")
-    (folder / "config.yaml").write_text(write_yaml(dict(config)))
-    (folder / "state.json").write_text(json.dumps(state, indent=1))
-    files = {file.name: {"size": file.stat().st_size, "sha256": _sha256(file)} for file in sorted(folder.iterdir())}
-    manifest = {
-        "format_version": FORMAT_VERSION,
-        "step": step,
-        "torch": str(torch.__version__),
-        "files": files,
-    }
-    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1))
-    for path in (*folder.iterdir(), folder):
-        _sync(path)
 
 
 def _remove(checkpoint: Path) -> None:
@@ -148,32 +117,3 @@ def check_space(results_folder: str | os.PathLike[str], size: int, count: int) -
             f"Expected {size * count / 1e9:.3g} GB of free space in {folder}, for {count} checkpoints of "
             f"{size / 1e9:.3g} GB, got {free / 1e9:.3g} GB. Fix: free disk space, or lower saving.keep_newest."
         )
-
-
-def _save_tensors(group: Mapping[str, Tensor], path: Path) -> None:
-    tensors = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in group.items()}
-    try:
-        save_file(tensors, path)
-    except SafetensorError as error:  # such as a full disk
-        raise OSError(
-            f"{path} could not be written ({error}). Earlier checkpoints are undamaged. Fix: free disk space."
-        ) from error
-
-
-def _sync(path: Path) -> None:
-    """Flushes a file, or the entries of a folder, to the disk."""
-    if os.name == "nt" and path.is_dir():  # Windows cannot open folders
-        return
-    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

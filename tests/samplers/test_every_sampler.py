@@ -95,11 +95,11 @@ def run(sampler, seed):
 @pytest.mark.parametrize("text", ROWS)
 def test_one_sampler_can_serve_many_threads(text):
     sampler = SAMPLERS[text]
-    alone = [run(sampler, seed)[-1].x for seed in range(8)]
+    one_by_one = [run(sampler, seed)[-1].x for seed in range(8)]
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(lambda seed: run(sampler, seed)[-1].x, range(8)))
-    assert all(map(torch.equal, alone, together))
-    assert not torch.equal(alone[0], alone[1])
+    assert all(map(torch.equal, one_by_one, together))
+    assert not torch.equal(one_by_one[0], one_by_one[1])
 
 
 @pytest.mark.parametrize("text", ROWS)

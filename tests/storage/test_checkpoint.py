@@ -89,5 +89,5 @@ def test_a_path_without_checkpoint_is_refused(tmp_path, what):
         path.mkdir()
     if what == "file":
         path.write_text("not a checkpoint")
-    with pytest.raises(ValueError, match="Expected a checkpoint at .*, got none. Fix: give the results folder"):
+    with pytest.raises(ValueError, match="got no checkpoint at "):
         Checkpoint.find(path)

@@ -16,13 +16,13 @@ from .loader import to_device
 def one_pass(
     dataset: TrainingDataset, batch_size: int, device: torch.device
 ) -> Iterator[tuple[Tensor, Mapping[str, Any]]]:
-    """Batches of all samples in their order, none flipped, with what came with them by name.
+    """Yields batches of all samples in their order, with conditions by name.
 
     Args:
-        dataset: The samples.
+        dataset: Dataset to read.
         batch_size: Number of samples of a batch; the last one may have fewer.
-        device: Where batches are put.
+        device: Device for the batches.
     """
     for first in range(0, len(dataset), batch_size):
         indices = np.arange(first, min(first + batch_size, len(dataset)))
-        yield to_device(dataset.take(indices), device, flip=None)
+        yield to_device(dataset.take(indices), device)

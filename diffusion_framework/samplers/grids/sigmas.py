@@ -144,13 +144,13 @@ def log_snr_range(schedule: NoiseSchedule, strength: float, last_time: float) ->
     if not math.isfinite(high):
         raise ValueError(
             f"Expected a finite log-SNR before the last step, got {high} at {last_time=}. "
-            "Fix: end above, such as at 0.001."
+            "Fix: end above this time, such as at 0.001."
         )
     return low, high
 
 
 def evenly(first: float, last: float, count: int) -> list[float]:
-    """`count` evenly spaced numbers with both ends exact; the first alone for a count of 1."""
+    """Returns `count` evenly spaced numbers with both ends exact; only `first` if count is 1."""
     values = [first + (last - first) * i / (count - 1) for i in range(count - 1)]
     return [*values, last if values else first]
 
