@@ -138,3 +138,11 @@ def test_every_sampler_of_fixed_steps_waits_for_nothing(sampler, network):
         )
     assert len(snapshots) == 5
     assert all(snapshot.x.is_meta and snapshot.x0.is_meta for snapshot in snapshots)
+
+
+@pytest.mark.parametrize("options", [{}, {"guidance": 2.0}, {"clip_denoised": "dynamic"}], ids=str)
+def test_no_option_of_sampling_waits_for_the_device(options):
+    diffusion = GaussianDiffusion(tiny_unet(num_classes=3), label_dropout=0.1).to("meta")
+    labels = torch.zeros(2, dtype=torch.long, device="meta")
+    images = diffusion.sample(2, steps=4, labels=labels, show_progress=False, **options)
+    assert images.is_meta and images.shape == (2, 1, 8, 8)
