@@ -5,13 +5,12 @@
 
 from typing import TYPE_CHECKING, Any
 
-from .conditions import ObservationEncoder
 from .data import IDX, Digits, ImageDataset, ImageFolder, Shards, TrainingDataset
 from .denoisers import ClassifierFree, Denoiser
 from .diffusion import GaussianDiffusion
 from .losses import MinSNR
 from .models import RIN, DiT, ResidualMLP, Transformer1D, UNet, UNet1D
-from .policies import BehaviourCloning, DiffusionPolicy, Episodes, EpisodeWindows, ForkDemonstrations, Normalizer
+from .policies import BehaviourCloning, Controller, DiffusionPolicy, Episodes, EpisodeWindows, ForkDemonstrations
 from .process.level import Level, Prediction
 from .process.objectives import X0, Eps, Objective, Preconditioned, PreviousX, Score, V, Velocity
 from .process.schedules import (
@@ -71,6 +70,7 @@ __all__ = [
     "Betas",
     "Churn",
     "ClassifierFree",
+    "Controller",
     "Cosine",
     "DPMSolver",
     "Denoiser",
@@ -94,9 +94,7 @@ __all__ = [
     "LinearBeta",
     "MinSNR",
     "NoiseSchedule",
-    "Normalizer",
     "Objective",
-    "ObservationEncoder",
     "Preconditioned",
     "Prediction",
     "PreviousX",

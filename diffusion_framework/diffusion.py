@@ -3,8 +3,7 @@
 import inspect
 import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any
+from typing import Any, final
 
 import torch
 from beartype import beartype
@@ -12,9 +11,8 @@ from jaxtyping import Bool, Float, Shaped, jaxtyped
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from .conditions import Conditioner, Conditions, Labels
+from .conditions import Conditioner, Conditions, fit_statistics
 from .denoisers import (
-    ClassifierFree,
     Denoiser,
     Guidance,
     InputScaling,
@@ -22,40 +20,35 @@ from .denoisers import (
     NetworkDenoiser,
     NetworkParts,
     NetworkSignature,
-    Preconditioning,
     TimeInput,
+    as_guidance,
     clipped,
+    preconditioning_for,
+    shared_sigma_data,
 )
-from .losses import (
-    Loss,
-    LossWeight,
-    MinSNR,
-    NoisedBatch,
-    TimeSampler,
-)
+from .losses import Loss, LossWeight, MinSNR, NoisedBatch, TimeSampler
 from .parts import resolve
-from .process import schedules
-from .process.level import check_step_count
+from .process.level import Level, check_step_count
 from .process.noise import generator_noise, noise_source
 from .process.objectives import Objective
-from .process.schedules import NoiseSchedule, Scaled
-from .samplers import DDPM, Sampler, Snapshot, Walk, checked, grid_for_calls, trajectory
-from .samplers.grids import Grid, Spacing, grid_of_times, partial_grid, respaced_times, spaced_grid
+from .process.schedules import NoiseSchedule, Scaled, schedule_named
+from .samplers import DDPM, Sampler, Snapshot, Walk, checked, choose_grid, trajectory
+from .samplers.grids import Grid, Spacing, grid_of_times, respaced_times, spaced_grid
 from .spaces import DataSpace, ImageSpace
 from .spaces.statistics import KeepsStatistics
 from .trainable import Batch, Trainable
 
 
+@final
 class GaussianDiffusion(KeepsStatistics, Trainable):
     """A diffusion model of images, or of samples of any other shape.
 
-    `diffusion(data)` is the training loss, `diffusion.sample(16)` gives data, both in the user's
-    units; `diffusion.denoiser()` is what samplers see. Training time is continuous unless `times`
-    says otherwise. Wherever a part is expected, its name serves as well.
+    `diffusion(data)` is the training loss and `diffusion.sample(16)` gives data, both in the user's
+    units. Wherever a part is expected, its name serves as well.
 
     Args:
         model: The network, called as `model(x, time, **keywords)`; see `NetworkSignature`.
-        timesteps: Sampler steps unless `sample` is told otherwise; steps of a discrete process.
+        timesteps: Sampler steps by default; and steps of a process in discrete time.
         use_ddim: Whether to sample with DDIM by default, else with DDPM and the loss's variance.
         noise_schedule: 'sigmoid', 'cosine', 'linear', another name, or a `NoiseSchedule`.
         objective: What the network predicts: 'v', 'x0', 'eps', 'score', 'velocity', 'previous_x',
@@ -63,29 +56,27 @@ class GaussianDiffusion(KeepsStatistics, Trainable):
         schedule_kwargs: Options of a schedule given by name (start, end, tau, clip_min).
         time_difference: How much further each sampler step goes, in units of time (Chen et al.
             2023, "Analog bits").
-        min_snr_loss_weight: Whether to weigh the loss by min(snr, min_snr_gamma) (Hang et al.
-            2023), unless `loss_weight` is given; else the plain error of the output counts.
+        min_snr_loss_weight: Whether the squared error of x0 has the weight min(snr, min_snr_gamma)
+            (Hang et al. 2023); without any weight, the plain error of the output counts.
         min_snr_gamma: Largest such weight.
         train_prob_self_cond: Share of training steps, in [0, 1], in which the network sees its own
             first estimate; with 0, sampling does not feed it back either.
-        scale: Factor of the clean data, in (0, 1]. Below 1 the network sees its input divided by
-            the input's standard deviation, sample by sample (Chen 2023, sec. 2.3).
+        scale: Factor of the clean data, in (0, 1] (Chen 2023).
         sample_shape: Shape of one encoded sample; None is the network's.
         space: Maps data to what the network sees; None is `ImageSpace()`, for images in [0, 1].
-        conditions: What the network is told, by the name of the value that users give. None is
+        conditions: What the network is told, by the name of the value that users give; None is
             `labels` for a network with classes.
-        label_dropout: Share of labels, in [0, 1), replaced by "no class" in training; above 0 for
-            guidance. For conditions left None.
+        label_dropout: Share of these labels, in [0, 1), replaced by "no class" in training; above
+            0 for guidance.
         loss: What training minimises: 'simple' (the weighted squared error), 'bound' (the
-            variational bound), 'hybrid' (both, for a network that learns its variance), or a
-            `Loss`.
-        loss_weight: Weight of the squared error in place of min-SNR's: 'soft_min_snr', 'p2', 'edm',
-            'uniform', 'likelihood', or a `LossWeight`.
+            variational bound), 'hybrid' (both, to learn the variance), or a `Loss`.
+        loss_weight: Weight in place of min-SNR's: 'soft_min_snr', 'p2', 'edm', 'uniform',
+            'likelihood', or a `LossWeight`.
         times: Levels to train at: 'uniform', 'stratified', 'steps', 'loss_aware', 'log_normal',
             'logit_normal', or a `TimeSampler`; None is what the loss proposes, else 'uniform'.
         time_input: How the network is told the level: 'unit' (t in [0, 1]), 'steps' (0 to
-            timesteps - 1), 'log_snr', 'c_noise', or a `TimeInput`; None is what objective or
-            schedule propose, else 'unit'.
+            timesteps - 1), 'log_snr', 'c_noise', or a `TimeInput`; None is what the objective or
+            the schedule propose, else 'unit'.
         input_scaling: How the network's input is scaled: 'unscaled', 'unit_variance',
             'measured_variance', or an `InputScaling`; None as for time_input, else 'unscaled'.
 
@@ -124,51 +115,36 @@ class GaussianDiffusion(KeepsStatistics, Trainable):
         check_step_count(timesteps, "timesteps")
         _check("time_difference", time_difference, 0 <= time_difference < 1, "in [0, 1)")
         _check("scale", scale, 0 < scale <= 1, "in (0, 1]")
-        in_range = 0 <= train_prob_self_cond <= 1
-        _check("train_prob_self_cond", train_prob_self_cond, in_range, "in [0, 1]")
+        share = train_prob_self_cond
+        _check("train_prob_self_cond", share, 0 <= share <= 1, "in [0, 1]")
+        fits = conditions is None or label_dropout == 0
+        _check("label_dropout", label_dropout, fits, "0 with conditions, which have their own")
         self.model, self.timesteps, self.time_difference = model, timesteps, time_difference
         self.train_prob_self_cond = train_prob_self_cond
         self.signature = NetworkSignature.of(model, sample_shape)
         self.space = ImageSpace() if space is None else space
         self.space.build(self.sample_shape)
         if conditions is None:
-            conditions = _labels(self.signature, label_dropout)
-        elif label_dropout:
-            raise ValueError(
-                f"Expected conditions or label_dropout, got conditions and {label_dropout=}. "
-                "Fix: Labels(classes, dropout=...) among the conditions."
-            )
-        self.conditions = Conditions(conditions, self.sample_shape, RESERVED)
+            conditions = self.signature.default_conditions(label_dropout)
         self.signature.check_conditions({k: c.keywords for k, c in conditions.items()})
+        self.conditions = Conditions(conditions, self.sample_shape, RESERVED)
 
-        schedule = schedules.schedule_named(noise_schedule, schedule_kwargs or {})
+        schedule = schedule_named(noise_schedule, schedule_kwargs or {})
         self.schedule: NoiseSchedule = schedule if scale == 1 else Scaled(schedule, scale)
-        known: dict[str, Any] = {
-            "schedule": self.schedule,
-            "steps": timesteps,
-            "bins": self.space.bins,
-            "sigma_data": _sigma_data(self.space, objective, input_scaling, loss_weight),
-        }
+        known: dict[str, Any] = {"schedule": self.schedule, "steps": timesteps}
+        known["bins"] = self.space.bins
+        known["sigma_data"] = shared_sigma_data(self.space.sigma_data, objective, input_scaling, loss_weight)
         self.objective = resolve(objective, Objective, "objective", **known)
         self.objective.check(self.schedule)
         known["objective"] = self.objective
-        proposed = {**schedule.proposes, **self.objective.proposes}
-        if scale < 1:
-            proposed["input_scaling"] = "measured_variance"
-        time_input = time_input or proposed.get("time_input", "unit")
-        input_scaling = input_scaling or proposed.get("input_scaling", "unscaled")
-        self.preconditioning = Preconditioning(
-            resolve(time_input, TimeInput, "time_input", **known),
-            resolve(input_scaling, InputScaling, "input_scaling", **known),
-        )
+        self.preconditioning = preconditioning_for(time_input=time_input, input_scaling=input_scaling, **known)
         self.loss_weight: LossWeight | None = MinSNR(min_snr_gamma) if min_snr_loss_weight else None
         if loss_weight is not None:
             self.loss_weight = resolve(loss_weight, LossWeight, "loss_weight", **known)
-        self.loss: Loss = resolve(loss, Loss, "loss", **known)
-        times = times or self.loss.times or "uniform"
-        self.times: TimeSampler = resolve(times, TimeSampler, "times", **known)
+        self.loss = resolve(loss, Loss, "loss", **known)
+        self.times = resolve(times or self.loss.times or "uniform", TimeSampler, "times", **known)
         self.loss.check(self.parts, self.times.fixed_steps)
-        default = DDPM(self.loss.variance) if not use_ddim else self.loss.sampler or "ddim"
+        default = (self.loss.sampler or "ddim") if use_ddim else DDPM(self.loss.variance)
         self.sampler: Sampler = resolve(default, Sampler, "sampler")
         # Recent losses, if the times depend on them: saved with the weights.
         self.register_buffer("time_memory", self.times.memory(self.schedule))
@@ -192,35 +168,30 @@ class GaussianDiffusion(KeepsStatistics, Trainable):
         return self.signature.sample_shape
 
     @property
+    def networks(self) -> tuple[nn.Module, ...]:
+        """The network."""
+        return (self.model,)
+
+    @property
     def num_classes(self) -> int | None:
         """Number of classes of labels that the network takes, or None."""
         return self.signature.num_classes
-
-    @property
-    def device(self) -> torch.device:
-        """Where the network is."""
-        return next((p.device for p in self.model.parameters()), torch.device("cpu"))
 
     @property
     def prepares(self) -> bool:  # type: ignore[override]
         """Whether `prepare` changes data."""
         return self.space.prepares
 
+    def check(self, data: Tensor, *, mask: Tensor | None = None, **condition: Any) -> None:
+        """Raises ValueError for data or conditions that do not fit; see `Trainable`."""
+        if not self.space.needs_fit:
+            self.encode(data, condition)
+        if not self.conditions.needs_fit:
+            self.conditions.bind(condition, len(data))
+
     def fit(self, batches: Iterable[Batch]) -> None:
         """Fits the statistics of space and conditions that are still unknown."""
-        unknown = [name for name in self.conditions if self.conditions[name].needs_fit]
-        fits_space = self.space.needs_fit
-        if not (unknown or fits_space):
-            return
-        for data, condition in batches:
-            if fits_space:
-                self.space.observe(self.space.prepare(data), condition)
-            for name in unknown:
-                self.conditions[name].observe(condition[name])
-        if fits_space:
-            self.space.finish()
-        for name in unknown:
-            self.conditions[name].finish()
+        fit_statistics(self.space, self.conditions, batches)
 
     def prepare(self, data: Tensor) -> Tensor:
         """The costly, constant part of the way from data to the network."""
@@ -329,7 +300,7 @@ class GaussianDiffusion(KeepsStatistics, Trainable):
         """
         with self.evaluating():
             bound = self.conditions.bind(condition)
-        return _guidance(guidance).bind(NetworkDenoiser(self.parts, bound))
+        return as_guidance(guidance).bind(NetworkDenoiser(self.parts, bound))
 
     @torch.no_grad()
     def walk(
@@ -340,8 +311,8 @@ class GaussianDiffusion(KeepsStatistics, Trainable):
         steps: int | str | None = None,
         calls: int | None = None,
         spacing: Spacing = "time",
-        first: Any = None,
-        last: Any = None,
+        first: Level | None = None,
+        last: Level | None = None,
         grid: Grid | None = None,
         seed: int | Sequence[int] | None = None,
         generator: torch.Generator | None = None,
@@ -379,21 +350,13 @@ class GaussianDiffusion(KeepsStatistics, Trainable):
         """
         batch_size = operator.index(batch_size)
         _check("batch_size", batch_size, batch_size >= 1, "at least 1")
-        chosen = self.sampler if sampler is None else resolve(sampler, Sampler, "sampler")
-        ends = {"first": first, "last": last}
-        ways = {"steps": steps, "calls": calls, "grid": grid}
-        if len(given := [name for name, value in ways.items() if value is not None]) > 1:
-            raise ValueError(f"Expected one of steps, calls and grid, got {' and '.join(given)}. Fix: give one.")
-        if calls is not None:
-            grid = grid_for_calls(chosen, calls, self.schedule, lambda n: self.grid(n, spacing, **ends))
-        elif grid is None:
-            grid = self.grid(steps, spacing, **ends)
-        grid = partial_grid(grid, strength)
-        if self.time_difference and chosen.init(len(grid)) is not None:
-            raise ValueError(
-                f"Expected a sampler without memory, as DDIM and DDPM, for time_difference, got {chosen}. "
-                "Fix: sampler='ddim', or time_difference=0."
-            )
+        sampler = self.sampler if sampler is None else resolve(sampler, Sampler, "sampler")
+
+        def make(steps: int | str | None) -> Grid:
+            return self.grid(steps, spacing, first=first, last=last)
+
+        budget: dict[str, Any] = {"steps": steps, "calls": calls, "grid": grid}
+        grid = choose_grid(sampler, self.schedule, make, strength=strength, **budget)
         source = noise_source(seed, generator, batch_size, noise_device or self.device)
         parts, level = self.parts, grid[0][0]
         x = torch.empty(batch_size, *self.sample_shape, device=self.device, dtype=parts.exact_dtype)
@@ -404,12 +367,12 @@ class GaussianDiffusion(KeepsStatistics, Trainable):
             x = x + level.alpha * self.encode(start.to(self.device), condition)
         with self.evaluating():
             bound = self.conditions.bind(condition, batch_size)
-        rule = _guidance(guidance)
+        rule = as_guidance(guidance)
 
         def fresh() -> Denoiser:
             return clipped(rule.bind(NetworkDenoiser(parts, bound)), clip_denoised, self.space.bounds)
 
-        return Walk(fresh(), fresh, chosen, grid, source, x, self.space, condition)
+        return Walk(fresh(), fresh, sampler, grid, source, x, self.space, condition)
 
     def sample(self, batch_size: int = 16, *, show_progress: bool = True, **walk_options: Any) -> Tensor:
         """New data, [batch, ...] in the user's units, on the device of the network.
@@ -444,8 +407,8 @@ class GaussianDiffusion(KeepsStatistics, Trainable):
         steps: int | str | None = None,
         spacing: Spacing = "time",
         *,
-        first: Any = None,
-        last: Any = None,
+        first: Level | None = None,
+        last: Level | None = None,
     ) -> Grid:
         """The levels that `sample` walks, from t = 1 to the clean end.
 
@@ -464,45 +427,8 @@ class GaussianDiffusion(KeepsStatistics, Trainable):
             times = respaced_times(steps, self.timesteps)
             return grid_of_times(self.schedule, times, self.time_difference)
         steps = self.timesteps if steps is None else operator.index(steps)
-        ends = {"first": first, "last": last, "time_difference": self.time_difference}
-        return spaced_grid(self.schedule, steps, spacing, **ends)
-
-    @contextmanager
-    def evaluating(self) -> Iterator[None]:
-        """In evaluation mode, and afterwards as before."""
-        training = [module for module in self.modules() if module.training]
-        self.eval()
-        try:
-            yield
-        finally:
-            for module in training:
-                module.training = True
-
-
-def _labels(signature: NetworkSignature, dropout: float) -> dict[str, Conditioner]:
-    """The conditions of a model that names none."""
-    if signature.num_classes is not None and signature.takes("labels"):
-        return {"labels": Labels(signature.num_classes, dropout=dropout)}
-    if dropout:
-        raise ValueError(
-            f"Expected a network with classes for label_dropout={dropout}, got {signature.name} "
-            "without. Fix: set its num_classes."
-        )
-    return {}
-
-
-def _sigma_data(space: DataSpace, *parts: str | Objective | InputScaling | LossWeight | None) -> float:
-    """The standard deviation of clean data: that of parts given as objects, or else the space's."""
-    values = {str(p): p.sigma_data for p in parts if p is not None and not isinstance(p, str)}
-    told = {name: value for name, value in values.items() if value is not None}
-    if len(set(told.values())) > 1:
-        raise ValueError(f"Expected one sigma_data, got {' and '.join(told)}. Fix: give the same to each.")
-    return next(iter(told.values()), space.sigma_data)
-
-
-def _guidance(value: float | Guidance | None) -> Guidance:
-    """A number is the scale of classifier-free guidance."""
-    return value if isinstance(value, Guidance) else ClassifierFree(1.0 if value is None else value)
+        gap = self.time_difference
+        return spaced_grid(self.schedule, steps, spacing, first=first, last=last, time_difference=gap)
 
 
 def _check(name: str, value: float, fits: bool, expected: str) -> None:

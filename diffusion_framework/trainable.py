@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -31,6 +32,16 @@ class Trainable(RecordsArguments, nn.Module, ABC):
     metric_names: ClassVar[tuple[str, ...]] = ("validation_loss",)
     prepares: bool = False
 
+    @property
+    @abstractmethod
+    def sample_shape(self) -> tuple[int, ...]:
+        """Shape of one sample, without the batch: (channels, height, width) of images."""
+
+    @property
+    @abstractmethod
+    def networks(self) -> tuple[nn.Module, ...]:
+        """The networks that training spends its time in: they may be compiled and sharded."""
+
     @abstractmethod
     def forward(
         self,
@@ -51,6 +62,13 @@ class Trainable(RecordsArguments, nn.Module, ABC):
                 all must decide alike; None draws it.
             progress: Share of training that is done, in [0, 1].
             condition: What came with the data: conditions by name, and `mask`.
+        """
+
+    def check(self, data: Tensor, **condition: Any) -> None:
+        """Raises ValueError for data or conditions that `forward` would refuse, running no network.
+
+        Args:
+            data: As for `forward`, like the rest.
         """
 
     def fit(self, batches: Iterable[Batch]) -> None:
@@ -98,6 +116,22 @@ class Trainable(RecordsArguments, nn.Module, ABC):
             None for samples that have no picture.
         """
         return None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next((p.device for p in self.parameters()), torch.device("cpu"))
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """In evaluation mode, and afterwards as before, module by module."""
+        training = [module for module in self.modules() if module.training]
+        self.eval()
+        try:
+            yield
+        finally:
+            for module in training:
+                module.training = True
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Writes a folder that `from_pretrained` opens: the weights, and how to build the model.

@@ -298,7 +298,7 @@ def test_spacings():
     gaps = [to.log_snr - now.log_snr for now, to in diffusion.grid(9, "log_snr")[:-1]]
     assert gaps == pytest.approx([gaps[0]] * 8)
     assert [now.t for now, _ in diffusion.grid("ddim50")] == pytest.approx([(i + 1) / 100 for i in range(98, -1, -2)])
-    with pytest.raises(ValueError, match="spacing as time, log_snr or optimal, got 'even'"):
+    with pytest.raises(ValueError, match="'time', 'log_snr' or 'optimal', got 'even'"):
         diffusion.grid(9, "even")
     with pytest.raises(ValueError, match="'10,15,20' or 'ddim50', got 'many'"):
         diffusion.grid("many")

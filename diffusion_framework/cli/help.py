@@ -88,6 +88,11 @@ def config_text(arguments: Mapping[str, Any], given: Mapping[str, Mapping[str, s
 def _entry(name: str, value: Any, pad: str, given: Mapping[str, str]) -> Iterator[str]:
     if dataclasses.is_dataclass(value) and not isinstance(value, Plan) and not is_named(type(value)):
         value = Plan(type(value), dict(vars(value)))  # a group of options
+    if isinstance(value, dict) and any(isinstance(item, Plan) for item in value.values()):  # parts by name
+        yield f"{pad}{name}:"
+        for key, item in value.items():
+            yield from _entry(key, item, f"{pad}  ", {})
+        return
     if not isinstance(value, Plan):
         data = write_yaml(to_config(value), flow=True)
         yield f"{pad}{name}: {data.removesuffix('...' + chr(10)).rstrip()}"

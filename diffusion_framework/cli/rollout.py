@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from tqdm.auto import tqdm
 
-from ..policies import DiffusionPolicy
+from ..policies import Controller, Policy
 from ..policies.rollout import make_environment, plan_latency, run_episodes, streams, summary
 from ..samplers import Sampler
 from ..storage.images import save_animation
@@ -32,7 +32,7 @@ def _rollout(
     environments: int = 25,
     sampler: Sampler | None = None,
     steps: int | None = None,
-    spacing: Literal["time", "log_snr", "optimal"] = "time",
+    spacing: Literal["time", "log_snr", "optimal"] | None = None,
     warm_start: float | None = None,
     seed: int = 100_000,
     video: str | None = None,
@@ -50,9 +50,9 @@ def _rollout(
         options: Options of the environment, such as '{obs_type: state}'.
         episodes: Episodes to run.
         environments: Environments that run side by side.
-        sampler: The sampler of plans; null takes the policy's own.
-        steps: Sampler steps of a plan; null: the policy's.
-        spacing: Quantity in which the steps are even.
+        sampler: Sampler of plans; null is the policy's own. For policies that sample, like the next three.
+        steps: Sampler steps of a plan; null is the policy's.
+        spacing: Quantity in which the steps are even; null is time.
         warm_start: Time in (0, 1] at which plans start from the last ones; null: from pure noise.
         seed: Seed of the first episode; each further one has the next number.
         video: Folder for an animated GIF of each episode.
@@ -63,24 +63,24 @@ def _rollout(
         trust: Packages whose classes the files may name, which runs their code.
     """
     plan: Any = sampler
-    walk: dict[str, Any] = {"sampler": None if plan is None else plan.build()}
+    asked = {"sampler": None if plan is None else plan.build(), "steps": steps, "spacing": spacing}
     check_positive(episodes=episodes, environments=environments, latency=latency)
-    policy = DiffusionPolicy.from_pretrained(checkpoint, weights=weights, trust=trust).to(device_named(device))
-    walk["grid"] = policy.grid(policy.plan_steps if steps is None else steps, spacing)
+    policy = Policy.from_pretrained(checkpoint, weights=weights, trust=trust)
+    policy.to(device_named(device))
+    walk = {name: value for name, value in asked.items() if value is not None}
+    controller = Controller(policy, warm_start=warm_start, **walk)
     make = partial(make_environment, env, **{"render_mode": "rgb_array"} if video else {}, **(options or {}))
     made = [make() for _ in range(min(environments, episodes))]
     with tqdm(total=episodes, desc="episodes", disable=not progress) as bar:
         finished = run_episodes(
-            policy,
+            controller,
             made,
             range(seed, seed + episodes),
             frames=video is not None,
             on_end=lambda episode: bar.update(),
-            **walk,
-            warm_start=warm_start,
         )
     print(summary(finished))
-    observation = streams(policy, [made[0].reset(seed=seed)[0]])
+    observation = streams(policy.observations, [made[0].reset(seed=seed)[0]])
     median, worst = plan_latency(policy, observation, latency, **walk)
     print(f"one plan     {1000 * median:.1f} ms median, {1000 * worst:.1f} ms 99th percentile ({latency} plans)")
     for episode in finished if video else ():

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 
 from ..data import TrainingDataset
-from ..diffusion import GaussianDiffusion
 from ..parts import options
+from ..policies import Policy
 from ..storage.building import check_size
 from ..storage.checkpoint import Checkpoint, list_checkpoints
+from ..trainable import Trainable
 from ..training import Trainer
 from .common import Tree, run
 
@@ -56,7 +57,7 @@ def train(argv: Sequence[str], default_config: Path) -> None:
 def _train(
     *,
     data: TrainingDataset,
-    diffusion: GaussianDiffusion,
+    diffusion: Trainable,
     trainer: Trainer,
     validation: TrainingDataset | None = None,
     resume: bool = False,
@@ -84,9 +85,8 @@ def _train(
     model = plans["diffusion"].build()
     channels, *size = model.sample_shape
     links = {"channels": channels, "image_size": tuple(size)}
-    for name in ("horizon", "observation_steps", "action_steps"):
-        if (value := getattr(model, name, None)) is not None:
-            links[name] = value
+    if isinstance(model, Policy):
+        links |= model.data_options
     built = {name: plans[name].build(**links) for name in ("data", "validation") if plans[name] is not None}
     run = plans["trainer"].build(model=model, folder_or_dataset=built["data"], validation=built.get("validation"))
     run.train(resume=resume)

@@ -1,9 +1,10 @@
 """Conditions: what a network is told besides the noised data and its level."""
 
 from .base import BoundConditions, Conditioner, Conditions, Keywords
+from .fitting import fit_statistics
 from .images import Images
 from .labels import Labels
-from .observations import ObservationEncoder, Observations
+from .observations import Observations
 from .tokens import Tokens
 from .vectors import Vectors
 
@@ -14,8 +15,8 @@ __all__ = [
     "Images",
     "Keywords",
     "Labels",
-    "ObservationEncoder",
     "Observations",
     "Tokens",
     "Vectors",
+    "fit_statistics",
 ]

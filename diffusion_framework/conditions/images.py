@@ -19,13 +19,22 @@ class Images(Conditioner):
     one image [channels, height, width] for a whole batch, too.
 
     Args:
+        channels: Channels of encoded images.
         space: How images are encoded; None is `ImageSpace()`. Its fitted statistics are its own.
         dropout: Share of training samples that are told "none"; above 0 for guidance.
         keyword: The network's keyword.
     """
 
-    def __init__(self, *, space: DataSpace | None = None, dropout: float = 0.0, keyword: str = "image") -> None:
+    def __init__(
+        self,
+        channels: int = 3,
+        *,
+        space: DataSpace | None = None,
+        dropout: float = 0.0,
+        keyword: str = "image",
+    ) -> None:
         super().__init__((keyword,), dropout)
+        self.channels = channels
         self.space = space if space is not None else ImageSpace()
         self.size: tuple[int, int] | None = None
 
@@ -36,6 +45,7 @@ class Images(Conditioner):
                 "Fix: use Vectors or Tokens for samples that are not images."
             )
         self.size = (sample_shape[1], sample_shape[2])
+        self.space.build((self.channels, *self.size))
 
     def repeat(self, value: Any, batch: int) -> Any:
         images = as_tensor(value, self.device, "images")
@@ -50,6 +60,11 @@ class Images(Conditioner):
                 "Fix: give one image for each sample."
             )
         encoded = self.space.encode(self.space.prepare(images), {})
+        if encoded.shape[1] != self.channels:
+            raise ValueError(
+                f"Expected images of {self.channels} channels, got {encoded.shape[1]}. "
+                f"Fix: Images(channels={encoded.shape[1]}), or convert the images."
+            )
         if self.size is not None and encoded.shape[2:] != self.size:
             encoded = nn.functional.interpolate(encoded, self.size, mode="bilinear", antialias=True)
         return {self.keywords[0]: encoded}

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from ..spaces import ImageSpace, Normalizer
-from ..storage.config import RecordsArguments
 from .base import Conditioner, Keywords, as_tensor, checked_samples, trained_none
 from .image_features import center_crop, image_network, random_crop
 
@@ -144,56 +143,3 @@ class Observations(Conditioner):
             x = random_crop(x, self.crop, repeat=steps) if self.training else center_crop(x, self.crop)
         dtype = next(network.parameters()).dtype
         return network(x.to(dtype)).reshape(batch, steps, -1)
-
-
-class ObservationEncoder(RecordsArguments, nn.Module):
-    """All streams of each step side by side, in the order of their names.
-
-    Streams of numbers [batch, steps, numbers] are taken as they are, images [batch, steps, channels, height, width]
-    go through a residual network each, of their own.
-
-    Args:
-        images: Channels of each image stream by its name.
-        backbone: A residual network of torchvision, with group norm in place of batch norm and without weights.
-        keypoints: Points that the spatial softmax keeps of an image; each becomes two numbers.
-        crop: Side of the square cut from each image, in pixels: anywhere while training, from the centre otherwise;
-            None keeps whole images.
-    """
-
-    def __init__(
-        self,
-        images: dict[str, int] | None = None,
-        *,
-        backbone: str = "resnet18",
-        keypoints: int = 32,
-        crop: int | None = None,
-    ) -> None:
-        super().__init__()
-        self.images, self.crop = dict(images or {}), crop
-        self.networks = nn.ModuleList(
-            [image_network(channels, backbone, keypoints) for _, channels in sorted(self.images.items())]
-        )
-
-    def forward(self, observations: Mapping[str, Tensor]) -> Tensor:
-        """[batch, steps, all numbers] of streams [batch, steps, ...]; images uint8, or floats in [0, 1]."""
-        networks = dict(zip(sorted(self.images), self.networks, strict=True))
-        parts = []
-        for name in sorted(observations):
-            values = observations[name]
-            if (values.ndim == 5) != (name in networks):
-                raise ValueError(
-                    f"{name!r} is [batch, steps, ...] {[*values.shape]}; name image streams, and only those, in the "
-                    "encoder's images"
-                )
-            parts.append(self._encode(networks[name], values) if name in networks else values)
-        return torch.cat(parts, dim=2)
-
-    def _encode(self, network: nn.Module, images: Tensor) -> Tensor:
-        batch, steps = images.shape[:2]
-        if images.dtype == torch.uint8:
-            images = images.float() / 255
-        x = images.flatten(0, 1) * 2 - 1
-        if self.crop is not None:
-            # all images of a sample are cut alike; like dropout, this can only draw from torch's own generator
-            x = random_crop(x, self.crop, repeat=steps) if self.training else center_crop(x, self.crop)
-        return network(x).reshape(batch, steps, -1)

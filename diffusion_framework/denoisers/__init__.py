@@ -2,7 +2,7 @@
 
 from .base import Denoiser, StatelessDenoiser, TransformX0
 from .clipping import Clip, KeepInRange, Threshold, clipped
-from .guidance import ClassifierFree, Guidance
+from .guidance import ClassifierFree, Guidance, as_guidance
 from .network import NetworkDenoiser, NetworkParts, predict_together
 from .preconditioning import (
     CNoise,
@@ -15,6 +15,8 @@ from .preconditioning import (
     UnitTime,
     UnitVariance,
     Unscaled,
+    preconditioning_for,
+    shared_sigma_data,
 )
 from .signature import NetworkSignature
 
@@ -40,6 +42,9 @@ __all__ = [
     "UnitTime",
     "UnitVariance",
     "Unscaled",
+    "as_guidance",
     "clipped",
+    "preconditioning_for",
     "predict_together",
+    "shared_sigma_data",
 ]

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor
 
+from ..parts import resolve
 from ..process.level import Level, Scalar, check_step_count, expand_to
+from ..process.objectives import Objective
+from ..process.schedules import NoiseSchedule
 
 _FARTHEST = 30.0  # log-SNR in nats that stands for infinity: all but 1e-13 of x is then data, or noise
 
@@ -147,6 +150,50 @@ class Preconditioning:
     def seen(self, x: Tensor, at: Level) -> Tensor:
         """x [batch, ...] as the network sees it."""
         return self.input_scaling.scaled(x, at)
+
+
+def preconditioning_for(
+    schedule: NoiseSchedule,
+    objective: Objective,
+    time_input: str | TimeInput | None,
+    input_scaling: str | InputScaling | None,
+    **known: Any,
+) -> Preconditioning:
+    """What the network sees: what was asked for, else what the objective or the schedule propose.
+
+    Args:
+        schedule: The schedule of the model.
+        objective: The objective of the model, whose proposal comes first.
+        time_input: A part or its name; None leaves it to the proposals.
+        input_scaling: Like time_input.
+        known: Arguments for parts given by name.
+    """
+    known |= {"schedule": schedule, "objective": objective}
+    proposed = {**schedule.proposes, **objective.proposes}
+    time_input = time_input or proposed.get("time_input", "unit")
+    input_scaling = input_scaling or proposed.get("input_scaling", "unscaled")
+    return Preconditioning(
+        resolve(time_input, TimeInput, "time_input", **known),
+        resolve(input_scaling, InputScaling, "input_scaling", **known),
+    )
+
+
+def shared_sigma_data(default: float, *parts: Any) -> float:
+    """The standard deviation of clean data for parts given by name.
+
+    Args:
+        default: That of the space.
+        parts: Objectives, input scalings and loss weights; names and None are left out. What they
+            say counts more than the default.
+
+    Raises:
+        ValueError: parts that contradict each other.
+    """
+    objects = [part for part in parts if part is not None and not isinstance(part, str)]
+    told = {str(part): part.sigma_data for part in objects if part.sigma_data is not None}
+    if len(set(told.values())) > 1:
+        raise ValueError(f"Expected one sigma_data, got {' and '.join(told)}. Fix: give all the same.")
+    return next(iter(told.values()), default)
 
 
 def _finite(log_snr: Scalar) -> Scalar:

@@ -9,6 +9,8 @@ from typing import Any, final
 
 from torch import Tensor, nn
 
+from ..conditions import Conditioner, Labels
+
 ESTIMATE_NAMES = ("self_cond", "x_self_cond")
 LATENT_NAMES = ("latents", "latent_self_cond")
 
@@ -87,6 +89,21 @@ class NetworkSignature:
     def takes(self, keyword: str) -> bool:
         """Whether a conditioner may give this keyword."""
         return self.takes_any or keyword in self.keywords
+
+    def default_conditions(self, label_dropout: float) -> dict[str, Conditioner]:
+        """The conditions of a model that names none: labels, for a network with classes.
+
+        Raises:
+            ValueError: label_dropout without classes.
+        """
+        if self.num_classes is not None and self.takes("labels"):
+            return {"labels": Labels(self.num_classes, dropout=label_dropout)}
+        if label_dropout:
+            raise ValueError(
+                f"Expected a network with classes for label_dropout={label_dropout}, got {self.name} "
+                "without. Fix: set its num_classes."
+            )
+        return {}
 
     def check_conditions(self, given: Mapping[str, Iterable[str]]) -> None:
         """Raises ValueError unless conditioners give what the network takes, and all it needs.

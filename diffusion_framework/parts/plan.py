@@ -8,7 +8,7 @@ import inspect
 import os
 import re
 import typing
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, TypeVar
@@ -48,8 +48,7 @@ class Plan:
 
     def is_ours(self) -> bool:
         """Whether this class and those of all its parts are of this package."""
-        parts = [value for value in self.options.values() if isinstance(value, Plan)]
-        return self.cls.__module__.split(".")[0] == PACKAGE and all(part.is_ours() for part in parts)
+        return self.cls.__module__.split(".")[0] == PACKAGE and all(part.is_ours() for part in _plans(self.options))
 
     def build(self, **given: Any) -> Any:
         """The object.
@@ -71,6 +70,15 @@ class Plan:
         except Exception as error:
             cause = f"{type(error).__name__}: {' '.join(str(error).split()):.300}"
             raise BadPart(f"{self.where or self.cls.__name__} cannot be built ({cause}).") from error
+
+
+def _plans(value: Any) -> Iterator[Plan]:
+    """The plans in options, or in lists and mappings of them."""
+    if isinstance(value, Plan):
+        yield value
+    elif isinstance(value, list | tuple | dict):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _plans(item)
 
 
 def _built(value: Any) -> Any:
@@ -144,9 +152,9 @@ def _class_and_options(
             raise BadPart(f"{where}: expected class_path and init_args, got {extra[0]!r:.60} beside them.")
         values = node.get("init_args", {})
         if values is None:
-            named = str(node["class_path"]).split(".")[-1]
+            name = str(node["class_path"]).rpartition(".")[2]
             raise BadPart(
-                f"{where}: {named:.60} does not record its arguments. Fix: open it from Python with model=, or "
+                f"{where}: {name:.60} does not record its arguments. Fix: open it from Python with model=, or "
                 "derive the class from diffusion_framework.RecordsArguments."
             )
         cls = find(node["class_path"], kind, trust, where)

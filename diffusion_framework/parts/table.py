@@ -98,7 +98,7 @@ TABLE: dict[str, dict[str, str]] = {
         "transformer1d": "models.sequence.transformer1d:Transformer1D",
         "residual_mlp": "models.sequence.residual_mlp:ResidualMLP",
     },
-    "GaussianDiffusion": {
+    "Trainable": {
         "gaussian_diffusion": "diffusion:GaussianDiffusion",
         "diffusion_policy": "policies.diffusion_policy:DiffusionPolicy",
         "behaviour_cloning": "policies.behaviour_cloning:BehaviourCloning",
@@ -124,7 +124,6 @@ TABLE: dict[str, dict[str, str]] = {
         "tokens": "conditions.tokens:Tokens",
         "observations": "conditions.observations:Observations",
     },
-    "ObservationEncoder": {"observation_encoder": "conditions.observations:ObservationEncoder"},
     "Normalizer": {"normalizer": "spaces.normalizer:Normalizer"},
 }
 """Kind -> name -> module:Class. All that a file can name without being trusted."""
@@ -139,7 +138,7 @@ NOUNS = {
     "LossWeight": "loss weight",
     "TimeSampler": "time sampler",
     "Module": "network",
-    "GaussianDiffusion": "diffusion model",
+    "Trainable": "model",
     "DataSpace": "data space",
     "Conditioner": "conditioner",
     "TrainingDataset": "dataset",

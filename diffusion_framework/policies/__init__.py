@@ -1,18 +1,20 @@
 """Policies: actions from observations, learned from demonstrations."""
 
-from ..spaces import Normalizer
 from .behaviour_cloning import BehaviourCloning
+from .controller import Controller
 from .demonstrations import Episodes, load_episodes
 from .diffusion_policy import DiffusionPolicy
+from .policy import Policy
 from .tasks.fork import ForkDemonstrations
 from .windows import EpisodeWindows
 
 __all__ = [
     "BehaviourCloning",
+    "Controller",
     "DiffusionPolicy",
     "EpisodeWindows",
     "Episodes",
     "ForkDemonstrations",
-    "Normalizer",
+    "Policy",
     "load_episodes",
 ]

@@ -1,98 +1,124 @@
-"""Receding-horizon control: remember the last observations, plan, hand out the plan's first actions, plan again."""
+"""`Controller`: acts with a policy, by receding-horizon control."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, final
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from .diffusion_policy import DiffusionPolicy
+from .policy import Policy
 
 
-class RecedingHorizon:
-    """What acting remembers of each environment: its last observations, its plan, and how much of that is done.
+@final
+class Controller:
+    """Remembers the last observations, plans, hands out a plan's first actions, and plans again.
 
-    Environments need not be in step: each is planned for when it needs it, together with the others that do.
+    It serves one environment, or several side by side, which need not be in step: each is planned
+    for when it needs a plan, together with the others that do.
+
+    Args:
+        policy: Makes the plans.
+        warm_start: Time in (0, 1]: plans start from the end of the last ones, as noisy as at that
+            time; None starts them from pure noise.
+        options: Further options of the policy's `plan`.
+
+    Raises:
+        ValueError: a warm start of a policy that cannot, or a policy without observations.
     """
 
-    def __init__(self) -> None:
-        self.seen: dict[str, Tensor] = {}  # [environments, observation_steps, ...]
-        self.plans = torch.empty(0)  # [environments, horizon, action_dim]
-        self.executed_steps = torch.empty(0)  # [environments] actions handed out of the plan
-        self.new_episode = torch.empty(0)  # [environments] whether the next observation is an episode's first
+    def __init__(self, policy: Policy, *, warm_start: float | None = None, **options: Any) -> None:
+        if warm_start is not None and not (policy.warm_starts and 0 < warm_start <= 1):
+            raise ValueError(
+                f"Expected warm_start in (0, 1], of a policy that samples, got {warm_start} of "
+                f"{type(policy).__name__}. Fix: leave it out."
+            )
+        self.policy, self.warm_start, self.options = policy, warm_start, options
+        self.observations = policy.observations
+        self.reset()
 
     def reset(self, which: Sequence[bool] | Tensor | None = None) -> None:
-        """Forget all environments, or those where `which` is true."""
+        """Forgets all environments, or begins a new episode in those where `which` is true."""
         if which is None:
-            self.__init__()  # type: ignore[misc]
-        elif len(self.new_episode):
-            self.new_episode |= torch.as_tensor(which, device=self.new_episode.device)
+            self._seen: dict[str, Tensor] = {}  # [environments, observation_steps, ...]
+            self._plans = torch.empty(0)  # [environments, horizon, action_dim]
+            self._executed_steps = torch.empty(0)  # [environments], of the plan
+            self._new_episode = torch.empty(0)  # [environments], whether nothing was seen yet
+        elif len(self._new_episode):
+            self._new_episode |= torch.as_tensor(which, device=self._new_episode.device)
 
-    def act(
-        self,
-        policy: DiffusionPolicy,
-        observation: Mapping[str, Any],
-        *,
-        seed: Sequence[int] | None = None,
-        warm_start: float | None = None,
-        **options: Any,
-    ) -> Tensor:
-        """See `DiffusionPolicy.act`."""
-        tensors = {name: torch.as_tensor(value, device=policy.device) for name, value in observation.items()}
-        single = all(v.ndim == (3 if name in policy.encoder.images else 1) for name, v in tensors.items())
-        if single:
-            tensors = {name: value[None] for name, value in tensors.items()}
-        self._remember(policy, tensors)
-        needs_plan = torch.nonzero(self.new_episode | (self.executed_steps >= policy.action_steps))[:, 0]
-        if len(needs_plan):
-            if seed is not None:
-                options["seed"] = [seed[i] for i in needs_plan.tolist()]
-            self._plan(policy, needs_plan, warm_start, options)
-        self.new_episode[:] = False
-        index = torch.arange(len(self.plans), device=self.plans.device)
-        actions = self.plans[index, policy.observation_steps - 1 + self.executed_steps]
-        self.executed_steps += 1
+    def act(self, observation: Mapping[str, Any], *, seed: Sequence[int] | None = None) -> Tensor:
+        """The next action of each environment.
+
+        Args:
+            observation: The newest of each stream, [...] of one environment or [environments, ...].
+            seed: One for each environment, for plans that are made now.
+
+        Returns:
+            [action_dim], or [environments, action_dim].
+
+        Raises:
+            ValueError: another number of environments than before, or as for `Policy.plan`.
+        """
+        newest, single = self._tensors(observation)
+        self._remember(newest)
+        needs_plan = self._new_episode | (self._executed_steps >= self.policy.action_steps)
+        if len(chosen := torch.nonzero(needs_plan)[:, 0]):
+            self._plan(chosen, seed)
+        self._new_episode[:] = False
+        index = torch.arange(len(self._plans), device=self._plans.device)
+        actions = self._plans[index, self.policy.executed.start + self._executed_steps]
+        self._executed_steps += 1
         return actions[0] if single else actions
 
-    def _remember(self, policy: DiffusionPolicy, observation: Mapping[str, Tensor]) -> None:
-        count = len(next(iter(observation.values())))
-        if len(self.new_episode) != count:
-            if len(self.new_episode):
-                raise ValueError(
-                    f"{len(self.new_episode)} environments were acted for, now {count}; call reset() in between"
-                )
-            self.plans = torch.zeros(count, *policy.sample_shape, device=policy.device)
-            self.executed_steps = torch.zeros(count, dtype=torch.long, device=policy.device)
-            self.new_episode = torch.ones(count, dtype=torch.bool, device=policy.device)
-        for name, value in observation.items():
-            repeated = value[:, None].expand(-1, policy.observation_steps, *value.shape[1:])
-            if name not in self.seen:
-                self.seen[name] = repeated.clone()
-                continue
-            shifted = torch.cat([self.seen[name][:, 1:], value[:, None].to(self.seen[name])], dim=1)
-            new_episode = self.new_episode.reshape(-1, *(1,) * (shifted.ndim - 1))
-            self.seen[name] = torch.where(new_episode, repeated.to(shifted), shifted)
+    def _tensors(self, observation: Mapping[str, Any]) -> tuple[dict[str, Tensor], bool]:
+        """The policy's streams [environments, ...], and whether they came from one environment."""
+        names, images = self.observations.names, self.observations.images
+        if missing := [name for name in names if name not in observation]:
+            raise ValueError(f"Expected observations {names}, got none of {missing}. Fix: give these streams, by name.")
+        device = self.policy.device
+        tensors = {name: torch.as_tensor(observation[name], device=device) for name in names}
+        single = all(v.ndim == (3 if name in images else 1) for name, v in tensors.items())
+        return {name: v[None] if single else v for name, v in tensors.items()}, single
 
-    def _plan(
-        self, policy: DiffusionPolicy, needs_plan: Tensor, warm_start: float | None, options: dict[str, Any]
-    ) -> None:
-        warm = (
-            ~self.new_episode[needs_plan] if warm_start is not None else torch.zeros_like(self.new_episode[needs_plan])
-        )
-        for group, going_on in ((needs_plan[~warm], False), (needs_plan[warm], True)):
+    def _remember(self, newest: Mapping[str, Tensor]) -> None:
+        count = len(next(iter(newest.values())))
+        known = len(self._new_episode)
+        if known and known != count:
+            raise ValueError(
+                f"Expected observations of {known} environments, as before, got {count}. Fix: call reset() in between."
+            )
+        if not known:
+            device = self.policy.device
+            self._plans = torch.zeros(count, *self.policy.sample_shape, device=device)
+            self._executed_steps = torch.zeros(count, dtype=torch.long, device=device)
+            self._new_episode = torch.ones(count, dtype=torch.bool, device=device)
+        for name, value in newest.items():
+            repeated = value[:, None].expand(-1, self.policy.observation_steps, *value.shape[1:])
+            if name not in self._seen:
+                self._seen[name] = repeated.clone()
+                continue
+            last = value[:, None].to(self._seen[name])
+            shifted = torch.cat([self._seen[name][:, 1:], last], dim=1)
+            new = self._new_episode.reshape(-1, *(1,) * (shifted.ndim - 1))
+            self._seen[name] = torch.where(new, repeated.to(shifted), shifted)
+
+    def _plan(self, chosen: Tensor, seed: Sequence[int] | None) -> None:
+        """Plans for the environments of these numbers."""
+        warm = torch.full_like(chosen, self.warm_start is not None, dtype=torch.bool)
+        warm &= ~self._new_episode[chosen]
+        for group, options in ((chosen[~warm], {}), (chosen[warm], self._start(chosen[warm]))):
             if not len(group):
                 continue
-            chosen = dict(options)
-            if options.get("seed") is not None:
-                of = dict(zip(needs_plan.tolist(), options["seed"], strict=True))
-                chosen["seed"] = [of[i] for i in group.tolist()]
-            if going_on:  # the last plan, moved on by what was executed, its last action repeated
-                old = self.plans[group]
-                tail = old[:, policy.action_steps :]
-                chosen["last"] = torch.cat([tail, old[:, -1:].expand(-1, policy.action_steps, -1)], dim=1)
-                chosen["strength"] = warm_start
-            self.plans[group] = policy.plan({name: seen[group] for name, seen in self.seen.items()}, **chosen)
-        self.executed_steps[needs_plan] = 0
+            observations = {name: seen[group] for name, seen in self._seen.items()}
+            seeds = None if seed is None else [seed[i] for i in group.tolist()]
+            plans = self.policy.plan(observations, seed=seeds, **self.options, **options)
+            self._plans[group] = plans.to(self._plans)
+        self._executed_steps[chosen] = 0
+
+    def _start(self, group: Tensor) -> dict[str, Any]:
+        """The last plans, moved on by what was executed, the last action repeated."""
+        plans, executed = self._plans[group], self.policy.action_steps
+        tail = plans[:, -1:].expand(-1, executed, -1)
+        return {"start": torch.cat([plans[:, executed:], tail], dim=1), "strength": self.warm_start}

@@ -13,8 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..conditions import Observations
 from ..process.noise import mix
-from .diffusion_policy import DiffusionPolicy
+from .controller import Controller
+from .policy import Policy
 
 
 @dataclass
@@ -61,47 +63,45 @@ def make_environment(name: str, **options: Any) -> Any:
 
 
 def run_episodes(
-    policy: DiffusionPolicy,
+    controller: Controller,
     environments: Sequence[Any],
     seeds: Sequence[int],
     *,
     frames: bool = False,
     on_end: Callable[[Episode], None] = lambda episode: None,
-    **options: Any,
 ) -> list[Episode]:
     """One episode for each seed, as many side by side as there are environments.
 
     The noise of a plan depends on the seed of its episode and on the step alone, not on what goes on beside it.
 
     Args:
-        policy: Who acts.
+        controller: Acts.
         environments: Of gymnasium. Their actions are cut off at the ends of their action space.
         seeds: Of the environments' resets.
         frames: Whether to keep pictures.
         on_end: Called with each episode that has ended.
-        options: Of `DiffusionPolicy.act`.
     """
     episodes = [Episode(seed) for seed in seeds]
     for first in range(0, len(episodes), len(environments)):
-        _run_together(policy, environments, episodes[first : first + len(environments)], frames, on_end, options)
+        _run_together(controller, environments, episodes[first : first + len(environments)], frames, on_end)
     return episodes
 
 
 def _run_together(
-    policy: DiffusionPolicy,
+    controller: Controller,
     environments: Sequence[Any],
     episodes: Sequence[Episode],
     frames: bool,
     on_end: Callable[[Episode], None],
-    options: Mapping[str, Any],
 ) -> None:
-    policy.reset()
+    controller.reset()
     going = list(zip(environments, episodes, strict=False))
     observations = [env.reset(seed=episode.seed)[0] for env, episode in going]
     step = 0
     while not all(episode.over for _, episode in going):
         plan_seeds = [mix(episode.seed, step) for _, episode in going]
-        actions = policy.act(streams(policy, observations), seed=plan_seeds, **options).cpu().numpy()
+        seen = streams(controller.observations, observations)
+        actions = controller.act(seen, seed=plan_seeds).cpu().numpy()
         step += 1
         for i, (env, episode) in enumerate(going):
             if episode.over:
@@ -122,26 +122,32 @@ def _run_together(
                 on_end(episode)
 
 
-def streams(policy: DiffusionPolicy, observations: Sequence[Any]) -> dict[str, Tensor]:
-    """Observations of several environments, arrays or dictionaries of arrays, as the policy's streams.
+def streams(known: Observations, observations: Sequence[Any]) -> dict[str, Tensor]:
+    """Observations of several environments, arrays or dictionaries of arrays, as streams [environments, ...].
 
-    An array is the one stream that the policy knows; of a dictionary, those that it knows are taken.
+    Args:
+        known: What a policy is told. An array is its one stream; of a dictionary, its streams are taken.
+        observations: One for each environment.
 
     Raises:
         ValueError: a stream that is missing, or an array for a policy of several streams.
     """
-    normalizer = policy.normalizer
-    numbers = [name for name in (normalizer.streams if normalizer else []) if name != "action"]
-    known = [*numbers, *policy.encoder.images]
+    names = known.names
     if not isinstance(observations[0], Mapping):
-        if len(known) != 1:
-            raise ValueError(f"the policy sees {', '.join(known)}, the environment gives one array; give a dictionary")
-        observations = [{known[0]: observation} for observation in observations]
-    if missing := [name for name in known if name not in observations[0]]:
-        raise ValueError(f"the environment gives {', '.join(observations[0])}, and no {', '.join(missing)}")
-    stacked = {name: torch.from_numpy(np.stack([o[name] for o in observations])) for name in known}
-    for name in policy.encoder.images:
-        if stacked[name].shape[-1] == policy.encoder.images[name]:  # environments put channels last
+        if len(names) != 1:
+            raise ValueError(
+                f"Expected a dictionary of {', '.join(names)} from the environment, got one array. "
+                "Fix: wrap the environment so that it gives them by name."
+            )
+        observations = [{names[0]: observation} for observation in observations]
+    if missing := [name for name in names if name not in observations[0]]:
+        raise ValueError(
+            f"Expected {', '.join(missing)} from the environment, got {', '.join(observations[0])}. "
+            "Fix: wrap the environment, or train a policy on these streams."
+        )
+    stacked = {name: torch.from_numpy(np.stack([o[name] for o in observations])) for name in names}
+    for name, channels in known.images.items():
+        if stacked[name].shape[-1] == channels:  # environments put channels last
             stacked[name] = stacked[name].movedim(-1, -3)
     return {name: value.float() if value.dtype == torch.float64 else value for name, value in stacked.items()}
 
@@ -173,14 +179,14 @@ def summary(episodes: Sequence[Episode]) -> str:
 
 
 def plan_latency(
-    policy: DiffusionPolicy, observation: Mapping[str, Tensor], repeats: int = 100, **options: Any
+    policy: Policy, observation: Mapping[str, Tensor], repeats: int = 100, **options: Any
 ) -> tuple[float, float]:
     """Median and 99th percentile of the seconds that one plan takes at batch 1.
 
     Args:
         observation: Streams of one environment, [1, ...].
         repeats: Number of plans, after three to warm up.
-        options: Of `DiffusionPolicy.plan`.
+        options: Of the policy's `plan`.
     """
     steps = policy.observation_steps
     seen = {name: value[:, None].expand(-1, steps, *value.shape[1:]) for name, value in observation.items()}

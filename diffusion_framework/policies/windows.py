@@ -92,31 +92,6 @@ class EpisodeWindows(TrainingDataset):
             "mask": torch.from_numpy((steps >= starts) & (steps <= lasts)),
         }
 
-    def numbers(self, relative_to: str | None = None) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """What a normalizer is fitted to: the streams that are no images, [steps, numbers], and the actions.
-
-        Args:
-            relative_to: The stream whose newest observation actions are counted from: they are then those of all
-                windows [windows, horizon, action_dim], as late ones are further away than early ones. None takes them
-                as they are, [steps, action_dim].
-        """
-        arrays = self.episodes.arrays
-        streams = {name: arrays[name] for name in self.observations if arrays[name].ndim == 2}
-        if relative_to is None:
-            return streams, arrays[self.action]
-        if relative_to not in streams or streams[relative_to].shape[1] < self.action_dim:
-            raise ValueError(
-                f"actions of {self.action_dim} numbers cannot be relative to {relative_to!r}; name one of "
-                f"{', '.join(streams)} with at least as many"
-            )
-        counted = []
-        for indices in np.array_split(np.arange(len(self)), len(self) // 10_000 + 1):
-            steps, starts, lasts = self._steps(indices)
-            inside = np.clip(steps, starts, lasts)
-            origin = streams[relative_to][inside[:, self.observation_steps - 1], None, : self.action_dim]
-            counted.append(arrays[self.action][inside] - origin)
-        return streams, np.concatenate(counted)
-
     def _steps(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Steps of windows, maybe outside their episodes, [windows, horizon]; first and last of those, [windows, 1]."""
         episode = self.episode[indices, None]

@@ -41,35 +41,42 @@ def keyed_generator(device: torch.device | str, *keys: int) -> torch.Generator:
 
 
 def generator_noise(generator: torch.Generator | None = None, device: torch.device | str | None = None) -> Noise:
-    """Noise of a whole batch from one generator.
+    """Returns a source of noise that draws whole batches from one generator.
 
     Args:
-        generator: None is torch's default one.
-        device: Where the noise is drawn; None is where the generator is, or else the samples.
+        generator: Random number generator; None uses PyTorch's default generator.
+        device: Device on which the noise is drawn if no generator is given; None uses the device of
+            the samples.
     """
-    place = generator.device if generator is not None else device
+    drawn_on = generator.device if generator is not None else device
 
     def noise(x: Tensor) -> Tensor:
-        return torch.randn(x.shape, generator=generator, device=place or x.device, dtype=x.dtype).to(x.device)
+        z = torch.randn(x.shape, generator=generator, device=drawn_on or x.device, dtype=x.dtype)
+        return z.to(x.device)
 
     return noise
 
 
 def per_sample_noise(seeds: Sequence[int], device: torch.device | str) -> Noise:
-    """Noise in which sample i depends on `seeds[i]` alone, not on the batch or the place in it.
+    """Returns a source of noise in which sample i depends on `seeds[i]` only.
 
-    Each call draws the next noise of every sample, so one source serves one trajectory.
+    It depends neither on the batch size nor on the position in the batch. Each call draws the next
+    noise of every sample, so one source serves one trajectory.
 
     Args:
         seeds: One integer for each sample of the batch.
-        device: Where the noise is drawn; the numbers differ between kinds of device.
+        device: Device on which the noise is drawn. Different kinds of device give different
+            numbers.
+
+    Raises:
+        ValueError: When the source is called, if the number of samples is not that of the seeds.
     """
     generators = [keyed_generator(device, seed) for seed in seeds]
 
     def noise(x: Tensor) -> Tensor:
         if len(x) != len(generators):
             raise ValueError(
-                f"Expected one seed for each sample, got {len(generators)} for {len(x)} samples. "
+                f"Expected one seed per sample, got {len(generators)} for {len(x)} samples. "
                 "Fix: give as many seeds as samples."
             )
         draws = [torch.randn(x.shape[1:], generator=g, device=g.device, dtype=x.dtype) for g in generators]
@@ -79,7 +86,7 @@ def per_sample_noise(seeds: Sequence[int], device: torch.device | str) -> Noise:
 
 
 def sample_seeds(seed: int, indices: Sequence[int]) -> list[int]:
-    """The seeds of samples number `indices` among those that a model samples with `seed`."""
+    """Returns the seeds of the samples with these indices, in a run of sampling with `seed`."""
     return [mix(seed, index) for index in indices]
 
 
@@ -89,17 +96,18 @@ def noise_source(
     batch: int,
     device: torch.device | str,
 ) -> Noise:
-    """Noise for one trajectory of a batch.
+    """Returns the source of noise for one trajectory of a batch.
 
     Args:
-        seed: A number, of which each sample gets a seed of its own; or one seed for each sample;
-            None draws from the generator.
-        generator: In place of a seed; None is torch's default one.
+        seed: One integer, from which a seed for each sample is derived, or one seed for each
+            sample. None draws from the generator.
+        generator: Random number generator, instead of a seed; None uses PyTorch's default
+            generator.
         batch: Number of samples.
-        device: Where noise is drawn, unless there is a generator.
+        device: Device on which the noise is drawn if no generator is given.
 
     Raises:
-        ValueError: a seed and a generator, or another number of seeds than samples.
+        ValueError: If both a seed and a generator are given, or the number of seeds is not `batch`.
     """
     if seed is None:
         return generator_noise(generator, device)
@@ -108,5 +116,8 @@ def noise_source(
     if not isinstance(seed, Sized):
         seed = sample_seeds(operator.index(seed), range(batch))
     if len(seed) != batch:
-        raise ValueError(f"Expected one seed for each of {batch} samples, got {len(seed)}. Fix: give as many.")
+        raise ValueError(
+            f"Expected one seed for each of {batch} samples, got {len(seed)}. "
+            "Fix: give exactly one seed for each sample."
+        )
     return per_sample_noise([operator.index(one) for one in seed], device)

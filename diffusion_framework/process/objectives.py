@@ -10,7 +10,6 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -27,13 +26,16 @@ class Objective(SavedAsJson, ABC):
     Levels may be of floats or of tensors [batch].
 
     Attributes:
-        sigma_data: Standard deviation of the clean data that it is made for; None for any.
-        proposes: Parts by name that go with it, for keywords of `GaussianDiffusion` left None.
+        sigma_data: Standard deviation of the clean data the objective assumes; None for any.
     """
 
     config_name = "objective.json"
     sigma_data: float | None = None
-    proposes: ClassVar[Mapping[str, str]] = {}
+
+    @property
+    def proposes(self) -> Mapping[str, str]:
+        """Names of parts that go with this objective, for keywords of `GaussianDiffusion` left None."""
+        return {}
 
     @abstractmethod
     def row(self, at: Level) -> tuple[Scalar, Scalar]:
@@ -132,18 +134,24 @@ class Velocity(Objective):
 
 @dataclass(frozen=True)
 class Preconditioned(Objective):
-    """The network is F of Karras et al. 2022, eq. 7: x0 = c_skip x + c_out F, of unit variance at every level.
+    """The network F of EDM, with x0 = c_skip x + c_out F (Karras et al. 2022, eq. 7).
 
-    On any schedule, its x / alpha and sigma / alpha being those of the paper. It proposes the other
-    half of the preconditioning, what the network sees: 'c_noise' and 'unit_variance'.
+    The training target has unit variance at every level. On any schedule, x / alpha and sigma /
+    alpha take the place of the paper's x and sigma. The objective proposes the other half of the
+    preconditioning, for the network's inputs: 'c_noise' and 'unit_variance'.
 
     Args:
         sigma_data: Standard deviation of the clean data, above 0.
+
+    Raises:
+        ValueError: If `sigma_data` is not above 0 and finite.
     """
 
     sigma_data: float = 0.5
 
-    proposes: ClassVar[Mapping[str, str]] = PRECONDITIONING
+    @property
+    def proposes(self) -> Mapping[str, str]:
+        return PRECONDITIONING
 
     def __post_init__(self) -> None:
         if not 0 < self.sigma_data < math.inf:

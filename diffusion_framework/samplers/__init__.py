@@ -1,4 +1,8 @@
-"""Samplers. Add one: a frozen dataclass in a file here, and a line below."""
+"""Samplers: frozen dataclasses that step from one noise level to the next.
+
+To add one, write a class in a file of this folder, add it to the lines below, and give it a row in
+`parts/table.py`.
+"""
 
 from .adaptive import AdaptiveDPMSolver
 from .adaptive.rk45 import RK45
@@ -15,7 +19,7 @@ from .lcm import LCM
 from .lms import LMS
 from .singlestep import SinglestepDPM
 from .unipc import UniPC
-from .walk import Walk, checked, grid_for_calls
+from .walk import Walk, checked, choose_grid
 
 __all__ = [
     "DDIM",
@@ -39,6 +43,6 @@ __all__ = [
     "UniPC",
     "Walk",
     "checked",
-    "grid_for_calls",
+    "choose_grid",
     "trajectory",
 ]

@@ -1,4 +1,4 @@
-"""The sampler protocol and the only sampling loop. Neither knows any sampler by name."""
+"""The sampler interface and the one sampling loop; neither names a sampler."""
 
 from __future__ import annotations
 
@@ -17,47 +17,57 @@ State = TypeVar("State")
 
 
 class Sampler(SavedAsJson, ABC, Generic[State]):
-    """How to go from one noise level to the next.
+    """A method for stepping from one noise level to the next.
 
-    A sampler is a frozen dataclass whose fields are its options; what it remembers between steps is the state
-    it returns.
-    So one object serves any number of runs and threads, and a run can be stopped after any step and taken up again.
+    A sampler is a frozen dataclass whose fields are its options. Anything it keeps between steps is
+    in the state that `step` returns. So one object serves any number of runs and threads, and a run
+    can be stopped after any step and resumed.
+
+    Attributes:
+        adaptive: Whether the sampler chooses its own steps. Its number of network calls then
+            varies.
     """
 
     config_name = "sampler.json"
     adaptive: ClassVar[bool] = False
-    """Whether it chooses steps of its own, so that its number of network calls is not fixed."""
 
     def init(self, steps: int) -> State:
-        """The state before the first of so many steps; None for a sampler that remembers nothing."""
+        """Returns the state before the first step; None for a sampler without state.
+
+        Args:
+            steps: Number of steps of the grid.
+        """
         return None  # type: ignore[return-value] # the type of a Sampler[None]
 
     @abstractmethod
     def step(
         self, denoise: Denoiser, x: Tensor, now: Level, to: Level, state: State, noise: Noise
     ) -> tuple[Tensor, State]:
-        """x [batch, ...] at level `now` -> x at level `to`, and the next state.
+        """Moves x from level `now` to level `to`.
 
         Args:
-            denoise: `denoise(x, at, to) -> Prediction`; see `Denoiser`.
-            x: Samples at level `now`. Not changed.
-            now: A level of floats with sigma > 0.
-            to: A level of floats with less noise.
-            state: From `init` or from the step before.
-            noise: `noise(x)` gives standard normal noise like x.
+            denoise: Denoiser, called as `denoise(x, at, to)`; see `Denoiser`.
+            x: Samples at level `now`, [batch, ...]; not modified.
+            now: Level of floats the step starts from, with sigma > 0.
+            to: Level of floats with less noise.
+            state: State from `init` or from the previous step.
+            noise: Source of standard normal noise shaped like its argument.
+
+        Returns:
+            The samples at level `to`, [batch, ...], and the next state.
         """
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A sample in progress, after one step.
+    """The state of sampling after one step.
 
     Attributes:
-        index: Number of the step, from 0.
-        now: The level the step started from.
-        to: The level it reached.
-        x: The samples at level `to`, [batch, ...].
-        x0: The clean data as predicted last in the step, [batch, ...].
+        index: Index of the step, from 0.
+        now: Level the step started from.
+        to: Level the step led to.
+        x: Samples at level `to`, [batch, ...].
+        x0: Clean data of the last prediction in the step, [batch, ...].
     """
 
     index: int
@@ -70,7 +80,15 @@ class Snapshot:
 def trajectory(
     sampler: Sampler, denoise: Denoiser, x: Tensor, grid: Sequence[tuple[Level, Level]], noise: Noise
 ) -> Iterator[Snapshot]:
-    """Walk the grid with the sampler, from x at the first level; yields after each step."""
+    """Runs the sampler over the grid and yields a snapshot after each step.
+
+    Args:
+        sampler: Sampler to run.
+        denoise: Denoiser of this trajectory.
+        x: Samples at the first level of the grid, [batch, ...].
+        grid: Pairs (now, to) of levels.
+        noise: Source of the sampler's noise.
+    """
     recorded = RecordingDenoiser(denoise)
     state = sampler.init(len(grid))
     for index, (now, to) in enumerate(grid):
@@ -80,7 +98,7 @@ def trajectory(
 
 @final
 class RecordingDenoiser:
-    """A denoiser that keeps its last prediction, so that snapshots can show it and samplers need not hand it out."""
+    """A denoiser that keeps its last prediction for snapshots."""
 
     last: Prediction
 

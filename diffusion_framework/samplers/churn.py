@@ -11,21 +11,27 @@ from ..process.level import Level, Noise
 from .base import Sampler
 from .heun import Heun
 
-State = tuple[int, Any]  # number of steps, state of the sampler inside
+State = tuple[int, Any]
+"""The number of sampler steps and the state of the wrapped sampler."""
 
 
 @dataclass(frozen=True)
 class Churn(Sampler[State]):
-    """Adds a little fresh noise before each step of any sampler (Karras et al. 2022, Alg. 2; levels are sigma / alpha).
+    """Adds fresh noise before each step of another sampler (Karras et al. 2022, Alg. 2).
 
-    A multistep sampler starts afresh after each raise, so within Churn it is of first order.
+    Noise levels are sigma / alpha. A multistep sampler restarts after each raise of the level, so
+    inside Churn it is of first order.
 
     Args:
-        sampler: What steps then, from the raised level.
-        s_churn: Amount over the whole run: a step raises the level 1 + min(s_churn / steps, sqrt(2) - 1) times.
-        s_min: Lowest level that is raised.
-        s_max: Highest level that is raised.
-        s_noise: Standard deviation of the fresh noise, in units of the exact one.
+        sampler: Sampler that steps from the raised level.
+        s_churn: Amount of noise over the whole run, at least 0. Each step raises the level by a
+            factor of 1 + min(s_churn / steps, sqrt(2) - 1).
+        s_min: Lowest level that is raised, at least 0.
+        s_max: Highest level that is raised, at least s_min.
+        s_noise: Standard deviation of the fresh noise relative to the exact one, at least 0.
+
+    Raises:
+        ValueError: If an option is out of range.
     """
 
     sampler: Sampler = field(default_factory=Heun)
@@ -36,7 +42,10 @@ class Churn(Sampler[State]):
 
     def __post_init__(self) -> None:
         if self.s_churn < 0 or self.s_noise < 0 or not 0 <= self.s_min <= self.s_max:
-            raise ValueError(f"needs s_churn >= 0, s_noise >= 0 and 0 <= s_min <= s_max; got {self}")
+            raise ValueError(
+                f"Expected s_churn >= 0, s_noise >= 0 and 0 <= s_min <= s_max, got {self}. "
+                "Fix: leave these options at their defaults."
+            )
 
     def init(self, steps: int) -> State:
         return steps, self.sampler.init(steps)
@@ -47,18 +56,27 @@ class Churn(Sampler[State]):
         steps, inner = state
         ratio = now.sigma / now.alpha if now.alpha else math.inf
         if self.s_churn and self.s_min <= ratio <= self.s_max:
-            raised = ratio * (1 + min(self.s_churn / steps, math.sqrt(2) - 1))
-            above = denoise.schedule.at_log_snr(-2 * math.log(raised))
-            added = above.alpha * math.sqrt(raised**2 - ratio**2) * self.s_noise
-            x, now = (x * (above.alpha / now.alpha)).add_(noise(x), alpha=added), above
-            inner = self.sampler.init(steps)  # what it remembers led to another x
+            raised_ratio = ratio * (1 + min(self.s_churn / steps, math.sqrt(2) - 1))
+            raised = denoise.schedule.at_log_snr(-2 * math.log(raised_ratio))
+            added_std = raised.alpha * math.sqrt(raised_ratio**2 - ratio**2) * self.s_noise
+            x, now = (x * (raised.alpha / now.alpha)).add_(noise(x), alpha=added_std), raised
+            inner = self.sampler.init(steps)  # The previous state belongs to another x.
         x, inner = self.sampler.step(denoise, x, now, to, inner, noise)
         return x, (steps, inner)
 
 
 @dataclass(frozen=True)
 class KarrasVE(Churn):
-    """The stochastic sampler of Karras et al. 2022 (Alg. 2): Churn around Heun, by one name and with their settings."""
+    """The stochastic sampler of Karras et al. 2022, Alg. 2: Churn around Heun, with their settings.
+
+    Args:
+        sampler: Sampler that steps from the raised level.
+        s_churn: Amount of noise over the whole run, at least 0. Each step raises the level by a
+            factor of 1 + min(s_churn / steps, sqrt(2) - 1).
+        s_min: Lowest level that is raised, at least 0.
+        s_max: Highest level that is raised, at least s_min.
+        s_noise: Standard deviation of the fresh noise relative to the exact one, at least 0.
+    """
 
     s_churn: float = 80.0
     s_noise: float = 1.007

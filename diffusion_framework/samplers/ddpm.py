@@ -15,26 +15,35 @@ from .base import Sampler
 class DDPM(Sampler[None]):
     """Ancestral sampling, on any schedule and any spacing (Ho et al. 2020, Alg. 2).
 
+    The last step, to the clean end, adds no noise.
+
     Args:
-        variance: Of the reverse step: `small` is that of q(x_to | x_now, x0), right where the data is a single point;
-            `large` is that of the forward step, right where the data is standard normal (ibid., sec. 3.2). For a
-            network that learned it: `learned_range` between the logarithms of those two, on any spacing, or `learned`,
-            on the steps of training only (Nichol & Dhariwal 2021, eq. 15).
+        variance: Variance of the reverse step. `small` is exact where the data is a single point,
+            `large` where it is standard normal (Ho et al. 2020, sec. 3.2). The others need a
+            network with learned variance: `learned_range` interpolates between the logarithms of
+            the two, on any spacing; `learned` only fits the steps of training (Nichol & Dhariwal
+            2021, eq. 15).
+
+    Raises:
+        ValueError: If `variance` is unknown.
     """
 
     variance: Variance = "small"
 
     def __post_init__(self) -> None:
         if self.variance not in VARIANCES:
-            raise ValueError(f"variance must be one of {', '.join(VARIANCES)}; got {self.variance!r}")
+            raise ValueError(
+                f"Expected variance to be one of {', '.join(VARIANCES)}, got {self.variance!r}. "
+                "Fix: use 'small' or 'large'."
+            )
 
     def step(
         self, denoise: Denoiser, x: Tensor, now: Level, to: Level, state: None, noise: Noise
     ) -> tuple[Tensor, None]:
         prediction = denoise(x, now)
         small = ancestral_std(now, to)
-        x = move(prediction, to, small)  # the mean is the same for all variances
-        if to.is_end:  # the last step adds no noise
+        x = move(prediction, to, small)  # The mean does not depend on the variance.
+        if to.is_end:
             return x, None
         if self.variance in ("small", "large"):
             return x.add(noise(x), alpha=small if self.variance == "small" else forward_std(now, to)), None

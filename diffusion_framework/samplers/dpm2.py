@@ -11,17 +11,18 @@ from .base import Sampler
 
 @dataclass(frozen=True)
 class DPM2(Sampler[None]):
-    """The midpoint method in sigma / alpha, by way of the geometric midpoint (Karras et al. 2022, DPM-Solver-2).
+    """Midpoint method in sigma / alpha, with the geometric midpoint (DPM-Solver-2).
 
-    Second order, two network calls a step. A first step from alpha = 0 and the last, to sigma = 0, take one call.
+    From Karras et al. 2022. Second order, with two network calls per step. A first step from
+    alpha = 0 and the last step, to sigma = 0, take one call.
     """
 
     def step(
         self, denoise: Denoiser, x: Tensor, now: Level, to: Level, state: None, noise: Noise
     ) -> tuple[Tensor, None]:
-        here = denoise(x, now)
-        if to.is_end or now.alpha == 0:  # the middle of a step without signal has none either
-            return move(here, to), None
+        prediction = denoise(x, now)
+        if to.is_end or now.alpha == 0:  # The midpoint would have infinite log-SNR.
+            return move(prediction, to), None
         middle = denoise.schedule.at_log_snr((now.log_snr + to.log_snr) / 2)
-        eps = denoise(move(here, middle), middle).eps
+        eps = denoise(move(prediction, middle), middle).eps
         return move(Prediction.from_eps(eps, x, now), to), None

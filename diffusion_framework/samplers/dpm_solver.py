@@ -11,24 +11,31 @@ from ..process.level import Level, Noise, combine, move
 from .base import Sampler
 from .multistep import eps_factors, x0_factors
 
-History = tuple[tuple[Level, Tensor], ...]  # predictions, newest first
+History = tuple[tuple[Level, Tensor], ...]
+"""Levels with their predictions [batch, ...], newest first."""
 
 
 @dataclass(frozen=True)
 class DPMSolver(Sampler[History]):
-    """Multistep DPM-Solver++ and DPM-Solver, ODE and SDE (Lu et al. 2022a, b). One network call a step.
+    """Multistep DPM-Solver and DPM-Solver++, for the ODE and the SDE (Lu et al. 2022a, 2022b).
 
-    The prediction is averaged over the step as the polynomial in log-SNR through the last ones, under the density that
-    the exact solution of the linear part gives, so every order is true: the third order as usually published drops a
-    factor of 2 and is of second order. The first steps have lower order.
+    One network call per step. The polynomial in log-SNR through the last predictions is averaged
+    over the step, under the density from the exact solution of the linear part. Every order is
+    therefore the stated one. The third order as usually published drops a factor of 2 and is of
+    second order. The first steps have lower order, because fewer predictions exist.
 
     Args:
-        order: Number of predictions, 1 (DDIM) to 3.
-        predict: Average the clean data ('x0', DPM-Solver++) or the noise ('eps', DPM-Solver).
-        eta: Share of fresh noise, 0 (the ODE) to 1 (the reverse SDE). With predict='eps' long steps add far too much
-            of it (Lu et al. 2022b advise x0).
-        weights: 'exact', or 'midpoint' as published for order 2: the polynomial's value in the middle of the step, and
-            a step to sigma = 0 by the last prediction alone.
+        order: Number of predictions used, from 1 (DDIM) to 3.
+        predict: Quantity that is averaged: the clean data ('x0', DPM-Solver++) or the noise ('eps',
+            DPM-Solver).
+        eta: Share of fresh noise, from 0 (the ODE) to 1 (the reverse SDE). With predict='eps' long
+            steps add far too much noise; Lu et al. 2022b recommend 'x0'.
+        weights: Averaging over a step. 'exact' integrates the polynomial. 'midpoint', as published
+            for order 2, takes its value in the middle of the step; a step to sigma = 0 then uses
+            only the last prediction.
+
+    Raises:
+        ValueError: If an option is out of range.
     """
 
     order: int = 2
@@ -37,11 +44,17 @@ class DPMSolver(Sampler[History]):
     weights: Literal["exact", "midpoint"] = "exact"
 
     def __post_init__(self) -> None:
-        known = self.predict in ("x0", "eps") and self.weights in ("exact", "midpoint")
-        if not known or self.order not in (1, 2, 3) or (self.order == 3 and self.weights == "midpoint"):
-            raise ValueError(f"needs order 1 to 3 (2 with midpoint weights), predict x0 or eps; got {self}")
+        valid = self.predict in ("x0", "eps") and self.weights in ("exact", "midpoint")
+        if not valid or self.order not in (1, 2, 3) or (self.order == 3 and self.weights == "midpoint"):
+            raise ValueError(
+                "Expected order 1 to 3 (1 or 2 with weights='midpoint'), predict 'x0' or 'eps' and "
+                f"weights 'exact' or 'midpoint', got {self}. Fix: use the defaults."
+            )
         if not 0 <= self.eta <= 1:
-            raise ValueError(f"eta must lie in [0, 1], from the ODE to the reverse SDE; got {self.eta}")
+            raise ValueError(
+                f"Expected eta in [0, 1], from the ODE to the reverse SDE, got {self.eta}. "
+                "Fix: use the default 0, the ODE."
+            )
 
     def init(self, steps: int) -> History:
         return ()
@@ -50,7 +63,7 @@ class DPMSolver(Sampler[History]):
         self, denoise: Denoiser, x: Tensor, now: Level, to: Level, state: History, noise: Noise
     ) -> tuple[Tensor, History]:
         prediction = denoise(x, now)
-        if now.alpha == 0:  # log-SNR is infinite: no polynomial goes through there
+        if now.alpha == 0:  # Log-SNR is infinite, so no polynomial passes through this level.
             tau = to.sigma * math.sqrt(self.eta)
             return move(prediction, to, tau, noise(x) if tau else None), ()
         value = prediction.x0 if self.predict == "x0" else prediction.eps
@@ -62,7 +75,7 @@ class DPMSolver(Sampler[History]):
         )
         x = combine((x, *values), factors)
         if eta:
-            h = (to.log_snr - now.log_snr) / 2  # in ln(alpha / sigma)
+            h = (to.log_snr - now.log_snr) / 2
             growth = -math.expm1(-2 * eta * h) if self.predict == "x0" else eta * math.expm1(2 * h)
             x.add_(noise(x), alpha=to.sigma * math.sqrt(growth))
         return x, history[: self.order - 1]

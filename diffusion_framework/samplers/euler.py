@@ -11,7 +11,10 @@ from .base import Sampler
 
 @dataclass(frozen=True)
 class Euler(Sampler[None]):
-    """Euler's method in sigma / alpha (Karras et al. 2022, Alg. 1 without its correction): DDIM by another name."""
+    """Euler's method in sigma / alpha, which equals DDIM.
+
+    This is Alg. 1 of Karras et al. 2022 without its correction.
+    """
 
     def step(
         self, denoise: Denoiser, x: Tensor, now: Level, to: Level, state: None, noise: Noise

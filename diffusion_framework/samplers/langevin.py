@@ -8,26 +8,33 @@ import torch
 from torch import Tensor
 
 from ..denoisers import Denoiser
-from ..process.level import Level, Noise, forward_std, move
+from ..process.level import Level, Noise, expand_to, forward_std, move
 from .base import Sampler
 from .ddpm import DDPM
 
 
 @dataclass(frozen=True)
 class ReverseDiffusion(Sampler[None]):
-    """One step of the reverse SDE, discretised as the forward one (Song et al. 2021, sec. 4.1, app. E).
+    """Reverse SDE, discretised like the forward SDE (Song et al. 2021b, sec. 4.1 and app. E).
 
-    The last step, to sigma = 0, gives the denoised mean.
+    The last step, to sigma = 0, returns the denoised mean.
 
     Args:
-        discretisation: `steps` mirrors the exact forward step, `euler_maruyama` the SDE's drift and diffusion at `now`.
+        discretisation: `steps` mirrors the exact forward step. `euler_maruyama` uses the drift and
+            diffusion of the SDE at the start of the step.
+
+    Raises:
+        ValueError: If `discretisation` is unknown.
     """
 
     discretisation: Literal["steps", "euler_maruyama"] = "steps"
 
     def __post_init__(self) -> None:
         if self.discretisation not in ("steps", "euler_maruyama"):
-            raise ValueError(f"discretisation must be steps or euler_maruyama; got {self.discretisation!r}")
+            raise ValueError(
+                "Expected discretisation to be 'steps' or 'euler_maruyama', "
+                f"got {self.discretisation!r}. Fix: use 'steps'."
+            )
 
     def step(
         self, denoise: Denoiser, x: Tensor, now: Level, to: Level, state: None, noise: Noise
@@ -35,25 +42,31 @@ class ReverseDiffusion(Sampler[None]):
         prediction = denoise(x, now)
         if to.is_end:
             return move(prediction, to), None
-        if self.discretisation == "steps" or now.alpha == 0:  # where the drift is infinite
-            kept, std = 2 - now.alpha / to.alpha, forward_std(now, to)
+        if self.discretisation == "steps" or now.alpha == 0:  # The drift is infinite at alpha = 0.
+            factor, std = 2 - now.alpha / to.alpha, forward_std(now, to)
         else:
-            kept, std = 1 - math.log(now.alpha / to.alpha), now.sigma * math.sqrt(to.log_snr - now.log_snr)
-        mean = torch.add(x * kept, prediction.eps, alpha=-(std**2) / now.sigma)
+            factor = 1 - math.log(now.alpha / to.alpha)
+            std = now.sigma * math.sqrt(to.log_snr - now.log_snr)
+        mean = torch.add(x * factor, prediction.eps, alpha=-(std**2) / now.sigma)
         return mean.add_(noise(x), alpha=std), None
 
 
 @dataclass(frozen=True)
 class Langevin(Sampler[Any]):
-    """Corrects x by Langevin dynamics before each step of any sampler (Song et al. 2021, Alg. 4 and 5).
+    """Corrects x by Langevin dynamics before each step of another sampler.
 
-    The size of a correction is set for each sample by itself, so that it does not depend on the rest of the batch.
-    Corrections raise the variance, by snr² of it where there are many: they pay where the predictor errs by more.
+    The predictor-corrector method of Song et al. 2021b, Alg. 4 and 5. The step size of a correction
+    is set for each sample separately, so that samples do not depend on the rest of the batch. Many
+    corrections increase the variance by a factor of 1 + snr². They help where the predictor's error
+    is larger.
 
     Args:
-        sampler: What steps after the correction.
+        sampler: Sampler that steps after the correction (the predictor).
         snr: Signal-to-noise ratio of a correction, above 0.
-        correct_steps: Corrections before each step; one network call each.
+        correct_steps: Corrections before each step, at least 0; each takes one network call.
+
+    Raises:
+        ValueError: If an option is out of range.
     """
 
     sampler: Sampler = field(default_factory=DDPM)
@@ -62,7 +75,10 @@ class Langevin(Sampler[Any]):
 
     def __post_init__(self) -> None:
         if self.snr <= 0 or self.correct_steps < 0:
-            raise ValueError(f"Langevin needs snr > 0 and correct_steps >= 0; got {self.snr}, {self.correct_steps}")
+            raise ValueError(
+                f"Expected snr > 0 and correct_steps >= 0, got {self.snr}, {self.correct_steps}. "
+                "Fix: use the defaults, 0.16 and 1."
+            )
 
     def init(self, steps: int) -> Any:
         return self.sampler.init(steps)
@@ -70,18 +86,24 @@ class Langevin(Sampler[Any]):
     def step(self, denoise: Denoiser, x: Tensor, now: Level, to: Level, state: Any, noise: Noise) -> tuple[Tensor, Any]:
         for _ in range(self.correct_steps):
             score, z = -denoise(x, now).eps / now.sigma, noise(x)
-            norms = [v.reshape(len(x), -1).norm(dim=1).reshape(-1, *(1,) * (x.ndim - 1)) for v in (z, score)]
-            size = 2 * (now.alpha / to.alpha * self.snr * norms[0] / norms[1]) ** 2
+            z_norm, score_norm = (expand_to(v.reshape(len(x), -1).norm(dim=1), x) for v in (z, score))
+            size = 2 * (now.alpha / to.alpha * self.snr * z_norm / score_norm) ** 2
             x = x + size * score + (2 * size).sqrt() * z
         return self.sampler.step(denoise, x, now, to, state, noise)
 
 
 @dataclass(frozen=True)
 class ScoreSDE(Langevin):
-    """The predictor-corrector sampler of Song et al. 2021b, on VE and VP schedules alike, by one name.
+    """Predictor-corrector sampler of Song et al. 2021b, on any schedule, VE and VP included.
 
-    Corrections by Langevin dynamics, each step by reverse diffusion, the last to the denoised mean. Other predictors of
-    theirs: `ReverseDiffusion("euler_maruyama")`, and the ancestral `DDPM()` (VE) and `DDPM("large")` (VP).
+    Langevin dynamics corrects, reverse diffusion predicts, and the last step returns the denoised
+    mean. Other predictors of the paper are `ReverseDiffusion("euler_maruyama")` and the ancestral
+    `DDPM()` (VE) or `DDPM("large")` (VP).
+
+    Args:
+        sampler: Sampler that steps after the correction (the predictor).
+        snr: Signal-to-noise ratio of a correction, above 0.
+        correct_steps: Corrections before each step, at least 0; each takes one network call.
     """
 
     sampler: Sampler = field(default_factory=ReverseDiffusion)

@@ -13,15 +13,21 @@ from .base import Sampler
 
 @dataclass(frozen=True)
 class LCM(Sampler[None]):
-    """Few-step sampling of a consistency model (Song et al. 2023, Alg. 1; Luo et al. 2023): denoise, then noise anew.
+    """Few-step sampling of a consistency model: alternates denoising and adding fresh noise.
 
-    For a network distilled into a consistency model only. Its grid is `grid_of_times(schedule, distilled_times(4))`, of
-    1 to 8 steps, or that of times of your own.
+    From Song et al. 2023, Alg. 1, and Luo et al. 2023. Only for a network distilled into a
+    consistency model. Use the grid `grid_of_times(schedule, distilled_times(4))` with 1 to 8 steps,
+    or a grid of other times.
 
     Args:
-        sigma_data: Of the boundary condition: the result is `c_skip x + c_out x0`, which is x itself at time 0.
-        timestep_scaling: The boundary condition is taken at this many times the training step.
-        timesteps: Training steps of the model that was distilled; step i lies at time (i + 1) / timesteps.
+        sigma_data: Standard deviation of the data in the boundary condition, above 0. The result is
+            `c_skip x + c_out x0`, which equals x at training step 0.
+        timestep_scaling: Factor of the training step in the boundary condition, above 0.
+        timesteps: Number of training steps of the distilled model; step i lies at time
+            (i + 1) / timesteps.
+
+    Raises:
+        ValueError: If an option is out of range.
     """
 
     sigma_data: float = 0.5
@@ -30,13 +36,18 @@ class LCM(Sampler[None]):
 
     def __post_init__(self) -> None:
         if self.sigma_data <= 0 or self.timestep_scaling <= 0 or self.timesteps < 1:
-            raise ValueError(f"LCM needs sigma_data, timestep_scaling and timesteps above 0; got {self}")
+            raise ValueError(
+                f"Expected sigma_data, timestep_scaling and timesteps above 0, got {self}. "
+                "Fix: leave these options at their defaults."
+            )
 
     def step(
         self, denoise: Denoiser, x: Tensor, now: Level, to: Level, state: None, noise: Noise
     ) -> tuple[Tensor, None]:
-        scaled = self.timestep_scaling * max(now.t * self.timesteps - 1, 0.0)  # no less noise was trained for
+        # Noise below that of training step 0 was not trained.
+        scaled = self.timestep_scaling * max(now.t * self.timesteps - 1, 0.0)
         root = math.hypot(scaled, self.sigma_data)
         x0 = torch.add(x * (self.sigma_data / root) ** 2, denoise(x, now).x0, alpha=scaled / root)
         z = None if to.is_end else noise(x)
-        return move(Prediction(x0, x0), to, to.sigma, z), None  # tau = sigma': no old noise is kept
+        # With tau = sigma' all noise is fresh.
+        return move(Prediction(x0, x0), to, to.sigma, z), None

@@ -9,25 +9,30 @@ from ..process.level import Level, Noise, combine, move
 from .base import Sampler
 from .multistep import sigma_factors
 
-History = tuple[tuple[Level, Tensor], ...]  # noise, newest first
+History = tuple[tuple[Level, Tensor], ...]
+"""Levels with their predictions of noise [batch, ...], newest first."""
 
 
 @dataclass(frozen=True)
 class LMS(Sampler[History]):
-    """Linear multistep method in sigma / alpha (Adams–Bashforth; Liu et al. 2022, PLMS).
+    """Linear multistep method in sigma / alpha (Adams–Bashforth; PLMS, Liu et al. 2022).
 
-    The noise is averaged over the step as the polynomial in sigma / alpha through the last predictions: exactly, not by
-    numerical integration. One network call a step; the first steps have as many predictions as there are.
+    The polynomial in sigma / alpha through the last noise predictions is averaged exactly over the
+    step, without numerical integration. One network call per step. The first steps use the
+    predictions available.
 
     Args:
-        order: Number of predictions, from 1 (Euler, DDIM) to 4.
+        order: Number of predictions used, from 1 (Euler, DDIM) to 4.
+
+    Raises:
+        ValueError: If `order` is out of range.
     """
 
     order: int = 4
 
     def __post_init__(self) -> None:
         if not 1 <= self.order <= 4:
-            raise ValueError(f"LMS has orders 1 to 4; got {self.order}")
+            raise ValueError(f"Expected order from 1 to 4, got {self.order}. Fix: use the default 4.")
 
     def init(self, steps: int) -> History:
         return ()
@@ -36,7 +41,7 @@ class LMS(Sampler[History]):
         self, denoise: Denoiser, x: Tensor, now: Level, to: Level, state: History, noise: Noise
     ) -> tuple[Tensor, History]:
         prediction = denoise(x, now)
-        if now.alpha == 0:  # sigma / alpha is infinite: no polynomial goes through there
+        if now.alpha == 0:  # sigma / alpha is infinite, so no polynomial passes through this level.
             return move(prediction, to), ()
         history = ((now, prediction.eps), *state)[: self.order]
         levels, eps = zip(*history, strict=True)

@@ -1,8 +1,9 @@
-"""Multistep methods: the exact step of the probability-flow ODE for the polynomial through a few predictions.
+"""Multistep methods: exact steps of the probability-flow ODE for polynomials through predictions.
 
-The functions at the end write the ODE in four ways, each with all that is known in closed form taken out: what is
-predicted (clean data, noise or velocity) is then averaged over the step under a known density. They return the factors
-of `x' = f0 x + f1 p1 + f2 p2 + …`. Everything is a function of a few floats, so it is cached and costs a step nothing.
+The `..._factors` functions write the ODE in four ways, each with a linear part solved in closed
+form. The predicted quantity (clean data, noise or velocity) is averaged over the step under a known
+density. The functions return the factors of `x' = f0 x + f1 p1 + f2 p2 + …`. They depend on a
+few floats only, so results are cached and cost a step nothing.
 """
 
 from __future__ import annotations
@@ -15,16 +16,21 @@ import torch
 from ..process.level import Level, Prediction
 
 Levels = tuple[Level, ...]
-"""Where the predictions were made, the first where the step starts; one may lie where it ends, as in a corrector."""
+"""Levels of the predictions; the first is where the step starts.
+
+In a corrector, one level is where the step ends.
+"""
 
 
 def moments(count: int, z: float) -> list[float]:
-    """E[u^k] for k = 0 .. count - 1 and u in [0, 1] with density ∝ exp(z u); z = 0 is the uniform density.
+    """Returns E[u^k] for k = 0 to count - 1, where u in [0, 1] has a density ∝ exp(z u).
 
-    The closed form loses digits where z is small, and the series where it is large: each is used where it is exact.
+    z = 0 is the uniform density. The closed form loses precision for small z and the series for
+    large z, so each is used where it is exact.
     """
     if abs(z) > 2:
-        # J_k = exp(-z) ∫ u^k exp(z u) du for z > 0, by parts; mirrored (without the factor) for z < 0
+        # For z > 0, J_k = exp(-z) ∫ u^k exp(z u) du, integrated by parts.
+        # For z < 0, the same without the factor exp(-z).
         end, start = (1.0, math.exp(-z)) if z > 0 else (math.exp(z), 1.0)
         integrals = [(end - start) / z]
         for k in range(1, count):
@@ -36,17 +42,21 @@ def moments(count: int, z: float) -> list[float]:
 
 @lru_cache(maxsize=4096)
 def mean_weights(nodes: tuple[float, ...], z: float = 0.0) -> tuple[float, ...]:
-    """Weights w such that sum(w f(nodes)) is the mean of the polynomial through f, under density ∝ exp(z u) on [0, 1].
+    """Returns weights for averaging a polynomial, given by its values at some nodes.
+
+    sum(w f(nodes)) is the mean of the polynomial through f(nodes), under the density ∝ exp(z u) for
+    u in [0, 1].
 
     Args:
-        nodes: Positions of the predictions, all different, in steps: 0 is where the step starts, 1 where it ends.
-        z: Steepness of the density.
+        nodes: Positions of the predictions, all different, in units of the step. 0 is its start, 1
+            its end.
+        z: Exponent of the density; 0 is the uniform density.
 
     Raises:
-        ValueError: two equal nodes.
+        ValueError: If two nodes are equal.
     """
     if len(set(nodes)) < len(nodes):
-        raise ValueError(f"predictions must lie at different levels; got {nodes}")
+        raise ValueError(f"Expected predictions at different levels, got {nodes}. Fix: remove equal levels.")
     with torch.device("cpu"):
         powers = torch.tensor([[node**k for node in nodes] for k in range(len(nodes))], dtype=torch.float64)
         integrals = torch.tensor(moments(len(nodes), z), dtype=torch.float64)
@@ -55,16 +65,17 @@ def mean_weights(nodes: tuple[float, ...], z: float = 0.0) -> tuple[float, ...]:
 
 @lru_cache(maxsize=4096)
 def x0_factors(levels: Levels, now: Level, to: Level, eta: float = 0.0, uniform: bool = False) -> tuple[float, ...]:
-    """Of x and of clean data: their polynomial in log-SNR under the exact density (DPM-Solver++, Lu et al. 2022b).
+    """Returns the factors of x and of predicted clean data (DPM-Solver++, Lu et al. 2022b).
 
-    The step to sigma = 0 takes the newest alone.
+    The polynomial is in log-SNR, averaged under the exact density. A step to sigma = 0 uses
+    only the newest prediction.
 
     Args:
-        levels: See `Levels`.
-        now: Where the step starts; sigma > 0.
-        to: Where it ends.
+        levels: Levels of the predictions; see `Levels`.
+        now: Level the step starts from, with sigma > 0.
+        to: Level the step leads to.
         eta: Share of fresh noise, in [0, 1]; the factors are those of the mean.
-        uniform: Take the mean over log-SNR under the uniform density instead.
+        uniform: Whether to average over log-SNR under the uniform density instead.
     """
     h = (to.log_snr - now.log_snr) / 2
     ratio = to.sigma / now.sigma * (math.exp(-eta * h) if eta else 1.0)
@@ -74,9 +85,10 @@ def x0_factors(levels: Levels, now: Level, to: Level, eta: float = 0.0, uniform:
 
 @lru_cache(maxsize=4096)
 def eps_factors(levels: Levels, now: Level, to: Level, eta: float = 0.0, uniform: bool = False) -> tuple[float, ...]:
-    """Of x and of noise: its polynomial in log-SNR (DPM-Solver, Lu et al. 2022a); arguments as for `x0_factors`.
+    """Returns the factors of x and of predicted noise (DPM-Solver, Lu et al. 2022a).
 
-    The step to sigma = 0 takes the polynomial in sigma / alpha. now.alpha must be above 0.
+    The polynomial is in log-SNR; a step to sigma = 0 uses the polynomial in sigma / alpha. Needs
+    now.alpha > 0. The arguments are those of `x0_factors`.
     """
     if to.is_end:
         return sigma_factors(levels, now, to)
@@ -88,7 +100,10 @@ def eps_factors(levels: Levels, now: Level, to: Level, eta: float = 0.0, uniform
 
 @lru_cache(maxsize=4096)
 def sigma_factors(levels: Levels, now: Level, to: Level) -> tuple[float, ...]:
-    """Of x and of noise: its polynomial in sigma / alpha (Adams–Bashforth; Liu et al. 2022). Needs now.alpha > 0."""
+    """Returns the factors of x and of predicted noise, for the polynomial in sigma / alpha.
+
+    This is the Adams–Bashforth method (Liu et al. 2022). Needs now.alpha > 0.
+    """
     weights = _mean_over_step(tuple(at.sigma / at.alpha for at in levels), to.sigma / to.alpha, 0.0)
     ratio = to.alpha / now.alpha
     return ratio, *((to.sigma - ratio * now.sigma) * w for w in weights)
@@ -96,25 +111,33 @@ def sigma_factors(levels: Levels, now: Level, to: Level) -> tuple[float, ...]:
 
 @lru_cache(maxsize=4096)
 def v_factors(levels: Levels, now: Level, to: Level, sigma_data: float) -> tuple[float, ...]:
-    """Of x and of velocity (see `velocity`): its polynomial in the angle atan(sigma / (alpha sigma_data)).
+    """Returns the factors of x and of predicted `velocity`.
 
-    With r² = sigma² + alpha² sigma_data² the ODE is d(x / r) / d angle = velocity, regular at both ends. Where the data
-    is Gaussian with that standard deviation, the velocity is 0 and a step of any length is exact.
+    The polynomial is in the angle atan(sigma / (alpha sigma_data)). The ODE is
+    d(x / r) / d angle = velocity with r² = sigma² + alpha² sigma_data², regular at both ends. For
+    Gaussian data of standard deviation sigma_data the velocity is 0, and steps of any length are
+    exact.
     """
     angles = tuple(_angle(at, sigma_data) for at in levels)
     weights = _mean_over_step(angles, _angle(to, sigma_data), 0.0)
-    size = _size(to, sigma_data)
-    return size / _size(now, sigma_data), *(size * (_angle(to, sigma_data) - angles[0]) * w for w in weights)
+    scale, turn = _scale(to, sigma_data), _angle(to, sigma_data) - angles[0]
+    return scale / _scale(now, sigma_data), *(scale * turn * w for w in weights)
 
 
 def velocity(prediction: Prediction, at: Level, sigma_data: float) -> torch.Tensor:
-    """d(x / r) / d angle as `v_factors` has it: EDM's network output F with its sign changed (Karras et al. 2022)."""
-    size = sigma_data * _size(at, sigma_data)
-    return prediction.sum(-at.sigma / size, at.alpha * sigma_data**2 / size)
+    """Returns d(x / r) / d angle of `v_factors`.
+
+    It is the network output F of EDM with opposite sign (Karras et al. 2022).
+    """
+    scale = sigma_data * _scale(at, sigma_data)
+    return prediction.sum(-at.sigma / scale, at.alpha * sigma_data**2 / scale)
 
 
 def _mean_over_step(nodes: tuple[float, ...], end: float, z: float) -> tuple[float, ...]:
-    """`mean_weights` on a step from the first node to `end`; no polynomial goes through infinity."""
+    """Returns `mean_weights` for a step from the first node to `end`.
+
+    If the step is infinite, only the first prediction has weight.
+    """
     start = nodes[0]
     if len(nodes) == 1 or not math.isfinite(end - start):
         return 1.0, *(0.0 for _ in nodes[1:])
@@ -125,5 +148,6 @@ def _angle(at: Level, sigma_data: float) -> float:
     return math.atan2(at.sigma, at.alpha * sigma_data)
 
 
-def _size(at: Level, sigma_data: float) -> float:
+def _scale(at: Level, sigma_data: float) -> float:
+    """Returns r of `v_factors`."""
     return math.hypot(at.sigma, at.alpha * sigma_data)

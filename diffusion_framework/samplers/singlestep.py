@@ -14,14 +14,19 @@ from .multistep import eps_factors, x0_factors
 
 @dataclass(frozen=True)
 class SinglestepDPM(Sampler[None]):
-    """Singlestep DPM-Solver and DPM-Solver++: as many network calls a step as its order (Lu et al. 2022).
+    """Singlestep DPM-Solver and DPM-Solver++, with as many network calls per step as the order.
 
-    Inside a step it looks at log-SNRs in between (half way; one and two thirds), each reached with the first prediction
-    and the latest. The step to sigma = 0 takes one call.
+    From Lu et al. 2022a, 2022b. Inside a step the network is called at intermediate log-SNRs, the
+    midpoint or one and two thirds. Each is reached with the first and the last prediction. The step
+    to sigma = 0 takes one call.
 
     Args:
-        order: 1 (DDIM) to 3.
-        predict: Average the clean data ('x0', DPM-Solver++) or the noise ('eps', DPM-Solver).
+        order: Order and network calls per step, from 1 (DDIM) to 3.
+        predict: Quantity that is averaged: the clean data ('x0', DPM-Solver++) or the noise ('eps',
+            DPM-Solver).
+
+    Raises:
+        ValueError: If an option is out of range.
     """
 
     order: int = 3
@@ -29,7 +34,10 @@ class SinglestepDPM(Sampler[None]):
 
     def __post_init__(self) -> None:
         if self.order not in (1, 2, 3) or self.predict not in ("x0", "eps"):
-            raise ValueError(f"SinglestepDPM has orders 1 to 3 and predicts x0 or eps; got {self}")
+            raise ValueError(
+                f"Expected order from 1 to 3 and predict 'x0' or 'eps', got {self}. "
+                "Fix: leave these options at their defaults."
+            )
 
     def step(
         self, denoise: Denoiser, x: Tensor, now: Level, to: Level, state: None, noise: Noise
@@ -41,14 +49,14 @@ class SinglestepDPM(Sampler[None]):
         history = [(now, self._value(first))]
         for stage in range(1, self.order):
             at = denoise.schedule.at_log_snr(now.log_snr + stage / self.order * span)
-            latest = denoise(self._advance(x, now, at, history), at)
-            history = [history[0], (at, self._value(latest))]
+            last = denoise(self._advance(x, now, at, history), at)
+            history = [history[0], (at, self._value(last))]
         return self._advance(x, now, to, history), None
 
     def _value(self, prediction: Prediction) -> Tensor:
         return prediction.x0 if self.predict == "x0" else prediction.eps
 
     def _advance(self, x: Tensor, now: Level, to: Level, history: list[tuple[Level, Tensor]]) -> Tensor:
-        """x at a level further on, by the line through the predictions."""
+        """Returns x at level `to`, by the line through the predictions."""
         levels, values = zip(*history, strict=True)
         return combine((x, *values), (x0_factors if self.predict == "x0" else eps_factors)(levels, now, to))

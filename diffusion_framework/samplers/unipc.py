@@ -11,27 +11,36 @@ from ..process.level import Level, Noise, combine
 from .base import Sampler
 from .multistep import v_factors, velocity, x0_factors
 
-History = tuple[tuple[Level, Tensor], ...]  # predictions, newest first
-State = tuple[History, tuple[Tensor, Level] | None]  # and where the last step started, if it is to be corrected
+History = tuple[tuple[Level, Tensor], ...]
+"""Levels with their predictions [batch, ...], newest first."""
+State = tuple[History, tuple[Tensor, Level] | None]
+"""The history, and x and level at the start of the last step; None if it is not corrected."""
 
 
 @dataclass(frozen=True)
 class UniPC(Sampler[State]):
-    """Unified predictor-corrector (Zhao et al. 2023). One network call a step.
+    """Unified predictor-corrector (Zhao et al. 2023), with one network call per step.
 
-    When the prediction at the end of a step is known, that step is taken again with it: an order more at no cost.
-    With predict='v' the same is done for the velocity in the angle between data and noise, where the ODE is smoother
-    still: the most accurate sampler here with an exact denoiser, on steps even in time or of optimal spacing. A step in
-    angle that is many times the last, as in few steps even in log-SNR, magnifies a network's errors: take order 2 or
-    more steps there. B(h) has no place in it.
+    When the prediction at the end of a step is known, the step is repeated with it. This raises the
+    order by one at no cost.
+
+    With predict='v' the same is done for the velocity, in the angle between data and noise, where
+    the ODE is smoother still. With an exact denoiser this is the most accurate sampler here, on
+    steps even in time or of optimal spacing. With few steps even in log-SNR, a step in angle may be
+    many times the last one, and magnifies the network's errors. Use order=2, or more steps, on
+    these grids. B(h) has no role with predict='v'.
 
     Args:
-        order: Number of predictions of the predictor, 1 to 3; the corrector has one more.
-        variant: B(h) = h for 'bh1', exp(h) - 1 for 'bh2'. It only matters where the paper sets a coefficient to 1/2
-            rather than solve for it: with two predictions of x0.
-        corrector: Whether to correct; without, predict='x0' is a multistep DPM-Solver++.
-        predict: What is averaged over a step: the clean data ('x0', as published) or the velocity ('v').
-        sigma_data: Standard deviation of the data, about, for predict='v'.
+        order: Number of predictions of the predictor, from 1 to 3; the corrector uses one more.
+        variant: Function B(h): h for 'bh1', exp(h) - 1 for 'bh2'. It only matters with two
+            predictions of x0, where the paper sets a coefficient to 1/2 instead of solving for it.
+        corrector: Whether to correct. Without it, predict='x0' is multistep DPM-Solver++.
+        predict: Quantity averaged over a step: the clean data ('x0', as published) or the velocity
+            ('v').
+        sigma_data: Approximate standard deviation of the data, above 0, for predict='v'.
+
+    Raises:
+        ValueError: If an option is out of range.
     """
 
     order: int = 2
@@ -41,10 +50,11 @@ class UniPC(Sampler[State]):
     sigma_data: float = 0.5
 
     def __post_init__(self) -> None:
-        known = self.variant in ("bh1", "bh2") and self.predict in ("x0", "v")
-        if self.order not in (1, 2, 3) or not known or not 0 < self.sigma_data < math.inf:
+        valid = self.variant in ("bh1", "bh2") and self.predict in ("x0", "v")
+        if self.order not in (1, 2, 3) or not valid or not 0 < self.sigma_data < math.inf:
             raise ValueError(
-                f"UniPC has orders 1 to 3, variants bh1 and bh2, predict x0 or v, sigma_data above 0; got {self}"
+                "Expected order from 1 to 3, variant 'bh1' or 'bh2', predict 'x0' or 'v' and "
+                f"sigma_data above 0, got {self}. Fix: use the defaults."
             )
 
     def init(self, steps: int) -> State:
@@ -53,18 +63,19 @@ class UniPC(Sampler[State]):
     def step(
         self, denoise: Denoiser, x: Tensor, now: Level, to: Level, state: State, noise: Noise
     ) -> tuple[Tensor, State]:
-        past, started = state
+        past, step_start = state
         prediction = denoise(x, now)
         newest = (now, prediction.x0 if self.predict == "x0" else velocity(prediction, now, self.sigma_data))
-        if self.corrector and started is not None:
-            x = self._advance(*started, now, (*past, newest))
+        if self.corrector and step_start is not None:
+            x = self._advance(*step_start, now, (*past, newest))
         history = (newest, *past)[: self.order]
-        if self.predict == "x0" and now.alpha == 0:  # log-SNR is infinite: no polynomial goes through there
+        if self.predict == "x0" and now.alpha == 0:
+            # Log-SNR is infinite, so no polynomial passes through this level.
             return self._advance(x, now, to, history), ((), None)
         return self._advance(x, now, to, history), (history, (x, now))
 
     def _advance(self, x: Tensor, now: Level, to: Level, history: History) -> Tensor:
-        """One step with the polynomial through these predictions, the first of which is at `now`."""
+        """Returns x at level `to`, by the polynomial through predictions; the first is at `now`."""
         levels, values = zip(*history, strict=True)
         if self.predict == "v":
             return combine((x, *values), v_factors(levels, now, to, self.sigma_data))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from ..process.level import Level, Noise, Prediction
 from ..process.schedules import NoiseSchedule
 from ..spaces import DataSpace
 from .base import Sampler, Snapshot, trajectory
-from .grids import Grid
+from .grids import Grid, partial_grid
 
 
 @final
@@ -72,6 +73,43 @@ def checked(snapshots: Iterable[Snapshot]) -> Iterator[Snapshot]:
         )
 
 
+def choose_grid(
+    sampler: Sampler,
+    schedule: NoiseSchedule,
+    make: Callable[[int | str | None], Grid],
+    *,
+    steps: int | str | None = None,
+    calls: int | None = None,
+    grid: Grid | None = None,
+    strength: float = 1.0,
+) -> Grid:
+    """The grid for options of which one at most is given: steps, a budget of calls, or a grid.
+
+    Args:
+        sampler: What walks the grid.
+        schedule: Gives the levels.
+        make: Gives the grid for a value of steps.
+        steps: See `GaussianDiffusion.walk`, like the rest.
+
+    Raises:
+        ValueError: several of the three; steps that do not join for a sampler with a memory.
+    """
+    options = {"steps": steps, "calls": calls, "grid": grid}
+    if len(given := [name for name, value in options.items() if value is not None]) > 1:
+        raise ValueError(
+            f"Expected one of steps, calls and grid, got {' and '.join(given)}. Fix: leave out all but one."
+        )
+    if calls is not None:
+        grid = grid_for_calls(sampler, calls, schedule, make)
+    grid = partial_grid(make(steps) if grid is None else grid, strength)
+    if not _joins(grid) and sampler.init(len(grid)) is not None:
+        raise ValueError(
+            "Expected a sampler without memory, as DDIM and DDPM, for steps that do not join (time_difference), "
+            f"got {sampler}. Fix: sampler='ddim', or time_difference=0."
+        )
+    return grid
+
+
 def grid_for_calls(sampler: Sampler, calls: int, schedule: NoiseSchedule, make: Callable[[int], Grid]) -> Grid:
     """The grid of most steps that a sampler walks within a budget of network calls.
 
@@ -103,6 +141,12 @@ def grid_for_calls(sampler: Sampler, calls: int, schedule: NoiseSchedule, make: 
     while steps < calls and needed(steps + 1) <= calls:
         steps += 1
     return make(steps)
+
+
+def _joins(grid: Grid) -> bool:
+    """Whether each step starts where the step before ended."""
+    pairs = ((reached.log_snr, now.log_snr) for (_, reached), (now, _) in itertools.pairwise(grid))
+    return all(math.isclose(a, b, rel_tol=1e-6, abs_tol=1e-6) for a, b in pairs)
 
 
 def count_calls(sampler: Sampler, schedule: NoiseSchedule, grid: Grid) -> int:

@@ -72,8 +72,11 @@ class ImageSpace(DataSpace):
         return math.log2((high - low) / 2)
 
     def pictures(self, data: Tensor) -> Tensor | None:
-        if data.ndim != 4 or data.shape[1] not in (1, 3, 4):
+        """Images as they are, scaled; of 2 or more than 4 channels the first, or the first 3."""
+        if data.ndim != 4:
             return None
+        if data.shape[1] not in (1, 3, 4):
+            data = data[:, : 3 if data.shape[1] > 4 else 1]
         low, high = self._range(data.dtype)
         return ((at_least_float32(data) - low) / (high - low)).clamp(0, 1)
 

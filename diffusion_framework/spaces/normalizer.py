@@ -154,15 +154,6 @@ class Normalizer(RecordsArguments, KeepsStatistics):
             raise ValueError(f"Expected {stream!r} [..., {numbers}], got {[*shape]}. Fix: give it as in training.")
         return offset, scale
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        for key, value in state_dict.items():  # the checkpoint tells the streams
-            if key.startswith(prefix) and key.removeprefix(prefix).split("/")[0] in (
-                "offset",
-                "scale",
-            ):
-                self.register_buffer(key.removeprefix(prefix), torch.empty_like(value))
-        super()._load_from_state_dict(state_dict, prefix, *args)
-
 
 def _buffer(kind: str, stream: str) -> str:
     return f"{kind}/{stream.replace('.', '/')}"  # names of buffers have no dots

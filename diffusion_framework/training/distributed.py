@@ -5,8 +5,9 @@ Sharding is torch's own. accelerate's does not run on CPUs, so tests could not c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -41,28 +42,46 @@ def on_main_process(accelerator: Accelerator, task: Callable[[], T]) -> T | None
     return result
 
 
-def shard_network(network: nn.Module, device: str) -> None:
-    """Shards the weights over all processes; each block of an nn.ModuleList is a unit of its own."""
-    from torch.distributed.device_mesh import init_device_mesh  # from torch 2.6 on, and slow to import
-    from torch.distributed.fsdp import fully_shard
+def shard_networks(model: nn.Module, networks: Collection[nn.Module], device: str) -> None:
+    """Shards the weights of the networks of a model over all processes.
 
+    Each block of an nn.ModuleList is gathered as a unit of its own, when it is called.
+
+    Raises:
+        ValueError: the model trains weights outside of the networks.
+    """
+    from torch.distributed.device_mesh import init_device_mesh  # slow to import
+    from torch.distributed.fsdp import fully_shard  # from torch 2.6 on
+
+    inside = {id(p) for network in networks for p in network.parameters()}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and id(parameter) not in inside:
+            raise ValueError(
+                f"Expected all trained weights in the network with compute.shard, got {name} outside of it. "
+                "Fix: set compute.shard to false."
+            )
     mesh = init_device_mesh(device, (torch.distributed.get_world_size(),))
-    for module in reversed([*network.modules()]):
-        if isinstance(module, nn.ModuleList):
-            for block in module:
-                if not isinstance(block, nn.ModuleList) and any(True for _ in block.parameters()):
-                    fully_shard(block, mesh=mesh, reshard_after_forward=True)
-    fully_shard(network, mesh=mesh, reshard_after_forward=True)  # also after sampling, which has no backward pass
+    # Resharding after the forward pass also serves sampling, which has no backward pass.
+    shard = partial(fully_shard, mesh=mesh, reshard_after_forward=True)
+    for network in networks:
+        for module in reversed([*network.modules()]):
+            if isinstance(module, nn.ModuleList):
+                for block in module:
+                    if not isinstance(block, nn.ModuleList) and any(True for _ in block.parameters()):
+                        shard(block)
+        shard(network)
 
 
 @contextmanager
-def no_sync(network: Any) -> Iterator[None]:
+def no_sync(networks: Collection[Any]) -> Iterator[None]:
     """A context in which each process adds up its own gradients, without an all-reduce."""
-    network.set_requires_gradient_sync(False)
+    for network in networks:
+        network.set_requires_gradient_sync(False)
     try:
         yield
     finally:
-        network.set_requires_gradient_sync(True)
+        for network in networks:
+            network.set_requires_gradient_sync(True)
 
 
 def full_tensor(tensor: Tensor) -> Tensor:

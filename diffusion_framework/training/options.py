@@ -8,11 +8,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from accelerate import Accelerator
+from torch import nn
 
 from ..data import TrainingDataset
-from ..diffusion import GaussianDiffusion
+from ..data.loading.loader import to_device
 from ..storage.config import RecordsArguments, to_config
+from ..trainable import Trainable
 from .checks import expect
 
 
@@ -46,38 +50,43 @@ def check_launch(accelerator: Accelerator, shard: bool) -> None:
 
 
 def check_data(
-    dataset: TrainingDataset, diffusion: GaussianDiffusion, results_folder: Path, batch_size: int, num_processes: int
+    dataset: TrainingDataset,
+    model: Trainable,
+    results_folder: Path,
+    batch_size: int,
+    num_processes: int,
 ) -> None:
     """Raises ValueError for data that does not fit the model, the results folder or the batch size.
 
     `batch_size` is that of all processes together.
     """
-    if batch_size % num_processes:
-        raise ValueError(
-            f"Expected train_batch_size divisible by {num_processes} processes, got {batch_size}. Fix: make it "
-            "divisible, or set split_batches to false."
-        )
-    names = dataset.class_names
-    classes = getattr(diffusion.model, "num_classes", None)
-    if names is not None and len(names) != (classes or 0):
-        raise ValueError(
-            f"the data has {len(names)} classes, the network {classes}: set its num_classes to match "
-            "(and labels of the data to true, for classes)"
-        )
+    fix = "make it divisible, or set split_batches to false"
+    wanted = f"train_batch_size divisible by {num_processes} processes"
+    expect(batch_size % num_processes == 0, wanted, batch_size, fix)
     folder = dataset.folder
     if folder is not None and results_folder.resolve().is_relative_to(Path(folder).resolve()):
         raise ValueError(
-            f"Expected results_folder outside of the data, got {results_folder}, which lies inside the data folder "
-            f"{folder}, so that its images would be trained on. Fix: choose another."
+            f"Expected results_folder outside of the data, got {results_folder}, which lies inside "
+            f"the data folder {folder}, so that its images would be trained on. Fix: choose another."
         )
     if len(dataset) < batch_size:
         raise ValueError(
-            f"Expected at least a batch of {batch_size} samples, got {dataset} with {len(dataset)}. Fix: add samples "
-            "or lower train_batch_size."
+            f"Expected at least a batch of {batch_size} samples, got {dataset} with {len(dataset)}. "
+            "Fix: add samples or lower train_batch_size."
         )
+    data, condition = to_device(dataset.take(np.zeros(1, int)), device_of(model))
+    if dataset.class_names:  # the highest label stands for all of them
+        highest = torch.full_like(condition["labels"], len(dataset.class_names) - 1)
+        condition = {**condition, "labels": highest}
+    model.check(data, **condition)
 
 
-def run_config(trainer: RecordsArguments, dataset: Any, model: GaussianDiffusion) -> dict[str, Any]:
+def device_of(model: nn.Module) -> torch.device:
+    """Returns the device of a model."""
+    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+
+
+def run_config(trainer: RecordsArguments, dataset: Any, model: Trainable) -> dict[str, Any]:
     """Returns everything that built the run, in the form that scripts/train.py reads."""
     options: dict[str, Any] = {
         name: vars(value) if dataclasses.is_dataclass(value) else value  # a group as a plain mapping

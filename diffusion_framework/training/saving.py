@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,10 +43,11 @@ class Saving:
         wanted = "saving.keep_best of at least 0"
         expect(self.keep_best >= 0, wanted, self.keep_best, "0 keeps the newest alone")
 
-    def check(self, validation: Any, validate_every: int | None, save_every: int) -> None:
+    def check(self, metric_names: Sequence[str], validation: Any, validate_every: int | None, save_every: int) -> None:
         """Raises ValueError if best checkpoints are to be kept and not each is measured.
 
         Args:
+            metric_names: Metrics that the model has.
             validation: The validation data, or None.
             validate_every: Optimizer steps between two measurements; None is save_every.
             save_every: Optimizer steps between two checkpoints.
@@ -59,6 +60,8 @@ class Saving:
         wanted = f"validation_options.every that divides save_and_sample_every {save_every}"
         fix = "leave validation_options.every out, or set saving.keep_best to 0"
         expect(fits, f"{wanted}, as saving.keep_best is set", validate_every, fix)
+        known, names = self.best_metric in metric_names, ", ".join(metric_names)
+        expect(known, f"saving.best_metric among {names}", self.best_metric, "take one of these")
 
     def write(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
@@ -12,16 +12,16 @@ from accelerate import Accelerator
 from ema_pytorch import EMA as MovingAverage
 from torch import Tensor, nn
 
-from ..diffusion import GaussianDiffusion
 from ..storage.checkpoint import Checkpoint
-from .distributed import full_tensor, no_sync, shard_like, shard_network
+from ..trainable import Batch, Trainable
+from .distributed import full_tensor, no_sync, shard_like, shard_networks
 
 
 class TrainingState:
     """The weights, their average, the optimizer and the number of steps taken.
 
     Args:
-        diffusion: Model to train; it is moved to the device.
+        model: Model to train; it is moved to the device.
         accelerator: The run's accelerator, which names the device and wraps the model for several
             processes.
         average: Makes the average of a model's weights (see `EMA.average`).
@@ -32,12 +32,12 @@ class TrainingState:
 
     Attributes:
         step: Optimizer steps taken.
-        model: The model to call for the loss, wrapped for several processes.
+        loss: The model to call for the loss, wrapped for several processes.
     """
 
     def __init__(
         self,
-        diffusion: GaussianDiffusion,
+        model: Trainable,
         accelerator: Accelerator,
         *,
         average: Callable[[nn.Module], MovingAverage],
@@ -46,27 +46,28 @@ class TrainingState:
         shard: bool,
     ) -> None:
         self.accelerator, self.step = accelerator, 0
-        self.diffusion = diffusion.to(accelerator.device)
-        self.ema = average(self.diffusion)
+        self.model = model.to(accelerator.device).train()
+        self.ema = average(self.model)
         self.sharded = shard and accelerator.num_processes > 1
         if self.sharded:
-            for module in (self.diffusion, self.averaged):
-                shard_network(module.model, accelerator.device.type)
+            for each in (self.model, self.averaged):
+                shard_networks(each, each.networks, accelerator.device.type)
         if compile:
-            self.diffusion.model.compile()
+            for network in self.model.networks:
+                network.compile()
         fused = accelerator.device.type in ("cpu", "cuda")
-        optimizer = torch.optim.AdamW(self.diffusion.parameters(), fused=fused, **adam)
+        optimizer = torch.optim.AdamW(self.model.parameters(), fused=fused, **adam)
         self.optimizer = accelerator.prepare_optimizer(optimizer)
-        self.model = self.diffusion if self.sharded else accelerator.prepare_model(self.diffusion)
+        self.loss = self.model if self.sharded else accelerator.prepare_model(self.model)
 
     @property
-    def averaged(self) -> GaussianDiffusion:
+    def averaged(self) -> Trainable:
         """The model with the averaged weights."""
         return self.ema.ema_model
 
     def no_sync(self) -> AbstractContextManager[None]:
         """A context in which each process adds up its own gradients, without an all-reduce."""
-        return no_sync(self.diffusion.model) if self.sharded else self.accelerator.no_sync(self.model)
+        return no_sync(self.model.networks) if self.sharded else self.accelerator.no_sync(self.loss)
 
     @property
     def learning_rate(self) -> float:
@@ -81,7 +82,7 @@ class TrainingState:
 
     def clip_gradients(self, max_norm: float) -> Tensor:
         """Scales the gradients down to a norm, and returns their norm before, over all processes."""
-        return full_tensor(self.accelerator.clip_grad_norm_(self.model.parameters(), max_norm))
+        return full_tensor(self.accelerator.clip_grad_norm_(self.loss.parameters(), max_norm))
 
     def advance(self, skip_step: Tensor | None) -> None:
         """Takes an optimizer step and updates the average.
@@ -99,7 +100,7 @@ class TrainingState:
 
     def size(self) -> int:
         """Returns the size of a checkpoint in bytes, approximately."""
-        weights = sum(p.numel() * p.element_size() for p in self.diffusion.parameters())
+        weights = sum(p.numel() * p.element_size() for p in self.model.parameters())
         return 4 * weights  # weights, their average, and Adam's two moments
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
@@ -108,7 +109,7 @@ class TrainingState:
         All processes must call it, since sharded weights are gathered.
         """
         slots = {key: value for key, value in self._optimizer_slots().items() if isinstance(value, Tensor)}
-        groups = {"model": self.diffusion.state_dict(), "ema": self.averaged.state_dict(), "optimizer": slots}
+        groups = {"model": self.model.state_dict(), "ema": self.averaged.state_dict(), "optimizer": slots}
         if not self.sharded:
             return groups
         gathered: dict[str, dict[str, Tensor]] = {name: {} for name in groups}
@@ -128,6 +129,17 @@ class TrainingState:
             "scaler": scaler.state_dict() if scaler is not None else None,
         }
 
+    def fit(self, batches: Iterable[Batch]) -> None:
+        """Takes statistics of the training data, for a run that begins.
+
+        Args:
+            batches: All training data once; nothing is read if nothing is unknown.
+        """
+        self.model.fit(batches)
+        with torch.no_grad():
+            for mine, theirs in zip(self.averaged.buffers(), self.model.buffers(), strict=True):
+                mine.copy_(theirs)
+
     def load(self, checkpoint: Checkpoint) -> None:
         """Restores the state that `tensors` and `numbers` described.
 
@@ -135,10 +147,10 @@ class TrainingState:
             ValueError: a checkpoint that does not fit the model, or that is not the same on all
                 processes.
         """
-        for name, module in (("model", self.diffusion), ("ema", self.averaged)):
+        for name, module in (("model", self.model), ("ema", self.averaged)):
             checkpoint.load_weights(module, name, partial(self._shard, own=module.state_dict()))
         numbers, slots = checkpoint.state, checkpoint.tensors("optimizer")
-        parameters = dict(self.diffusion.named_parameters())
+        parameters = dict(self.model.named_parameters())
         moments = {key: parameters[key.rpartition(".")[0]] for key, value in slots.items() if value.ndim}
         self._load_optimizer({**self._shard(slots, own=moments), **numbers["optimizer"]})
         self.ema.step.fill_(numbers["ema_step"])
@@ -158,7 +170,7 @@ class TrainingState:
 
     def _names(self) -> list[str]:
         """Returns the names of the parameters in the optimizer's order."""
-        return [name for name, _ in self.diffusion.named_parameters()]
+        return [name for name, _ in self.model.named_parameters()]
 
     def _optimizer_slots(self) -> dict[str, Any]:
         """Returns the optimizer's state as {"parameter.slot": value}."""

@@ -1,4 +1,4 @@
-"""One optimizer step."""
+"""The training step: from a batch to updated weights."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..data.loading.loader import to_device
 from ..process.noise import keyed_generator, mix
+from ..trainable import Trainable
 from .seeds import Purpose
 from .state import TrainingState
 from .stopping import Guard
@@ -21,41 +22,65 @@ from .stopping import Guard
 
 @dataclass(frozen=True)
 class TrainingStep:
-    """Takes one step; called with the state it changes and an iterator of batches.
+    """Takes one optimizer step.
+
+    All randomness is a function of the seed, the step and the process.
 
     Args:
-        accelerator: Of the run.
+        accelerator: The run's accelerator.
+        seed: The run's seed.
+        num_steps: Optimizer steps of the whole run.
         learning_rate: Learning rate of each step, by its number from 0.
-        seed: Of the run.
         accumulate: Batches of one step.
-        flip: Whether every other image is mirrored.
-        max_grad_norm: Gradients are scaled down to this norm.
+        flip: Whether each image is flipped horizontally with probability 1/2.
+        max_grad_norm: Norm to which larger gradients are scaled down.
     """
 
     accelerator: Accelerator
-    learning_rate: Callable[[int], float]
     seed: int
+    num_steps: int
+    learning_rate: Callable[[int], float]
     accumulate: int
     flip: bool
     max_grad_norm: float
 
     def __call__(self, state: TrainingState, batches: Iterator[Any], guard: Guard) -> tuple[Tensor, Tensor]:
-        """The step's loss and gradient norm, on the device. Waits for nothing on a GPU.
+        """Takes the step without waiting for a GPU.
 
         Args:
-            state: What the step changes.
-            batches: Gives it its batches.
-            guard: Asked before the weights are touched.
+            state: State that the step changes.
+            batches: Batches of this process, as the dataset collates them.
+            guard: Decides whether the step may be taken.
+
+        Returns:
+            Loss of this process and gradient norm over all processes, scalars on the device.
 
         Raises:
-            FloatingPointError: see `Guard`.
+            FloatingPointError: a loss or gradient that is not finite (see `Guard`).
         """
+        device, process = self.accelerator.device, self.accelerator.process_index
         state.learning_rate = self.learning_rate(state.step)
-        total = torch.zeros((), device=self.accelerator.device)
-        for micro in range(self.accumulate):
-            last = micro == self.accumulate - 1
-            with nullcontext() if last else state.no_sync():  # the processes meet once a step
-                loss = self._loss(state, next(batches), micro) / self.accumulate
+        total = torch.zeros((), device=device)
+        for batch in range(self.accumulate):
+            key, last = (state.step, batch), batch == self.accumulate - 1
+            data, condition = to_device(next(batches), device)
+            if self.flip:
+                coins = keyed_generator(device, self.seed, Purpose.FLIP, *key, process)
+                data, condition = flipped(state.model, data, condition, coins)
+            # One draw for all processes, so that none waits for another's extra forward pass.
+            draw = random.Random(mix(self.seed, Purpose.SELF_CONDITION, *key)).random()
+            # Dropout can only draw from torch's own generator.
+            torch.manual_seed(mix(self.seed, Purpose.DROPOUT, *key, process))
+            with nullcontext() if last else state.no_sync():  # one all-reduce a step
+                with self.accelerator.autocast():
+                    loss = state.loss(
+                        data,
+                        generator=keyed_generator(device, self.seed, Purpose.NOISE, *key, process),
+                        self_condition_draw=draw,
+                        progress=state.step / self.num_steps,
+                        **condition,
+                    )
+                loss = loss / self.accumulate
                 self.accelerator.backward(loss)
             total += loss.detach()
         norm = state.clip_gradients(self.max_grad_norm)
@@ -63,21 +88,20 @@ class TrainingStep:
         state.advance(skip_step=guard.skip_step if guard.late else None)
         return total, norm
 
-    def _loss(self, state: TrainingState, batch: Any, micro: int) -> Tensor:
-        key = (state.step, micro)
-        # One coin for all processes, so that none waits for another's extra pass.
-        coin = random.Random(mix(self.seed, Purpose.SELF_CONDITION, *key)).random()
-        # dropout can only draw from torch's own generator
-        torch.manual_seed(mix(self.seed, Purpose.DROPOUT, *key, self.accelerator.process_index))
-        flip = self._generator(Purpose.FLIP, *key) if self.flip else None
-        images, condition = to_device(batch, self.accelerator.device, flip)
-        with self.accelerator.autocast():
-            return state.model(
-                images,
-                generator=self._generator(Purpose.NOISE, *key),
-                self_condition_draw=coin,
-                **condition,
-            )
 
-    def _generator(self, *keys: int) -> torch.Generator:
-        return keyed_generator(self.accelerator.device, self.seed, *keys, self.accelerator.process_index)
+def flipped(
+    model: Trainable, data: Tensor, condition: dict[str, Any], generator: torch.Generator
+) -> tuple[Tensor, dict[str, Any]]:
+    """Flips each image horizontally with probability 1/2, and whatever must be flipped with it.
+
+    Args:
+        model: Model that knows which conditions are flipped.
+        data: Images [batch, channels, height, width]; other data stays as it is.
+        condition: What came with the data, by name.
+        generator: Generator of the choice, on the device of the data.
+    """
+    if data.ndim != 4:
+        return data, condition
+    where = torch.rand(len(data), device=data.device, generator=generator) < 0.5
+    data = torch.where(where[:, None, None, None], data.flip(-1), data)
+    return data, dict(model.flip(condition, where))

@@ -15,14 +15,15 @@ from accelerate.state import AcceleratorState
 from torch.utils.data import Dataset
 
 from ..data import TrainingDataset
+from ..data.loading.one_pass import one_pass
 from ..data.loading.placement import cached
 from ..data.wrapped import as_dataset
-from ..diffusion import GaussianDiffusion
 from ..process.noise import mix
 from ..storage.checkpoint import Checkpoint, list_checkpoints
 from ..storage.config import RecordsArguments
 from ..storage.images import save_grid
 from ..storage.writing import check_space
+from ..trainable import Trainable
 from .compute import Compute
 from .ema import EMA
 from .learning_rate import LearningRate
@@ -35,14 +36,14 @@ from .options import (
     run_config,
 )
 from .precision import choose_precision
-from .previews import Previews, sample_previews
+from .previews import Previews
 from .run_lock import locked
 from .saving import Saving, resumable
 from .seeds import Purpose
 from .state import TrainingState
 from .step import TrainingStep
 from .stopping import Guard, NotedSignals, end_run
-from .validation import ValidationOptions, validate
+from .validation import ValidationOptions
 
 
 class Trainer(RecordsArguments):
@@ -95,7 +96,7 @@ class Trainer(RecordsArguments):
 
     def __init__(
         self,
-        model: GaussianDiffusion,
+        model: Trainable,
         folder_or_dataset: str | os.PathLike[str] | Dataset,
         *,
         validation: Dataset | None = None,
@@ -127,7 +128,7 @@ class Trainer(RecordsArguments):
         compute: Compute = Compute(),
     ) -> None:
         check_options(locals())
-        saving.check(validation, validation_options.every, save_and_sample_every)
+        saving.check(model.metric_names, validation, validation_options.every, save_and_sample_every)
         self.results_folder, self.seed, self.minutes = Path(results_folder), seed, minutes
         self.num_steps, self.save_every = train_num_steps, save_and_sample_every
         self.num_samples = num_samples
@@ -135,7 +136,7 @@ class Trainer(RecordsArguments):
         self.loading, self.logging, self.saving = loading, logging, saving
         self.validation_options, self.previews = validation_options, previews
         AcceleratorState._reset_state()  # else a second trainer of one process could not have another precision
-        self.precision = choose_precision(mixed_precision, model.model)  # the accelerator's is that of the last one
+        self.precision = choose_precision(mixed_precision, model)  # the accelerator's is that of the last one
         self.accelerator = Accelerator(
             mixed_precision=self.precision,
             log_with="tensorboard",
@@ -147,7 +148,6 @@ class Trainer(RecordsArguments):
         loading.check(self.dataset)
         check_data(self.dataset, model, self.results_folder, self.batch_size, self.accelerator.num_processes)
         self.config = run_config(self, self.dataset, model)
-        model.fit(self.dataset)  # type: ignore[arg-type]
         self.state = TrainingState(
             model,
             self.accelerator,
@@ -158,20 +158,21 @@ class Trainer(RecordsArguments):
         )
         self.take_step = TrainingStep(
             self.accelerator,
-            partial(learning_rate.at, peak=train_lr, num_steps=train_num_steps),
             seed,
-            gradient_accumulate_every,
-            augment_horizontal_flip,
-            max_grad_norm,
+            train_num_steps,
+            partial(learning_rate.at, peak=train_lr, num_steps=train_num_steps),
+            accumulate=gradient_accumulate_every,
+            flip=augment_horizontal_flip,
+            max_grad_norm=max_grad_norm,
         )
 
     @property
-    def model(self) -> GaussianDiffusion:
+    def model(self) -> Trainable:
         """The model in training."""
-        return self.state.diffusion
+        return self.state.model
 
     @property
-    def averaged(self) -> GaussianDiffusion:
+    def averaged(self) -> Trainable:
         """The model with the averaged weights: the one to sample from."""
         return self.state.averaged
 
@@ -196,9 +197,7 @@ class Trainer(RecordsArguments):
             cached(self.dataset, self.loading.cache, self.accelerator) as dataset,
             locked(self.results_folder, self.accelerator),
         ):
-            if checkpoint is not None:
-                self.state.load(checkpoint)
-            unwritten = [] if checkpoint is None else checkpoint.state["unwritten"]
+            unwritten = self._begin(dataset, checkpoint)
             with (
                 NotedSignals() as signals,
                 closing(self._open_log(unwritten)) as log,
@@ -209,6 +208,15 @@ class Trainer(RecordsArguments):
         if guard.signal:
             stopped = f"stopped after step {self.state.step} and saved in {self.results_folder}"
             end_run(guard.signal, f"{stopped}; resume to go on", self.accelerator)
+
+    def _begin(self, dataset: TrainingDataset, checkpoint: Checkpoint | None) -> Sequence[tuple[float, float]]:
+        """Restores a checkpoint, or fits a new run's statistics; returns what the log had not written."""
+        if checkpoint is None:
+            self.state.fit(one_pass(dataset, self.batch_size, self.accelerator.device))
+            return []
+        self.state.load(checkpoint)
+        unwritten: list[tuple[float, float]] = checkpoint.state["unwritten"]
+        return unwritten
 
     def _loop(self, batches: Iterator[Any], guard: Guard, log: TrainingLog) -> None:
         """The training loop: steps, and what is due after some of them."""
@@ -285,15 +293,10 @@ class Trainer(RecordsArguments):
         return self.loading.batches(dataset, self.batch_size, seed, start, self.accelerator)
 
     def _validate(self, log: TrainingLog) -> dict[str, float]:
-        """Measures the averaged weights."""
+        """Measures the averaged weights on the validation data."""
         assert self.validation is not None, "else nothing would be due"
-        samples, size = self.validation_options.samples, self.batch_size
-        metrics = validate(self.averaged, self.validation, samples, size, self.accelerator, self.seed)
-        if self.saving.keep_best and self.saving.best_metric not in metrics:
-            raise ValueError(
-                f"Expected saving.best_metric among {', '.join(metrics)}, "
-                f"got {self.saving.best_metric!r}. Fix: take one of these."
-            )
+        options, size = self.validation_options, self.batch_size
+        metrics = options.measure(self.averaged, self.validation, size, self.seed, self.accelerator)
         log.write_metrics(self.state.step, metrics)
         return metrics
 
@@ -305,11 +308,10 @@ class Trainer(RecordsArguments):
 
     def _preview(self, log: TrainingLog) -> None:
         """Draws a grid of samples, if they are images."""
-        if len(self.model.sample_shape) != 3:
-            return
-        seed, steps = mix(self.seed, Purpose.SAMPLE), self.previews.sampling_steps
-        images = sample_previews(self.averaged, self.accelerator, self.num_samples, steps, seed)
-        if self.accelerator.is_main_process:
+        seed = mix(self.seed, Purpose.SAMPLE)
+        dataset = self.dataset if self.validation is None else self.validation
+        images = self.previews.draw(self.averaged, dataset, self.num_samples, seed, self.accelerator)
+        if images is not None and self.accelerator.is_main_process:
             path = self.results_folder / "samples" / f"step-{self.state.step:08d}.png"
-            save_grid(images, path, columns=self.model.num_classes)  # a class a column
+            save_grid(images, path, columns=len(dataset.class_names or ()) or None)  # a class a column
             log.add_picture(path, self.state.step)

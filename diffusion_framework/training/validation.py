@@ -10,8 +10,8 @@ from accelerate import Accelerator
 
 from ..data import TrainingDataset
 from ..data.loading.loader import to_device
-from ..diffusion import GaussianDiffusion
 from ..process.noise import keyed_generator, mix
+from ..trainable import Trainable
 from .checks import expect
 
 
@@ -38,34 +38,33 @@ class ValidationOptions:
         wanted = "validation_options.samples of at least 1"
         expect(self.samples >= 1, wanted, self.samples, "set validation_options.every to 0 for none")
 
+    def measure(
+        self, model: Trainable, dataset: TrainingDataset, batch_size: int, seed: int, accelerator: Accelerator
+    ) -> dict[str, float]:
+        """Returns means of the model's metrics over the samples, on all processes together.
 
-def validate(
-    diffusion: GaussianDiffusion,
-    dataset: TrainingDataset,
-    samples: int,
-    batch_size: int,
-    accelerator: Accelerator,
-    seed: int,
-) -> dict[str, float]:
-    """Means of `diffusion.validation_metrics` over evenly spread samples, with the same noise every time.
+        The noise is the same at every measurement.
 
-    All processes take their share and get the same result.
-    """
-    diffusion.eval()
-    chosen = np.unique(np.linspace(0, len(dataset) - 1, min(samples, len(dataset))).round().astype(int))
-    world, rank = accelerator.num_processes, accelerator.process_index
-    chosen = chosen[: max(1, len(chosen) // world) * world]
-    totals: dict[str, torch.Tensor] = {}
-    count = 0
-    for first in range(0, len(chosen), batch_size):
-        indices = chosen[first : first + batch_size][rank::world]
-        if not len(indices):
-            continue
-        images, condition = to_device(dataset.take(indices), accelerator.device, flip=None)
-        generator = keyed_generator(accelerator.device, mix(seed, first), rank)
-        for name, value in diffusion.validation_metrics(images, generator=generator, **condition).items():
-            totals[name] = totals.get(name, torch.zeros_like(value)) + value * len(indices)
-        count += len(indices)
-    sums = torch.stack([*totals.values(), torch.tensor(float(count), device=accelerator.device)])
-    *means, counted = accelerator.reduce(sums, reduction="sum").tolist()
-    return {name: total / counted for name, total in zip(totals, means, strict=True)}
+        Args:
+            model: Model to measure; it is left in evaluation mode.
+            dataset: Validation data.
+            batch_size: Samples of a batch over all processes.
+            seed: Seed for the noise.
+            accelerator: The run's accelerator.
+        """
+        model.eval()
+        length, device = len(dataset), accelerator.device
+        world, rank = accelerator.num_processes, accelerator.process_index
+        chosen = np.unique(np.linspace(0, length - 1, min(self.samples, length)).round().astype(int))
+        chosen = chosen[: max(1, len(chosen) // world) * world]
+        totals = torch.zeros(len(model.metric_names) + 1, device=device)
+        for first in range(0, len(chosen), batch_size):
+            indices = chosen[first : first + batch_size][rank::world]
+            if len(indices):
+                data, condition = to_device(dataset.take(indices), device)
+                generator = keyed_generator(device, mix(seed, first), rank)
+                metrics = model.validation_metrics(data, generator=generator, **condition)
+                values = [metrics[name] for name in model.metric_names]
+                totals += len(indices) * torch.stack([*values, torch.ones_like(values[0])])
+        *sums, count = accelerator.reduce(totals, reduction="sum").tolist()
+        return {name: total / count for name, total in zip(model.metric_names, sums, strict=True)}

@@ -18,7 +18,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from diffusion_framework import DDIM, BehaviourCloning, DiffusionPolicy, DPMSolver, Sampler
+from diffusion_framework import DDIM, BehaviourCloning, Controller, DPMSolver, Sampler
+from diffusion_framework.policies import Policy
 from diffusion_framework.policies.tasks import fork
 from diffusion_framework.process.noise import mix
 
@@ -29,14 +30,13 @@ SAMPLERS: dict[str, Sampler] = {"DDIM": DDIM(), "DPMSolver": DPMSolver()}
 class Actor:
     """A policy in many environments at once, its noise seeded by environment and step."""
 
-    def __init__(self, policy: DiffusionPolicy, **options) -> None:
-        self.policy, self.options, self.step = policy, options, 0
-        policy.reset()
+    def __init__(self, policy: Policy, **options) -> None:
+        self.controller, self.step = Controller(policy, **options), 0
 
     def __call__(self, states: np.ndarray) -> np.ndarray:
         self.step += 1
         seeds = [mix(self.step, i) for i in range(len(states))]
-        return self.policy.act({"state": states.astype(np.float32)}, seed=seeds, **self.options).numpy()
+        return self.controller.act({"state": states.astype(np.float32)}, seed=seeds).numpy()
 
 
 def held_out(seed: int = 1_000_000) -> np.ndarray:
@@ -73,15 +73,18 @@ def main() -> None:
     rng = np.random.default_rng(7)
     report("expert", fork.Expert(rng, held_out()[:, 3]), next(places))
     for run in args.runs:
-        policy = DiffusionPolicy.from_pretrained(run)
+        policy = Policy.from_pretrained(run)
         if isinstance(policy, BehaviourCloning):
             report("behaviour cloning", Actor(policy), next(places))
             continue
         for sampler in SAMPLERS:
             for calls in CALLS:
-                grid = policy.grid(calls, args.spacing)
                 place = next(places) if sampler == "DPMSolver" else None
-                report(f"{sampler}, {calls} calls", Actor(policy, sampler=SAMPLERS[sampler], grid=grid), place)
+                report(
+                    f"{sampler}, {calls} calls",
+                    Actor(policy, sampler=SAMPLERS[sampler], steps=calls, spacing=args.spacing),
+                    place,
+                )
     if args.picture:
         figure.tight_layout()
         figure.savefig(args.picture, dpi=80)

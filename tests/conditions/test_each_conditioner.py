@@ -72,12 +72,14 @@ def test_images_are_encoded_and_take_the_size_of_samples():
     images.build((7, 4, 6))
     same = torch.randint(0, 5, (2, 3, 4, 6))
     assert torch.equal(images(same)["image"], same / 2 - 1)
-    flat = torch.full((2, 1, 9, 31), 3)
-    torch.testing.assert_close(images(flat)["image"], torch.full((2, 1, 4, 6), 0.5))
+    flat = torch.full((2, 3, 9, 31), 3)
+    torch.testing.assert_close(images(flat)["image"], torch.full((2, 3, 4, 6), 0.5))
     with pytest.raises(ValueError, match=r"data in \[0, 4\], got .* in sample 1"):
         images(torch.stack([torch.zeros(3, 4, 6), torch.full((3, 4, 6), 5)]))
     with pytest.raises(ValueError, match=r"images \[batch, channels, height, width\], got \[4, 6\]"):
         images(torch.zeros(4, 6))
+    with pytest.raises(ValueError, match=r"Expected images of 3 channels, got 1. Fix: Images\(channels=1\)"):
+        images(flat[:, :1])
     with pytest.raises(ValueError, match="Expected images, got"):
         images(["a.png"])
     with pytest.raises(ValueError, match=r"samples \(channels, height, width\) .*, got \(8, 2\)"):
@@ -88,7 +90,6 @@ def test_images_are_encoded_and_take_the_size_of_samples():
 
 def test_images_may_have_statistics_of_their_own():
     images = Images(space=Unbounded())
-    images.space.build((3, 4, 4))
     images.build((3, 4, 4))
     data = torch.randn(20, 3, 4, 4) * 7 + 100
     assert images.needs_fit

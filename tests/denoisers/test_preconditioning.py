@@ -5,7 +5,13 @@ import torch
 from toys import Plain
 
 from diffusion_framework import EDM, Flow, GaussianDiffusion, Sigmoid
-from diffusion_framework.denoisers.preconditioning import CNoise, LogSNRTime, StepTime, UnitTime, UnitVariance
+from diffusion_framework.denoisers.preconditioning import (
+    CNoise,
+    LogSNRTime,
+    StepTime,
+    UnitTime,
+    UnitVariance,
+)
 
 
 def seen(**options):

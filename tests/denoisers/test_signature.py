@@ -55,7 +55,12 @@ def test_it_reads_the_names_of_the_original():
 def test_sample_shape_is_an_argument_an_attribute_or_that_of_images():
     assert NetworkSignature.of(Plain(channels=2, image_size=5)).sample_shape == (2, 5, 5)
     assert NetworkSignature.of(Plain(), sample_shape=[7]).sample_shape == (7,)
-    assert GaussianDiffusion(Plain(), sample_shape=(1, 6, 6)).sample(2, steps=1).shape == (2, 1, 6, 6)
+    assert GaussianDiffusion(Plain(), sample_shape=(1, 6, 6)).sample(2, steps=1).shape == (
+        2,
+        1,
+        6,
+        6,
+    )
 
 
 @pytest.mark.parametrize("wrap", [lambda y: (y,), lambda y: type("Output", (), {"sample": y})()])

@@ -1,4 +1,4 @@
-"""`DiffusionPolicy`: a diffusion model like any other, and one that acts."""
+"""`DiffusionPolicy`: it has a diffusion model like any other, and plans with it."""
 
 from __future__ import annotations
 
@@ -7,89 +7,102 @@ import math
 import numpy as np
 import pytest
 import torch
+from demonstrations import batch, diffusion_policy, episodes, fitted, network, observations, windows
 from toys import QUIET, tiny_unet
 
 from diffusion_framework import (
     DDPM,
-    BehaviourCloning,
     DiffusionPolicy,
     Episodes,
     EpisodeWindows,
     GaussianDiffusion,
     Heun,
-    Normalizer,
-    ObservationEncoder,
     ResidualMLP,
     Trainer,
     Transformer1D,
     UNet1D,
 )
+from diffusion_framework.conditions import Observations
 from diffusion_framework.losses import VariationalLoss
+from diffusion_framework.policies import Policy
+from diffusion_framework.spaces import ActionSpace
 from diffusion_framework.storage.config import from_config, to_config
 
 
-def episodes(count: int = 6, length: int = 12) -> Episodes:
-    rng = np.random.default_rng(0)
-    state = rng.normal(50, 20, (count * length, 3)).astype(np.float32)
-    return Episodes({"state": state, "action": state[:, :2] + 3}, np.arange(1, count + 1) * length)
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
 
 
-def windows(**options) -> EpisodeWindows:
-    return EpisodeWindows(episodes(), **{"horizon": 8, "action_steps": 4, **options})
-
-
-def policy(cls=DiffusionPolicy, fitted: bool = True, **options) -> DiffusionPolicy:
-    network = ResidualMLP(8, 2, 2, 3, dim=16, depth=1)
-    torch.nn.init.normal_(network.layer_out.weight, std=0.1)  # as if trained
-    made = cls(network, **{"action_steps": 4, "normalizer": Normalizer(), "plan_steps": 4, **options})
-    if fitted:
-        made.fit(windows())
-    return made
-
-
-def batch(size: int = 5):
-    return windows().take(np.arange(size))
-
-
-def test_with_an_image_network_it_is_the_diffusion_model_it_was():
-    network, images = tiny_unet(), torch.rand(3, 1, 8, 8)
-    one, other = DiffusionPolicy(network, timesteps=4), GaussianDiffusion(network, timesteps=4)
-    losses = [d(images, generator=torch.Generator().manual_seed(0)) for d in (one, other)]
-    assert torch.equal(*losses)
+def test_without_observations_it_is_its_diffusion_model():
+    unet, images = tiny_unet(), torch.rand(3, 1, 8, 8)
+    one, other = DiffusionPolicy(unet, timesteps=4), GaussianDiffusion(unet, timesteps=4)
+    assert torch.equal(one(images, generator=generator()), other(images, generator=generator()))
     samples = [d.sample(2, seed=0, show_progress=False) for d in (one, other)]
     assert torch.equal(*samples) and samples[0].shape == (2, 1, 8, 8)
-    with pytest.raises(ValueError, match="acting needs a normalizer"):
+    metrics = one.validation_metrics(images, generator=generator())
+    assert tuple(metrics) == one.metric_names == ("validation_loss",)
+    assert one.previews(2, seeds=[0, 1], steps=2).shape == (2, 1, 8, 8)
+    with pytest.raises(ValueError, match="Expected a policy with observations, got one without. Fix: give it"):
         one.predict({"state": torch.zeros(1, 2, 3)})
 
 
-@pytest.mark.parametrize(
-    "network",
-    [
-        UNet1D(8, 2, 2, 3, down_dims=(8, 16), self_condition=True),
-        Transformer1D(8, 2, 2, 3, dim=16, depth=2, self_condition=True),
-        ResidualMLP(8, 2, 2, 3, dim=16, depth=2, self_condition=True),
-    ],
-    ids=lambda network: type(network).__name__,
-)
+def test_a_network_is_wrapped_and_a_diffusion_taken_as_it_is():
+    wrapped = diffusion_policy(objective="x0", relative_to="state")
+    made = GaussianDiffusion(
+        wrapped.diffusion.model,
+        timesteps=100,
+        objective="x0",
+        space=ActionSpace("state"),
+        conditions={"observations": observations()},
+    )
+    taken = fitted(DiffusionPolicy(made, action_steps=4, plan_steps=4))
+    assert taken.diffusion is made
+    assert to_config(taken) == to_config(wrapped)
+    actions, condition = batch()
+    losses = [p(actions, generator=generator(), **condition) for p in (wrapped, taken)]
+    assert torch.equal(*losses)
+    for options in ({"observations": observations()}, {"objective": "v"}):
+        with pytest.raises(ValueError, match=f"a diffusion alone, since it has its parts, got {next(iter(options))}"):
+            DiffusionPolicy(made, **options)
+
+
+def test_no_door_takes_actions_for_images_or_samples_without_observations():
+    """Actions are not 8-bit images, and what is sampled is what is planned."""
+    made = diffusion_policy()
+    assert not {"bits_per_dim", "flow_bits_per_dim", "invert", "decode", "interpolate"} & set(dir(made))
+    _, condition = batch()
+    same = {"seed": list(range(5)), "steps": 4}
+    planned = made.plan(condition["observations"], **same)
+    sampled = made.sample(5, observations=condition["observations"], show_progress=False, **same)
+    assert torch.equal(planned, sampled)
+    with pytest.raises(ValueError, match="Expected a value for observations"):
+        made.sample(5, show_progress=False)
+
+
+@pytest.mark.parametrize("network", [UNet1D, Transformer1D, ResidualMLP])
 @pytest.mark.parametrize(("objective", "sampler"), [("v", None), ("eps", DDPM()), ("x0", Heun())])
 def test_every_network_trains_and_samples_with_every_objective(network, objective, sampler):
-    made = DiffusionPolicy(network, action_steps=4, normalizer=Normalizer(), objective=objective)
-    made.fit(windows())
+    sizes = {"down_dims": (8, 16)} if network is UNet1D else {"dim": 16, "depth": 2}
+    made = fitted(
+        DiffusionPolicy(
+            network(8, 2, 2, 3, self_condition=True, **sizes), observations(), action_steps=4, objective=objective
+        )
+    )
     actions, condition = batch()
     made(actions, self_condition_draw=0.0, **condition).backward()
     assert all(torch.isfinite(p.grad).all() for p in made.parameters() if p.grad is not None)
-    plans = made.plan(condition["observations"], sampler=sampler, steps=3)
+    options = {"sampler": sampler, "steps": 3} if sampler else {"steps": 3}
+    plans = made.plan(condition["observations"], **options)
     assert plans.shape == (5, 8, 2) and torch.isfinite(plans).all()
-    assert torch.equal(
-        made.plan(condition["observations"], seed=range(5)), made.plan(condition["observations"], seed=range(5))
-    )
+    twice = [made.plan(condition["observations"], seed=range(5)) for _ in range(2)]
+    assert torch.equal(*twice)
 
 
 def test_padding_does_not_reach_the_loss_and_the_rest_counts_alike():
-    made = policy()
+    made = diffusion_policy()
     actions, condition = batch()
     loss = lambda actions, mask: made(  # noqa: E731
-        actions, generator=torch.Generator().manual_seed(0), observations=condition["observations"], mask=mask
+        actions, generator=generator(), observations=condition["observations"], mask=mask
     )
     mask = torch.rand(5, 8) < 0.6
     with torch.no_grad():
@@ -105,80 +118,24 @@ def test_padding_does_not_reach_the_loss_and_the_rest_counts_alike():
     assert all((p.grad == 0).all() for p in made.parameters() if p.grad is not None)
 
 
-@pytest.mark.parametrize("relative_to", [None, "state"])
-def test_actions_go_in_and_come_out_as_measured(relative_to):
-    made = policy(relative_to=relative_to)
-    actions, condition = batch()
-    x = made.to_network(actions, **condition)
-    assert x.abs().max() <= 1 + 1e-5
-    torch.testing.assert_close(made.to_actions(x, **condition), actions)
-    moved = {"state": condition["observations"]["state"] + 100}
-    shift = made.to_actions(x, observations=moved) - actions
-    torch.testing.assert_close(shift, torch.full_like(shift, 100.0 if relative_to else 0.0), atol=1e-3, rtol=0)
-
-
 def test_the_executed_slice_starts_at_the_newest_observation():
-    made = policy()
+    made = diffusion_policy()
     _, condition = batch()
-    observations = condition["observations"]
-    plans, actions = made.plan(observations, seed=range(5)), made.predict(observations, seed=range(5))
+    plans, actions = (f(condition["observations"], seed=range(5)) for f in (made.plan, made.predict))
     assert torch.equal(actions, plans[:, 1:5])
 
 
-@pytest.mark.parametrize("several", [False, True])
-def test_acting_is_planning_every_action_steps_from_the_last_observations(several):
-    made = policy()
-    states = torch.randn(11, 3, 3) * 20 + 50  # steps, environments
-    acted = []
-    for t, state in enumerate(states):
-        chosen = {"state": state} if several else {"state": state[0].numpy()}
-        acted.append(made.act(chosen, seed=[100 * t + i for i in range(3)]))
-    for i in range(3 if several else 1):
-        for t in range(11):
-            planned = t - t % 4
-            seen = states[[max(0, planned - 1), planned], i][None]
-            expected = made.predict({"state": seen}, seed=[100 * planned + i])[0, t - planned]
-            torch.testing.assert_close(acted[t][i] if several else acted[t], expected)
-
-
-def test_environments_are_reset_one_by_one():
-    made = policy()
-    states = torch.randn(6, 2, 3) * 20 + 50
-    seeds = lambda t: [t, 50 + t]  # noqa: E731
-    for t in range(3):
-        made.act({"state": states[t]}, seed=seeds(t))
-    made.reset([False, True])
-    actions = made.act({"state": states[3]}, seed=seeds(3))
-    first = made.predict({"state": states[[0, 0], 0][None]}, seed=[0])
-    anew = made.predict({"state": states[[3, 3], 1][None]}, seed=[53])
-    torch.testing.assert_close(actions, torch.stack([first[0, 3], anew[0, 0]]))
-    with pytest.raises(ValueError, match=r"2 environments were acted for, now 1; call reset\(\)"):
-        made.act({"state": states[3, :1]})
-    made.reset()
-    assert made.act({"state": states[3, :1]}).shape == (1, 2)
-
-
-def test_a_warm_start_goes_on_from_the_tail_of_the_last_plan():
-    made = policy(relative_to="state")
-    states = [torch.randn(1, 3) * 20 + 50 for _ in range(5)]
-    first = made.plan({"state": torch.stack([states[0], states[0]], dim=1)}, seed=[0])
-    for t, state in enumerate(states):
-        action = made.act({"state": state}, seed=[t], warm_start=0.5)
-    tail = torch.cat([first[:, 4:], first[:, -1:].expand(-1, 4, -1)], dim=1)
-    seen = {"state": torch.stack([states[3], states[4]], dim=1)}
-    expected = made.predict(seen, seed=[4], last=tail, strength=0.5)[:, 0]
-    torch.testing.assert_close(action, expected)
-    # from almost no noise, a plan stays what it was
-    near = made.plan(seen, last=tail, strength=1e-3, steps=1000, seed=[4])
-    bounded = made.to_actions(made.to_network(tail, observations=seen).clamp(-1, 1), observations=seen)
-    assert (near - bounded).abs().max() < 0.1 * (made.plan(seen, seed=[4]) - bounded).abs().max()
+def test_a_plan_depends_on_its_own_seed_and_observations_alone():
+    made = diffusion_policy()
+    _, condition = batch()
+    plans = made.plan(condition["observations"], seed=[3, 1, 4, 1, 5])
+    alone = made.plan({"state": condition["observations"]["state"][2:3]}, seed=[4])
+    torch.testing.assert_close(plans[2:3], alone)
 
 
 def test_several_streams_and_images():
-    encoder = ObservationEncoder({"camera": 3}, keypoints=4, crop=56)
-    made = DiffusionPolicy(
-        ResidualMLP(8, 2, 2, 5 + 8, dim=16, depth=1), action_steps=4, normalizer=Normalizer(), encoder=encoder
-    )
+    seen = Observations({"arm": 3, "block": 2}, {"camera": 3}, keypoints=4, crop=56)
+    made = DiffusionPolicy(ResidualMLP(8, 2, 2, seen.numbers, dim=16, depth=1), seen, action_steps=4)
     rng = np.random.default_rng(0)
     arrays = {
         "camera": rng.integers(0, 256, (24, 64, 64, 3), dtype=np.uint8),
@@ -189,91 +146,69 @@ def test_several_streams_and_images():
     data = EpisodeWindows(
         Episodes(arrays, [12, 24]), observations=["camera", "arm", "block"], horizon=8, action_steps=4
     )
-    made.fit(data)
+    fitted(made, data)
     actions, condition = data.take(np.arange(3))
+    torch.nn.init.normal_(made.diffusion.model.layer_out.weight)
     loss = made(actions, **condition)
-    torch.nn.init.normal_(made.model.layer_out.weight)
-    made(actions, **condition).backward()
-    assert torch.isfinite(loss) and encoder.networks[0][0].weight.grad.abs().max() > 0
-    observations = condition["observations"]
-    order = {name: observations[name] for name in ("block", "camera", "arm")}
-    assert torch.equal(made.plan(observations, seed=range(3)), made.plan(order, seed=range(3)))
-    frame = {name: value[0, 1] for name, value in observations.items()}
-    assert made.act(frame).shape == (2,)
+    loss.backward()
+    assert torch.isfinite(loss) and seen.networks[0][0].weight.grad.abs().max() > 0
+    streams = condition["observations"]
+    order = {name: streams[name] for name in ("block", "camera", "arm")}
+    assert torch.equal(made.plan(streams, seed=range(3)), made.plan(order, seed=range(3)))
 
 
-def test_training_fits_the_normalizer_and_a_checkpoint_brings_it_back(tmp_path):
-    made = policy(fitted=False, relative_to="state")
-    data = windows()
-    options = {**QUIET, "train_batch_size": 4, "results_folder": tmp_path / "run"}
-    Trainer(made, data, train_num_steps=2, **options).train()
+def test_training_fits_the_statistics_and_a_checkpoint_brings_them_back(tmp_path):
+    made = diffusion_policy(fit=False, relative_to="state")
+    options = {"train_batch_size": 4, "results_folder": tmp_path / "run", **QUIET}
+    Trainer(made, windows(), train_num_steps=2, **options).train()
+    by_hand = diffusion_policy(relative_to="state")
+    for ours, hand in zip(made.diffusion.space.buffers(), by_hand.diffusion.space.buffers(), strict=True):
+        assert torch.equal(ours.cpu(), hand)
     loaded = DiffusionPolicy.from_pretrained(tmp_path / "run", weights="model")
     _, condition = batch()
     plans = [p.plan(condition["observations"], seed=range(5)) for p in (made, loaded)]
     assert torch.equal(*plans)
-    assert type(GaussianDiffusion.from_pretrained(tmp_path / "run")) is DiffusionPolicy
-    offsets = made.normalizer.offset if hasattr(made.normalizer, "offset") else dict(made.normalizer.named_buffers())
-    loaded.fit(EpisodeWindows(episodes(3), horizon=8, action_steps=4))  # what is fitted stays: its weights know it
-    for name, values in loaded.normalizer.named_buffers():
-        assert torch.equal(values, offsets[name])
+    assert type(Policy.from_pretrained(tmp_path / "run")) is DiffusionPolicy
+    before = {name: value.clone() for name, value in loaded.named_buffers()}
+    fitted(loaded, EpisodeWindows(episodes(3), horizon=8, action_steps=4))  # what is fitted stays: its weights know it
+    assert all(torch.equal(value, before[name]) for name, value in loaded.named_buffers())
 
 
 def test_it_is_rebuilt_from_its_config():
-    made = policy(relative_to="state", objective="x0", encoder=ObservationEncoder())
-    again = from_config(to_config(made), DiffusionPolicy)
+    made = diffusion_policy(relative_to="state", objective="x0")
+    again = from_config(to_config(made), Policy)
     assert to_config(again) == to_config(made)
-    assert again.relative_to == "state" and math.isclose(again.plan_steps, 4)
-
-
-def test_behaviour_cloning_learns_the_mean_of_the_experts():
-    """Of two opposite experts at the same place, the mean squared error leaves the middle."""
-    rng = np.random.default_rng(0)
-    side = np.repeat(rng.permutation([-1.0, 1.0] * 20), 10)[:, None]
-    data = EpisodeWindows(
-        Episodes({"state": np.zeros((400, 3)), "action": np.hstack([side, side])}, np.arange(10, 401, 10)),
-        horizon=8,
-        action_steps=4,
-    )
-    made = BehaviourCloning(ResidualMLP(8, 2, 2, 3, dim=16, depth=1), action_steps=4, normalizer=Normalizer())
-    made.fit(data)
-    optimizer = torch.optim.Adam(made.parameters(), 1e-2)
-    actions, condition = data.take(np.arange(len(data)))
-    for _ in range(60):
-        optimizer.zero_grad()
-        made(actions, **condition).backward()
-        optimizer.step()
-    assert made.predict({"state": torch.zeros(1, 2, 3)}).abs().max() < 0.1
+    again.load_state_dict(made.state_dict())
+    _, condition = batch()
+    plans = [p.plan(condition["observations"], seed=range(5)) for p in (made, again)]
+    assert torch.equal(*plans)
 
 
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: policy(action_steps=8), "has 7 actions from observation 2 on, and action_steps asks for 8; lower it"),
-        (lambda: policy(horizon=16), r"samples of shape \(8, 2\); a policy wants \(16, action_dim\)"),
-        (lambda: UNet1D(10, 2, down_dims=(8, 8, 8)), "horizon divisible by 4, .*, got 10. Fix: change horizon"),
-        (lambda: policy(plan_steps=0), "from 1 to 100000, got 0"),
-        (lambda: policy(timestep=3), "timestep"),
+        (lambda: diffusion_policy(action_steps=8), "has 7 actions from observation 2 on, and action_steps asks for 8"),
+        (lambda: DiffusionPolicy(tiny_unet(), observations()), "Expected samples .*horizon, action_dim.*got"),
+        (lambda: UNet1D(10, 2, down_dims=(8, 8, 8)), "Expected horizon divisible by 4, .* got 10. Fix: change horizon"),
+        (lambda: diffusion_policy(plan_steps=0), "at least 1 of plan_steps, got 0"),
+        (lambda: diffusion_policy(timestep=3), "timestep"),
         (
-            lambda: policy(fitted=False).predict({"state": torch.zeros(1, 2, 3)}),
-            r"fitted \(no streams yet\), got 'state'",
+            lambda: diffusion_policy(fit=False).predict({"state": torch.zeros(1, 2, 3)}),
+            "Expected statistics of the observations, got none yet",
         ),
         (
-            lambda: policy().predict({"state": torch.zeros(1, 3, 3)}),
-            r"'state' must be \[batch, 2, ...\]; got \[1, 3, 3\]",
+            lambda: diffusion_policy().predict({"state": torch.zeros(1, 3, 3)}),
+            r"'state' \[batch, 2, 3\], got \[1, 3, 3\]",
         ),
-        (lambda: policy().predict({"state": torch.full((1, 2, 3), math.nan)}), "'state' holds NaN or infinity"),
-        (lambda: policy(relative_to="state")(torch.zeros(1, 8, 2)), "relative to the observation 'state'; give it"),
+        (lambda: diffusion_policy().predict({"state": torch.full((1, 2, 3), math.nan)}), "finite numbers in 'state'"),
+        (lambda: diffusion_policy(relative_to="state")(torch.zeros(1, 8, 2)), "observations with 'state', .*Fix: give"),
         (
-            lambda: policy()(torch.full((1, 8, 2), math.nan), observations=batch(1)[1]["observations"]),
-            "actions hold NaN",
+            lambda: diffusion_policy()(torch.full((1, 8, 2), math.nan), observations=batch(1)[1]["observations"]),
+            "Expected finite data, got nan to nan in sample 0",
         ),
-        (lambda: policy()(torch.zeros(1, 8, 2)), "a value for observations, got none"),
-        (lambda: policy()(torch.zeros(1, 8, 3), **batch(1)[1]), r"\[..., 2\], got \[1, 8, 3\]"),
-        (
-            lambda: policy(fitted=False).fit(windows(horizon=4, action_steps=2)),
-            "set its horizon and action_dim to match",
-        ),
-        (lambda: policy(fitted=False).fit([1, 2]), "fits itself to EpisodeWindows only"),
+        (lambda: diffusion_policy()(torch.zeros(1, 8, 2)), "Expected a value for observations"),
+        (lambda: diffusion_policy()(torch.zeros(1, 8, 3), **batch(1)[1]), r"\[\.\.\., 2\], got \[1, 8, 3\]"),
+        (lambda: diffusion_policy()(torch.zeros(1, 6, 2), **batch(1)[1]), r"\[batch, 8, 2\].*got \[1, 6, 2\]"),
     ],
 )
 def test_bad_input_is_one_line_with_the_remedy(build, message):
@@ -283,7 +218,17 @@ def test_bad_input_is_one_line_with_the_remedy(build, message):
 
 
 def test_a_mask_goes_with_losses_that_can_leave_something_out():
-    made = policy(loss=VariationalLoss("small"), times="steps", timesteps=10, noise_schedule="squaredcos_beta")
+    made = diffusion_policy(
+        loss=VariationalLoss("small"), times="steps", timesteps=10, noise_schedule="squaredcos_beta"
+    )
     actions, condition = batch()
-    with pytest.raises(ValueError, match="the bound counts every dimension, got one. Fix: loss='simple'"):
+    with pytest.raises(ValueError, match="counts every dimension|mask"):
         made(actions, **condition)
+
+
+def test_self_conditioning_reaches_the_network():
+    made = fitted(DiffusionPolicy(network(self_condition=True), observations(), action_steps=4))
+    torch.nn.init.normal_(made.diffusion.model.layer_in.weight)
+    actions, condition = batch()
+    one, two = (made(actions, generator=generator(), self_condition_draw=d, **condition) for d in (0.0, 0.99))
+    assert one != two

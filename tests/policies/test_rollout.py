@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from demonstrations import fitted
 from PIL import Image
 from toys import QUIET
 
-from diffusion_framework import DiffusionPolicy, ForkDemonstrations, Normalizer, ResidualMLP, Trainer
+from diffusion_framework import Controller, DiffusionPolicy, ForkDemonstrations, ResidualMLP, Trainer
 from diffusion_framework.cli import rollout
+from diffusion_framework.conditions import Observations
 from diffusion_framework.policies.rollout import Episode, plan_latency, run_episodes, summary, wilson_interval
 from diffusion_framework.storage.images import save_animation
 
@@ -19,9 +21,7 @@ gymnasium = pytest.importorskip("gymnasium", reason="gymnasium is not installed"
 def fork_policy() -> DiffusionPolicy:
     network = ResidualMLP(16, 2, 2, 4, dim=16, depth=1)
     torch.nn.init.normal_(network.layer_out.weight, std=0.1)
-    policy = DiffusionPolicy(network, normalizer=Normalizer(), plan_steps=2)
-    policy.fit(ForkDemonstrations(40))
-    return policy
+    return fitted(DiffusionPolicy(network, Observations({"state": 4}), plan_steps=2), ForkDemonstrations(40))
 
 
 class Countdown(gymnasium.Env):
@@ -45,7 +45,9 @@ class Countdown(gymnasium.Env):
 def test_episodes_are_counted_one_by_one_whatever_goes_on_beside(environments):
     policy = fork_policy()
     ended = []
-    episodes = run_episodes(policy, [Countdown() for _ in range(environments)], range(3, 8), on_end=ended.append)
+    episodes = run_episodes(
+        Controller(policy), [Countdown() for _ in range(environments)], range(3, 8), on_end=ended.append
+    )
     assert [e.seed for e in episodes] == [3, 4, 5, 6, 7] == [e.steps for e in episodes]
     assert [e.success for e in episodes] == [False, True, False, True, False]
     assert [e.total for e in episodes] == [n * (n - 1) / 2 for n in range(3, 8)]
@@ -69,7 +71,7 @@ def test_an_environment_that_says_nothing_of_success_has_no_share_of_it():
 def test_latency_is_of_single_plans():
     policy = fork_policy()
     calls = []
-    policy.model.register_forward_hook(lambda module, args, output: calls.append(len(output)))
+    policy.diffusion.model.register_forward_hook(lambda module, args, output: calls.append(len(output)))
     median, worst = plan_latency(policy, {"state": torch.zeros(1, 4)}, repeats=4, steps=3)
     assert 0 < median <= worst
     assert calls == [1] * (4 + 3) * 3

@@ -73,17 +73,6 @@ def test_every_step_is_planned_from_once():
     assert len(windows) == episodes.ends[-1] - len(episodes) * (16 - 2 - 8 + 1)
 
 
-def test_relative_actions_are_counted_from_the_newest_observation():
-    windows = EpisodeWindows(random_episodes(1, 20), horizon=8, observation_steps=2, action_steps=4)
-    streams, relative = windows.numbers("state")
-    actions, condition = windows.take(np.arange(len(windows)))
-    expected = actions - condition["observations"]["state"][:, 1:2, :2]
-    torch.testing.assert_close(torch.from_numpy(relative).float(), expected)
-    assert streams.keys() == {"state"}
-    with pytest.raises(ValueError, match="cannot be relative to 'position'; name one of state"):
-        windows.numbers("position")
-
-
 def test_splits_share_no_episode_and_miss_none():
     for count, share in ((10, 0.2), (7, 0.01), (3, 0.5)):
         train, held_out = (set(split_episodes(count, s, share, seed=3)) for s in ("train", "validation"))

@@ -5,24 +5,24 @@ import torch
 from diffusion_framework.process.noise import keyed_generator, mix, per_sample_noise
 
 
-def test_each_sample_depends_on_its_own_seed_alone():
+def test_the_noise_of_a_sample_depends_only_on_its_seed():
     x = torch.empty(4, 3, 5)
-    whole = per_sample_noise([7, 8, 9, 7], "cpu")
-    first, second = whole(x), whole(x)
-    alone = per_sample_noise([9], "cpu")
-    assert torch.equal(alone(x[:1])[0], first[2])
-    assert torch.equal(alone(x[:1])[0], second[2])
+    batch = per_sample_noise([7, 8, 9, 7], "cpu")
+    first, second = batch(x), batch(x)
+    single = per_sample_noise([9], "cpu")
+    assert torch.equal(single(x[:1])[0], first[2])
+    assert torch.equal(single(x[:1])[0], second[2])
     assert torch.equal(first[0], first[3])
     assert not torch.equal(first[0], first[1])
     assert not torch.equal(first, second)
 
 
-def test_a_seed_a_sample():
+def test_another_number_of_seeds_than_samples_is_refused():
     with pytest.raises(ValueError, match="got 2 for 3 samples"):
         per_sample_noise([1, 2], "cpu")(torch.empty(3, 1))
 
 
-def test_keys_do_not_collide_and_order_matters():
+def test_different_keys_give_different_and_uncorrelated_seeds():
     seeds = {mix(a, b) for a in range(-50, 50) for b in range(50)}
     assert len(seeds) == 5000
     assert all(0 <= seed < 2**63 for seed in seeds)

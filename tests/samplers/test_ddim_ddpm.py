@@ -44,7 +44,7 @@ def test_ddim_converges_on_a_mixture():
 @pytest.mark.parametrize("eta", [0.0, 0.4, 1.0])
 @pytest.mark.parametrize("steps", [3, 20])
 def test_ddim_keeps_every_marginal_of_a_point_exactly(eta, steps):
-    """With x0 known the step is q(x_to | x_now, x0): the variance of x must be sigma² at every level."""
+    """For data at one point the step is q(x_to | x_now, x0), so the variance of x is sigma²."""
     oracle = GaussianOracle(mean=0.7, std=0.0)
     for snapshot in run(DDIM(eta), oracle, start(oracle, 200_000), steps):
         mean, std = oracle.marginal(snapshot.to)
@@ -54,14 +54,14 @@ def test_ddim_keeps_every_marginal_of_a_point_exactly(eta, steps):
 
 @pytest.mark.parametrize(("variance", "std"), [("small", 0.0), ("large", 1.0)])
 def test_ddpm_variances_are_exact_where_the_paper_says(variance, std):
-    """Small for data at one point, large for standard normal data: on any spacing, at every level but the last."""
+    """Small is exact for data at one point, large for standard normal data, but not at the end."""
     oracle = GaussianOracle(mean=0.0, std=std)
     for snapshot in run(DDPM(variance), oracle, start(oracle, 200_000), 5)[:-1]:
         assert snapshot.x.std().item() == pytest.approx(oracle.marginal(snapshot.to)[1], rel=5 / math.sqrt(2 * 200_000))
 
 
 class LearnedOracle(GaussianOracle):
-    """Gaussian data with the best variance of each step of a grid, as a network would put it out."""
+    """Gaussian data; predicts the optimal variance of each step of a grid, like a network."""
 
     def learn(self, grid, variance):
         self.learned = {}
@@ -89,7 +89,7 @@ def test_ddpm_with_the_best_learned_variance_is_exact_in_any_number_of_steps(sch
             assert snapshot.x.std().item() == pytest.approx(std, rel=5 / math.sqrt(2 * 200_000))
 
 
-def test_ddpm_refuses_a_learned_variance_of_a_network_without_one():
+def test_a_learned_variance_needs_a_network_that_predicts_one():
     with pytest.raises(ValueError, match="two outputs per channel"):
         run(DDPM("learned_range"), GaussianOracle(), torch.zeros(2), 3)
     with pytest.raises(ValueError, match="one of small, large"):
@@ -103,10 +103,10 @@ def test_stochastic_samplers_reach_the_distribution_of_a_mixture(sampler):
     x = run(sampler, oracle, torch.randn(count, dtype=torch.float64), 1000)[-1].x.sort().values
     empirical = torch.arange(1, count + 1, dtype=torch.float64) / count
     distance = (oracle.cdf(x) - empirical).abs().max().item()
-    assert distance < 1.95 / math.sqrt(count)  # Kolmogorov's bound, exceeded by chance once in a thousand
+    assert distance < 1.95 / math.sqrt(count)  # Kolmogorov-Smirnov test at the level 0.001
 
 
-def test_ddim_with_eta_one_is_small_ddpm():
+def test_ddim_with_eta_1_equals_ddpm_with_the_small_variance():
     oracle = MixtureOracle()
     x = torch.randn(50, dtype=torch.float64)
     pairs = zip(run(DDIM(1.0), oracle, x, 20), run(DDPM("small"), oracle, x, 20), strict=True)
@@ -114,7 +114,7 @@ def test_ddim_with_eta_one_is_small_ddpm():
         torch.testing.assert_close(ddim.x, ddpm.x)
 
 
-def test_the_last_step_lands_on_the_prediction():
+def test_the_last_step_returns_the_predicted_clean_data():
     oracle = MixtureOracle()
     for sampler in (DDIM(), DDIM(1.0), DDPM("small"), DDPM("large")):
         last = run(sampler, oracle, torch.randn(9, dtype=torch.float64), 7)[-1]
@@ -122,23 +122,23 @@ def test_the_last_step_lands_on_the_prediction():
         assert torch.equal(last.x, last.x0)
 
 
-def test_steps_leave_their_input_alone_and_can_be_driven_by_hand():
+def test_steps_do_not_change_their_input_and_give_the_same_result_by_hand():
     oracle = MixtureOracle()
     x = torch.randn(9, dtype=torch.float64)
     grid = grid_of_times(oracle.schedule, uniform_times(6))
     for sampler in (DDIM(0.5), DDPM("large")):
         before = x.clone()
-        whole = run(sampler, oracle, x, 6, seed=3)
+        snapshots = run(sampler, oracle, x, 6, seed=3)
         assert torch.equal(x, before)
         noise = generator_noise(torch.Generator().manual_seed(3))
         state, by_hand = sampler.init(len(grid)), x
         for now, to in grid:
             by_hand, state = sampler.step(oracle, by_hand, now, to, state, noise)
-        assert torch.equal(by_hand, whole[-1].x)
+        assert torch.equal(by_hand, snapshots[-1].x)
 
 
-def test_time_difference_moves_the_level_that_is_stepped_to():
-    """Both samplers must take it: the published DDIM shifts the time after it has read the level there."""
+def test_time_difference_changes_the_level_each_step_leads_to():
+    """It affects both samplers, unlike in the published DDIM, which computes the level before."""
     plain, shifted = (grid_of_times(Sigmoid(), uniform_times(10), d) for d in (0.0, 0.05))
     for (now, to), (now_shifted, to_shifted) in zip(plain, shifted, strict=True):
         assert now == now_shifted
@@ -151,6 +151,6 @@ def test_time_difference_moves_the_level_that_is_stepped_to():
 
 
 @pytest.mark.parametrize("make", [lambda: DDIM(eta=-0.1), lambda: DDIM(eta=1.1), lambda: DDPM(variance="medium")])
-def test_bad_options(make):
+def test_options_out_of_range_are_refused(make):
     with pytest.raises(ValueError, match="got"):
         make()

@@ -1,4 +1,4 @@
-"""What holds for every sampler: the table in the README, runs side by side, and runs that are stopped and resumed."""
+"""Laws of every sampler: the table in the README, concurrent runs, and resumed runs."""
 
 import pickle
 import re
@@ -47,13 +47,13 @@ def seeded(seed):
     return generator_noise(torch.Generator().manual_seed(seed))
 
 
-def test_the_table_has_every_sampler():
+def test_the_readme_table_lists_every_sampler():
     exported = {value for value in vars(df).values() if isinstance(value, type) and issubclass(value, df.Sampler)}
     assert {type(sampler) for sampler in SAMPLERS.values()} == exported - {df.Sampler}
 
 
 @pytest.mark.parametrize("text", ROWS)
-def test_the_table_tells_the_truth(text):
+def test_the_readme_table_is_true(text):
     calls, noise, difference = ROWS[text]
     sampler, oracle, drawn = SAMPLERS[text], Counting(MixtureOracle()), []
     now, to = even_grid(oracle.schedule, -1.0, 0.5, 2)[0]
@@ -70,8 +70,8 @@ def test_the_table_tells_the_truth(text):
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)
 @pytest.mark.parametrize("text", ROWS)
-def test_every_sampler_walks_every_schedule_on_every_grid(text, schedule):
-    """To the data, from t = 1, even where that holds no signal, up to the error of 30 steps."""
+def test_every_sampler_reaches_the_data_on_every_schedule_and_grid(text, schedule):
+    """From t = 1, with or without signal, up to the error of 30 steps."""
     oracle = GaussianOracle(mean=0.3, std=0.5, schedule=schedule)
     for name, make in GRIDS.items():
         grid = make(schedule)
@@ -80,8 +80,8 @@ def test_every_sampler_walks_every_schedule_on_every_grid(text, schedule):
         *_, last = trajectory(SAMPLERS[text], oracle, x, grid, seeded(1))
         assert last.to.is_end
         assert last.x.mean().item() == pytest.approx(0.3, abs=0.15), name
-        narrow = 0.15 if text == "LCM()" else 0.35  # needs a network distilled to consistency, as this oracle is not
-        assert narrow < last.x.std().item() < 0.65, name
+        min_std = 0.15 if text == "LCM()" else 0.35  # LCM needs a consistency model, which the oracle is not.
+        assert min_std < last.x.std().item() < 0.65, name
 
 
 def run(sampler, seed):
@@ -93,29 +93,30 @@ def run(sampler, seed):
 
 
 @pytest.mark.parametrize("text", ROWS)
-def test_one_object_serves_many_threads(text):
+def test_one_sampler_can_serve_many_threads(text):
     sampler = SAMPLERS[text]
-    alone = [run(sampler, seed)[-1].x for seed in range(8)]
+    one_by_one = [run(sampler, seed)[-1].x for seed in range(8)]
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(lambda seed: run(sampler, seed)[-1].x, range(8)))
-    assert all(map(torch.equal, alone, together))
-    assert not torch.equal(alone[0], alone[1])
+    assert all(map(torch.equal, one_by_one, together))
+    assert not torch.equal(one_by_one[0], one_by_one[1])
 
 
 @pytest.mark.parametrize("text", ROWS)
-def test_a_run_saved_after_any_step_is_resumed_bit_for_bit(text):
-    """With the samples, the state and the generator written away, and another object of the same options."""
+def test_a_run_pickled_after_any_step_resumes_bit_for_bit(text):
+    """The samples, the state, the generator and the sampler itself are pickled after each step."""
     sampler, oracle = SAMPLERS[text], MixtureOracle()
-    whole = run(sampler, 3)
+    snapshots = run(sampler, 3)
     state, x = (
-        sampler.init(len(whole)),
+        sampler.init(len(snapshots)),
         torch.randn(4, 9, generator=torch.Generator().manual_seed(3), dtype=torch.float64),
     )
-    drawn = torch.Generator().manual_seed(3).get_state()
-    for snapshot in whole:
-        sampler, x, state, drawn = pickle.loads(pickle.dumps((sampler, x, state, drawn)))
+    generator_state = torch.Generator().manual_seed(3).get_state()
+    for snapshot in snapshots:
+        parts = (sampler, x, state, generator_state)
+        sampler, x, state, generator_state = pickle.loads(pickle.dumps(parts))
         generator = torch.Generator()
-        generator.set_state(drawn)
+        generator.set_state(generator_state)
         x, state = sampler.step(oracle, x, snapshot.now, snapshot.to, state, generator_noise(generator))
-        drawn = generator.get_state()
+        generator_state = generator.get_state()
         assert torch.equal(x, snapshot.x)

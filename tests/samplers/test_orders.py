@@ -1,4 +1,4 @@
-"""Each sampler's order of convergence, measured on exact denoisers, between two levels with noise left."""
+"""Orders of convergence of all samplers, measured with exact denoisers between two noisy levels."""
 
 import itertools
 import math
@@ -53,7 +53,7 @@ ORDERS = [
 
 @pytest.mark.parametrize(("sampler", "order"), ORDERS, ids=lambda v: repr(v))
 @pytest.mark.parametrize("schedule", [Sigmoid(), Cosine()], ids=repr)
-def test_measured_order_is_the_stated_one(sampler, order, schedule):
+def test_the_measured_order_is_the_stated_one(sampler, order, schedule):
     oracle = MixtureOracle(means=(-0.7, 0.6), stds=(0.4, 0.3), schedule=schedule)
     x = torch.randn(40, dtype=torch.float64)
     grids = [even_grid(schedule, -3.0, 4.0, n, graded=14) for n in (40, 80, 160)]
@@ -64,7 +64,7 @@ def test_measured_order_is_the_stated_one(sampler, order, schedule):
 
 
 @pytest.mark.parametrize(("sampler", "order"), ORDERS, ids=lambda v: repr(v))
-def test_all_reach_the_exact_end_of_gaussian_data(sampler, order):
+def test_every_sampler_reaches_the_exact_solution_for_gaussian_data(sampler, order):
     oracle = GaussianOracle(mean=0.3, std=0.5)
     first, last = -6.0, 8.0
     grid = even_grid(oracle.schedule, first, last, 200)
@@ -84,15 +84,15 @@ def test_the_stochastic_solver_keeps_mean_and_variance(order, predict):
     count = 100_000
     x = end(DPMSolver(order, predict, eta=1.0), oracle, mean + std * torch.randn(count, dtype=torch.float64), grid)
     mean, std = oracle.marginal(grid[-1][1])
-    bias = 0.04 if order == 1 else 0.004  # of the method, beside five standard errors
+    bias = 0.04 if order == 1 else 0.004  # Of the method, in addition to five standard errors.
     assert x.mean().item() == pytest.approx(mean, abs=5 * std / math.sqrt(count) + bias * std)
     assert x.std().item() == pytest.approx(std, rel=5 / math.sqrt(2 * count) + bias)
 
 
 @pytest.mark.parametrize("schedule", [Sigmoid(), Flow(), EDM()], ids=repr)
 @pytest.mark.parametrize("steps", [1, 2, 5])
-def test_the_velocity_solves_gaussian_data_of_the_stated_width_in_any_number_of_steps(schedule, steps):
-    """From pure noise (alpha = 0, where the schedule has it) to clean data, exactly."""
+def test_predicting_velocity_is_exact_for_gaussian_data_of_std_sigma_data_in_any_number_of_steps(schedule, steps):
+    """From t = 1, which is pure noise on some schedules, to clean data."""
     oracle = GaussianOracle(mean=0.0, std=0.3, schedule=schedule)
     times = [1 - i / steps for i in range(steps + 1)]
     grid = [(schedule.at(a), schedule.at(b) if b else schedule.clean) for a, b in itertools.pairwise(times)]
@@ -101,7 +101,7 @@ def test_the_velocity_solves_gaussian_data_of_the_stated_width_in_any_number_of_
     torch.testing.assert_close(end(UniPC(3, predict="v", sigma_data=0.3), oracle, x, grid), expected)
 
 
-STATEFUL = [
+RESUMED = [
     UniPC(3, predict="v"),
     DDIM(0.5),
     DDPM(),
@@ -115,8 +115,8 @@ STATEFUL = [
 ]
 
 
-@pytest.mark.parametrize("sampler", STATEFUL, ids=repr)
-def test_a_run_can_be_stopped_after_any_step_and_taken_up_again(sampler):
+@pytest.mark.parametrize("sampler", RESUMED, ids=repr)
+def test_a_run_stepped_by_hand_with_other_runs_in_between_is_bit_equal(sampler):
     oracle = MixtureOracle()
     x = torch.randn(9, dtype=torch.float64)
     grid = even_grid(oracle.schedule, -5.0, 5.0, 8)
@@ -125,15 +125,15 @@ def test_a_run_can_be_stopped_after_any_step_and_taken_up_again(sampler):
     state = sampler.init(len(grid))
     for now, to in grid:
         x, state = sampler.step(oracle, x, now, to, state, noise)
-        list(trajectory(sampler, oracle, torch.randn(9, dtype=torch.float64), grid, generator_noise()))  # another run
+        list(trajectory(sampler, oracle, torch.randn(9, dtype=torch.float64), grid, generator_noise()))  # Another run.
     assert torch.equal(x, expected)
 
 
 @pytest.mark.parametrize(
     "sampler", [LMS(4), DPMSolver(3), DPMSolver(3, "eps"), DPMSolver(2, eta=1.0), UniPC(3)], ids=repr
 )
-def test_multistep_methods_step_exactly_to_the_end(sampler):
-    """At sigma = 0 the polynomial has nowhere to go: the last step must land on finite data near the prediction."""
+def test_multistep_methods_end_on_finite_data_at_sigma_0(sampler):
+    """No polynomial in log-SNR passes through sigma = 0, so the last step is a special case."""
     oracle = MixtureOracle()
     grid = even_grid(oracle.schedule, -5.0, 6.0, 20)
     grid.append((grid[-1][1], oracle.schedule.at(0.0)))
@@ -160,6 +160,6 @@ def test_multistep_methods_step_exactly_to_the_end(sampler):
         lambda: LCM(sigma_data=0.0),
     ],
 )
-def test_bad_options(make):
+def test_options_out_of_range_are_refused(make):
     with pytest.raises(ValueError, match="got"):
         make()

@@ -1,4 +1,4 @@
-"""Stochastic samplers on data whose every marginal is known."""
+"""Stochastic samplers on data with known marginals."""
 
 import math
 
@@ -48,7 +48,7 @@ def start(oracle, level, count=COUNT):
     ],
     ids=repr,
 )
-def test_mean_and_variance_are_those_of_the_data(sampler, bias):
+def test_mean_and_variance_match_the_data(sampler, bias):
     oracle = GaussianOracle(mean=0.4, std=0.5)
     grid = even_grid(oracle.schedule, -7.0, 7.0, 200)
     x = start(oracle, grid[0][0], 64_000).reshape(1000, 64)
@@ -63,12 +63,12 @@ def test_churn_raises_the_level_and_keeps_the_marginal_there():
     grid = even_grid(oracle.schedule, -2.0, 2.0, 4)
     seen = []
 
-    class Watching(Heun):
+    class RecordingHeun(Heun):
         def step(self, denoise, x, now, to, state, noise):
             seen.append((x, now))
             return super().step(denoise, x, now, to, state, noise)
 
-    sampler = Churn(Watching(), s_churn=1.0, s_min=0.0, s_max=1e9)
+    sampler = Churn(RecordingHeun(), s_churn=1.0, s_min=0.0, s_max=1e9)
     noise = generator_noise(torch.Generator().manual_seed(1))
     sampler.step(oracle, start(oracle, grid[0][0]), *grid[0], sampler.init(4), noise)
     ((x, level),) = seen
@@ -84,12 +84,12 @@ def test_churn_outside_its_range_does_nothing():
     grid = even_grid(oracle.schedule, -4.0, 4.0, 10)
     x = torch.randn(20, dtype=torch.float64)
     ratio = grid[-1][1].sigma / grid[-1][1].alpha
-    quiet = Churn(Heun(), s_churn=40.0, s_min=0.0, s_max=ratio)
-    assert torch.equal(end(quiet, oracle, x, grid), end(Heun(), oracle, x, grid))
+    idle = Churn(Heun(), s_churn=40.0, s_min=0.0, s_max=ratio)
+    assert torch.equal(end(idle, oracle, x, grid), end(Heun(), oracle, x, grid))
     assert not torch.equal(end(Churn(Heun(), s_churn=40.0), oracle, x, grid), end(Heun(), oracle, x, grid))
 
 
-def test_langevin_does_not_depend_on_batch_mates():
+def test_langevin_treats_each_sample_independently_of_the_batch():
     oracle = MixtureOracle()
     grid = even_grid(oracle.schedule, -4.0, 4.0, 5)
     x = torch.randn(3, 8, dtype=torch.float64)
@@ -103,20 +103,20 @@ def test_langevin_does_not_depend_on_batch_mates():
 
 
 def published_score_sde(oracle, x, grid, predictor, snr, corrections, noise):
-    """Song et al. 2021b, Alg. 2 and 4 (VE), 3 and 5 (VP), in their own variables: beta, sigma and the score."""
-    exploding = grid[0][0].alpha == 1
+    """Song et al. 2021b, Alg. 2 and 4 (VE), 3 and 5 (VP), in the paper's beta, sigma and score."""
+    is_ve = grid[0][0].alpha == 1
     for now, to in grid:
         beta = 1 - (now.alpha / to.alpha) ** 2
-        fall = now.sigma**2 - to.sigma**2  # VE
+        fall = now.sigma**2 - to.sigma**2  # For VE.
         for _ in range(corrections):
             score, z = -oracle(x, now).eps / now.sigma, noise(x)
             size = 2 * (1 - beta) * (snr * z.norm(dim=1) / score.norm(dim=1)) ** 2
             x = x + size[:, None] * score + (2 * size[:, None]).sqrt() * z
         score = -oracle(x, now).eps / now.sigma
         if to.is_end:
-            return (x + now.sigma**2 * score) / now.alpha  # Tweedie: the denoised mean
+            return (x + now.sigma**2 * score) / now.alpha  # The denoised mean, by Tweedie's formula.
         z = noise(x)
-        if exploding:
+        if is_ve:
             variance = fall * to.sigma**2 / now.sigma**2 if predictor == "ancestral" else fall
             x = x + fall * score + math.sqrt(variance) * z
         elif predictor == "ancestral":
@@ -129,14 +129,14 @@ def published_score_sde(oracle, x, grid, predictor, snr, corrections, noise):
 @pytest.mark.parametrize("corrections", [0, 2])
 @pytest.mark.parametrize("predictor", ["reverse diffusion", "ancestral"])
 @pytest.mark.parametrize("schedule", [VE(), LinearBeta()], ids=repr)
-def test_score_sde_is_the_published_sampler(schedule, predictor, corrections):
+def test_score_sde_equals_the_published_sampler(schedule, predictor, corrections):
     oracle = MixtureOracle(schedule=schedule)
     grid = grid_of_times(schedule, uniform_times(12))
     step = ReverseDiffusion() if predictor != "ancestral" else DDPM("small" if schedule == VE() else "large")
     x = grid[0][0].sigma * torch.randn(6, 20, dtype=torch.float64)
-    mine = end(ScoreSDE(step, 0.16, corrections), oracle, x, grid)
+    samples = end(ScoreSDE(step, 0.16, corrections), oracle, x, grid)
     noise = generator_noise(torch.Generator().manual_seed(1))
-    torch.testing.assert_close(mine, published_score_sde(oracle, x, grid, predictor, 0.16, corrections, noise))
+    torch.testing.assert_close(samples, published_score_sde(oracle, x, grid, predictor, 0.16, corrections, noise))
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_score_sde_is_the_published_sampler(schedule, predictor, corrections):
     ids=repr,
 )
 def test_score_sde_reaches_the_data_from_pure_noise(schedule, step):
-    """Even from no signal at all. Many corrections settle at a variance larger by snr² of it."""
+    """Also from a level without signal. Corrections multiply the variance by 1 + snr²."""
     oracle = GaussianOracle(mean=0.4, std=0.5, schedule=schedule)
     grid = grid_of_times(schedule, uniform_times(200))
     x = start(oracle, grid[0][0], 40_000).reshape(40, 1000)
@@ -162,20 +162,20 @@ def test_score_sde_reaches_the_data_from_pure_noise(schedule, step):
         assert last.var().item() == pytest.approx(expected, rel=5 * math.sqrt(2 / 40_000) + 0.03)
 
 
-def test_consistency_sampling_has_exact_marginals_for_a_point():
-    """The consistency function of a single point is that point: each level must have its exact marginal."""
+def test_consistency_sampling_has_exact_marginals_for_data_at_one_point():
+    """The consistency function of data at one point is that point, so every marginal is exact."""
     oracle = GaussianOracle(mean=0.6, std=0.0)
     grid = even_grid(Sigmoid(), -6.0, 4.0, 4)
     noise = generator_noise(torch.Generator().manual_seed(1))
-    sampler = LCM(timestep_scaling=1e9)  # c_skip = 0: no boundary condition
+    sampler = LCM(timestep_scaling=1e9)  # c_skip = 0, so without boundary condition.
     for snapshot in trajectory(sampler, oracle, start(oracle, grid[0][0]), grid, noise):
         mean, std = oracle.marginal(snapshot.to)
         assert snapshot.x.mean().item() == pytest.approx(mean, abs=5 * std / math.sqrt(COUNT))
         assert snapshot.x.std().item() == pytest.approx(std, rel=5 / math.sqrt(2 * COUNT))
 
 
-def test_consistency_sampling_meets_its_boundary_condition():
-    """At training step 0 the consistency function is the identity, whatever the network says."""
+def test_consistency_sampling_satisfies_its_boundary_condition():
+    """At training step 0 the consistency function is the identity for any network."""
     level, clean = Sigmoid().at(1 / 1000), Sigmoid().at(0.0)
     x = torch.randn(5, dtype=torch.float64)
     sampler = LCM()

@@ -45,6 +45,10 @@ def test_relative_actions_have_limits_at_each_step_and_move_with_their_origin():
     torch.testing.assert_close(x0.amax(0), torch.ones(SHAPE))
     torch.testing.assert_close(x0.amin(0), -torch.ones(SHAPE))
     torch.testing.assert_close(space.decode(x0, condition), actions)
+    newest = actions - condition["observations"]["state"][:, 1:2, :2]
+    offset, scale = space.normalizer.statistics("action")
+    torch.testing.assert_close(offset + scale, newest.amax(0))
+    torch.testing.assert_close(offset - scale, newest.amin(0))
     moved = {"observations": {"state": condition["observations"]["state"] + 100}}
     torch.testing.assert_close(space.decode(x0, moved), actions + 100)
     torch.testing.assert_close(space.encode(actions + 100, moved), x0, atol=1e-4, rtol=0)

@@ -95,7 +95,9 @@ def test_pictures_lie_in_0_1():
     shown = ImageSpace(value_range=(-1, 1)).pictures(image)
     assert shown.flatten().tolist() == [0, 0.5, 1, 1]
     assert ImageSpace().pictures(torch.full((1, 3, 2, 2), 255, dtype=torch.uint8)).eq(1).all()
-    assert ImageSpace().pictures(torch.zeros(1, 7, 2, 2)) is None
+    for channels, some in ((2, 1), (7, 3)):
+        images = torch.rand(1, channels, 2, 2)
+        assert torch.equal(ImageSpace().pictures(images), images[:, :some])
     assert ImageSpace().pictures(torch.zeros(1, 8, 2)) is None
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from diffusion_framework import Normalizer
+from diffusion_framework.spaces import Normalizer
 
 RNG = np.random.default_rng(0)
 VALUES = RNG.normal(size=(50, 4)) * [1.0, 100.0, 1e-3, 0.0] + [0.0, 300.0, 5.0, 512.0]  # the last is constant
@@ -75,6 +75,8 @@ def test_weights_carry_what_it_was_fitted_to():
     fitted = Normalizer()
     fitted.fit({"observation.state": VALUES, "action": VALUES[:, :2]})
     fresh = Normalizer()
+    fresh.build({"observation.state": (4,), "action": (2,)})
+    assert fresh.needs_fit
     fresh.load_state_dict(fitted.state_dict())
     assert fresh.streams == ["observation.state", "action"]
     values = torch.from_numpy(VALUES).float()

@@ -9,7 +9,7 @@ from runs import trainer
 from torch import nn
 from toys import tiny_diffusion
 
-from diffusion_framework import GaussianDiffusion
+from diffusion_framework import DiffusionPolicy, GaussianDiffusion
 from diffusion_framework.spaces import ImageSpace, Unbounded
 from diffusion_framework.storage.checkpoint import list_checkpoints
 from diffusion_framework.trainable import Trainable
@@ -87,17 +87,8 @@ def test_a_network_that_does_not_record_its_arguments_is_required(tmp_path):
 
 
 def test_a_model_of_another_class_is_refused_by_name(run):
-    class Other(Trainable):
-        def forward(self, data, **condition):
-            return data
-
-        def validation_metrics(self, data, **condition):
-            return {}
-
-    with pytest.raises(
-        ValueError, match=r"Expected a Other in .*, got a GaussianDiffusion. Fix: GaussianDiffusion\.from"
-    ):
-        Other.from_pretrained(run)
+    with pytest.raises(ValueError, match=r"Expected a DiffusionPolicy in .*, got a GaussianDiffusion\. Fix: Gauss"):
+        DiffusionPolicy.from_pretrained(run)
 
 
 def test_a_manifest_cannot_name_files_outside_its_folder(tmp_path):

@@ -13,13 +13,15 @@ import yaml
 from PIL import Image
 from runs import assert_same_run, trainer, weights
 from torch.utils.data import TensorDataset
-from toys import QUIET, tiny_diffusion, tiny_unet
+from toys import QUIET, Plain, tiny_diffusion, tiny_unet
 
 from diffusion_framework import Digits, GaussianDiffusion, ImageFolder, Trainer, UNet
+from diffusion_framework.conditions import Images, Labels
 from diffusion_framework.data.loading.loader import to_device
 from diffusion_framework.storage.checkpoint import Checkpoint, list_checkpoints
 from diffusion_framework.storage.config import to_config
 from diffusion_framework.training import Compute, LearningRate, Loading, Logging, Previews, Saving
+from diffusion_framework.training.step import flipped
 from diffusion_framework.training.stopping import Guard, NotedSignals
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -162,7 +164,7 @@ def test_old_checkpoints_are_pruned(ten_images, tmp_path):
     assert [path.name for path in list_checkpoints(tmp_path)] == ["step-00000005", "step-00000006"]
 
 
-def test_from_checkpoint_gives_the_averaged_model_back(ten_images, tmp_path):
+def test_from_pretrained_gives_the_averaged_model_back(ten_images, tmp_path):
     run = trainer(ten_images, tmp_path)
     run.train()
     diffusion = GaussianDiffusion.from_pretrained(tmp_path)
@@ -196,7 +198,9 @@ def test_a_network_that_does_not_record_its_arguments_is_asked_for(ten_images, t
         previews=Previews(sampling_steps=1),
         **QUIET,
     ).train()
-    with pytest.raises(ValueError, match="Unrecorded does not record its arguments; pass"):
+    with pytest.raises(
+        ValueError, match="Unrecorded does not record its arguments. Fix: open it from Python with model="
+    ):
         GaussianDiffusion.from_pretrained(tmp_path)
     assert GaussianDiffusion.from_pretrained(tmp_path, model=Unrecorded()).timesteps == 2
 
@@ -223,11 +227,11 @@ def test_class_labels_go_from_folders_to_the_grid(tmp_path):
     Trainer(diffusion, data, results_folder=tmp_path / "run", **options).train()
     moved = weights(tmp_path / "run")["model.embed_label.table.weight"] != before
     assert moved.any(dim=1).tolist() == [True, True, False], "both classes were in the batches, and never no class"
-    with pytest.raises(ValueError, match="the data has 2 classes, the network 3"):
-        Trainer(GaussianDiffusion(tiny_unet(num_classes=3)), data, **options)
-    with pytest.raises(ValueError, match="the data has 2 classes, the network None"):
+    with pytest.raises(ValueError, match=r"labels in \[0, 0\], got 1 .*more classes"):
+        Trainer(GaussianDiffusion(tiny_unet(num_classes=1)), data, **options)
+    with pytest.raises(ValueError, match="Expected conditions none, got labels"):
         Trainer(tiny_diffusion(), data, **options)
-    with pytest.raises(ValueError, match="the data has 0 classes, the network 2"):
+    with pytest.raises(ValueError, match="labels"):
         Trainer(diffusion, ImageFolder(tmp_path / "data", 8, 1), **options)
 
 
@@ -377,15 +381,38 @@ def test_learning_rate_schedules():
         assert rate(1010) == pytest.approx(2.0 if schedule == "constant" else 0.0)
 
 
-def test_flips_mirror_about_half_and_scale_to_floats():
+class Told(Plain):
+    def forward(self, x, time, image, labels):
+        return self.conv(x)
+
+
+def test_half_of_the_images_are_flipped_and_what_belongs_to_them_alike():
     images = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16).repeat(1000, 1, 1, 1)
-    out, condition = to_device(images, torch.device("cpu"), torch.Generator().manual_seed(0))
-    plain = images[:1].float() / 255
-    mirrored = (out == plain.flip(-1)).flatten(1).all(1)
-    assert ((out == plain).flatten(1).all(1) | mirrored).all()
+    conditions = {"sketch": Images(1, keyword="image"), "labels": Labels(3)}
+    model = GaussianDiffusion(Told(image_size=16), conditions=conditions)
+    given = {"sketch": 255 - images, "labels": torch.arange(1000) % 3}
+    out, told = flipped(model, images, given, torch.Generator().manual_seed(0))
+    mirrored = (out == images.flip(-1)).flatten(1).all(1)
+    assert ((out == images).flatten(1).all(1) | mirrored).all()
     assert abs(mirrored.float().mean() - 0.5) < 5 * 0.5 / 1000**0.5
-    assert condition == {}
-    assert torch.equal(to_device(images, torch.device("cpu"), None)[0][0], plain[0])
+    assert torch.equal(told["sketch"], 255 - out)
+    assert torch.equal(told["labels"], given["labels"])
+
+
+def test_only_images_are_flipped():
+    model, plans = tiny_diffusion(), torch.rand(8, 4, 2)
+    same, told = flipped(model, plans, {}, torch.Generator().manual_seed(0))
+    assert same is plans and told == {}
+
+
+def test_a_batch_is_moved_as_it_is():
+    texts, mask = ["a", "b"], torch.tensor([True, False])
+    images = torch.zeros(2, 1, 4, 4, dtype=torch.uint8)
+    assert to_device(images, torch.device("cpu")) == (images, {})
+    data, condition = to_device([images, torch.tensor([3, 4])], torch.device("cpu"))
+    assert data is images and condition["labels"].tolist() == [3, 4]
+    _, condition = to_device([images, {"a": {"b": mask}, "text": texts}], torch.device("cpu"))
+    assert condition["a"]["b"] is mask and condition["text"] is texts
 
 
 SCRIPT = """
@@ -393,7 +420,7 @@ import os, sys, torch
 sys.path[:0] = [{root!r}, {tests!r}]
 from diffusion_framework import Digits, Trainer
 from diffusion_framework.training import Previews
-from toys import QUIET, tiny_diffusion
+from toys import QUIET, Plain, tiny_diffusion
 torch.manual_seed(0)
 run = Trainer(tiny_diffusion(), Digits(), results_folder=sys.argv[1], train_batch_size=8, train_num_steps=4,
     gradient_accumulate_every=2, save_and_sample_every=2, num_samples=5, previews=Previews(sampling_steps=2),

@@ -10,7 +10,8 @@ import pytest
 import torch
 from toys import QUIET, tiny_diffusion
 
-from diffusion_framework import DiffusionPolicy, ForkDemonstrations, Normalizer, ResidualMLP, Trainer
+from diffusion_framework import DiffusionPolicy, ForkDemonstrations, ResidualMLP, Trainer
+from diffusion_framework.conditions import Observations
 from diffusion_framework.process.noise import keyed_generator, mix
 from diffusion_framework.storage.checkpoint import list_checkpoints
 from diffusion_framework.training import Previews, Saving
@@ -80,7 +81,7 @@ def test_the_best_are_kept_beside_the_newest_and_nan_is_never_best(tmp_path, mon
 
 def test_a_policy_also_tells_how_far_its_actions_are_off(tmp_path):
     data = {s: ForkDemonstrations(60, split=s, validation_share=0.2) for s in ("train", "validation")}
-    policy = DiffusionPolicy(ResidualMLP(16, 2, 2, 4, dim=8, depth=1), normalizer=Normalizer(), plan_steps=2)
+    policy = DiffusionPolicy(ResidualMLP(16, 2, 2, 4, dim=8, depth=1), Observations({"state": 4}), plan_steps=2)
     one = Trainer(
         policy, data["train"], validation=data["validation"], train_num_steps=1, results_folder=tmp_path,
         saving=Saving(keep_best=1, best_metric="action_error"), **OPTIONS,
@@ -90,7 +91,7 @@ def test_a_policy_also_tells_how_far_its_actions_are_off(tmp_path):
     assert 0 < float(row["action_error"]) < 1
     assert not (tmp_path / "samples").exists()  # no images to show
     actions, condition = data["validation"].take(torch.arange(5).numpy())
-    perfect = DiffusionPolicy(policy.model, normalizer=policy.normalizer)
+    perfect = DiffusionPolicy(policy.diffusion)
     perfect.plan = lambda observations, **options: actions
     error = perfect.validation_metrics(actions, **condition)["action_error"]
     assert error == 0

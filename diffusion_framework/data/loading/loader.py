@@ -15,7 +15,6 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ...process.noise import mix
-from ...spaces.images import LARGEST
 from ..dataset import TrainingDataset
 from .order import permute
 from .shard_order import ShardedBatches
@@ -142,33 +141,26 @@ def _no_collate(batch: Any) -> Any:
     return batch
 
 
-def to_device(batch: Any, device: torch.device, flip: torch.Generator | None) -> tuple[torch.Tensor, dict[str, Any]]:
-    """Moves a loaded batch to a device; returns its samples and a dictionary of its conditions.
+def to_device(batch: Any, device: torch.device) -> tuple[torch.Tensor, dict[str, Any]]:
+    """Moves a batch to a device.
 
     Args:
-        batch: Samples [batch, ...], or a pair of samples and labels [batch] or a dictionary of
-            conditions. Images are [batch, channels, height, width], uint8, uint16 or floats in
-            [0, 1]; integers are scaled to floats in [0, 1].
-        device: Device to move to.
-        flip: Generator on the device that decides which images are flipped horizontally; None
-            for no flips.
+        batch: Data [batch, ...], or a pair of data and labels [batch] or a dictionary of
+            conditions.
+        device: Device to move it to.
+
+    Returns:
+        Data and conditions by name; labels are named "labels".
     """
-    images, *rest = batch if isinstance(batch, list | tuple) else (batch,)
-    condition = (
-        {} if not rest else _conditions_to(rest[0] if isinstance(rest[0], Mapping) else {"labels": rest[0]}, device)
-    )
-    images = images.to(device, non_blocking=True)
-    if flip is not None and images.ndim == 4:
-        flipped = torch.rand(len(images), 1, 1, 1, device=device, generator=flip) < 0.5
-        images = torch.where(flipped, images.flip(-1), images)
-    if images.dtype in LARGEST:
-        images = images.float() / LARGEST[images.dtype]
-    return images, condition
+    data, *rest = batch if isinstance(batch, list | tuple) else (batch,)
+    condition: Any = rest[0] if rest else {}
+    if not isinstance(condition, Mapping):
+        condition = {"labels": condition}
+    return data.to(device, non_blocking=True), _moved(condition, device)
 
 
-def _conditions_to(condition: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
-    """Moves the tensors of a nested dictionary to a device."""
-    return {
-        key: _conditions_to(value, device) if isinstance(value, Mapping) else value.to(device, non_blocking=True)
-        for key, value in condition.items()
-    }
+def _moved(value: Any, device: torch.device) -> Any:
+    """Moves tensors to the device, in dictionaries too, and leaves other values such as texts."""
+    if isinstance(value, Mapping):
+        return {key: _moved(item, device) for key, item in value.items()}
+    return value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value

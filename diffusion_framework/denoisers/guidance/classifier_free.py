@@ -45,6 +45,11 @@ class ClassifierFree(Guidance):
         return _GuidedDenoiser(denoise, denoise.without(self.conditions), self.scale)
 
 
+def as_guidance(value: float | Guidance | None) -> Guidance:
+    """The guidance that a value stands for: a number is a scale, None is no guidance."""
+    return value if isinstance(value, Guidance) else ClassifierFree(1.0 if value is None else value)
+
+
 def extrapolate(given: Prediction, free: Prediction, scale: float) -> Prediction:
     """`free + scale (given - free)`, for two predictions of the same x at one level.
 

@@ -1,6 +1,7 @@
 """Noise schedules: frozen dataclasses, each defined by one falling curve log_snr(t).
 
-To add one, write a class in a file of this folder and add a line below.
+To add one, write a class in a file of this folder, add it to the lines below, and give it a row in
+`parts/table.py`.
 """
 
 import dataclasses

@@ -6,7 +6,6 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -16,21 +15,23 @@ from ...storage.config import SavedAsJson
 from ..level import Level, Scalar
 
 PRECONDITIONING: Mapping[str, str] = {"time_input": "c_noise", "input_scaling": "unit_variance"}
-"""What a network sees in Karras et al. 2022, table 1, by the names of the parts."""
+"""Names of the parts for the network's inputs in Karras et al. 2022, table 1."""
 
 
 class NoiseSchedule(SavedAsJson, ABC):
-    """How much noise there is at time t in [0, 1], from clean (0) to noisiest (1).
+    """The noise level as a function of time t in [0, 1], from clean (0) to noisiest (1).
 
-    A schedule is a frozen dataclass that defines `log_snr` and its inverse `time`, both on float64 tensors. The
-    split below is *preserving* (alpha² + sigma² = 1); derive from `Exploding` or `Interpolating` for the others.
-
-    Attributes:
-        proposes: Parts by name that go with it, for keywords of `GaussianDiffusion` left None.
+    A schedule is a frozen dataclass. It defines `log_snr` and its inverse `time`, both on float64
+    tensors. The default `split` is variance preserving (alpha² + sigma² = 1). Derive from
+    `Exploding` or `Interpolating` for the others.
     """
 
     config_name = "schedule.json"
-    proposes: ClassVar[Mapping[str, str]] = {}
+
+    @property
+    def proposes(self) -> Mapping[str, str]:
+        """Names of parts that go with this schedule, for keywords of `GaussianDiffusion` left None."""
+        return {}
 
     @abstractmethod
     def log_snr(self, t: Tensor) -> Tensor:
@@ -119,12 +120,14 @@ class NoiseSchedule(SavedAsJson, ABC):
 
 
 class Exploding(NoiseSchedule):
-    """A schedule with alpha = 1: noise is added, the data stays.
+    """A variance-exploding schedule, with alpha = 1: noise is added, the data stays.
 
-    No network should see numbers as large as its sigma, so it proposes to scale them.
+    Its sigma can be large, so it proposes a scaling of the network's input.
     """
 
-    proposes = PRECONDITIONING
+    @property
+    def proposes(self) -> Mapping[str, str]:
+        return PRECONDITIONING
 
     def split(self, log_snr: Tensor) -> tuple[Tensor, Tensor]:
         return torch.ones_like(log_snr), torch.exp(-0.5 * log_snr)
@@ -158,6 +161,10 @@ class Scaled(NoiseSchedule):
     def __post_init__(self) -> None:
         if not (0 < self.scale < math.inf):
             raise ValueError(f"Expected scale above 0 and finite, got {self.scale}. Fix: use 1 for no scaling.")
+
+    @property
+    def proposes(self) -> Mapping[str, str]:
+        return {**self.schedule.proposes, "input_scaling": "measured_variance"}
 
     def log_snr(self, t: Tensor) -> Tensor:
         return self.schedule.log_snr(t) + 2 * math.log(self.scale)

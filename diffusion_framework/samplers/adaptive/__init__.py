@@ -1,4 +1,4 @@
-"""Samplers that choose the lengths of their own steps, from an estimate of the error."""
+"""Samplers with adaptive step sizes, chosen from an estimate of the error."""
 
 from .dpm_solver import AdaptiveDPMSolver
 from .rk45 import RK45

@@ -8,18 +8,28 @@ from torch import Tensor
 
 from ...denoisers import Denoiser
 from ...process.level import Level, Noise, expand_to, move
-from .solver import AdaptiveSolver, Known
+from .solver import AdaptiveSolver, Reused
 
 
 @dataclass(frozen=True)
 class AdaptiveDPMSolver(AdaptiveSolver):
-    """DPM-Solver++ with steps of chosen length, of orders 1 2 or 2 3 (Lu et al. 2022a, app. C).
+    """DPM-Solver++ of order 2 or 3 with adaptive step sizes (Lu et al. 2022a, app. C).
 
-    The axis is ln(alpha / sigma). From t = 1 without any signal, where that is infinite, a first-order step leads to
-    alpha / sigma = 0.001.
+    Steps are measured in ln(alpha / sigma). From a level without signal, where it is infinite, a
+    first-order step leads to alpha / sigma = 0.001.
 
     Args:
-        order: Of the result, 2 or 3, and network calls of a step; its difference from one order less is the error.
+        rtol: Tolerated error of a step relative to x, in root mean squares over a sample.
+        atol: Smallest tolerated error of a step, in units of the data.
+        first: Length of the first step, in ln(alpha / sigma).
+        end: sigma / alpha below which one first-order step leads to the clean end.
+        max_steps: Largest number of solver steps, including rejected ones, per step of the grid.
+        order: Order of the result and network calls per solver step, 2 or 3. The error estimate is
+            the difference from the result of one order less.
+
+    Raises:
+        ValueError: If an option is out of range, or max_steps do not suffice.
+        FloatingPointError: If the network returned NaN or infinity.
     """
 
     order: int = 3
@@ -27,13 +37,13 @@ class AdaptiveDPMSolver(AdaptiveSolver):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.order not in (2, 3):
-            raise ValueError(f"AdaptiveDPMSolver has orders 2 and 3; got {self.order}")
+            raise ValueError(f"Expected order 2 or 3, got {self.order}. Fix: use the default 3.")
 
     @property
     def error_order(self) -> int:
         return self.order
 
-    def place(self, at: Level) -> float:
+    def position(self, at: Level) -> float:
         return at.log_snr / 2
 
     def step(
@@ -45,26 +55,36 @@ class AdaptiveDPMSolver(AdaptiveSolver):
         return super().step(denoise, x, now, to, state, noise)
 
     def attempt(
-        self, denoise: Denoiser, x: Tensor, place: Tensor, length: Tensor, known: Known
-    ) -> tuple[Tensor, Tensor, Known, Known]:
-        now, end = (denoise.schedule.at_log_snr(2 * value) for value in (place, place + length))
+        self, denoise: Denoiser, x: Tensor, position: Tensor, length: Tensor, reused: Reused
+    ) -> tuple[Tensor, Tensor, Reused, Reused]:
+        now, end = (denoise.schedule.at_log_snr(2 * value) for value in (position, position + length))
         first = denoise(x, now).x0
-        lines = [_reach(x, now, end, first, first, 1.0)]
-        part, latest = 0.0, first
+        estimates = [_advance(x, now, end, first, first, 1.0)]
+        last_node, last = 0.0, first
         for stage in range(1, self.order):
             node = stage / self.order
-            at = denoise.schedule.at_log_snr(2 * (place + node * length))
-            latest = denoise(_reach(x, now, at, first, latest, part / node), at).x0
-            part = node
-            lines.append(_reach(x, now, end, first, latest, part))
-        return lines[-2], lines[-1], (), ()
+            at = denoise.schedule.at_log_snr(2 * (position + node * length))
+            last = denoise(_advance(x, now, at, first, last, last_node / node), at).x0
+            last_node = node
+            estimates.append(_advance(x, now, end, first, last, last_node))
+        return estimates[-2], estimates[-1], (), ()
 
 
-def _reach(x: Tensor, now: Level, at: Level, first: Tensor, latest: Tensor, part: float) -> Tensor:
-    """x at level `at`, by the line through the clean data predicted at `now` and, that part of the way, last."""
-    z = (at.log_snr - now.log_snr) / 2
-    steep = z.clamp(min=1e-3)  # E[u] under exp(z u) on [0, 1]; its closed form cancels where z is small
-    mean = torch.where(z < 1e-3, 0.5 + z / 12, -1 / torch.expm1(-steep) - 1 / steep)
-    data = torch.lerp(first, latest, expand_to(mean / (part or 1.0), x))
-    kept = at.sigma / now.sigma
-    return expand_to(kept, x) * x + expand_to(at.alpha - kept * now.alpha, x) * data
+def _advance(x: Tensor, now: Level, to: Level, first: Tensor, last: Tensor, node: float) -> Tensor:
+    """Returns x at level `to`, by the line through two predictions of clean data.
+
+    Args:
+        x: Samples at level `now`, [batch, ...].
+        now: Level the step starts from.
+        to: Level the step leads to.
+        first: Clean data predicted at `now`.
+        last: Clean data predicted last.
+        node: Position of the last prediction, as a share of the step from `now` to `to`.
+    """
+    # mean is E[u] under the density exp(z u) on [0, 1]. Its closed form cancels where z is small.
+    z = (to.log_snr - now.log_snr) / 2
+    large_z = z.clamp(min=1e-3)
+    mean = torch.where(z < 1e-3, 0.5 + z / 12, -1 / torch.expm1(-large_z) - 1 / large_z)
+    x0 = torch.lerp(first, last, expand_to(mean / (node or 1.0), x))
+    ratio = to.sigma / now.sigma
+    return expand_to(ratio, x) * x + expand_to(to.alpha - ratio * now.alpha, x) * x0

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from ...denoisers import Denoiser
 from ...process.level import Level, combine, expand_to
-from .solver import AdaptiveSolver, Known
+from .solver import AdaptiveSolver, Reused
 
-# Dormand & Prince 1980: how far into the step each stage lies, and its weights of the slopes before it.
+# Dormand & Prince 1980: the position of each stage in the step, and its weights of earlier slopes.
 STAGES = (
     (1 / 5, (1 / 5,)),
     (3 / 10, (3 / 40, 9 / 40)),
@@ -24,11 +24,24 @@ ERROR = (71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 
 
 @dataclass(frozen=True)
 class RK45(AdaptiveSolver):
-    """The probability-flow ODE by Runge-Kutta of order 5(4), with steps of chosen length (Song et al. 2021b, sec. 4.3).
+    """Runge-Kutta of order 5(4) for the probability-flow ODE, with adaptive step sizes.
 
-    Scaled to alpha² + sigma² = 1, x turns with the angle atan(sigma / alpha) at the velocity v (Salimans & Ho 2022,
-    app. D), which is finite from pure noise, pi / 2, to the clean end, 0: the axis is that angle, backwards.
-    Six network calls a step, as its last slope is the first of the next one.
+    The method of Song et al. 2021b, sec. 4.3, in another variable. Scaled to alpha² + sigma² = 1, x
+    turns with the angle atan(sigma / alpha) at the velocity v (Salimans & Ho 2022, app. D). The
+    velocity is finite from pure noise (angle pi / 2) to the clean end (0). Steps are measured in
+    the negated angle. Each solver step takes six network calls, since its last slope is the first
+    of the next step.
+
+    Args:
+        rtol: Tolerated error of a step relative to x, in root mean squares over a sample.
+        atol: Smallest tolerated error of a step, in units of the data.
+        first: Length of the first step, in radians.
+        end: sigma / alpha below which one first-order step leads to the clean end.
+        max_steps: Largest number of solver steps, including rejected ones, per step of the grid.
+
+    Raises:
+        ValueError: If an option is out of range, or max_steps do not suffice.
+        FloatingPointError: If the network returned NaN or infinity.
     """
 
     rtol: float = 1e-3
@@ -38,35 +51,36 @@ class RK45(AdaptiveSolver):
     def error_order(self) -> int:
         return 5
 
-    def place(self, at: Level) -> float:
+    def position(self, at: Level) -> float:
         return -math.atan2(at.sigma, at.alpha)
 
     def attempt(
-        self, denoise: Denoiser, x: Tensor, place: Tensor, length: Tensor, known: Known
-    ) -> tuple[Tensor, Tensor, Known, Known]:
+        self, denoise: Denoiser, x: Tensor, position: Tensor, length: Tensor, reused: Reused
+    ) -> tuple[Tensor, Tensor, Reused, Reused]:
         h = expand_to(length, x)
-        now = _level(denoise, place)
+        now = _level(denoise, position)
         y = x / _scale(now, x)
-        slopes = [*known] or [_slope(denoise, x, now)]
-        for part, weights in STAGES:
-            at = _level(denoise, place + part * length)
+        slopes = [*reused] or [_slope(denoise, x, now)]
+        for node, weights in STAGES:
+            at = _level(denoise, position + node * length)
             x = (y + h * combine(slopes, weights)) * _scale(at, x)
             slopes.append(_slope(denoise, x, at))
         lower = x - h * combine(slopes, ERROR) * _scale(at, x)
         return lower, x, (slopes[0],), (slopes[-1],)
 
 
-def _level(denoise: Denoiser, place: Tensor) -> Level:
-    return denoise.schedule.at_log_snr(-2 * torch.log(torch.tan(-place)))
+def _level(denoise: Denoiser, position: Tensor) -> Level:
+    return denoise.schedule.at_log_snr(-2 * torch.log(torch.tan(-position)))
 
 
 def _scale(at: Level, x: Tensor) -> Tensor:
+    """Returns sqrt(alpha² + sigma²), which broadcasts against x."""
     at = at.expand_to(x)
     return torch.hypot(at.alpha, at.sigma)
 
 
 def _slope(denoise: Denoiser, x: Tensor, at: Level) -> Tensor:
-    """-v: what x, scaled, changes by as the angle falls."""
+    """Returns -v, the derivative of the scaled x as the angle falls."""
     prediction = denoise(x, at)
     scale, at = _scale(at, x), at.expand_to(x)
     return (at.sigma * prediction.x0 - at.alpha * prediction.eps) / scale

@@ -1,4 +1,4 @@
-"""Steps of chosen length: what the adaptive samplers share."""
+"""The base class of samplers with adaptive step sizes."""
 
 from __future__ import annotations
 
@@ -15,27 +15,29 @@ from ...denoisers import Denoiser
 from ...process.level import Level, Noise, expand_to, move
 from ..base import Sampler
 
-Known = Sequence[Tensor]  # predictions that a solver has for a place, each [batch, ...]
+Reused = Sequence[Tensor]
+"""Predictions [batch, ...] at one position, kept by a solver for its next step."""
 
 
 @dataclass(frozen=True)
 class AdaptiveSolver(Sampler[None]):
-    """A solver of the probability-flow ODE that makes steps of its own inside each step of the grid.
+    """A solver of the probability-flow ODE that takes its own steps inside each step of the grid.
 
-    Each sample has its own steps, so that it does not depend on the rest of the batch. A grid of one step leaves all
-    to it. Derived classes say what a step is.
+    Each sample has its own step sizes, so that it does not depend on the rest of the batch. With a
+    grid of one step the solver chooses all of them. Derived classes define a step.
 
     Args:
-        rtol: Error of a step that is tolerated, relative to x (root mean squares over a sample).
-        atol: Error of a step that is tolerated at least.
-        first: Length of the first step, on the axis of the solver.
-        end: sigma / alpha from which one first-order step leads to the clean end; steps of its own lead down to it, or
-            to the end of the schedule. More for a network that never saw so little noise.
-        max_steps: Steps within one of the grid, those taken back too, before it gives up.
+        rtol: Tolerated error of a step relative to x, in root mean squares over a sample.
+        atol: Smallest tolerated error of a step, in units of the data.
+        first: Length of the first step, in the variable of the solver.
+        end: sigma / alpha below which one first-order step leads to the clean end. The solver's own
+            steps stop there, or at the schedule's level for t = 0 if that is noisier. Raise `end`
+            for a network that was not trained at such low noise.
+        max_steps: Largest number of solver steps, including rejected ones, per step of the grid.
 
     Raises:
-        ValueError: an option out of range, or no end after max_steps.
-        FloatingPointError: the network gave NaN or infinity.
+        ValueError: If an option is out of range, or max_steps do not suffice.
+        FloatingPointError: If the network returned NaN or infinity.
     """
 
     rtol: float = 0.05
@@ -48,24 +50,33 @@ class AdaptiveSolver(Sampler[None]):
 
     def __post_init__(self) -> None:
         if not min(self.rtol, self.atol, self.first, self.end, self.max_steps) > 0:
-            raise ValueError(f"an adaptive sampler needs options above 0; got {self}")
+            raise ValueError(f"Expected options above 0, got {self}. Fix: use the defaults.")
 
     @property
     @abstractmethod
     def error_order(self) -> int:
-        """Power of its length with which the error of a step grows."""
+        """Exponent p with which the error of a step grows with its length h, as h^p."""
 
     @abstractmethod
-    def place(self, at: Level) -> float:
-        """Where a level lies on the axis of the solver, which rises as noise falls."""
+    def position(self, at: Level) -> float:
+        """Returns the position of a level in the solver's variable, which rises as noise falls."""
 
     @abstractmethod
     def attempt(
-        self, denoise: Denoiser, x: Tensor, place: Tensor, length: Tensor, known: Known
-    ) -> tuple[Tensor, Tensor, Known, Known]:
-        """x a step further, by a lower and by a higher order, and what is then known at its start and its end.
+        self, denoise: Denoiser, x: Tensor, position: Tensor, length: Tensor, reused: Reused
+    ) -> tuple[Tensor, Tensor, Reused, Reused]:
+        """Tries one step for each sample.
 
-        Each sample has its own place and length, float64 [batch]; `known` is that of the start, or () at first.
+        Args:
+            denoise: Denoiser of the trajectory.
+            x: Samples at `position`, [batch, ...].
+            position: Position of each sample in the variable of the solver, float64 [batch].
+            length: Length of each sample's step, float64 [batch].
+            reused: Predictions kept at `position`, or () at the first step.
+
+        Returns:
+            x after the step by the lower order, x by the higher order, and the predictions to keep
+            at the start and at the end of the step.
         """
 
     def step(
@@ -79,31 +90,36 @@ class AdaptiveSolver(Sampler[None]):
         return move(denoise(x, now), to), None
 
     def _solve(self, denoise: Denoiser, x: Tensor, now: Level, to: Level) -> Tensor:
-        goal = self.place(to)
-        place = torch.full((len(x),), self.place(now), dtype=torch.float64, device=x.device)
-        length, last_error = torch.full_like(place, self.first), torch.ones_like(place)
-        known: Known = ()
+        goal = self.position(to)
+        position = torch.full((len(x),), self.position(now), dtype=torch.float64, device=x.device)
+        length, last_error = torch.full_like(position, self.first), torch.ones_like(position)
+        reused: Reused = ()
         steps = 0
-        while (left := goal - place).max() > 0:  # false for NaN too
+        while (remaining := goal - position).max() > 0:  # Also false for NaN.
             if steps == self.max_steps:
-                raise ValueError(f"no end after max_steps={self.max_steps} steps; raise it, rtol or atol")
-            taken = torch.minimum(length, left)
-            low, high, before, after = self.attempt(denoise, x, place, taken, known)
+                raise ValueError(
+                    f"Expected to reach the end within max_steps={self.max_steps} steps, got more. "
+                    "Fix: raise max_steps, rtol or atol."
+                )
+            tried = torch.minimum(length, remaining)
+            low, high, at_start, at_end = self.attempt(denoise, x, position, tried, reused)
             error = _rms(low - high) / (self.rtol * _rms(high)).clamp(min=self.atol)
-            good = (error <= 1) & (left > 0)  # a sample that has arrived stays as it is
-            pairs = zip((high, *after), (x, *before), strict=True)
-            x, *known = (torch.where(expand_to(good, x).bool(), *pair) for pair in pairs)
-            place = torch.where(good, torch.where(taken < left, place + taken, goal), place + 0 * error)
-            # proportional-integral control of the next step (Hairer & Wanner 1996, IV.2)
+            accepted = (error <= 1) & (remaining > 0)  # A sample at its goal no longer changes.
+            pairs = zip((high, *at_end), (x, *at_start), strict=True)
+            x, *reused = (torch.where(expand_to(accepted, x).bool(), *pair) for pair in pairs)
+            reached = torch.where(tried < remaining, position + tried, goal)
+            # A NaN error makes the position NaN, which ends the loop.
+            position = torch.where(accepted, reached, position + 0 * error)
+            # Proportional-integral control of the next step (Hairer & Wanner 1996, IV.2).
             error = error.clamp(min=1e-9)
             change = error ** (-0.7 / self.error_order) * last_error ** (0.4 / self.error_order)
-            length = taken * (0.9 * change).clamp(0.2, 5.0)
-            last_error = torch.where(good, error, last_error)
+            length = tried * (0.9 * change).clamp(0.2, 5.0)
+            last_error = torch.where(accepted, error, last_error)
             steps += 1
-        if not torch.isfinite(place).all():
+        if not torch.isfinite(position).all():
             raise FloatingPointError(
-                "the network gave NaN or infinity; take an earlier checkpoint if its training diverged, or sample in "
-                "float32 if it overflowed"
+                "Expected finite predictions, got NaN or infinity from the network. Fix: use an "
+                "earlier checkpoint if training diverged, or sample in float32 if it overflowed."
             )
         return x
 

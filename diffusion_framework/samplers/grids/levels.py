@@ -41,7 +41,8 @@ def grid_of_times(
     for now, to in itertools.pairwise(times):
         if not now > to:
             raise ValueError(
-                f"Expected falling times, from noisy to clean, got {now} then {to}. Fix: reverse or sort them."
+                f"Expected falling times, from noisy to clean, got {now} then {to}. "
+                "Fix: reverse the list, or sort it in falling order."
             )
     pairs = [(schedule.at(now), schedule.at(max(to - time_difference, 0.0))) for now, to in itertools.pairwise(times)]
     grid = [(now, to) for now, to in pairs if now.log_snr < to.log_snr]
@@ -67,7 +68,8 @@ def grid_of_log_snrs(schedule: NoiseSchedule, log_snrs: Sequence[float], clean: 
     for now, to in itertools.pairwise(values):
         if not now < to:
             raise ValueError(
-                f"Expected rising log-SNR, from noisy to clean, got {now:g} then {to:g}. Fix: reverse or sort them."
+                f"Expected rising log-SNR, from noisy to clean, got {now:g} then {to:g}. "
+                "Fix: reverse the list, or sort it."
             )
     low, high = schedule.at(1.0).log_snr, schedule.at(0.0).log_snr
     for value in values[: -1 if values[-1] == math.inf else None]:
@@ -100,7 +102,8 @@ def grid_of_sigmas(schedule: NoiseSchedule, sigmas: Sequence[float], clean: bool
     for now, to in itertools.pairwise(sigmas):
         if not now > to:
             raise ValueError(
-                f"Expected falling sigmas, from noisy to clean, got {now:g} then {to:g}. Fix: reverse or sort them."
+                f"Expected falling sigmas, from noisy to clean, got {now:g} then {to:g}. "
+                "Fix: reverse the list, or sort it."
             )
     return grid_of_log_snrs(schedule, [-2 * math.log(sigma) if sigma else math.inf for sigma in sigmas], clean)
 
@@ -133,9 +136,7 @@ def partial_grid(grid: Grid, strength: float) -> Grid:
 
 def _check_count(values: Sequence[float], name: str) -> None:
     if len(values) < 2:
-        raise ValueError(
-            f"Expected at least two {name}, from noisy to clean, got {list(values)}. Fix: give more of them."
-        )
+        raise ValueError(f"Expected at least two {name}, from noisy to clean, got {list(values)}. Fix: add some.")
 
 
 def _sigma(log_snr: float) -> float:

@@ -138,18 +138,19 @@ def log_snr_range(schedule: NoiseSchedule, strength: float, last_time: float) ->
     low, high = schedule.at(strength).log_snr, schedule.at(last_time).log_snr
     if not math.isfinite(low):
         raise ValueError(
-            f"Expected a finite log-SNR at the start, got {low} at {strength=}. Fix: start below, such as at 0.999."
+            f"Expected a finite log-SNR at the start, got {low} at {strength=}. "
+            "Fix: start below this time, such as at 0.999."
         )
     if not math.isfinite(high):
         raise ValueError(
             f"Expected a finite log-SNR before the last step, got {high} at {last_time=}. "
-            "Fix: end above, such as at 0.001."
+            "Fix: end above this time, such as at 0.001."
         )
     return low, high
 
 
 def evenly(first: float, last: float, count: int) -> list[float]:
-    """`count` evenly spaced numbers with both ends exact; the first alone for a count of 1."""
+    """Returns `count` evenly spaced numbers with both ends exact; only `first` if count is 1."""
     values = [first + (last - first) * i / (count - 1) for i in range(count - 1)]
     return [*values, last if values else first]
 
@@ -164,5 +165,5 @@ def _check_sigmas(steps: int, sigma_min: float, sigma_max: float) -> None:
     if not 0 < sigma_min < sigma_max < math.inf:
         raise ValueError(
             f"Expected 0 < sigma_min < sigma_max < inf, got {sigma_min=}, {sigma_max=}. "
-            "Fix: use the defaults, 0.002 and 80."
+            "Fix: use the defaults, which are 0.002 and 80."
         )

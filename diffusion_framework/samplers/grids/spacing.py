@@ -12,7 +12,12 @@ from .sigmas import evenly, uniform_log_snrs
 from .times import check_steps, uniform_times
 
 Spacing = Literal["time", "log_snr", "optimal"]
-"""How steps are spaced: even in time, even in log-SNR, or so as to minimise a bound on a solver's error."""
+"""Spacing of sampler steps.
+
+- `time`: even in time.
+- `log_snr`: even in log-SNR.
+- `optimal`: minimises a bound on a solver's error; see `optimal_log_snrs`.
+"""
 
 
 def spaced_grid(
@@ -24,25 +29,30 @@ def spaced_grid(
     last: Level | None = None,
     time_difference: float = 0.0,
 ) -> Grid:
-    """A grid of `steps` steps, of which the last leads to the clean end.
+    """Returns a grid of sampler steps, the last of which leads to the clean end.
 
     Args:
-        schedule: Gives the levels.
-        steps: Number of steps, at least 1.
-        spacing: How they are spaced.
-        first: Level where the first step starts; None is time 1.
-        last: Level where the last step starts; None leaves it to the spacing.
-        time_difference: As for `grid_of_times`; with spacing 'time' only.
+        schedule: Noise schedule that gives the levels.
+        steps: Number of sampler steps, from 1 to 100,000.
+        spacing: Spacing of the steps; see `Spacing`.
+        first: Level where the first step starts; None starts at t = 1.
+        last: Level where the last step starts; None uses the default of the spacing.
+        time_difference: Time by which each step goes below the start of the next step, as in
+            `grid_of_times`; with spacing 'time' only.
 
     Raises:
-        ValueError: fewer than one step, an unknown spacing, or levels in the wrong order.
+        ValueError: If an option is out of range or unknown, or the levels are in the wrong order.
     """
     check_steps(steps)
     if spacing not in ("time", "log_snr", "optimal"):
-        raise ValueError(f"Expected spacing as time, log_snr or optimal, got {spacing!r}. Fix: spacing='time'.")
+        raise ValueError(
+            f"Expected spacing to be 'time', 'log_snr' or 'optimal', got {spacing!r}. "
+            "Fix: choose one of these three names."
+        )
     if first is not None and last is not None and not first.t > last.t:
         raise ValueError(
-            f"Expected a first level noisier than the last, got times {first.t:g} and {last.t:g}. Fix: exchange them."
+            f"Expected a first level noisier than the last, got times {first.t:g} and {last.t:g}. "
+            "Fix: swap the two levels."
         )
     start = 1.0 if first is None else first.t
     if spacing == "time":
@@ -50,7 +60,8 @@ def spaced_grid(
         return grid_of_times(schedule, times, time_difference)
     if time_difference:
         raise ValueError(
-            f"Expected steps even in time, as time_difference needs, got spacing={spacing!r}. Fix: time_difference=0."
+            f"Expected spacing='time' with time_difference={time_difference}, got {spacing!r}. "
+            "Fix: set time_difference to 0, or the spacing to 'time'."
         )
     choose = uniform_log_snrs if spacing == "log_snr" else optimal_log_snrs
     last_time = 1e-3 if last is None else last.t

@@ -49,7 +49,8 @@ def times_of_steps(trained_steps: Iterable[int], trained: int = 1000) -> list[fl
             )
     if any(now <= to for now, to in itertools.pairwise(numbers)):
         raise ValueError(
-            f"Expected falling training steps, from noisy to clean, got {numbers}. Fix: reverse or sort them."
+            f"Expected falling training steps, from noisy to clean, got {numbers}. "
+            "Fix: reverse the list of steps, or sort it."
         )
     return [*((number + 1) / trained for number in numbers), 0.0]
 
@@ -75,11 +76,13 @@ def spaced_times(
     check_steps(steps)
     if steps > trained:
         raise ValueError(
-            f"Expected at most as many sampler steps as the {trained} training steps, got {steps}. Fix: take fewer."
+            f"Expected at most as many sampler steps as the {trained} training steps, got {steps}. "
+            "Fix: take fewer sampler steps."
         )
     if offset and spacing != "leading":
         raise ValueError(
-            f"Expected an offset with leading spacing only, got {offset=} with {spacing!r}. Fix: use offset=0."
+            f"Expected an offset with leading spacing only, got {offset=} with {spacing!r}. "
+            "Fix: use offset=0, or leading spacing."
         )
     if spacing == "leading":
         numbers = [i * (trained // steps) + offset for i in reversed(range(steps))]
@@ -89,7 +92,8 @@ def spaced_times(
         numbers = [trained - 1] if steps == 1 else [round((trained - 1) * i / (steps - 1)) for i in range(steps)][::-1]
     else:
         raise ValueError(
-            f"Expected spacing to be 'leading', 'trailing' or 'linspace', got {spacing!r}. Fix: use 'trailing'."
+            f"Expected spacing to be 'leading', 'trailing' or 'linspace', got {spacing!r}. "
+            "Fix: choose one of these names."
         )
     return times_of_steps(numbers, trained)
 
@@ -143,7 +147,8 @@ def respaced_times(respacing: str, trained: int = 1000) -> list[float]:
     counts = [int(part) if part.isdecimal() else -1 for part in text.split(",")]
     if min(counts) < 0 or sum(counts) == 0 or (len(counts) > 1 and respacing.startswith("ddim")):
         raise ValueError(
-            f"Expected respacing like '50', '10,15,20' or 'ddim50', got {respacing!r}. Fix: write it like one of these."
+            f"Expected respacing like '50', '10,15,20' or 'ddim50', got {respacing!r}. "
+            "Fix: write it like one of these examples."
         )
     if respacing.startswith("ddim"):
         for stride in range(1, trained + 1):
@@ -159,7 +164,7 @@ def respaced_times(respacing: str, trained: int = 1000) -> list[float]:
         size = trained // len(counts) + (i < trained % len(counts))
         if count > size:
             raise ValueError(
-                f"Expected at most {size} steps in a section of {size} of {trained} training steps, "
+                f"Expected at most {size} steps in a section of {size} training steps, "
                 f"got {count} in {respacing!r}. Fix: take fewer."
             )
         numbers += [start + round(j * (size - 1) / max(count - 1, 1)) for j in range(count)]

@@ -28,7 +28,11 @@ class Guided:
 
 @pytest.mark.parametrize("t", [0.1, 0.7, 1.0])
 def test_guidance_is_a_line_through_two_denoisers(t):
-    given, free, x = GaussianOracle(0.4, 0.2), GaussianOracle(-0.3, 0.9), torch.randn(5, 3, dtype=torch.float64)
+    given, free, x = (
+        GaussianOracle(0.4, 0.2),
+        GaussianOracle(-0.3, 0.9),
+        torch.randn(5, 3, dtype=torch.float64),
+    )
     at = Sigmoid().at(t)
     for scale in (0.0, 1.0, 2.5, -1.0):
         guided = Guided(given, free, scale)(x, at)
@@ -38,7 +42,10 @@ def test_guidance_is_a_line_through_two_denoisers(t):
 
 def test_the_score_of_guidance_is_that_of_a_sharper_class():
     """Of two classes in a mixture, guidance by 3 leaves hardly a sample of the other, and pushes beyond the class."""
-    given, free = GaussianOracle(0.4, 0.3), MixtureOracle(means=(-0.4, 0.4), stds=(0.3, 0.3), weights=(0.5, 0.5))
+    given, free = (
+        GaussianOracle(0.4, 0.3),
+        MixtureOracle(means=(-0.4, 0.4), stds=(0.3, 0.3), weights=(0.5, 0.5)),
+    )
     diffusion = tiny_diffusion()
     x = torch.randn(4000, dtype=torch.float64)
 
@@ -97,9 +104,18 @@ def test_a_class_that_training_never_dropped_reads_no_row_of_no_class():
             lambda: by_class().denoiser(labels=torch.tensor([0]), guidance=2.0),
             "trained with dropout, got none.*label_dropout",
         ),
-        (lambda: by_class(label_dropout=0.1).denoiser(guidance=2.0), "a value for labels, got none"),
-        (lambda: by_class()(torch.rand(2, 1, 8, 8), labels=torch.tensor([0, 3])), r"\[0, 2\], got 3 in sample 1"),
-        (lambda: by_class().sample(1, labels=torch.tensor([-1]), show_progress=False), r"\[0, 2\], got -1 in sample 0"),
+        (
+            lambda: by_class(label_dropout=0.1).denoiser(guidance=2.0),
+            "a value for labels, got none",
+        ),
+        (
+            lambda: by_class()(torch.rand(2, 1, 8, 8), labels=torch.tensor([0, 3])),
+            r"\[0, 2\], got 3 in sample 1",
+        ),
+        (
+            lambda: by_class().sample(1, labels=torch.tensor([-1]), show_progress=False),
+            r"\[0, 2\], got -1 in sample 0",
+        ),
         (lambda: by_class(label_dropout=1.0), r"dropout in \[0, 1\), got 1"),
         (lambda: tiny_diffusion(label_dropout=0.1), "set its num_classes"),
         (lambda: by_class()(torch.rand(2, 1, 8, 8)), "a value for labels, got none"),

@@ -1,12 +1,11 @@
-"""Networks for action sequences, and the encoder of observations."""
+"""Networks for action sequences."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from diffusion_framework import ObservationEncoder, ResidualMLP, Transformer1D, UNet1D
-from diffusion_framework.conditions.image_features import SpatialSoftmax, center_crop, random_crop
+from diffusion_framework import ResidualMLP, Transformer1D, UNet1D
 
 SIZES = {"horizon": 8, "action_dim": 3, "observation_steps": 2, "observation_dim": 5}
 NETWORKS = {
@@ -100,45 +99,8 @@ def test_a_causal_transformer_ignores_later_actions_and_later_observations():
         ),
         (lambda: UNet1D(8, 2, down_dims=(8,), kernel_size=4), "odd kernel_size"),
         (lambda: Transformer1D(8, 2, dim=10, heads=4), "divisible by heads"),
-        (lambda: ObservationEncoder({"camera": 3}, backbone="vgg11"), "residual network of torchvision"),
-        (lambda: ObservationEncoder()({"camera": torch.zeros(1, 2, 3, 8, 8)}), "name image streams"),
-        (lambda: ObservationEncoder({"state": 3})({"state": torch.zeros(1, 2, 3)}), "name image streams"),
-        (lambda: center_crop(torch.zeros(1, 3, 8, 8), 9), r"crop must lie in \[1, 8\]"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(build, message):
     with pytest.raises(ValueError, match=message):
         build()
-
-
-def test_spatial_softmax_finds_a_bright_point():
-    layer = SpatialSoftmax(1, 1)
-    torch.nn.init.constant_(layer.conv.weight, 100.0)
-    image = torch.zeros(2, 1, 5, 9)
-    image[0, 0, 1, 8] = image[1, 0, 4, 2] = 1
-    torch.testing.assert_close(layer(image), torch.tensor([[1.0, -0.5], [-0.5, 1.0]]))
-
-
-def test_crops_are_random_in_training_and_central_otherwise():
-    image = torch.arange(2 * 36.0).reshape(2, 1, 6, 6)
-    corners = set()
-    for _ in range(200):
-        cut = random_crop(image, 4, repeat=2)
-        top, left = divmod(int(cut[0, 0, 0, 0]), 6)
-        assert torch.equal(cut, image[:, :, top : top + 4, left : left + 4]), "both repeats alike"
-        corners.add((top, left))
-    assert len(corners) == 9
-    apart = [tuple(int(c[0, 0, 0]) % 36 for c in random_crop(image, 4)) for _ in range(30)]
-    assert any(a != b for a, b in apart)
-    assert torch.equal(center_crop(image, 4), image[:, :, 1:5, 1:5])
-
-
-def test_the_encoder_concatenates_streams_in_the_order_of_their_names():
-    streams = {"b": torch.randn(3, 2, 4), "a": torch.randn(3, 2, 1)}
-    assert torch.equal(ObservationEncoder()(streams), torch.cat([streams["a"], streams["b"]], dim=2))
-    encoder = ObservationEncoder({"camera": 1}, keypoints=5, crop=40).eval()
-    pixels = torch.randint(0, 256, (3, 2, 1, 48, 48), dtype=torch.uint8)
-    encoded = encoder({**streams, "camera": pixels})
-    assert encoded.shape == (3, 2, 1 + 4 + 10)
-    torch.testing.assert_close(encoder({**streams, "camera": pixels.float() / 255}), encoded)
-    assert not any("BatchNorm" in type(module).__name__ for module in encoder.modules())

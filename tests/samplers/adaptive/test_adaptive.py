@@ -9,7 +9,7 @@ from walks import Counting, even_grid, exact_flow
 from diffusion_framework import EDM, RK45, AdaptiveDPMSolver, Flow, Sigmoid, SquaredCosBeta, trajectory
 from diffusion_framework.process.noise import generator_noise
 
-KINDS = [AdaptiveDPMSolver(order=2), AdaptiveDPMSolver(order=3), RK45()]
+SAMPLERS = [AdaptiveDPMSolver(order=2), AdaptiveDPMSolver(order=3), RK45()]
 
 
 def with_tolerance(sampler, tolerance):
@@ -21,11 +21,12 @@ GRID = even_grid(ORACLE.schedule, -5.0, 6.0, 1)
 
 
 def run(sampler, x):
+    """Returns x at the end of the grid, and the number of denoiser calls."""
     counting = Counting(ORACLE)
     return list(trajectory(sampler, counting, x, GRID, generator_noise()))[-1].x, counting.calls
 
 
-@pytest.mark.parametrize("sampler", KINDS, ids=repr)
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=repr)
 def test_the_error_follows_the_tolerance(sampler):
     x = torch.randn(20, 1, dtype=torch.float64)
     exact = exact_flow(ORACLE, x.flatten(), *GRID[0]).reshape(x.shape)
@@ -41,13 +42,13 @@ def test_the_error_follows_the_tolerance(sampler):
 
 def test_a_higher_order_needs_fewer_calls_for_a_small_error():
     x = torch.randn(20, 1, dtype=torch.float64)
-    second, third, fifth = (run(with_tolerance(sampler, 1e-6), x)[1] for sampler in KINDS)
+    second, third, fifth = (run(with_tolerance(sampler, 1e-6), x)[1] for sampler in SAMPLERS)
     assert third < second / 2
     assert fifth < third / 2
 
 
-def test_rk45_ends_where_another_library_does_for_as_many_calls():
-    """Sample by sample, in the variables of the paper: x / alpha over sigma / alpha."""
+def test_rk45_agrees_with_scipy_at_no_more_calls():
+    """SciPy solves each sample in the variables of the paper, x / alpha over sigma / alpha."""
     x = torch.randn(4, 16, dtype=torch.float64)
     oracle = MixtureOracle()
     now, to = Sigmoid().at(0.9), Sigmoid().at(0.01)
@@ -61,14 +62,14 @@ def test_rk45_ends_where_another_library_does_for_as_many_calls():
         return oracle(torch.from_numpy(scaled) * at.alpha, at).eps.numpy()
 
     span = (now.sigma / now.alpha, to.sigma / to.alpha)
-    theirs = [solve_ivp(slope, span, (row / now.alpha).numpy(), rtol=1e-9, atol=1e-9).nfev for row in x]
-    assert counting.calls < max(theirs)
+    scipy_calls = [solve_ivp(slope, span, (row / now.alpha).numpy(), rtol=1e-9, atol=1e-9).nfev for row in x]
+    assert counting.calls < max(scipy_calls)
 
 
 @pytest.mark.parametrize("sampler", [AdaptiveDPMSolver(rtol=1e-4, atol=1e-5), RK45(rtol=1e-5, atol=1e-5)], ids=repr)
 @pytest.mark.parametrize("schedule", [Sigmoid(), EDM(), Flow(), SquaredCosBeta(zero_terminal_snr=True)], ids=repr)
-def test_one_step_of_a_grid_leads_from_one_end_of_every_schedule_to_the_other(sampler, schedule):
-    """From t = 1, where some have no signal at all, to the clean end, which some only have beyond t = 0."""
+def test_a_grid_of_one_step_leads_from_one_end_of_every_schedule_to_the_other(sampler, schedule):
+    """Some schedules have no signal at t = 1, and some have noise at t = 0."""
     oracle = GaussianOracle(schedule=schedule)
     grid = [(schedule.at(1.0), schedule.clean)]
     mean, std = oracle.marginal(grid[0][0])
@@ -77,9 +78,9 @@ def test_one_step_of_a_grid_leads_from_one_end_of_every_schedule_to_the_other(sa
     assert (end - oracle.flow(x, *grid[0])).abs().max() < 1e-3
 
 
-@pytest.mark.parametrize("sampler", KINDS, ids=repr)
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=repr)
 @pytest.mark.parametrize("schedule", [Sigmoid(), EDM()], ids=repr)
-def test_a_sample_does_not_depend_on_its_batch_mates(sampler, schedule):
+def test_a_sample_does_not_depend_on_the_rest_of_the_batch(sampler, schedule):
     oracle = MixtureOracle(schedule=schedule)
     grid = even_grid(schedule, -5.0, 6.0, 1)
 
@@ -92,19 +93,19 @@ def test_a_sample_does_not_depend_on_its_batch_mates(sampler, schedule):
     assert torch.equal(together[3:7], end(x[3:7]))
 
 
-@pytest.mark.parametrize("sampler", KINDS, ids=repr)
-def test_it_gives_up_when_told_and_at_once_where_the_network_fails(sampler):
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=repr)
+def test_it_stops_after_max_steps_and_at_once_on_nan(sampler):
     oracle = Counting(MixtureOracle())
     grid = [(Sigmoid().at(0.99), Sigmoid().at(0.001))]
     x = torch.randn(5, 1, dtype=torch.float64)
-    steps = type(sampler)(**{**vars(sampler), "max_steps": 3})
-    with pytest.raises(ValueError, match="no end after max_steps=3"):
-        list(trajectory(steps, oracle, x, grid, generator_noise()))
-    calls = oracle.calls
+    limited = type(sampler)(**{**vars(sampler), "max_steps": 3})
+    with pytest.raises(ValueError, match="within max_steps=3 steps"):
+        list(trajectory(limited, oracle, x, grid, generator_noise()))
+    calls_before = oracle.calls
     x[2] = math.nan
     with pytest.raises(FloatingPointError, match="NaN or infinity"):
         list(trajectory(sampler, oracle, x, grid, generator_noise()))
-    assert oracle.calls - calls <= 7
+    assert oracle.calls - calls_before <= 7
 
 
 @pytest.mark.parametrize(
@@ -116,6 +117,6 @@ def test_it_gives_up_when_told_and_at_once_where_the_network_fails(sampler):
         lambda: RK45(end=0.0),
     ],
 )
-def test_bad_options(make):
+def test_options_out_of_range_are_refused(make):
     with pytest.raises(ValueError, match="got"):
         make()

@@ -1,0 +1,133 @@
+"""The options of sampling, resolved in one place."""
+
+import numpy as np
+import pytest
+import torch
+from oracles import GaussianOracle
+from toys import Plain, tiny_diffusion
+
+from diffusion_framework import (
+    DDIM,
+    EDM,
+    RK45,
+    GaussianDiffusion,
+    Heun,
+    SinglestepDPM,
+    UniPC,
+    trajectory,
+)
+from diffusion_framework.samplers.grids import spaced_grid
+from diffusion_framework.samplers.walk import count_calls
+from diffusion_framework.spaces import Unbounded
+
+
+class Counting(GaussianOracle):
+    """An exact denoiser that counts how often it is asked."""
+
+    calls = 0
+
+    def __call__(self, x, at, to=None):
+        self.calls += 1
+        return super().__call__(x, at, to)
+
+
+@pytest.mark.parametrize("sampler", [DDIM(), Heun(), UniPC(), SinglestepDPM(3)], ids=repr)
+@pytest.mark.parametrize("schedule", ["sigmoid", "edm"])
+@pytest.mark.parametrize("calls", [6, 10, 25])
+def test_a_budget_of_calls_is_used_and_not_exceeded(sampler, schedule, calls):
+    diffusion = GaussianDiffusion(Plain(), noise_schedule=schedule)
+    grid = diffusion.walk(1, sampler=sampler, calls=calls).grid
+    oracle = Counting(schedule=diffusion.schedule)
+    x = torch.randn(2, 3, dtype=torch.float64) * grid[0][0].sigma
+    list(trajectory(sampler, oracle, x, grid, torch.randn_like))
+    assert oracle.calls == count_calls(sampler, diffusion.schedule, grid) <= calls
+    longer = diffusion.grid(len(grid) + 1 - isinstance(diffusion.schedule, EDM))
+    assert count_calls(sampler, diffusion.schedule, longer) > calls
+
+
+def test_first_and_last_are_where_the_first_and_the_last_step_start():
+    schedule = GaussianDiffusion(Plain()).schedule
+    first, last = schedule.at(0.9), schedule.at(0.05)
+    for spacing in ("time", "log_snr", "optimal"):
+        grid = spaced_grid(schedule, 6, spacing, first=first, last=last)
+        assert len(grid) == 6 and grid[-1][1].is_end
+        starts = [grid[0][0].log_snr, grid[-1][0].log_snr]
+        assert starts == pytest.approx([first.log_snr, last.log_snr])
+    gaps = [now.t - to.t for now, to in spaced_grid(schedule, 6, first=first, last=last)[:-1]]
+    assert gaps == pytest.approx([0.17] * 5)
+    with pytest.raises(ValueError, match="noisier than the last, got times 0.05 and 0.9"):
+        spaced_grid(schedule, 6, first=last, last=first)
+
+
+def test_a_name_serves_wherever_a_sampler_does():
+    diffusion = tiny_diffusion()
+    for name, sampler in (("heun", Heun()), ("UniPC", UniPC()), ("ddim", DDIM())):
+        assert diffusion.walk(1, sampler=name).sampler == sampler
+    with pytest.raises(ValueError, match="sampler: there is no sampler 'hein'. Did you mean Heun"):
+        diffusion.walk(1, sampler="hein")
+
+
+def test_noise_comes_from_a_seed_a_generator_or_is_given():
+    diffusion = tiny_diffusion()
+    by_seed = diffusion.walk(3, seed=5).start
+    for seed in (np.int64(5), torch.tensor(5)[()].item()):
+        assert torch.equal(diffusion.walk(3, seed=seed).start, by_seed)
+    assert torch.equal(diffusion.walk(2, seed=np.array([5, 6])).start, diffusion.walk(2, seed=[5, 6]).start)
+    one, other = (diffusion.walk(3, generator=torch.Generator().manual_seed(1)).start for _ in "ab")
+    assert torch.equal(one, other) and not torch.equal(one, by_seed)
+    noise = torch.randn(3, 1, 8, 8)
+    walk = diffusion.walk(3, noise=noise)
+    assert torch.equal(walk.start, noise * walk.grid[0][0].sigma)
+    assert torch.equal(diffusion.walk(3, seed=5, noise_device="cpu").start, by_seed)
+
+
+def test_a_start_is_noised_to_its_strength():
+    diffusion = tiny_diffusion(timesteps=10)
+    data, noise = torch.rand(2, 1, 8, 8), torch.randn(2, 1, 8, 8)
+    walk = diffusion.walk(2, start=data, noise=noise, strength=0.6)
+    level = walk.grid[0][0]
+    assert level.t == pytest.approx(0.6) and len(walk.grid) == 6
+    torch.testing.assert_close(walk.start, level.alpha * (2 * data - 1) + level.sigma * noise)
+
+
+def test_the_last_alpha_is_divided_out():
+    """With scale, the walk ends at scale * x0; data comes out whole."""
+
+    class Grey(Plain):
+        """Always says that the clean data is 0.8."""
+
+        def forward(self, x, time):
+            return torch.full_like(x, 0.8) + 0 * self.conv(x)
+
+    for options in ({}, {"scale": 0.5}):
+        diffusion = GaussianDiffusion(Grey(), objective="x0", timesteps=5, **options)
+        images = diffusion.sample(2, show_progress=False)
+        torch.testing.assert_close(images, torch.full_like(images, 0.9))
+
+
+def test_data_without_bounds_is_not_clipped():
+    diffusion = tiny_diffusion(space=Unbounded(10.0, 5.0))
+    torch.nn.init.normal_(diffusion.model.conv_out.weight, std=3)
+    data = diffusion.sample(4, seed=0, show_progress=False)
+    assert data.min() < 0 < 10 < data.max() and (data - 10).abs().max() > 15
+    with pytest.raises(ValueError, match="a space with bounds for clip_denoised=True"):
+        diffusion.sample(1, clip_denoised=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"steps": 3, "calls": 3}, "one of steps, calls and grid, got steps and calls"),
+        ({"calls": 0}, "network calls for at least one step, got calls=0"),
+        ({"calls": 5, "sampler": RK45()}, "a fixed number of network calls, got RK45"),
+        ({"seed": 1, "generator": torch.Generator()}, "a seed or a generator, got both"),
+        ({"noise": torch.zeros(1, 8, 8)}, r"noise \[2, 1, 8, 8\], got \[1, 8, 8\]"),
+        ({"strength": 0.0}, "got 0"),
+        ({"generatr": 1}, "conditions none, got generatr"),
+        ({"guidance": 2.0}, "trained with dropout"),
+    ],
+)
+def test_bad_options_are_said_in_one_line(options, message):
+    with pytest.raises(ValueError, match=message) as error:
+        tiny_diffusion().sample(2, show_progress=False, **options)
+    assert "\n" not in str(error.value)

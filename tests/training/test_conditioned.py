@@ -1,0 +1,121 @@
+"""Every model with conditions trains, is measured, and draws previews, whatever it is told."""
+
+from __future__ import annotations
+
+import csv
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from runs import assert_same_run, weights
+from toys import QUIET, Plain
+
+from diffusion_framework import Digits, GaussianDiffusion, Trainer
+from diffusion_framework.conditions import Images, Tokens, Vectors
+from diffusion_framework.data.wrapped import as_dataset
+from diffusion_framework.training import Previews
+from diffusion_framework.training.previews import preview_conditions
+
+CPU = torch.device("cpu")
+
+
+class ToldByImage(Plain):
+    def forward(self, x, time, image):
+        return self.conv(x) + image.mean()
+
+
+class ToldByVector(Plain):
+    def forward(self, x, time, vector):
+        return self.conv(x) + vector.mean(dim=1)[:, None, None, None]
+
+
+class ToldByTokens(Plain):
+    def forward(self, x, time, tokens, token_mask):
+        return self.conv(x) + (tokens * token_mask[:, :, None]).mean(dim=(1, 2))[:, None, None, None]
+
+
+KINDS = {
+    "sketch": (ToldByImage, lambda: Images(1, keyword="image"), lambda r: r(1, 4, 4)),
+    "pose": (ToldByVector, lambda: Vectors(3), lambda r: 5 + 2 * r(3)),
+    "text": (ToldByTokens, lambda: Tokens(2, 5), lambda r: r(3, 2)),
+}
+
+
+def diffusion(kind):
+    torch.manual_seed(0)
+    network, conditioner, _ = KINDS[kind]
+    return GaussianDiffusion(network(), conditions={kind: conditioner()}, timesteps=3)
+
+
+def samples(kind, count, seed):
+    generator = torch.Generator().manual_seed(seed)
+    random = lambda *shape: torch.rand(*shape, generator=generator)  # noqa: E731
+    return [(random(1, 4, 4), {kind: KINDS[kind][2](random)}) for _ in range(count)]
+
+
+def train(kind, folder, steps, resume=False, **options):
+    defaults = {"train_batch_size": 4, "save_and_sample_every": 2, "num_samples": 5}
+    defaults |= {"previews": Previews(sampling_steps=2), **QUIET, **options}
+    run = Trainer(diffusion(kind), samples(kind, 9, 0), results_folder=folder, train_num_steps=steps, **defaults)
+    run.train(resume)
+    return run
+
+
+@pytest.mark.parametrize("held_out", [True, False], ids=["held-out data", "training data only"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_trains_validates_and_previews(kind, held_out, tmp_path):
+    options = {"validation": samples(kind, 3, 1)} if held_out else {}
+    train(kind, tmp_path / "whole", 4, **options)
+    assert Image.open(tmp_path / "whole" / "samples" / "step-00000004.png").size[0] > 4
+    if held_out:
+        rows = [*csv.DictReader((tmp_path / "whole" / "validation.csv").open())]
+        assert all(np.isfinite(float(row["validation_loss"])) for row in rows) and len(rows) == 2
+    train(kind, tmp_path / "cut", 2, **options)
+    with pytest.warns(UserWarning, match="train_num_steps: 2, not 4"):
+        train(kind, tmp_path / "cut", 4, resume=True, **options)
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_statistics_are_fitted_to_all_training_data_once(tmp_path):
+    train("pose", tmp_path, 1)
+    poses = torch.stack([given["pose"] for _, given in samples("pose", 9, 0)])
+    for name in ("model", "ema"):
+        tensors = weights(tmp_path, name)
+        mean = next(value for key, value in tensors.items() if key.endswith("mean"))
+        torch.testing.assert_close(mean.flatten().float(), poses.mean(0))
+    again = GaussianDiffusion.from_pretrained(tmp_path, model=ToldByVector())
+    assert not again.conditions.needs_fit
+
+
+def test_previews_are_told_the_same_whenever_they_are_drawn():
+    data = as_dataset(samples("pose", 9, 0))
+    poses = torch.stack([given["pose"] for _, given in samples("pose", 9, 0)])
+    for chosen in ([0, 1, 2, 3, 4], [3, 4]):
+        told = preview_conditions(data, np.array(chosen), 5, CPU)["pose"]
+        assert torch.equal(told, poses[[2 * i for i in chosen]]), "evenly spread over the data"
+
+
+def test_classes_of_previews_take_turns():
+    told = preview_conditions(Digits(labels=True), np.arange(12), 12, CPU)
+    assert told["labels"].tolist() == [*range(10), 0, 1]
+
+
+def test_a_mask_is_not_a_condition():
+    data = as_dataset([(torch.zeros(2, 2), {"pose": torch.ones(3), "mask": torch.ones(2)})])
+    assert preview_conditions(data, np.arange(1), 1, CPU).keys() == {"pose"}
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ([torch.rand(1, 4, 4)] * 4, "sketch.*none"),
+        ([(torch.rand(1, 4, 4), {"label": 3})] * 4, "Expected conditions sketch, got label"),
+        ([(torch.rand(1, 4, 4) * 255, {"sketch": torch.rand(1, 4, 4)})] * 4, r"data in \[0, 1\]"),
+        ([(torch.rand(3, 4, 4), {"sketch": torch.rand(1, 4, 4)})] * 4, r"Expected samples \[batch, 1"),
+    ],
+)
+def test_data_that_does_not_fit_is_refused_before_training(tmp_path, data, message):
+    with pytest.raises(ValueError, match=message):
+        Trainer(diffusion("sketch"), data, train_batch_size=4, results_folder=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
