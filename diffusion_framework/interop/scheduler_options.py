@@ -20,7 +20,7 @@ FIXED: Options = {
 """Options supported with a single value, in schedulers that have them."""
 
 INERT = {"base_shift", "max_shift", "base_image_seq_len", "max_image_seq_len", "skip_prk_steps", "sampling_eps"}
-"""Options without effect here: `base_shift` to `max_image_seq_len` only help pipelines compute mu."""
+"""Options without effect here; from `base_shift` to `max_image_seq_len` they help to compute mu."""
 
 TRAINING: Options = {
     "num_train_timesteps": 1000,

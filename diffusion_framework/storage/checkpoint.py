@@ -124,7 +124,7 @@ class Checkpoint:
         return load(self._read(f"{name}.safetensors"))
 
     def choose(self, weights: str) -> str:
-        """Returns the name of the tensors to load: `weights`, or the only one that an export has."""
+        """Returns the name of the tensors to load: `weights`, or the only one in an export."""
         kinds = [file.removesuffix(".safetensors") for file in self.files if file.endswith(".safetensors")]
         return kinds[0] if len(kinds) == 1 else weights
 

@@ -22,7 +22,7 @@ from parity import (
     difference,
     diffusers,
     exact_errors,
-    ours,
+    run_recipe,
     start,
 )
 
@@ -61,7 +61,7 @@ def test_ddpm_adds_no_noise_in_its_last_step(monkeypatch):
     assert off > 0.01
     recipe = read_scheduler_config({**config, "_class_name": "DDPMScheduler"})
     network = OracleNetwork(recipe, GaussianOracle(std=0.0))
-    assert torch.allclose(ours(recipe, network, start(), 20)[0], torch.full(SHAPE, 0.3, dtype=torch.float64))
+    assert torch.allclose(run_recipe(recipe, network, start(), 20)[0], torch.full(SHAPE, 0.3, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("name", ["EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", DPM, UNIPC])
