@@ -37,7 +37,9 @@ def made(name, **options):
     network = NETWORKS[name]()
     for parameter in randomised(network).parameters():
         parameter.data *= 0.3
-    return GaussianDiffusion(network, timesteps=4, label_dropout=0.1 * (name in ("unet", "dit", "rin")), **options)
+    return GaussianDiffusion(
+        network, timesteps=4, label_dropout=0.1 * (name in ("unet", "dit", "rin")), **options
+    )
 
 
 def told(diffusion, count=4):
@@ -74,7 +76,9 @@ def test_every_network_trains_and_samples(name, dtype):
     for sampler in ("ddim", "heun", "unipc", "ddpm"):
         walk = diffusion.walk(4, sampler=sampler, seed=1, **options)
         for snapshot in diffusion.trajectory(walk):
-            assert snapshot.x.dtype == snapshot.x0.dtype == exact and torch.isfinite(snapshot.x).all()
+            assert (
+                snapshot.x.dtype == snapshot.x0.dtype == exact and torch.isfinite(snapshot.x).all()
+            )
     assert all(parameter.dtype == dtype for parameter in diffusion.parameters())
 
 
@@ -102,7 +106,13 @@ def test_a_default_dtype_of_half_precision_leaves_the_arithmetic_of_samplers_alo
 @pytest.mark.parametrize("name", NETWORKS)
 def test_double_precision_says_what_single_says(name):
     diffusion = made(name)
-    options = {"seed": 1, "sampler": "heun", "clip_denoised": False, "show_progress": False, **told(diffusion)}
+    options = {
+        "seed": 1,
+        "sampler": "heun",
+        "clip_denoised": False,
+        "show_progress": False,
+        **told(diffusion),
+    }
     noise = torch.randn(4, *diffusion.sample_shape)
     single = diffusion.sample(4, noise=noise, **options)
     double = diffusion.double().sample(4, noise=noise, **options)
@@ -128,5 +138,7 @@ def test_half_precision_starts_from_the_same_noise_and_tells_the_same_times(dtyp
 def test_what_is_remembered_of_losses_keeps_its_precision():
     diffusion = GaussianDiffusion(tiny_unet(), times="loss_aware", timesteps=4)
     diffusion.time_memory.fill_(1 / 3)
-    assert torch.equal(diffusion.to(torch.bfloat16).time_memory, torch.full_like(diffusion.time_memory, 1 / 3))
+    assert torch.equal(
+        diffusion.to(torch.bfloat16).time_memory, torch.full_like(diffusion.time_memory, 1 / 3)
+    )
     assert diffusion.time_memory.dtype == torch.float32

@@ -27,8 +27,7 @@ INERT = {
     "skip_prk_steps",
     "sampling_eps",
 }
-"""Options without effect here: `base_shift` to `max_image_seq_len` only help pipelines compute mu.
-"""
+"""Options without effect here; from `base_shift` to `max_image_seq_len` they help to compute mu."""
 
 TRAINING: Options = {
     "num_train_timesteps": 1000,

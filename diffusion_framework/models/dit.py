@@ -81,8 +81,8 @@ class DiT(RecordsArguments, nn.Module):
         Args:
             x: Noised images, [batch, channels, height, width].
             time: Noise levels [batch], in [0, 1] or another range that suits time_scale.
-            self_cond: Previous estimate of the clean images in [-1, 1], shaped like x. None means
-                zeros, as before the first estimate.
+            self_cond: Previous estimate of the clean images, shaped like x, in the range of encoded
+                data ([-1, 1] for images). None means zeros, as before the first estimate.
             labels: Class labels, integers [batch] in [0, num_classes]; None for a network without
                 classes.
 

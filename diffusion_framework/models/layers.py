@@ -44,9 +44,8 @@ class TimeEmbedding(nn.Module):
         index = torch.arange(self.num_frequencies, device=time.device, dtype=torch.float32)
         frequencies = torch.exp(index * (-math.log(10_000) / self.num_frequencies))
         angles = self.scale * time.float()[:, None] * frequencies
-        waves = torch.cat(
-            [angles.sin(), angles.cos()], dim=1
-        )  # half precision has no thousandths of 1000
+        # Sines and cosines are computed in float32: half precision cannot resolve angles near 1000.
+        waves = torch.cat([angles.sin(), angles.cos()], dim=1)
         return self.layers(waves.to(next(self.parameters()).dtype))
 
 

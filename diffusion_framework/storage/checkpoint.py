@@ -131,7 +131,7 @@ class Checkpoint:
         return load(self._read(f"{name}.safetensors"))
 
     def choose(self, weights: str) -> str:
-        """Returns the name of the tensors to load: `weights`, or the only one of an export."""
+        """Returns the name of the tensors to load: `weights`, or the only one in an export."""
         kinds = [
             file.removesuffix(".safetensors")
             for file in self.files

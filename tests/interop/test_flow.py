@@ -18,7 +18,7 @@ from parity import (
     OracleNetwork,
     difference,
     diffusers,
-    ours,
+    run_recipe,
     start,
 )
 
@@ -70,7 +70,7 @@ def test_a_flow_ends_where_that_of_diffusers_ends(name, config, steps, mu, monke
         at = recipe.schedule.at(sigma)
         timesteps += [t.item()] if sigma and not getattr(scheduler, "dt", None) else []
         x = scheduler.step(network.output(x, at), t, x).prev_sample
-    mine, grid = ours(recipe, network, start(), steps)
+    mine, grid = run_recipe(recipe, network, start(), steps)
     assert difference(mine, x) < 1e-4
     rounding = 1 if name in (DPM, UNIPC) else 1e-3  # these two round their timesteps
     assert [recipe.timestep(now) for now, _ in grid] == pytest.approx(timesteps, abs=rounding)

@@ -22,7 +22,7 @@ from parity import (
     difference,
     diffusers,
     exact_errors,
-    ours,
+    run_recipe,
     start,
 )
 
@@ -62,7 +62,7 @@ def test_ddpm_adds_no_noise_in_its_last_step(monkeypatch):
     recipe = read_scheduler_config({**config, "_class_name": "DDPMScheduler"})
     network = OracleNetwork(recipe, GaussianOracle(std=0.0))
     assert torch.allclose(
-        ours(recipe, network, start(), 20)[0], torch.full(SHAPE, 0.3, dtype=torch.float64)
+        run_recipe(recipe, network, start(), 20)[0], torch.full(SHAPE, 0.3, dtype=torch.float64)
     )
 
 

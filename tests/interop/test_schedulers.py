@@ -26,7 +26,7 @@ from parity import (
     compare,
     difference,
     diffusers,
-    ours,
+    run_recipe,
     start,
 )
 
@@ -189,7 +189,8 @@ def test_clean_data_is_kept_in_range(name, config, monkeypatch):
     assert off < 1e-4
     network = OracleNetwork(recipe, WIDE)
     ends = [
-        ours(one, network, start(), 20)[0] for one in (recipe, replace(recipe, clip_denoised=False))
+        run_recipe(one, network, start(), 20)[0]
+        for one in (recipe, replace(recipe, clip_denoised=False))
     ]
     assert difference(*ends) > 0.01
 
@@ -221,7 +222,7 @@ def test_karras_ve_agrees_given_the_roots_of_its_sigmas(monkeypatch):
             x = scheduler.step_correct(
                 output(x, to), at, to, raised, x, step.derivative
             ).prev_sample
-    mine, _ = ours(recipe, network, start() * 100, 15)
+    mine, _ = run_recipe(recipe, network, start() * 100, 15)
     assert difference(mine, x) < 1e-4
 
 
@@ -244,5 +245,5 @@ def test_score_sde_ve_agrees_on_a_single_sample(steps, monkeypatch):
             x = scheduler.step_correct(network.output(x, at), x).prev_sample
         step = scheduler.step_pred(network.output(x, at), t, x)
         x = step.prev_sample
-    mine, _ = ours(recipe, network, start(shape=one) * 50, steps, noise=Draws(one))
+    mine, _ = run_recipe(recipe, network, start(shape=one) * 50, steps, noise=Draws(one))
     assert difference(mine, step.prev_sample_mean) < 1e-4

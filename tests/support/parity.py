@@ -70,7 +70,7 @@ def level_of_ratio(ratio):
     return Level(0.5, alpha, ratio * alpha, -2 * math.log(ratio))
 
 
-def theirs(scheduler, network, steps, monkeypatch, **kwargs):
+def run_diffusers(scheduler, network, steps, monkeypatch, **kwargs):
     """Runs a scheduler of diffusers.
 
     Returns the end of its trajectory and the network's first input, scaled as alpha² + sigma² = 1,
@@ -100,7 +100,7 @@ def theirs(scheduler, network, steps, monkeypatch, **kwargs):
     return x, first, scheduler.timesteps
 
 
-def ours(recipe, network, x, steps, sampler=None, noise=None):
+def run_recipe(recipe, network, x, steps, sampler=None, noise=None):
     denoise = TransformX0(network, recipe.clip_denoised) if recipe.clip_denoised else network
     grid = recipe.grid(steps)
     *_, last = trajectory(sampler or recipe.sampler, denoise, x, grid, noise or Draws())
@@ -116,8 +116,8 @@ def compare(name, config, steps, monkeypatch, oracle=None, sampler=None, **kwarg
     recipe = read_scheduler_config({**scheduler.config, "_class_name": name})
     assert read_scheduler_config({**config, "_class_name": name}) == recipe  # same defaults
     network = OracleNetwork(recipe, oracle or MixtureOracle())
-    end, x, timesteps = theirs(scheduler, network, steps, monkeypatch, **kwargs)
-    mine, grid = ours(recipe, network, x.double(), steps, sampler)
+    end, x, timesteps = run_diffusers(scheduler, network, steps, monkeypatch, **kwargs)
+    mine, grid = run_recipe(recipe, network, x.double(), steps, sampler)
     return difference(mine, end), recipe, grid, timesteps
 
 
@@ -127,7 +127,7 @@ def exact_errors(name, config, steps, monkeypatch):
     recipe = read_scheduler_config({**config, "_class_name": name})
     oracle = GaussianOracle()
     network = OracleNetwork(recipe, oracle)
-    end, x, _ = theirs(scheduler, network, steps, monkeypatch)
-    mine, grid = ours(recipe, network, x.double(), steps)
+    end, x, _ = run_diffusers(scheduler, network, steps, monkeypatch)
+    mine, grid = run_recipe(recipe, network, x.double(), steps)
     exact = oracle.flow(x.double(), grid[0][0], grid[-1][1])
     return difference(mine, exact), difference(end, exact)
