@@ -21,7 +21,7 @@ PACKAGE = Path(df.__file__).parent
 # Each layer may import those before it, and its own members.
 LAYERS = [
     {"parts"},
-    {"storage", "labels"},
+    {"storage"},
     {"process", "spaces", "trainable"},
     {"conditions", "data"},
     {"denoisers", "models"},

@@ -567,7 +567,7 @@ def test_labels_are_taken_in_turn(tmp_path, monkeypatch, capsys):
     sample(run, "--num_samples=12", f"--output={tmp_path / 'b'}")
     assert seen[-1]["labels"].tolist() == [*range(10), 0, 1], "balanced unless told otherwise"
     for words, message in (
-        (["--labels=3,10"], r"in \[0, 9\]; got 3 to 10"),
+        (["--labels=3,10"], "--labels from 0 to 9, got 10"),
         (["--labels=three"], "whole number.* got 'th"),
     ):
         capsys.readouterr()

@@ -1,4 +1,4 @@
-"""Whole models in another precision: every network trains and samples, and x keeps at least float32."""
+"""Whole models in another precision: every network trains and samples; x keeps float32."""
 
 import math
 from contextlib import contextmanager

@@ -10,7 +10,6 @@ import torch
 from tqdm.auto import tqdm
 
 from ..diffusion import GaussianDiffusion
-from ..labels import check_labels
 from ..process.noise import sample_seeds
 from ..samplers import Sampler
 from ..storage.images import save_grid, save_picture
@@ -112,5 +111,8 @@ def _classes_in_turn(asked: list[int] | None, diffusion: GaussianDiffusion) -> l
         raise ValueError(
             "--labels needs a network with classes; this one was trained without labels"
         )
-    check_labels(torch.tensor(asked), classes)
+    if wrong := [label for label in asked if not 0 <= label < classes]:
+        raise ValueError(
+            f"Expected --labels from 0 to {classes - 1}, got {wrong[0]}. Fix: name its classes."
+        )
     return asked

@@ -45,7 +45,7 @@ def test_impossible_grids_are_refused():
     recipe = read_scheduler_config({"_class_name": "DDIMScheduler", "steps_offset": 1})
     with pytest.raises(ValueError, match="steps_offset"):
         recipe.grid(1000)
-    with pytest.raises(ValueError, match="trained with 1000 steps"):
+    with pytest.raises(ValueError, match="1000 training steps, got 1001"):
         recipe.grid(1001)
     for name in (DPM, "DDIMScheduler", "EulerDiscreteScheduler", "KarrasVeScheduler"):
         with pytest.raises(ValueError, match="from 1 to 100000"):

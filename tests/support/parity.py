@@ -61,7 +61,7 @@ class OracleNetwork:
         exact = self.oracle(x, at)
         return self.recipe.objective.target(exact.x0, exact.eps, at)
 
-    def __call__(self, x, at):
+    def __call__(self, x, at, to=None):
         return self.recipe.objective.prediction(self.output(x, at), x, at)
 
 
