@@ -463,16 +463,17 @@ from diffusion_framework import Digits, Trainer
 from diffusion_framework.training import Previews
 from toys import QUIET, Plain, tiny_diffusion
 torch.manual_seed(0)
-run = Trainer(tiny_diffusion(), Digits(), results_folder=sys.argv[1], train_batch_size=8,
-train_num_steps=4,
-    gradient_accumulate_every=2, save_and_sample_every=2, num_samples=5,
-    previews=Previews(sampling_steps=2), **QUIET)
+run = Trainer(
+    tiny_diffusion(), Digits(), results_folder=sys.argv[1], train_batch_size=8,
+    train_num_steps=4, gradient_accumulate_every=2, save_and_sample_every=2, num_samples=5,
+    previews=Previews(sampling_steps=2), **QUIET
+)
 assert run.accelerator.num_processes == 2
 run.train()
 flat = torch.cat([p.detach().flatten() for p in run.model.parameters()])
-line = f"RANK {{run.accelerator.process_index}} {{flat.double().sum().item()}}
-{{flat.norm().item()}}\\n" os.write(1, line.encode())  # at once: the other process writes into the
-same pipe
+sums = flat.double().sum().item(), flat.norm().item()
+line = f"RANK {{run.accelerator.process_index}} {{sums[0]}} {{sums[1]}}\\n"
+os.write(1, line.encode())  # at once: the other process writes into the same pipe
 """
 
 
