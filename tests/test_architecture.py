@@ -65,6 +65,8 @@ ASKING = {
     "denoisers/signature.py",  # the door where networks are read
 }
 LONG_FILES = {
+    "interop/schedulers.py",  # one table of schedulers
+    "parts/table.py",  # one table of parts
     "conditions/base.py",
     "diffusion.py",
     "parts/plan.py",
@@ -72,10 +74,14 @@ LONG_FILES = {
 }
 LONG_FUNCTIONS = {
     "cli/evaluate.py: _evaluate",
+    "cli/help.py: _entry",
     "cli/rollout.py: _rollout",
     "cli/sample.py: _sample",
+    "data/images/decode.py: decode_image",
+    "data/shards/shards.py: __init__",
     "diffusion.py: __init__",
     "diffusion.py: walk",
+    "models/rin.py: __init__",
     "models/sequence/unet1d.py: __init__",
     "models/unet.py: __init__",
     "training/trainer.py: __init__",

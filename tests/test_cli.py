@@ -112,7 +112,7 @@ def test_the_scripts_work_from_anywhere(pictures, tmp_path):
 
 def test_self_conditioning_is_compared_in_a_table(tmp_path):
     done = script(
-        "compare_self_conditioning.py",
+        "benchmarks/compare_self_conditioning.py",
         "--steps=1",
         "--kinds",
         "nothing",
@@ -124,7 +124,7 @@ def test_self_conditioning_is_compared_in_a_table(tmp_path):
     assert [(row["fed back"], row["seed"]) for row in rows] == [("nothing", 0), ("latents", 0)]
     assert (
         script(
-            "compare_self_conditioning.py", f"--output={tmp_path / 'out'}", check=False
+            "benchmarks/compare_self_conditioning.py", f"--output={tmp_path / 'out'}", check=False
         ).returncode
         == 2
     )
@@ -210,7 +210,7 @@ def test_printed_config_is_complete_commented_and_reads_back(pictures, tmp_path,
         )
     assert end.value.code == 0
     text = capsys.readouterr().out
-    assert "# Learning rate of Adam" in text and "# Channels at full resolution" in text
+    assert "# Learning rate of Adam" in text and "# Number of channels at full resolution" in text
     assert "torch.nn.Linear" not in text
     config = read_yaml(text, "printed")
     assert config["trainer"]["train_lr"] == 3e-4
@@ -342,26 +342,26 @@ BAD_TRAINING = [
     (["--config={broken}"], "broken.yaml is not valid YAML"),
     (["--config={unknown}"], "nonsense"),
     (["--trainer.loading.cache=no"], "cache: expected auto or memory or disk or off, got 'no'"),
-    (["--trainer.loading.cache=disk"], "not .*Digits.*; set loading.cache to auto or off"),
+    (["--trainer.loading.cache=disk"], "loading.cache='disk', got .*Digits.* Fix: set loading.cache to auto or off"),
     (["--diffusion.model.checkpointed_levels=[9]"], r"checkpointed_levels in .*, got \[9\]"),
     (["--diffusion.noise_schedule=foo"], "there is no noise schedule 'foo'.*Sigmoid"),
     (
         ["--diffusion.noise_schedule=Cosine", "--diffusion.noise_schedule.end=2"],
-        "^error: cosine needs.*end=2",
+        "^error: Expected 0 <= start < end.*end=2",
     ),
     (["--diffusion.loss=hybrid", "--diffusion.times=steps"], "set its learned_variance to true"),
-    (["--diffusion.loss=bound"], "set times to 'steps' or 'loss_aware'"),
+    (["--diffusion.loss=bound"], "set its learned_variance to true"),
     (
         ["--diffusion.noise_schedule=flow", "--diffusion.objective=eps"],
         "use the objective v, x0 or velocity",
     ),
-    (["--diffusion.label_dropout=0.1"], "needs a network with classes; set its num_classes"),
+    (["--diffusion.label_dropout=0.1"], "Expected a network with classes for label_dropout=0.1.*set its num_classes"),
     (["--diffusion.objective=foo"], "there is no objective 'foo'.*Eps"),
     (["--diffusion.model=NoSuchNet"], "there is no network 'NoSuchNet'.*UNet"),
     (["--diffusion.model.image_size=9"], r"divisible by 2.*got \(9, 9\)"),
     (["--data.image_size=9"], "set --diffusion.model.image_size"),
-    (["--data.labels=true"], "the data has 10 classes, the network None"),
-    (["--diffusion.model.num_classes=10"], "the data has 0 classes, the network 10"),
+    (["--data.labels=true"], "Expected conditions none, got labels"),
+    (["--diffusion.model.num_classes=10"], "Expected a value for labels, got none"),
     (["--trainer.results_folder={run}"], "already holds a run. Fix: resume it, or choose another"),
     (
         ["--trainer.results_folder={run}", "--resume", "--diffusion.objective=eps"],
@@ -413,7 +413,7 @@ BAD_SAMPLING = [
     (["{run}", "--num_samples=many"], "num_samples.*many"),
     (["{run}", "--labels=3"], "trained without labels"),
     (["{run}", "--labels=three"], "--labels: expected .*whole number.*got 'three'"),
-    (["{run}", "--guidance=2"], "guidance=2.0 needs labels, and a network trained.*label_dropout"),
+    (["{run}", "--guidance=2"], "Expected conditions trained with dropout, got none.*label_dropout"),
     (["{run}", "--device=cuda:99"], "device 'cuda:99' cannot be used here"),
     (["{run}", "--nonsense=1"], "there is no --nonsense"),
     (["{run}", "--stepz=1"], "there is no --stepz. Did you mean --steps?"),

@@ -50,7 +50,7 @@ class Loading:
         expect(
             fits,
             f"images of a folder, cropped at the center, for loading.cache={self.cache!r}",
-            dataset,
+            type(dataset).__name__,
             "set loading.cache to auto or off",
         )
 
