@@ -342,7 +342,10 @@ BAD_TRAINING = [
     (["--config={broken}"], "broken.yaml is not valid YAML"),
     (["--config={unknown}"], "nonsense"),
     (["--trainer.loading.cache=no"], "cache: expected auto or memory or disk or off, got 'no'"),
-    (["--trainer.loading.cache=disk"], "loading.cache='disk', got .*Digits.* Fix: set loading.cache to auto or off"),
+    (
+        ["--trainer.loading.cache=disk"],
+        "loading.cache='disk', got .*Digits.* Fix: set loading.cache to auto or off",
+    ),
     (["--diffusion.model.checkpointed_levels=[9]"], r"checkpointed_levels in .*, got \[9\]"),
     (["--diffusion.noise_schedule=foo"], "there is no noise schedule 'foo'.*Sigmoid"),
     (
@@ -355,7 +358,10 @@ BAD_TRAINING = [
         ["--diffusion.noise_schedule=flow", "--diffusion.objective=eps"],
         "use the objective v, x0 or velocity",
     ),
-    (["--diffusion.label_dropout=0.1"], "Expected a network with classes for label_dropout=0.1.*set its num_classes"),
+    (
+        ["--diffusion.label_dropout=0.1"],
+        "Expected a network with classes for label_dropout=0.1.*set its num_classes",
+    ),
     (["--diffusion.objective=foo"], "there is no objective 'foo'.*Eps"),
     (["--diffusion.model=NoSuchNet"], "there is no network 'NoSuchNet'.*UNet"),
     (["--diffusion.model.image_size=9"], r"divisible by 2.*got \(9, 9\)"),
@@ -413,7 +419,10 @@ BAD_SAMPLING = [
     (["{run}", "--num_samples=many"], "num_samples.*many"),
     (["{run}", "--labels=3"], "trained without labels"),
     (["{run}", "--labels=three"], "--labels: expected .*whole number.*got 'three'"),
-    (["{run}", "--guidance=2"], "Expected conditions trained with dropout, got none.*label_dropout"),
+    (
+        ["{run}", "--guidance=2"],
+        "Expected conditions trained with dropout, got none.*label_dropout",
+    ),
     (["{run}", "--device=cuda:99"], "device 'cuda:99' cannot be used here"),
     (["{run}", "--nonsense=1"], "there is no --nonsense"),
     (["{run}", "--stepz=1"], "there is no --stepz. Did you mean --steps?"),
