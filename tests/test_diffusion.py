@@ -403,6 +403,11 @@ def test_labels_reach_the_network():
             lambda: tiny_diffusion(noise_schedule="cosin"),
             "no noise schedule 'cosin'. Did you mean Cosine",
         ),
+        (
+            lambda: tiny_diffusion(noise_schedule="scaled"),
+            "Scaled needs schedule, scale. Fix: give an object",
+        ),
+        (lambda: tiny_diffusion(noise_schedule=Linear), "got the class Linear"),
         (lambda: tiny_diffusion(objective="noise"), "no objective 'noise'. There are V, X0"),
         (
             lambda: tiny_diffusion(noise_schedule=Linear(), schedule_kwargs={"tau": 1.0}),

@@ -368,9 +368,23 @@ def resolve(value: str | T, kind: type[T], keyword: str, **known: Any) -> T:
         known: Arguments for a part given by name, as far as it has fields of these names.
 
     Raises:
-        BadPart: an unknown name.
+        BadPart: an unknown name, one whose class needs more, or something of another kind.
     """
-    if not isinstance(value, str):
+    if isinstance(value, kind):
         return value
+    if not isinstance(value, str):
+        got = f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
+        raise BadPart(
+            f"{keyword}: expected a {noun(kind)} or its name, got {got}. Fix: give an object."
+        )
     cls: Any = find(value, kind, (), keyword)
-    return cls(**{name: thing for name, thing in known.items() if name in options(cls)})
+    given = {name: thing for name, thing in known.items() if name in options(cls)}
+    needed = [
+        o.name for o in options(cls).values() if o.default is REQUIRED and o.name not in given
+    ]
+    if needed:
+        raise BadPart(
+            f"{keyword}: {cls.__name__} needs {', '.join(needed)}. Fix: give an object in place of "
+            "its name."
+        )
+    return cls(**given)

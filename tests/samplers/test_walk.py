@@ -130,6 +130,8 @@ def test_data_without_bounds_is_not_clipped():
         ({"strength": 0.0}, "got 0"),
         ({"generatr": 1}, "conditions none, got generatr"),
         ({"guidance": 2.0}, "trained with dropout"),
+        ({"sampler": DDIM}, "a sampler or its name, got the class DDIM"),
+        ({"sampler": 3}, "a sampler or its name, got int"),
     ],
 )
 def test_bad_options_are_said_in_one_line(options, message):
