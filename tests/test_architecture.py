@@ -49,7 +49,6 @@ ASKING = {
     "denoisers/signature.py",  # the door where networks are read
     "data/images/decode.py",  # Pillow's images, open files
     "data/loading/cache.py",  # the operating system
-    "losses/times.py",  # a field of a dataclass
     "parts/hints.py",  # type hints
     "parts/plan.py",  # fields of a dataclass
     "parts/signatures.py",  # docstrings
@@ -59,7 +58,6 @@ ASKING = {
     "training/stopping.py",  # the operating system
 }
 LONG_FILES = {
-    "interop/schedulers.py",  # one table of schedulers
     "parts/table.py",  # one table of parts
     "conditions/base.py",
     "diffusion.py",
