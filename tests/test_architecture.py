@@ -65,7 +65,6 @@ ASKING = {
     "denoisers/signature.py",  # the door where networks are read
 }
 LONG_FILES = {
-    "interop/schedulers.py",  # one table of schedulers
     "parts/table.py",  # one table of parts
     "conditions/base.py",
     "diffusion.py",
