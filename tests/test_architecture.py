@@ -52,7 +52,6 @@ ASKING = {
     "data/wrapped.py",  # the door where datasets are wrapped
     "data/images/decode.py",  # Pillow's images, open files
     "data/loading/cache.py",  # the operating system
-    "losses/times.py",  # a field of a dataclass
     "parts/hints.py",  # type hints
     "parts/plan.py",  # fields of a dataclass
     "parts/signatures.py",  # docstrings
@@ -60,8 +59,6 @@ ASKING = {
     "storage/config.py",  # fields of a dataclass, classes of a module
     "training/distributed.py",  # sharded tensors
     "training/stopping.py",  # the operating system
-    # These ask a network; one signature of the network is to tell them.
-    "cli/evaluate.py",
     "denoisers/signature.py",  # the door where networks are read
 }
 LONG_FILES = {

@@ -44,9 +44,15 @@ class Walk:
     space: DataSpace
     condition: Mapping[str, Any]
 
-    def decode(self, x: Tensor, at: Level) -> Tensor:
-        """Maps x [batch, ...] at a level with little or no noise to the user's units."""
-        return self.space.decode(x / at.alpha, self.condition)
+    def decode(self, x: Tensor, at: Level | None = None) -> Tensor:
+        """Maps samples to the user's units.
+
+        Args:
+            x: Samples at the last level, or an estimate of the clean data, [batch, ...].
+            at: Level of x, whose alpha is divided out; None for clean data.
+        """
+        x0 = x if at is None else x / at.alpha
+        return self.space.decode(x0, self.condition)
 
 
 def checked(snapshots: Iterable[Snapshot]) -> Iterator[Snapshot]:

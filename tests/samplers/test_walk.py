@@ -105,6 +105,9 @@ def test_samples_are_divided_by_the_last_alpha():
         diffusion = GaussianDiffusion(Grey(), objective="x0", timesteps=5, **options)
         images = diffusion.sample(2, show_progress=False)
         torch.testing.assert_close(images, torch.full_like(images, 0.9))
+        walk = diffusion.walk(2)
+        for snapshot in diffusion.trajectory(walk):
+            torch.testing.assert_close(walk.decode(snapshot.x0), images)
 
 
 def test_data_without_bounds_is_not_clipped():
