@@ -411,7 +411,7 @@ class GaussianDiffusion(KeepsStatistics, Trainable):
     def trajectory(self, walk: Walk) -> Iterator[Snapshot]:
         """Sampling step by step: yields a `Snapshot` after each.
 
-        `walk.space.decode(snapshot.x0, walk.condition)` is the estimate of the final samples so
+        `walk.decode(snapshot.x0)` is the estimate of the final samples so
         far. The network is in evaluation mode until the iterator ends or is closed.
         """
         with self.evaluating():

@@ -36,23 +36,19 @@ LAYER_OF = {name: i for i, layer in enumerate(LAYERS) for name in layer}
 
 # Files that import each other, to be parted. Every list of exceptions here may only become shorter.
 CIRCLES: set[str] = set()
-# Concrete classes that others derive from. Mixins are meant for it, the rest is to be composed or
-# made abstract.
+# Concrete classes that others may derive from.
 DERIVED_FROM = {
     "RecordsArguments",  # a mixin
     "SavedAsJson",  # a mixin
     "KeepsStatistics",  # a mixin
     "BadPart",  # an error, caught with its subclass
-    "Churn",
-    "EpisodeWindows",
-    "Langevin",
 }
 # Files that ask objects for attributes by name.
 ASKING = {
     "data/wrapped.py",  # the door where datasets are wrapped
+    "denoisers/signature.py",  # the door where networks are read
     "data/images/decode.py",  # Pillow's images, open files
     "data/loading/cache.py",  # the operating system
-    "losses/times.py",  # a field of a dataclass
     "parts/hints.py",  # type hints
     "parts/plan.py",  # fields of a dataclass
     "parts/signatures.py",  # docstrings
@@ -60,12 +56,8 @@ ASKING = {
     "storage/config.py",  # fields of a dataclass, classes of a module
     "training/distributed.py",  # sharded tensors
     "training/stopping.py",  # the operating system
-    # These ask a network; one signature of the network is to tell them.
-    "cli/evaluate.py",
-    "denoisers/signature.py",  # the door where networks are read
 }
 LONG_FILES = {
-    "interop/schedulers.py",  # one table of schedulers
     "parts/table.py",  # one table of parts
     "conditions/base.py",
     "diffusion.py",

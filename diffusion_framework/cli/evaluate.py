@@ -141,7 +141,7 @@ def _likelihood(
             f"Expected 8-bit images, whose likelihood is counted, got {data.bits} bits. Fix: "
             f"--data.bits 8."
         )
-    has_classes = getattr(diffusion.model, "num_classes", None) is not None
+    has_classes = diffusion.num_classes is not None
     if has_classes and not data.class_names:
         raise ValueError(
             "this network has classes, and the images come without; add --data.labels true"

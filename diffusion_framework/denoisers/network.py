@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, final
 
 import torch
@@ -41,7 +42,7 @@ class NetworkParts:
     bounds: tuple[float, float] | None = (-1.0, 1.0)
     feeds_back: bool = True
 
-    @property
+    @cached_property
     def dtype(self) -> torch.dtype:
         """The dtype of the network's weights."""
         dtypes = (p.dtype for p in self.network.parameters() if p.is_floating_point())
@@ -86,8 +87,7 @@ class NetworkParts:
         output = self.network(seen, self.preconditioning.time(at, x), **given)
         latents = None
         if self.latents:
-            output, latents = output
-            latents = latents.detach()
+            output, latents = self.signature.check_latents(output)
         output = self.signature.check_output(output, x).to(x.dtype)
         if self.signature.learned_variance:
             output, raw = output.chunk(2, dim=1)
@@ -179,6 +179,8 @@ def predict_together(
     Returns:
         One prediction for each denoiser, in their order.
     """
+    if len(denoisers) == 1:
+        return _predict(denoisers, x, at, to)
     found: dict[int, Prediction] = {}
     for network in {id(denoiser.parts.network): None for denoiser in denoisers}:
         places = [i for i, d in enumerate(denoisers) if id(d.parts.network) == network]
@@ -224,7 +226,7 @@ def _side_by_side(values: Sequence[Tensor | None]) -> Tensor | None:
 
 
 def _shares(value: Tensor | None, count: int) -> Sequence[Tensor | None]:
-    return [None] * count if value is None else value.chunk(count)
+    return [value] * count if value is None or count == 1 else value.chunk(count)
 
 
 def _repeated(at: Level, count: int) -> Level:

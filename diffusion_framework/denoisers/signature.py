@@ -131,6 +131,20 @@ class NetworkSignature:
                 "default in its forward."
             )
 
+    def check_latents(self, returned: Any) -> tuple[Any, Tensor]:
+        """The output and the latents, without gradient, in what the network returned.
+
+        Raises:
+            ValueError: something else.
+        """
+        pair = isinstance(returned, tuple | list) and len(returned) == 2
+        if not (pair and isinstance(returned[1], Tensor)):
+            raise ValueError(
+                f"Expected (output, latents) from {self.name} with return_latents=True, got "
+                f"{type(returned).__name__}. Fix: let forward return both."
+            )
+        return returned[0], returned[1].detach()
+
     def check_output(self, output: Any, x: Tensor) -> Tensor:
         """The tensor in what the network returned for x [batch, ...], checked.
 

@@ -135,7 +135,7 @@ class Steps(TimeSampler):
     steps: int
 
     def __post_init__(self) -> None:
-        _check_count(self, "steps")
+        check_step_count(self.steps, "steps of Steps")
 
     @property
     def fixed_steps(self) -> int:
@@ -168,8 +168,8 @@ class LossAware(TimeSampler):
     uniform_share: float = 0.001
 
     def __post_init__(self) -> None:
-        _check_count(self, "steps")
-        _check_count(self, "history")
+        check_step_count(self.steps, "steps of LossAware")
+        check_step_count(self.history, "history of LossAware")
         if not 0 < self.uniform_share <= 1:
             raise ValueError(f"uniform_share must lie in (0, 1]; got {self.uniform_share}")
 
@@ -274,7 +274,3 @@ def _of_all_processes(values: Tensor) -> Tensor:
 def _check_std(times: LogNormal | LogitNormal) -> None:
     if not (math.isfinite(times.mean) and 0 < times.std < math.inf):
         raise ValueError(f"times need a finite mean and std > 0; got {times}")
-
-
-def _check_count(times: Steps | LossAware, name: str) -> None:
-    check_step_count(getattr(times, name), f"{name} of {type(times).__name__}")

@@ -7,17 +7,19 @@ To add one, write a class in a file of this folder, add it to the lines below, a
 from .adaptive import AdaptiveDPMSolver
 from .adaptive.rk45 import RK45
 from .base import Sampler, Snapshot, trajectory
-from .churn import Churn, KarrasVE
+from .churn import Churn
 from .ddim import DDIM
 from .ddpm import DDPM
 from .dpm2 import DPM2
 from .dpm_solver import DPMSolver
 from .euler import Euler
 from .heun import Heun
-from .langevin import Langevin, ScoreSDE
+from .karras_ve import KarrasVE
+from .langevin import Langevin
 from .lcm import LCM
 from .lms import LMS
 from .reverse_diffusion import ReverseDiffusion
+from .score_sde import ScoreSDE
 from .singlestep import SinglestepDPM
 from .unipc import UniPC
 from .walk import Walk, checked, choose_grid

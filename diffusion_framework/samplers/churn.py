@@ -63,20 +63,3 @@ class Churn(Sampler[State]):
             inner = self.sampler.init(steps)  # The previous state belongs to another x.
         x, inner = self.sampler.step(denoise, x, now, to, inner, noise)
         return x, (steps, inner)
-
-
-@dataclass(frozen=True)
-class KarrasVE(Churn):
-    """The stochastic sampler of Karras et al. 2022, Alg. 2: Churn around Heun, with their settings.
-
-    Args:
-        sampler: Sampler that steps from the raised level.
-        s_churn: Amount of noise over the whole run, at least 0. Each step raises the level by a
-            factor of 1 + min(s_churn / steps, sqrt(2) - 1).
-        s_min: Lowest level that is raised, at least 0.
-        s_max: Highest level that is raised, at least s_min.
-        s_noise: Standard deviation of the fresh noise relative to the exact one, at least 0.
-    """
-
-    s_churn: float = 80.0
-    s_noise: float = 1.007

@@ -9,7 +9,6 @@ from ..denoisers import Denoiser
 from ..process.level import Level, Noise, expand_to
 from .base import Sampler
 from .ddpm import DDPM
-from .reverse_diffusion import ReverseDiffusion
 
 
 @dataclass(frozen=True)
@@ -55,20 +54,3 @@ class Langevin(Sampler[Any]):
             size = 2 * (now.alpha / to.alpha * self.snr * z_norm / score_norm) ** 2
             x = x + size * score + (2 * size).sqrt() * z
         return self.sampler.step(denoise, x, now, to, state, noise)
-
-
-@dataclass(frozen=True)
-class ScoreSDE(Langevin):
-    """Predictor-corrector sampler of Song et al. 2021b, on any schedule, VE and VP included.
-
-    Langevin dynamics corrects, reverse diffusion predicts, and the last step returns the denoised
-    mean. Other predictors of the paper are `ReverseDiffusion("euler_maruyama")` and the ancestral
-    `DDPM()` (VE) or `DDPM("large")` (VP).
-
-    Args:
-        sampler: Sampler that steps after the correction (the predictor).
-        snr: Signal-to-noise ratio of a correction, above 0.
-        correct_steps: Corrections before each step, at least 0; each takes one network call.
-    """
-
-    sampler: Sampler = field(default_factory=ReverseDiffusion)

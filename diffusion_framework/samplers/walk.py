@@ -1,4 +1,4 @@
-"""`Walk`: everything that sampling and editing need, resolved once."""
+"""`Walk`: the resolved options of sampling and editing."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from .grids import Grid, partial_grid
 @final
 @dataclass(frozen=True)
 class Walk:
-    """A way from noise to data, ready to be walked once.
+    """A trajectory from noise to data, ready to run once.
 
     Attributes:
-        denoise: The denoiser of this trajectory; it may remember its last estimate.
-        fresh: Makes another denoiser that is told the same and remembers nothing yet.
-        sampler: How to go from one level to the next.
-        grid: The levels to visit.
-        noise: Where the sampler's noise comes from.
-        start: x [batch, ...] at the first level of the grid.
-        space: Maps x0 to the user's units.
-        condition: Values of the conditions by name, as the user gave them.
+        denoise: Denoiser of this trajectory. It may keep its last estimate.
+        fresh: Returns another denoiser with the same conditions and without memory.
+        sampler: Sampler that steps through the grid.
+        grid: Levels to visit.
+        noise: Source of the sampler's noise.
+        start: Samples at the first level of the grid, [batch, ...].
+        space: Data space that maps x0 to the user's units.
+        condition: Values of the conditions by name, in the user's units.
     """
 
     denoise: Denoiser
@@ -44,15 +44,25 @@ class Walk:
     space: DataSpace
     condition: Mapping[str, Any]
 
-    def decode(self, x: Tensor, at: Level) -> Tensor:
-        """x [batch, ...] of a level with little or no noise, in the user's units."""
-        return self.space.decode(x / at.alpha, self.condition)
+    def decode(self, x: Tensor, at: Level | None = None) -> Tensor:
+        """Maps samples to the user's units.
+
+        Args:
+            x: Samples at the last level, or an estimate of the clean data, [batch, ...].
+            at: Level of x, whose alpha is divided out; None for clean data.
+        """
+        x0 = x if at is None else x / at.alpha
+        return self.space.decode(x0, self.condition)
 
 
 def checked(snapshots: Iterable[Snapshot]) -> Iterator[Snapshot]:
-    """The same snapshots; raises FloatingPointError for one that is not finite.
+    """Yields the snapshots and checks that they are finite.
 
-    On a GPU it raises only after the last one, since asking before would wait for the device.
+    On a GPU the check runs after the last snapshot, because an earlier one would synchronise the
+    device.
+
+    Raises:
+        FloatingPointError: If a snapshot holds NaN or infinity.
     """
     times: list[float] = []
     finite: list[Tensor] = []
@@ -64,14 +74,13 @@ def checked(snapshots: Iterable[Snapshot]) -> Iterator[Snapshot]:
         yield snapshot
     if not finite or finite[-1].is_meta:
         return
-    good = torch.stack(finite).tolist()
-    if not all(good):
-        first = good.index(False)
+    finite_steps = torch.stack(finite).tolist()
+    if not all(finite_steps):
+        first = finite_steps.index(False)
         raise FloatingPointError(
             f"Expected finite samples, got NaN or infinity in step {first + 1} of sampling, at "
-            f"time "
-            f"{times[first]:.3g}. Fix: take an earlier checkpoint if training diverged, or sample "
-            f"in float32."
+            f"time {times[first]:.3g}. Fix: take an earlier checkpoint if training diverged, or "
+            "sample in float32."
         )
 
 
@@ -85,31 +94,35 @@ def choose_grid(
     grid: Grid | None = None,
     strength: float = 1.0,
 ) -> Grid:
-    """The grid for options of which one at most is given: steps, a budget of calls, or a grid.
+    """Returns the grid for steps, a budget of network calls, or a given grid.
+
+    At most one of the three may be given.
 
     Args:
-        sampler: What walks the grid.
-        schedule: Gives the levels.
-        make: Gives the grid for a value of steps.
-        steps: See `GaussianDiffusion.walk`, like the rest.
+        sampler: Sampler that steps through the grid.
+        schedule: Noise schedule that gives the levels.
+        make: Returns the grid for a value of `steps`.
+        steps: Number of sampler steps or a respacing string; see `GaussianDiffusion.walk`.
+        calls: Largest number of network calls.
+        grid: Grid to use.
+        strength: Time in (0, 1] below which the grid starts; see `partial_grid`.
 
     Raises:
-        ValueError: several of the three; steps that do not join for a sampler with a memory.
+        ValueError: If several of the three are given, or a grid has gaps and the sampler memory.
     """
     options = {"steps": steps, "calls": calls, "grid": grid}
     if len(given := [name for name, value in options.items() if value is not None]) > 1:
         raise ValueError(
-            f"Expected one of steps, calls and grid, got {' and '.join(given)}. Fix: leave out all "
-            f"but one."
+            f"Expected one of steps, calls and grid, got {' and '.join(given)}. "
+            "Fix: leave out all but one."
         )
     if calls is not None:
         grid = grid_for_calls(sampler, calls, schedule, make)
     grid = partial_grid(make(steps) if grid is None else grid, strength)
-    if not _joins(grid) and sampler.init(len(grid)) is not None:
+    if not _is_connected(grid) and sampler.init(len(grid)) is not None:
         raise ValueError(
-            "Expected a sampler without memory, as DDIM and DDPM, for steps that do not join "
-            "(time_difference), "
-            f"got {sampler}. Fix: sampler='ddim', or time_difference=0."
+            "Expected a sampler without memory, such as DDIM or DDPM, for a grid with gaps "
+            f"(time_difference), got {sampler}. Fix: set sampler='ddim' or time_difference=0."
         )
     return grid
 
@@ -117,49 +130,48 @@ def choose_grid(
 def grid_for_calls(
     sampler: Sampler, calls: int, schedule: NoiseSchedule, make: Callable[[int], Grid]
 ) -> Grid:
-    """The grid of most steps that a sampler walks within a budget of network calls.
+    """Returns the grid with the most steps that needs at most `calls` network calls.
 
-    Calls are counted by walking with numbers in place of a network.
+    Calls are counted by running the sampler on numbers, without a network.
 
     Args:
-        sampler: Any sampler but an adaptive one.
-        calls: The budget.
-        schedule: Gives the levels.
-        make: Gives the grid of a number of steps.
+        sampler: Sampler with a fixed number of calls, so not an adaptive one.
+        calls: Largest number of network calls, at least that of one step.
+        schedule: Noise schedule that gives the levels.
+        make: Returns the grid for a number of steps.
 
     Raises:
-        ValueError: an adaptive sampler, or a budget too small for one step.
+        ValueError: If the sampler is adaptive, or `calls` is too small for one step.
     """
     if sampler.adaptive:
         raise ValueError(
             f"Expected a sampler with a fixed number of network calls, got {sampler}, which "
-            f"chooses "
-            "its own steps. Fix: give steps, or set its tolerance."
+            "chooses its own steps. Fix: give steps, or set its tolerance."
         )
 
-    def needed(steps: int) -> int:
+    def calls_for(steps: int) -> int:
         return count_calls(sampler, schedule, make(steps))
 
     steps = calls
-    while steps >= 1 and (count := needed(steps)) > calls:
+    while steps >= 1 and (count := calls_for(steps)) > calls:
         steps = min(steps - 1, math.ceil(steps * calls / count))
     if steps < 1:
         raise ValueError(
             f"Expected network calls for at least one step, got {calls=}. Fix: give more."
         )
-    while steps < calls and needed(steps + 1) <= calls:
+    while steps < calls and calls_for(steps + 1) <= calls:
         steps += 1
     return make(steps)
 
 
-def _joins(grid: Grid) -> bool:
-    """Whether each step starts where the step before ended."""
-    pairs = ((reached.log_snr, now.log_snr) for (_, reached), (now, _) in itertools.pairwise(grid))
+def _is_connected(grid: Grid) -> bool:
+    """Returns whether each step starts at the level where the previous step ended."""
+    pairs = ((end.log_snr, start.log_snr) for (_, end), (start, _) in itertools.pairwise(grid))
     return all(math.isclose(a, b, rel_tol=1e-6, abs_tol=1e-6) for a, b in pairs)
 
 
 def count_calls(sampler: Sampler, schedule: NoiseSchedule, grid: Grid) -> int:
-    """How often a sampler asks the denoiser on its way through a grid."""
+    """Returns the number of denoiser calls of a sampler on a grid."""
     counter = _CallCounter(schedule)
     x = torch.ones(1, 1, dtype=torch.float64, device="cpu")
     for _ in trajectory(sampler, counter, x, grid, torch.ones_like):
@@ -169,7 +181,7 @@ def count_calls(sampler: Sampler, schedule: NoiseSchedule, grid: Grid) -> int:
 
 @final
 class _CallCounter:
-    """A denoiser for data that is always 0."""
+    """A denoiser for data that is always 0, which counts its calls."""
 
     def __init__(self, schedule: NoiseSchedule) -> None:
         self.schedule, self.calls = schedule, 0

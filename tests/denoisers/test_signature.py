@@ -88,6 +88,10 @@ def test_a_tuple_of_one_and_an_output_object_are_unwrapped(wrap):
             r"got \[2, 6, 4\]. Fix: set its attribute learned_variance = True",
         ),
         (
+            lambda: network(lambda self, x, time, latents=None, return_latents=False: x),
+            r"\(output, latents\) from Own with return_latents=True, got Tensor",
+        ),
+        (
             lambda: network(lambda self, x, time: x, learned_variance=True),
             r"\[2, 6, 4\] from Own, got \[2, 3, 4\]",
         ),

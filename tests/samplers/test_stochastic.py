@@ -130,6 +130,17 @@ def published_score_sde(oracle, x, grid, predictor, snr, corrections, noise):
     raise AssertionError("the grid has no end")
 
 
+def test_samplers_of_the_papers_are_what_they_are_made_of():
+    oracle = MixtureOracle()
+    x = torch.randn(9, dtype=torch.float64)
+    grid = even_grid(oracle.schedule, -5.0, 5.0, 8)
+    for named, made in (
+        (KarrasVE(s_max=9.0), Churn(Heun(), 80.0, 0.05, 9.0, 1.007)),
+        (ScoreSDE(snr=0.1), Langevin(ReverseDiffusion(), 0.1)),
+    ):
+        assert torch.equal(end(named, oracle, x, grid), end(made, oracle, x, grid))
+
+
 @pytest.mark.parametrize("corrections", [0, 2])
 @pytest.mark.parametrize("predictor", ["reverse diffusion", "ancestral"])
 @pytest.mark.parametrize("schedule", [VE(), LinearBeta()], ids=repr)

@@ -1,4 +1,4 @@
-"""The options of sampling, resolved in one place."""
+"""The options of sampling, resolved in `Walk`."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ from diffusion_framework.spaces import Unbounded
 
 
 class Counting(GaussianOracle):
-    """An exact denoiser that counts how often it is asked."""
+    """An exact denoiser that counts its calls."""
 
     calls = 0
 
@@ -45,7 +45,7 @@ def test_a_budget_of_calls_is_used_and_not_exceeded(sampler, schedule, calls):
     assert count_calls(sampler, diffusion.schedule, longer) > calls
 
 
-def test_first_and_last_are_where_the_first_and_the_last_step_start():
+def test_the_first_and_the_last_step_start_at_first_and_last():
     schedule = GaussianDiffusion(Plain()).schedule
     first, last = schedule.at(0.9), schedule.at(0.05)
     for spacing in ("time", "log_snr", "optimal"):
@@ -59,7 +59,7 @@ def test_first_and_last_are_where_the_first_and_the_last_step_start():
         spaced_grid(schedule, 6, first=last, last=first)
 
 
-def test_a_name_serves_wherever_a_sampler_does():
+def test_a_sampler_can_be_given_by_name():
     diffusion = tiny_diffusion()
     for name, sampler in (("heun", Heun()), ("UniPC", UniPC()), ("ddim", DDIM())):
         assert diffusion.walk(1, sampler=name).sampler == sampler
@@ -67,7 +67,7 @@ def test_a_name_serves_wherever_a_sampler_does():
         diffusion.walk(1, sampler="hein")
 
 
-def test_noise_comes_from_a_seed_a_generator_or_is_given():
+def test_noise_comes_from_seeds_from_a_generator_or_as_a_tensor():
     diffusion = tiny_diffusion()
     by_seed = diffusion.walk(3, seed=5).start
     for seed in (np.int64(5), torch.tensor(5)[()].item()):
@@ -83,7 +83,7 @@ def test_noise_comes_from_a_seed_a_generator_or_is_given():
     assert torch.equal(diffusion.walk(3, seed=5, noise_device="cpu").start, by_seed)
 
 
-def test_a_start_is_noised_to_its_strength():
+def test_start_is_noised_to_the_level_of_strength():
     diffusion = tiny_diffusion(timesteps=10)
     data, noise = torch.rand(2, 1, 8, 8), torch.randn(2, 1, 8, 8)
     walk = diffusion.walk(2, start=data, noise=noise, strength=0.6)
@@ -92,11 +92,11 @@ def test_a_start_is_noised_to_its_strength():
     torch.testing.assert_close(walk.start, level.alpha * (2 * data - 1) + level.sigma * noise)
 
 
-def test_the_last_alpha_is_divided_out():
-    """With scale, the walk ends at scale * x0; data comes out whole."""
+def test_samples_are_divided_by_the_last_alpha():
+    """With `scale` the walk ends at scale * x0."""
 
     class Grey(Plain):
-        """Always says that the clean data is 0.8."""
+        """Always predicts 0.8 as the clean data."""
 
         def forward(self, x, time):
             return torch.full_like(x, 0.8) + 0 * self.conv(x)
@@ -105,6 +105,9 @@ def test_the_last_alpha_is_divided_out():
         diffusion = GaussianDiffusion(Grey(), objective="x0", timesteps=5, **options)
         images = diffusion.sample(2, show_progress=False)
         torch.testing.assert_close(images, torch.full_like(images, 0.9))
+        walk = diffusion.walk(2)
+        for snapshot in diffusion.trajectory(walk):
+            torch.testing.assert_close(walk.decode(snapshot.x0), images)
 
 
 def test_data_without_bounds_is_not_clipped():
@@ -129,7 +132,7 @@ def test_data_without_bounds_is_not_clipped():
         ({"guidance": 2.0}, "trained with dropout"),
     ],
 )
-def test_bad_options_are_said_in_one_line(options, message):
+def test_bad_options_are_refused_in_one_line(options, message):
     with pytest.raises(ValueError, match=message) as error:
         tiny_diffusion().sample(2, show_progress=False, **options)
     assert "\n" not in str(error.value)

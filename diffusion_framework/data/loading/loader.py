@@ -23,7 +23,7 @@ from .shard_order import ShardedBatches
 class ShuffledBatches(Sampler[list[tuple[int, int]]]):
     """Yields endless shuffled batches as lists of (index, epoch).
 
-    Each epoch is shuffled anew, and batches run across its end. All processes walk one global
+    Each epoch has its own order, and batches run across its end. All processes walk one global
     sequence; each takes its share of every batch. The order is a function of the arguments, so a
     checkpoint needs only the number of the next batch.
 
@@ -70,10 +70,10 @@ def shuffled_batches(
         rank: Rank of this process.
         world: Number of processes; divides batch_size.
     """
-    where = batch_size, seed, start, rank, world
+    options = batch_size, seed, start, rank, world
     if dataset.shard_lengths is not None:
-        return ShardedBatches(dataset.shard_lengths, *where, dataset.prefetch)
-    return ShuffledBatches(len(dataset), *where)
+        return ShardedBatches(dataset.shard_lengths, *options, dataset.prefetch)
+    return ShuffledBatches(len(dataset), *options)
 
 
 class _BatchDataset(Dataset):
@@ -149,20 +149,20 @@ def to_device(batch: Any, device: torch.device) -> tuple[torch.Tensor, dict[str,
     Args:
         batch: Data [batch, ...], or a pair of data and labels [batch] or a dictionary of
             conditions.
-        device: Device to move it to.
+        device: Device to move to.
 
     Returns:
-        Data and conditions by name; labels are named "labels".
+        Data and a dictionary of conditions; labels have the key "labels".
     """
     data, *rest = batch if isinstance(batch, list | tuple) else (batch,)
     condition: Any = rest[0] if rest else {}
     if not isinstance(condition, Mapping):
         condition = {"labels": condition}
-    return data.to(device, non_blocking=True), _moved(condition, device)
+    return data.to(device, non_blocking=True), _move(condition, device)
 
 
-def _moved(value: Any, device: torch.device) -> Any:
-    """Moves tensors to the device, in dictionaries too, and leaves other values such as texts."""
+def _move(value: Any, device: torch.device) -> Any:
+    """Moves a tensor, or the tensors in a nested dictionary; returns other values unchanged."""
     if isinstance(value, Mapping):
-        return {key: _moved(item, device) for key, item in value.items()}
+        return {key: _move(item, device) for key, item in value.items()}
     return value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value

@@ -1,4 +1,4 @@
-"""One pass through a dataset, for statistics of all of it."""
+"""One pass through a whole dataset, for its statistics."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from .loader import to_device
 def one_pass(
     dataset: TrainingDataset, batch_size: int, device: torch.device
 ) -> Iterator[tuple[Tensor, Mapping[str, Any]]]:
-    """Yields batches of all samples in their order, with conditions by name.
+    """Yields all samples in order, in batches with a dictionary of conditions.
 
     Args:
         dataset: Dataset to read.
-        batch_size: Number of samples of a batch; the last one may have fewer.
+        batch_size: Samples of a batch; the last batch may have fewer.
         device: Device for the batches.
     """
     for first in range(0, len(dataset), batch_size):

@@ -22,7 +22,7 @@ class ShardedBatches(Sampler[list[tuple[int, int]]]):
 
     Shards are dealt out to lanes, and each lane fills an equal, contiguous part of every batch.
     With 2 lanes, the first half of each batch comes from shards 0, 2, 4, ..., the second half from
-    shards 1, 3, 5, .... A lane shuffles its shards anew in each of its epochs, reads one after the
+    shards 1, 3, 5, .... In each of its epochs, a lane shuffles its shards, reads one after the
     other, and shuffles the images of each. Images in lanes with fewer images come slightly more
     often. All processes walk the same lanes; each takes its share of every batch.
 

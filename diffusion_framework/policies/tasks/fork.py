@@ -11,9 +11,12 @@ averages the experts hits the disc.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+from torch import Tensor
 
+from ...data import TrainingDataset
 from ...process.noise import mix
 from ..demonstrations import Episodes
 from ..windows import EpisodeWindows, Split
@@ -109,7 +112,7 @@ def demonstrate(count: int, seed: int = 0) -> Episodes:
     return Episodes(arrays, np.cumsum(lengths))
 
 
-class ForkDemonstrations(EpisodeWindows):
+class ForkDemonstrations(TrainingDataset):
     """Windows of demonstrations at the fork, made when they are asked for.
 
     Args:
@@ -129,7 +132,7 @@ class ForkDemonstrations(EpisodeWindows):
         split: Split = "all",
         validation_share: float = 0.05,
     ) -> None:
-        super().__init__(
+        self.windows = EpisodeWindows(
             demonstrate(episodes, seed),
             horizon=horizon,
             observation_steps=observation_steps,
@@ -137,6 +140,20 @@ class ForkDemonstrations(EpisodeWindows):
             split=split,
             validation_share=validation_share,
         )
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    def draw(self, index: int, epoch: int) -> tuple[Tensor, dict[str, Any]]:
+        return self.windows.draw(index, epoch)
+
+    def take(
+        self, indices: np.ndarray, epochs: np.ndarray | None = None
+    ) -> tuple[Tensor, dict[str, Any]]:
+        return self.windows.take(indices, epochs)
+
+    def fingerprint(self) -> str:
+        return self.windows.fingerprint()
 
 
 def binned_error(context: np.ndarray, left: np.ndarray, bins: int = 10) -> float:

@@ -24,15 +24,15 @@ from diffusion_framework.data.loading.cache import (
 
 
 @pytest.fixture
-def pictures(tmp_path, monkeypatch):
+def image_folder(tmp_path, monkeypatch):
     """A folder of twelve images of two classes, with its own cache folder."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     rng = np.random.default_rng(0)
     for i in range(12):
-        path = tmp_path / "pictures" / "ab"[i % 2] / f"{i}.png"
+        path = tmp_path / "images" / "ab"[i % 2] / f"{i}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 255, (20, 30, 3), dtype=np.uint8)).save(path)
-    return tmp_path / "pictures"
+    return tmp_path / "images"
 
 
 def cached(images, path):
@@ -56,8 +56,8 @@ def equal(taken, images, indices):
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
-def test_cached_images_and_labels_equal_those_of_the_folder(pictures, tmp_path, channels):
-    images = ImageFolder(pictures, (7, 9), channels, labels=True)
+def test_cached_images_and_labels_equal_those_of_the_folder(image_folder, tmp_path, channels):
+    images = ImageFolder(image_folder, (7, 9), channels, labels=True)
     cached_images = cached(images, tmp_path / "file")
     rng = np.random.default_rng(1)
     for _ in range(10):
@@ -68,13 +68,13 @@ def test_cached_images_and_labels_equal_those_of_the_folder(pictures, tmp_path, 
     assert label == images[3][1]
 
 
-def test_each_image_is_decoded_once(pictures, tmp_path):
-    cached_images = cached(ImageFolder(pictures, 8), tmp_path / "file")
+def test_each_image_is_decoded_once(image_folder, tmp_path):
+    cached_images = cached(ImageFolder(image_folder, 8), tmp_path / "file")
     everything = np.arange(12)
     assert not cached_images.cache.full()
     (first,) = cached_images.take(everything)
     assert cached_images.cache.full()
-    shutil.rmtree(pictures)
+    shutil.rmtree(image_folder)
     assert torch.equal(cached_images.take(everything)[0], first)
 
 
@@ -83,9 +83,9 @@ def _take(dataset, indices):
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_images_decoded_by_one_process_are_cached_for_all(pictures, method):
+def test_images_decoded_by_one_process_are_cached_for_all(image_folder, method):
     with file_in_memory() as path:
-        images = ImageFolder(pictures, 8, labels=True)
+        images = ImageFolder(image_folder, 8, labels=True)
         cached_images = cached(images, path)
         halves = np.array_split(np.arange(12), 2)
         context = multiprocessing.get_context(method)
@@ -101,8 +101,8 @@ def test_images_decoded_by_one_process_are_cached_for_all(pictures, method):
         assert not os.path.exists(path)
 
 
-def test_a_damaged_image_is_decoded_again(pictures, tmp_path):
-    images = ImageFolder(pictures, 8, labels=True)
+def test_a_damaged_image_is_decoded_again(image_folder, tmp_path):
+    images = ImageFolder(image_folder, 8, labels=True)
     everything = np.arange(12)
     before = cached(images, tmp_path / "file")
     before.take(everything)
@@ -136,37 +136,37 @@ def test_a_pickled_cache_is_the_same_file(tmp_path):
     assert labels.tolist() == [3]
 
 
-def test_the_next_run_finds_the_file_until_images_or_pillow_change(pictures, monkeypatch):
-    images = ImageFolder(pictures, 8)
+def test_the_next_run_finds_the_file_until_images_or_pillow_change(image_folder, monkeypatch):
+    images = ImageFolder(image_folder, 8)
     first = file_on_disk(images)
     cached(images, first).take(np.arange(12))
-    assert file_on_disk(ImageFolder(pictures, 8)) == first
+    assert file_on_disk(ImageFolder(image_folder, 8)) == first
     assert cached(images, first).cache.full()
-    other = file_on_disk(ImageFolder(pictures, 9))
+    other = file_on_disk(ImageFolder(image_folder, 9))
     assert other != first
     assert first.exists()
 
-    changed = pictures / "a" / "0.png"
+    changed = image_folder / "a" / "0.png"
     before = changed.stat()
     Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(changed)
     os.utime(changed, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
-    second = file_on_disk(ImageFolder(pictures, 8))
+    second = file_on_disk(ImageFolder(image_folder, 8))
     assert second != first
     assert not first.exists()
-    assert not cached(ImageFolder(pictures, 8), second).take(np.array([0]))[0].any()
-    (pictures / "b" / "1.png").unlink()
-    third = file_on_disk(ImageFolder(pictures, 8))
+    assert not cached(ImageFolder(image_folder, 8), second).take(np.array([0]))[0].any()
+    (image_folder / "b" / "1.png").unlink()
+    third = file_on_disk(ImageFolder(image_folder, 8))
     assert third != second
     monkeypatch.setattr(PIL, "__version__", "99")
-    assert file_on_disk(ImageFolder(pictures, 8)) != third
+    assert file_on_disk(ImageFolder(image_folder, 8)) != third
 
 
-def test_equal_relative_names_in_two_folders_are_two_caches(pictures, tmp_path, monkeypatch):
-    shutil.copytree(pictures, tmp_path / "elsewhere" / "pictures")
+def test_equal_relative_names_in_two_folders_are_two_caches(image_folder, tmp_path, monkeypatch):
+    shutil.copytree(image_folder, tmp_path / "elsewhere" / "images")
     files = set()
     for place in (tmp_path, tmp_path / "elsewhere"):
         monkeypatch.chdir(place)
-        files.add(file_on_disk(ImageFolder("pictures", 8)))
+        files.add(file_on_disk(ImageFolder("images", 8)))
     assert len(files) == 2
 
 
@@ -194,15 +194,15 @@ def test_a_cache_folder_that_cannot_be_made_is_an_error_with_a_fix(tmp_path, mon
         cache_folder()
 
 
-def test_random_crops_are_not_worth_caching(pictures):
-    assert ImageFolder(pictures, 8).worth_caching
-    assert not ImageFolder(pictures, 8, crop="random").worth_caching
+def test_random_crops_are_not_worth_caching(image_folder):
+    assert ImageFolder(image_folder, 8).worth_caching
+    assert not ImageFolder(image_folder, 8, crop="random").worth_caching
 
 
 def test_16_bit_images_keep_their_depth(tmp_path):
     values = np.random.default_rng(0).integers(0, 65536, (3, 8, 8), dtype=np.uint16)
-    for name, picture in zip("abc", values, strict=True):
-        Image.fromarray(picture).save(tmp_path / f"{name}.png")
+    for name, image in zip("abc", values, strict=True):
+        Image.fromarray(image).save(tmp_path / f"{name}.png")
     folder = ImageFolder(tmp_path, 8, 1)
     with file_in_memory() as path:
         cached = CachedImages(folder, ImageCache(path, 3, (1, 8, 8), folder.bits))

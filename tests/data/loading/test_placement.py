@@ -28,12 +28,12 @@ def _own_cache(tmp_path, monkeypatch):
 @pytest.fixture
 def folder(tmp_path):
     rng = np.random.default_rng(0)
-    (tmp_path / "pictures").mkdir()
+    (tmp_path / "images").mkdir()
     for i in range(10):
         Image.fromarray(rng.integers(0, 255, (12, 9), dtype=np.uint8)).save(
-            tmp_path / "pictures" / f"{i}.png"
+            tmp_path / "images" / f"{i}.png"
         )
-    return tmp_path / "pictures"
+    return tmp_path / "images"
 
 
 def test_runs_are_equal_with_any_cache_and_workers(folder, tmp_path):

@@ -59,7 +59,8 @@ def test_demonstrations_repeat_and_are_the_experts_steps():
             state[end - 1 : end].astype(float), action[end - 1 : end].astype(float)
         )
         assert arrived[0] or end - begin == fork.MAX_STEPS
-    assert len(ForkDemonstrations(40, split="validation", validation_share=0.25).episodes) == 10
+    validation = ForkDemonstrations(40, split="validation", validation_share=0.25)
+    assert len(validation.windows.episodes) == 10
 
 
 def test_the_binned_error_of_known_answers():
