@@ -62,7 +62,6 @@ LONG_FILES = {
     "conditions/base.py",
     "diffusion.py",
     "parts/plan.py",
-    "training/trainer.py",
 }
 LONG_FUNCTIONS = {
     "cli/evaluate.py: _evaluate",

@@ -10,8 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
-from torch import nn
 
 from ..data import TrainingDataset
 from ..data.loading.loader import to_device
@@ -38,31 +36,13 @@ def check_options(options: Mapping[str, Any]) -> None:
     expect(minutes is None or minutes > 0, "minutes above 0", minutes, "leave it out for no limit")
 
 
-def check_launch(accelerator: Accelerator, shard: bool) -> None:
-    """Raises ValueError for a way of launching whose runs could not be saved and resumed."""
-    if accelerator.distributed_type.value in ("FSDP", "DEEPSPEED", "MEGATRON_LM", "XLA"):
-        raise ValueError(
-            f"Expected plain processes, got {accelerator.distributed_type.value} of accelerate. "
-            f"Fix: launch with "
-            "accelerate launch --multi_gpu, or torchrun, and set compute.shard to true for a model "
-            "too large for "
-            "one device."
-        )
-    if shard and accelerator.mixed_precision == "fp16":
-        raise ValueError(
-            "Expected bf16 or float32 with compute.shard, got fp16. Fix: set mixed_precision to "
-            "bf16."
-        )
-
-
 def check_data(
     dataset: TrainingDataset,
-    model: Trainable,
     results_folder: Path,
     batch_size: int,
     num_processes: int,
 ) -> None:
-    """Raises ValueError for data that does not fit the model, the results folder or the batch size.
+    """Raises ValueError for data that does not fit the results folder or the batch size.
 
     `batch_size` is that of all processes together.
     """
@@ -79,33 +59,36 @@ def check_data(
     if len(dataset) < batch_size:
         raise ValueError(
             f"Expected at least a batch of {batch_size} samples, got {dataset} with "
-            f"{len(dataset)}. "
-            "Fix: add samples or lower train_batch_size."
+            f"{len(dataset)}. Fix: add samples or lower train_batch_size."
         )
-    data, condition = to_device(dataset.take(np.zeros(1, int)), device_of(model))
-    if dataset.class_names:  # the highest label stands for all of them
-        highest = torch.full_like(condition["labels"], len(dataset.class_names) - 1)
-        condition = {**condition, "labels": highest}
-    model.check(data, **condition)
 
 
-def device_of(model: nn.Module) -> torch.device:
-    """Returns the device of a model."""
-    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+def check_samples(model: Trainable, *datasets: TrainingDataset | None) -> None:
+    """Raises ValueError for data that the model refuses; looks at the first sample of each."""
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    for dataset in datasets:
+        if dataset is None:
+            continue
+        data, condition = to_device(dataset.take(np.zeros(1, int)), device)
+        if dataset.class_names:  # the highest label stands for all of them
+            highest = torch.full_like(condition["labels"], len(dataset.class_names) - 1)
+            condition = {**condition, "labels": highest}
+        model.check(data, **condition)
 
 
-def run_config(trainer: RecordsArguments, dataset: Any, model: Trainable) -> dict[str, Any]:
+def run_config(
+    trainer: RecordsArguments,
+    model: Trainable,
+    dataset: TrainingDataset,
+    validation: TrainingDataset | None,
+) -> dict[str, Any]:
     """Returns everything that built the run, in the form that scripts/train.py reads."""
-    options: dict[str, Any] = {
-        name: vars(value)
-        if dataclasses.is_dataclass(value)
-        else value  # a group as a plain mapping
+    parts = ("model", "folder_or_dataset", "validation", "convert_image_to")
+    options = {  # groups become plain mappings
+        name: vars(value) if dataclasses.is_dataclass(value) else value
         for name, value in trainer._init_args.items()
+        if name not in parts
     }
-    for name in ("model", "folder_or_dataset", "convert_image_to"):
-        del options[name]
-    validation = trainer._init_args["validation"]
-    del options["validation"]
     config = {"data": dataset, "diffusion": model, "trainer": options}
     return to_config(config if validation is None else {**config, "validation": validation})
 

@@ -12,7 +12,7 @@ from typing import Any
 from accelerate import Accelerator
 
 from ..storage.checkpoint import Checkpoint, list_checkpoints, newest_whole_checkpoint, step_of
-from ..storage.writing import write_checkpoint
+from ..storage.writing import check_space, write_checkpoint
 from .checks import expect
 from .distributed import on_main_process
 from .options import changed_options, differences
@@ -68,6 +68,17 @@ class Saving:
         expect(fits, f"{wanted}, as saving.keep_best is set", validate_every, fix)
         known, names = self.best_metric in metric_names, ", ".join(metric_names)
         expect(known, f"saving.best_metric among {names}", self.best_metric, "take one of these")
+
+    def check_space(self, folder: Path, size: int, count: int) -> None:
+        """Raises ValueError if the disk has no room for the checkpoints that are kept.
+
+        Args:
+            folder: The results folder.
+            size: Bytes of one checkpoint.
+            count: Number of checkpoints that the run writes.
+        """
+        most = min(self.keep_newest + 1, count)  # one more than are kept, while it is written
+        check_space(folder, size, max(1, most - len(list_checkpoints(folder))))
 
     def write(
         self,

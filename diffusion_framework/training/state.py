@@ -145,24 +145,27 @@ class TrainingState:
             "scaler": scaler.state_dict() if scaler is not None else None,
         }
 
-    def fit(self, batches: Iterable[Batch]) -> None:
-        """Takes statistics of the training data, for a run that begins.
+    def begin(self, checkpoint: Checkpoint | None, batches: Iterable[Batch]) -> None:
+        """Restores a checkpoint, or takes the statistics of the training data for a new run.
 
         Args:
+            checkpoint: Checkpoint to go on from, or None.
             batches: All training data once; nothing is read if nothing is unknown.
+
+        Raises:
+            ValueError: a checkpoint that does not fit the model, or that is not the same on all
+                processes.
         """
+        if checkpoint is not None:
+            self.load(checkpoint)
+            return
         self.model.fit(batches)
         with torch.no_grad():
             for mine, theirs in zip(self.averaged.buffers(), self.model.buffers(), strict=True):
                 mine.copy_(theirs)
 
     def load(self, checkpoint: Checkpoint) -> None:
-        """Restores the state that `tensors` and `numbers` described.
-
-        Raises:
-            ValueError: a checkpoint that does not fit the model, or that is not the same on all
-                processes.
-        """
+        """Restores the state that `tensors` and `numbers` described; raises like `begin`."""
         for name, module in (("model", self.model), ("ema", self.averaged)):
             checkpoint.load_weights(module, name, partial(self._shard, own=module.state_dict()))
         numbers, slots = checkpoint.state, checkpoint.tensors("optimizer")

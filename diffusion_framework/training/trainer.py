@@ -10,8 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..data import TrainingDataset
@@ -19,22 +18,16 @@ from ..data.loading.one_pass import one_pass
 from ..data.loading.placement import cached
 from ..data.wrapped import as_dataset
 from ..process.noise import mix
-from ..storage.checkpoint import Checkpoint, list_checkpoints
+from ..storage.checkpoint import Checkpoint
 from ..storage.config import RecordsArguments
 from ..storage.images import save_grid
-from ..storage.writing import check_space
 from ..trainable import Trainable
 from .compute import Compute
 from .ema import EMA
 from .learning_rate import LearningRate
 from .loading import Loading, open_dataset
 from .log import Logging, TrainingLog
-from .options import (
-    check_data,
-    check_launch,
-    check_options,
-    run_config,
-)
+from .options import check_data, check_options, check_samples, run_config
 from .precision import choose_precision
 from .previews import Previews
 from .run_lock import locked
@@ -47,20 +40,18 @@ from .validation import ValidationOptions
 
 
 class Trainer(RecordsArguments):
-    """Trains a diffusion model and writes down what it did.
+    """Trains a model and keeps its checkpoints, previews and log in a results folder.
 
-    Started by `accelerate launch` or `torchrun`, it trains on all their processes. Below the
-    results folder it keeps `checkpoints/`, sample grids in `samples/`, the numbers in `log.csv` and
-    `tensorboard/`.
-
-    Order, mirroring, times, noise and dropout are functions of (seed, step, process): none of them
-    needs to be saved.
+    `accelerate launch` and `torchrun` start it on several processes. The folder gets
+    `checkpoints/`, `samples/`, `log.csv`, `validation.csv` and `tensorboard/`. The order of
+    samples, flips, times, noise and dropout are functions of (seed, step, process), so that a
+    resumed run repeats them.
 
     Args:
         model: Model to train.
-        folder_or_dataset: A folder of images, or a dataset of images [channels, height, width]
-            (uint8, or floats in [0, 1]), of other samples, or of pairs of these and a label or a
-            dictionary of keywords of the model's forward.
+        folder_or_dataset: Path of a folder of images, or a dataset, list, tensor or array of images
+            [channels, height, width] or other samples, each alone or in a pair with a label or a
+            dictionary of conditions.
         validation: Dataset like `folder_or_dataset` but held out; the averaged weights are measured
             on it and the results go to `validation.csv`.
         train_batch_size: Samples of a batch, over all processes with split_batches, else of each.
@@ -99,9 +90,9 @@ class Trainer(RecordsArguments):
     def __init__(
         self,
         model: Trainable,
-        folder_or_dataset: str | os.PathLike[str] | Dataset,
+        folder_or_dataset: str | os.PathLike[str] | Dataset | Sequence[Any] | Tensor,
         *,
-        validation: Dataset | None = None,
+        validation: Dataset | Sequence[Any] | Tensor | None = None,
         train_batch_size: int = 16,
         gradient_accumulate_every: int = 1,
         augment_horizontal_flip: bool = True,
@@ -139,30 +130,16 @@ class Trainer(RecordsArguments):
         self.validation = None if validation is None else as_dataset(validation)
         self.loading, self.logging, self.saving = loading, logging, saving
         self.validation_options, self.previews = validation_options, previews
-        # else a second trainer of one process could not have another precision
-        AcceleratorState._reset_state()
-        self.precision = choose_precision(
-            mixed_precision, model
-        )  # the accelerator's is that of the last one
-        self.accelerator = Accelerator(
-            mixed_precision=self.precision,
-            log_with="tensorboard",
-            project_dir=os.fspath(results_folder),
-        )
-        check_launch(self.accelerator, compute.shard)
-        self.batch_size = train_batch_size * (
-            1 if split_batches else self.accelerator.num_processes
-        )
+        self.precision = choose_precision(mixed_precision, model)
+        self.accelerator = compute.accelerator(self.precision, self.results_folder)
+        processes = self.accelerator.num_processes
+        self.batch_size = train_batch_size * (1 if split_batches else processes)
+        self.images_per_step = self.batch_size * gradient_accumulate_every
         self.dataset = open_dataset(folder_or_dataset, model.sample_shape, convert_image_to)
         loading.check(self.dataset)
-        check_data(
-            self.dataset,
-            model,
-            self.results_folder,
-            self.batch_size,
-            self.accelerator.num_processes,
-        )
-        self.config = run_config(self, self.dataset, model)
+        check_data(self.dataset, self.results_folder, self.batch_size, processes)
+        check_samples(model, self.dataset, self.validation)
+        self.config = run_config(self, model, self.dataset, self.validation)
         self.state = TrainingState(
             model,
             self.accelerator,
@@ -214,10 +191,11 @@ class Trainer(RecordsArguments):
             cached(self.dataset, self.loading.cache, self.accelerator) as dataset,
             locked(self.results_folder, self.accelerator),
         ):
-            unwritten = self._begin(dataset, checkpoint)
+            all_data = one_pass(dataset, self.batch_size, self.accelerator.device)
+            self.state.begin(checkpoint, all_data)
             with (
                 NotedSignals() as signals,
-                closing(self._open_log(unwritten)) as log,
+                closing(self._open_log(checkpoint)) as log,
                 self._batches(dataset) as batches,
             ):
                 guard = Guard(self.accelerator, signals, minutes=self.minutes)
@@ -225,20 +203,6 @@ class Trainer(RecordsArguments):
         if guard.signal:
             stopped = f"stopped after step {self.state.step} and saved in {self.results_folder}"
             end_run(guard.signal, f"{stopped}; resume to go on", self.accelerator)
-
-    def _begin(
-        self, dataset: TrainingDataset, checkpoint: Checkpoint | None
-    ) -> Sequence[tuple[float, float]]:
-        """Restores a checkpoint, or fits a new run's statistics.
-
-        Returns what the log had not written.
-        """
-        if checkpoint is None:
-            self.state.fit(one_pass(dataset, self.batch_size, self.accelerator.device))
-            return []
-        self.state.load(checkpoint)
-        unwritten: list[tuple[float, float]] = checkpoint.state["unwritten"]
-        return unwritten
 
     def _loop(self, batches: Iterator[Any], guard: Guard, log: TrainingLog) -> None:
         """The training loop: steps, and what is due after some of them."""
@@ -282,26 +246,16 @@ class Trainer(RecordsArguments):
 
         Returns the checkpoint that it would resume from.
         """
-        to_write = min(self.saving.keep_newest + 1, -(-self.num_steps // self.save_every))
-        there = len(list_checkpoints(self.results_folder))
-        check_space(self.results_folder, self.state.size(), max(1, to_write - there))
+        size, count = self.state.size(), -(-self.num_steps // self.save_every)
+        self.saving.check_space(self.results_folder, size, count)
         return resumable(self.results_folder, resume, self.config, self._order())
 
     def _order(self) -> dict[str, Any]:
         """What decides which samples a step sees, with what noise and how exactly."""
-        return {
-            "seed": self.seed,
-            "images per step": self.images_per_step,
-            "images": self.dataset.fingerprint(),
-            "precision": self.precision,
-        }
+        order = {"seed": self.seed, "images per step": self.images_per_step}
+        return {**order, "images": self.dataset.fingerprint(), "precision": self.precision}
 
-    @property
-    def images_per_step(self) -> int:
-        """Samples of one optimizer step, over all processes."""
-        return self.batch_size * self.take_step.accumulate
-
-    def _open_log(self, unwritten: Sequence[tuple[float, float]]) -> TrainingLog:
+    def _open_log(self, checkpoint: Checkpoint | None) -> TrainingLog:
         return TrainingLog(
             self.results_folder,
             self.accelerator,
@@ -309,7 +263,7 @@ class Trainer(RecordsArguments):
             self.num_steps,
             self.images_per_step,
             self.logging.progress,
-            unwritten,
+            checkpoint.state["unwritten"] if checkpoint is not None else (),
         )
 
     def _batches(self, dataset: TrainingDataset) -> AbstractContextManager[Iterator[Any]]:
