@@ -43,10 +43,7 @@ class TimeSampler(ABC):
     def uniform(
         self, batch: int, device: torch.device, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Draws numbers [batch], each uniform in (0, 1].
-
-        Exactly 0 is left out, since the data has no noise at time 0.
-        """
+        """Draws numbers [batch] uniformly from (0, 1], without 0, where the data has no noise."""
         dtype = torch.float32 if device.type == "mps" else torch.float64  # MPS has no float64
         return 1 - torch.rand(batch, generator=generator, device=device, dtype=dtype)
 
@@ -93,9 +90,6 @@ class LogNormal(TimeSampler):
     Args:
         mean: Mean of ln(sigma / alpha).
         std: Standard deviation of ln(sigma / alpha), above 0.
-
-    Raises:
-        ValueError: If an option is out of range.
     """
 
     mean: float = -1.2
@@ -122,9 +116,6 @@ class LogitNormal(TimeSampler):
     Args:
         mean: Mean of the logit; a mean above 0 gives more noise.
         std: Standard deviation of the logit, above 0.
-
-    Raises:
-        ValueError: If an option is out of range.
     """
 
     mean: float = 0.0
