@@ -110,7 +110,7 @@ def bound_term(
     mean, _ = posterior(prediction.x0, x, now, to)
     true_mean, true_log_var = posterior(x0, x, now, to)
     at_end = torch.isneginf(true_log_var)
-    if at_end.ndim == 0:  # levels of floats: only one of the two terms is needed
+    if at_end.ndim == 0:  # with levels of floats, only one of the terms is needed
         term = (
             _reconstruction(x0, mean, log_var, to, bins)
             if at_end

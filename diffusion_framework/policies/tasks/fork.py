@@ -86,8 +86,8 @@ def run(
         states: Initial states, [n, 4].
 
     Returns:
-        Success [n], whether the agent passed on the left of the disc's centre [n], and lists of
-        the states before each step [n, 4] and the actions [n, 2].
+        Success [n], whether each agent passed on the left of the disc's centre [n], the states
+        before each step [n, 4], and the actions of each step [n, 2].
     """
     n = len(states)
     going, touched, left = np.full(n, True), np.full(n, False), np.full(n, False)
