@@ -167,5 +167,5 @@ def resumable(
     different = list(differences(checkpoint.state["order"], order))
     different += changed_options(checkpoint.config["trainer"], config["trainer"])
     if different:
-        warnings.warn(f"not the same run as before: {'; '.join(different)}", stacklevel=4)
+        warnings.warn(f"The resumed run differs from before: {'; '.join(different)}", stacklevel=4)
     return checkpoint

@@ -307,7 +307,7 @@ def test_a_damaged_newest_checkpoint_is_passed_over(ten_images, tmp_path):
 def test_resuming_with_other_images_is_said(ten_images, tmp_path):
     trainer(ten_images, tmp_path / "run").train()
     Image.new("L", (9, 9)).save(ten_images / "new.png")
-    with pytest.warns(UserWarning, match="not the same run as before: images: "):
+    with pytest.warns(UserWarning, match="The resumed run differs from before: images: "):
         trainer(ten_images, tmp_path / "run", train_num_steps=7).train(resume=True)
 
 
@@ -397,7 +397,7 @@ def test_compiling_changes_no_result(ten_images, tmp_path):
         ({"train_batch_size": 0}, r"Expected train_batch_size of at least 1, got 0\. Fix: "),
         (
             {"train_batch_size": 11},
-            "a batch of 11 samples, got .* with 10. Fix: add samples or lower train_batch_size",
+            "a batch of 11 samples, got .* with 10. Fix: add samples, or lower train_batch_size",
         ),
         ({"train_lr": float("nan")}, "train_lr above 0, got nan"),
         ({"train_lr": -1.0}, "train_lr above 0, got -1.0"),
