@@ -188,16 +188,14 @@ class Conditions(nn.ModuleDict):
         for name, conditioner in (conditioners or {}).items():
             if name in taken or not name.isidentifier():
                 raise ValueError(
-                    f"Expected a free name for a condition, got {name!r}, which already has a "
-                    f"meaning "
-                    "or is not a Python name. Fix: call it something else."
+                    f"Expected a free name for a condition, got {name!r}, which already "
+                    "has a meaning or is not a Python name. Fix: call it something else."
                 )
             for keyword in conditioner.keywords:
                 if keyword in owners:
                     raise ValueError(
                         f"Expected each keyword of the network from one condition, got {keyword!r} "
-                        f"from "
-                        f"{owners[keyword]!r} and {name!r}. Fix: set keyword= of one of them."
+                        f"from {owners[keyword]!r} and {name!r}. Fix: set keyword= of one of them."
                     )
                 owners[keyword] = name
             conditioner.build(sample_shape)
@@ -235,8 +233,8 @@ class Conditions(nn.ModuleDict):
             )
         if missing := self.keys() - given.keys():
             raise ValueError(
-                f"Expected a value for {_list(missing)}, got none. Fix: pass {min(missing)}=..., "
-                f"one for each sample."
+                f"Expected a value for {_list(missing)}, got none. "
+                f"Fix: pass {min(missing)}=..., one for each sample."
             )
         parts: dict[str, Keywords] = {}
         for name in self:
@@ -295,8 +293,8 @@ def checked_samples(value: Tensor, fits: Tensor, expected: str, remedy: str) -> 
         return
     index = int((~fits.reshape(len(fits), -1).all(dim=1)).nonzero()[0])
     raise ValueError(
-        f"Expected {expected}, got {_short(value[index])} in sample {index} of the batch. Fix: "
-        f"{remedy}."
+        f"Expected {expected}, got {_short(value[index])} in sample {index} of the batch. "
+        f"Fix: {remedy}."
     )
 
 
@@ -312,8 +310,8 @@ def as_tensor(value: Any, device: torch.device, expected: str) -> Tensor:
         return torch.as_tensor(value, device=device)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(
-            f"Expected {expected}, got {_short(value)}. Fix: give a tensor, an array or a list of "
-            f"numbers."
+            f"Expected {expected}, got {_short(value)}. "
+            "Fix: give a tensor, an array or a list of numbers."
         ) from error
 
 

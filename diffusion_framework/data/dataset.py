@@ -128,8 +128,8 @@ class ImageDataset(TrainingDataset):
             raise ValueError(f"Expected image_size of at least 1, got {image_size}. Fix: try 64.")
         if channels not in (1, 3, 4):
             raise ValueError(
-                f"Expected channels 1, 3 or 4, got {channels}. Fix: take 1 for grey, 3 for RGB, 4 "
-                f"for RGBA."
+                f"Expected channels 1, 3 or 4, got {channels}. "
+                "Fix: take 1 for grey, 3 for RGB, 4 for RGBA."
             )
 
     @abstractmethod

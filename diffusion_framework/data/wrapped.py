@@ -28,9 +28,8 @@ def as_dataset(data: Any) -> TrainingDataset:
     getitem = getattr(data, "__getitem__", None)
     if not isinstance(data, Sized) or getitem is None:
         raise ValueError(
-            f"Expected data with a length and an index, got {name}. Fix: give a list of the "
-            f"samples, or derive a "
-            "dataset from TrainingDataset."
+            f"Expected data with a length and an index, got {name}. "
+            "Fix: give a list of the samples, or derive a dataset from TrainingDataset."
         )
     if not len(data):
         raise ValueError(
@@ -47,9 +46,8 @@ def as_dataset(data: Any) -> TrainingDataset:
     fits = isinstance(sample, Tensor | np.ndarray) and len(rest) <= 1
     if not fits or not isinstance(condition, Mapping | int | np.ndarray | np.integer | Tensor):
         raise ValueError(
-            f"Expected each sample as {_SAMPLES}, got {_describe(first)} from {name}. Fix: give a "
-            f"list of such "
-            "samples, or derive a dataset from TrainingDataset."
+            f"Expected each sample as {_SAMPLES}, got {_describe(first)} from {name}. "
+            "Fix: give a list of such samples, or derive a dataset from TrainingDataset."
         )
     return WrappedDataset(data)
 

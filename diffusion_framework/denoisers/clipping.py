@@ -63,8 +63,8 @@ class Threshold:
     def __post_init__(self) -> None:
         if not (0 <= self.ratio <= 1 <= self.maximum):
             raise ValueError(
-                f"Expected a ratio in [0, 1] and a maximum of at least 1, got {self}. Fix: "
-                f"Threshold(0.995)."
+                f"Expected a ratio in [0, 1] and a maximum of at least 1, got {self}. "
+                "Fix: Threshold(0.995)."
             )
 
     def __call__(self, x0: Tensor) -> Tensor:
@@ -93,9 +93,8 @@ def clipped(denoise: Denoiser, how: KeepInRange, bounds: tuple[float, float] | N
         return TransformX0(denoise, how)
     if how not in (None, True, False, "dynamic"):
         raise ValueError(
-            f"Expected clip_denoised as True, False, 'dynamic' or a function of the clean data, "
-            f"got {how!r}. "
-            "Fix: clip_denoised=True."
+            "Expected clip_denoised as True, False, 'dynamic' or a function "
+            f"of the clean data, got {how!r}. Fix: clip_denoised=True."
         )
     if how is False or (how is None and bounds is None):
         return denoise

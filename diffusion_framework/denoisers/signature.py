@@ -65,8 +65,8 @@ class NetworkSignature:
         named = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
         if len(named) < 2 and inspect.Parameter.VAR_POSITIONAL not in kinds:
             raise ValueError(
-                f"Expected forward(x, time, ...) of {type(network).__name__}, got "
-                f"{[p.name for p in named]}. "
+                f"Expected forward(x, time, ...) of {type(network).__name__}, "
+                f"got {[p.name for p in named]}. "
                 "Fix: let it take the noised data and the time by position."
             )
         rest = {parameter.name: parameter for parameter in named[2:]}
@@ -102,9 +102,8 @@ class NetworkSignature:
             return {"labels": Labels(self.num_classes, dropout=label_dropout)}
         if label_dropout:
             raise ValueError(
-                f"Expected a network with classes for label_dropout={label_dropout}, got "
-                f"{self.name} "
-                "without. Fix: set its num_classes."
+                f"Expected a network with classes for label_dropout={label_dropout}, "
+                f"got {self.name} without. Fix: set its num_classes."
             )
         return {}
 
@@ -119,16 +118,16 @@ class NetworkSignature:
                 if not self.takes(keyword):
                     known = ", ".join(sorted(self.keywords)) or "no condition"
                     raise ValueError(
-                        f"Expected conditions that {self.name} takes ({known}), got {name!r}, "
-                        f"which "
-                        f"gives {keyword!r}. Fix: set keyword= of the conditioner, or drop it."
+                        f"Expected conditions that {self.name} takes ({known}), "
+                        f"got {name!r}, which gives {keyword!r}. "
+                        "Fix: set keyword= of the conditioner, or drop it."
                     )
         owned = {keyword for keywords in given.values() for keyword in keywords}
         if missing := sorted(self.required - owned):
             raise ValueError(
-                f"Expected conditioners for all that {self.name} needs, got none for "
-                f"{', '.join(missing)}. Fix: conditions={{{missing[0]!r}: a conditioner}}, or a "
-                "default in its forward."
+                f"Expected conditioners for all that {self.name} needs, "
+                f"got none for {', '.join(missing)}. "
+                f"Fix: conditions={{{missing[0]!r}: a conditioner}}, or a default in its forward."
             )
 
     def check_latents(self, returned: Any) -> tuple[Any, Tensor]:
@@ -140,8 +139,8 @@ class NetworkSignature:
         pair = isinstance(returned, tuple | list) and len(returned) == 2
         if not (pair and isinstance(returned[1], Tensor)):
             raise ValueError(
-                f"Expected (output, latents) from {self.name} with return_latents=True, got "
-                f"{type(returned).__name__}. Fix: let forward return both."
+                f"Expected (output, latents) from {self.name} with return_latents=True, "
+                f"got {type(returned).__name__}. Fix: let forward return both."
             )
         return returned[0], returned[1].detach()
 
@@ -173,8 +172,8 @@ class NetworkSignature:
                 else "let forward return the shape of x"
             )
             raise ValueError(
-                f"Expected an output {[*expected]} from {self.name}, got {[*output.shape]}. Fix: "
-                f"{remedy}."
+                f"Expected an output {[*expected]} from {self.name}, got {[*output.shape]}. "
+                f"Fix: {remedy}."
             )
         return output
 
@@ -190,8 +189,8 @@ def _shape(network: Any) -> tuple[int, ...]:
     channels, size = getattr(network, "channels", None), getattr(network, "image_size", None)
     if channels is None or size is None:
         raise ValueError(
-            f"Expected the shape of a sample, got {type(network).__name__} without `sample_shape`, "
-            f"or `channels` and "
-            "`image_size`. Fix: GaussianDiffusion(network, sample_shape=(3, 64, 64))."
+            f"Expected the shape of a sample, got {type(network).__name__} "
+            "without `sample_shape`, or `channels` and `image_size`. "
+            "Fix: GaussianDiffusion(network, sample_shape=(3, 64, 64))."
         )
     return (channels, *((size, size) if isinstance(size, int) else size))

@@ -72,8 +72,8 @@ class LabelEmbedding(nn.Module):
         if (labels is None) != (self.table is None):
             got = "none" if labels is None else [*labels.shape]
             raise ValueError(
-                f"Expected labels if and only if the network has classes, got num_classes="
-                f"{self.num_classes} and labels {got}. Fix: give both or neither."
+                "Expected labels if and only if the network has classes, "
+                f"got num_classes={self.num_classes} and labels {got}. Fix: give both or neither."
             )
         return None if self.table is None else self.table(labels)
 

@@ -18,8 +18,8 @@ def patch_grid(image_size: tuple[int, ...], patch_size: int) -> tuple[int, int]:
     """
     if patch_size < 1 or any(size < patch_size or size % patch_size for size in image_size):
         raise ValueError(
-            f"Expected image_size divisible by patch_size, got {image_size} and {patch_size}. Fix: "
-            f"change one of them."
+            f"Expected image_size divisible by patch_size, got {image_size} and {patch_size}. "
+            "Fix: change one of them."
         )
     return image_size[0] // patch_size, image_size[1] // patch_size
 
@@ -49,8 +49,8 @@ def sin_cos_positions(rows: int, columns: int, dim: int) -> Tensor:
     """
     if dim < 4 or dim % 4:
         raise ValueError(
-            f"Expected dim divisible by 4, for positions in two dimensions, got {dim}. Fix: change "
-            f"dim."
+            f"Expected dim divisible by 4, for positions in two dimensions, got {dim}. "
+            "Fix: change dim."
         )
     frequencies = torch.exp(torch.arange(dim // 4) * (-4 * math.log(10_000) / dim))
 
@@ -81,8 +81,8 @@ class TokenAttention(nn.Module):
         super().__init__()
         if heads < 1 or dim < 1 or dim % heads:
             raise ValueError(
-                f"Expected a token width divisible by heads, got {dim} and {heads}. Fix: change "
-                f"one of them."
+                f"Expected a token width divisible by heads, got {dim} and {heads}. "
+                "Fix: change one of them."
             )
         self.heads = heads
         self.to_q = nn.Linear(dim, dim)

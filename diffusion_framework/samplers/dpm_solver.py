@@ -51,8 +51,8 @@ class DPMSolver(Sampler[History]):
             or (self.order == 3 and self.weights == "midpoint")
         ):
             raise ValueError(
-                "Expected order 1 to 3 (1 or 2 with weights='midpoint'), predict 'x0' or 'eps' and "
-                f"weights 'exact' or 'midpoint', got {self}. Fix: use the defaults."
+                "Expected order 1 to 3 (1 or 2 with weights='midpoint'), predict 'x0' or "
+                f"'eps' and weights 'exact' or 'midpoint', got {self}. Fix: use the defaults."
             )
         if not 0 <= self.eta <= 1:
             raise ValueError(

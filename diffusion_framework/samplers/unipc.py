@@ -53,8 +53,8 @@ class UniPC(Sampler[State]):
         valid = self.variant in ("bh1", "bh2") and self.predict in ("x0", "v")
         if self.order not in (1, 2, 3) or not valid or not 0 < self.sigma_data < math.inf:
             raise ValueError(
-                "Expected order from 1 to 3, variant 'bh1' or 'bh2', predict 'x0' or 'v' and "
-                f"sigma_data above 0, got {self}. Fix: use the defaults."
+                "Expected order from 1 to 3, variant 'bh1' or 'bh2', predict 'x0' "
+                f"or 'v' and sigma_data above 0, got {self}. Fix: use the defaults."
             )
 
     def init(self, steps: int) -> State:

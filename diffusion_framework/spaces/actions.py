@@ -32,8 +32,8 @@ class ActionSpace(DataSpace):
         self.normalizer = normalizer if normalizer is not None else Normalizer()
         if "action" in self.normalizer.angles:
             raise ValueError(
-                "Expected actions without angles, got a normalizer with some. Fix: give angles as "
-                "sine and cosine."
+                "Expected actions without angles, got a normalizer with some. "
+                "Fix: give angles as sine and cosine."
             )
         bounded = self.normalizer.is_bounded("action")
         self.bounds = (-1.0, 1.0) if bounded else None
@@ -93,13 +93,13 @@ class ActionSpace(DataSpace):
         streams = condition.get("observations")
         if streams is None or self.relative_to not in streams:
             raise ValueError(
-                f"Expected observations with {self.relative_to!r}, which actions are relative to, "
-                f"got {sorted(streams or ()) or 'none'}. Fix: give it."
+                f"Expected observations with {self.relative_to!r}, which actions are "
+                f"relative to, got {sorted(streams or ()) or 'none'}. Fix: give it."
             )
         stream = streams[self.relative_to]
         if stream.ndim != 3 or stream.shape[2] < actions.shape[2]:
             raise ValueError(
-                f"Expected {self.relative_to!r} [batch, steps, at least {actions.shape[2]}], got "
-                f"{[*stream.shape]}. Fix: name another stream in relative_to."
+                f"Expected {self.relative_to!r} [batch, steps, at least {actions.shape[2]}], "
+                f"got {[*stream.shape]}. Fix: name another stream in relative_to."
             )
         return stream[:, -1, None, : actions.shape[2]].to(actions)

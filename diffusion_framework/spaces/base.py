@@ -145,8 +145,8 @@ def _checked(data: Tensor, fits: Tensor, expected: str, remedy: str) -> Tensor:
         index = int((~fits).nonzero()[0])
         low, high = (float(bound) for bound in data[index].aminmax())
         raise ValueError(
-            f"Expected {expected}, got {low:g} to {high:g} in sample {index} of the batch. Fix: "
-            f"{remedy}."
+            f"Expected {expected}, got {low:g} to {high:g} in sample {index} of the batch. "
+            f"Fix: {remedy}."
         )
     return data
 

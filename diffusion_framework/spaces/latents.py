@@ -94,9 +94,8 @@ class LatentSpace(DataSpace):
             return mask
         if mask.ndim != 1 + len(shape):
             raise ValueError(
-                f"Expected a mask [batch] or [batch, channels, height, width], got "
-                f"{[*mask.shape]}. "
-                "Fix: expand it to the images' shape."
+                "Expected a mask [batch] or [batch, channels, height, width], "
+                f"got {[*mask.shape]}. Fix: expand it to the images' shape."
             )
         left_out = (~mask).any(dim=1, keepdim=True).float()
         counted = nn.functional.adaptive_max_pool2d(left_out, shape[-2:]) == 0

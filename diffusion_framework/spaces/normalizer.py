@@ -44,8 +44,8 @@ class Normalizer(RecordsArguments, KeepsStatistics):
         for name in (mode, *self.modes.values()):
             if name not in ("limits", "gaussian"):
                 raise ValueError(
-                    f"Expected limits or gaussian for a stream, got {name!r}. Fix: take one of "
-                    f"them."
+                    f"Expected limits or gaussian for a stream, got {name!r}. "
+                    "Fix: take one of them."
                 )
         self._seen: dict[str, RunningStatistics] = {}
 
@@ -86,8 +86,8 @@ class Normalizer(RecordsArguments, KeepsStatistics):
             self.statistics(stream, rows.shape)
             if not torch.isfinite(rows).all():
                 raise ValueError(
-                    f"Expected finite numbers in {stream!r}, got NaN or infinity. Fix: clean the "
-                    f"data."
+                    f"Expected finite numbers in {stream!r}, got NaN or infinity. "
+                    "Fix: clean the data."
                 )
             self._seen.setdefault(stream, RunningStatistics()).add(rows)
 
@@ -167,8 +167,8 @@ class Normalizer(RecordsArguments, KeepsStatistics):
         if shape is not None and shape[len(shape) - offset.ndim :] != offset.shape:
             numbers = ", ".join(map(str, offset.shape))
             raise ValueError(
-                f"Expected {stream!r} [..., {numbers}], got {[*shape]}. Fix: give it as in "
-                f"training."
+                f"Expected {stream!r} [..., {numbers}], got {[*shape]}. "
+                "Fix: give it as in training."
             )
         return offset, scale
 

@@ -132,8 +132,8 @@ def check_fitted(statistics: Tensor) -> None:
     """Raises ValueError for statistics on the CPU that are NaN; elsewhere the loss will be."""
     if statistics.device.type == "cpu" and statistics.isnan().any():
         raise ValueError(
-            "Expected statistics of the training data, got none yet. Fix: train the model, call "
-            "fit(batches) before, or load a checkpoint."
+            "Expected statistics of the training data, got none yet. "
+            "Fix: train the model, call fit(batches) before, or load a checkpoint."
         )
 
 

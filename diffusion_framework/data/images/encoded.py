@@ -57,8 +57,8 @@ class EncodedImages(ImageDataset):
         super().__init__(image_size, channels)
         if value_range is not None and not value_range[0] < value_range[1]:
             raise ValueError(
-                f"Expected value_range to rise, got {value_range}. Fix: give the smaller value "
-                f"first."
+                f"Expected value_range to rise, got {value_range}. "
+                "Fix: give the smaller value first."
             )
         if not all(0 <= value <= 255 for value in background):
             raise ValueError(
@@ -145,9 +145,8 @@ class EncodedImages(ImageDataset):
         self._skipped.add(index)
         if len(self._skipped) > len(self) // 2:
             raise BrokenImageError(
-                f"More than half of the {len(self)} images of {self} are broken; the last one: "
-                f"{error}. "
-                "Fix: check the files."
+                f"More than half of the {len(self)} images of {self} are broken; "
+                f"the last one: {error}. Fix: check the files."
             ) from error
         if not warned:
             warnings.warn(f"{error}; skipped ({len(self._skipped)} so far)", stacklevel=2)
@@ -171,6 +170,6 @@ def check_mode(convert_image_to: str | None) -> None:
             Image.new("RGB", (1, 1)).convert(convert_image_to).convert("RGB")
     except (ValueError, KeyError) as error:
         raise ValueError(
-            f"Expected a Pillow mode as convert_image_to, got {convert_image_to!r}. Fix: take L "
-            f"for grey, RGB, or null."
+            f"Expected a Pillow mode as convert_image_to, got {convert_image_to!r}. "
+            "Fix: take L for grey, RGB, or null."
         ) from error

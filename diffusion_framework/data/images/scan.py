@@ -53,9 +53,9 @@ def scan_folder(folder: str | os.PathLike[str], endings: tuple[str, ...]) -> Sca
         )
         dangling = f" and {dangling_links} dangling links" if dangling_links else ""
         raise ValueError(
-            f"Expected images in {root!r}, got 0 images among {other_files} files{dangling} "
-            f"(endings searched: {shown}). Fix: check the folder, or list its endings in "
-            f"extensions."
+            f"Expected images in {root!r}, got 0 images among "
+            f"{other_files} files{dangling} (endings searched: {shown}). "
+            "Fix: check the folder, or list its endings in extensions."
         )
     return Scan(root, sorted(paths), dangling_links)
 

@@ -33,8 +33,8 @@ def permute(positions: np.ndarray, length: int | np.ndarray, key: int | np.ndarr
     positions = np.asarray(positions, np.uint64)
     if (positions >= length).any():
         raise IndexError(
-            f"Expected positions in [0, {length}), got {positions.max()}. Fix: take them modulo "
-            f"length."
+            f"Expected positions in [0, {length}), got {positions.max()}. "
+            "Fix: take them modulo length."
         )
     rows, columns = _sides(length)
     out = _shuffle(positions, rows, columns, key)

@@ -71,9 +71,8 @@ def _make_file(dataset: Any, location: str, stack: ExitStack) -> str | None:
         if location == "disk":
             raise
         warnings.warn(
-            f"{len(dataset)} decoded images take {size / 1e9:.3g} GB, too much for the memory, and "
-            f"cannot be cached "
-            f"on disk ({error}). Each epoch will decode them again.",
+            f"{len(dataset)} decoded images take {size / 1e9:.3g} GB, too much for the memory, "
+            f"and cannot be cached on disk ({error}). Each epoch will decode them again.",
             stacklevel=2,
         )
         return None

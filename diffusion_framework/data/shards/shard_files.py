@@ -66,8 +66,8 @@ def expand_braces(text: str) -> list[str]:
     if "{" not in text and "}" not in text:
         return [text]
     malformed = ValueError(
-        f"Expected braces such as {{000..099}} or {{a,b}}, got {text!r}. Fix: balance them, or let "
-        f"the range rise."
+        f"Expected braces such as {{000..099}} or {{a,b}}, got {text!r}. "
+        "Fix: balance them, or let the range rise."
     )
     start = text.find("{")
     depth, cuts = 0, [start]
@@ -120,8 +120,8 @@ def version(name: str) -> tuple[int, str]:
         info = system.info(path)
     if info.get("size") is None:
         raise ValueError(
-            f"Expected a server that states sizes, got none for shard {name!r}. Fix: download it "
-            f"first."
+            f"Expected a server that states sizes, got none for shard {name!r}. "
+            "Fix: download it first."
         )
     stamps = ("ETag", "etag", "LastModified", "last_modified", "updated", "mtime", "created")
     return info[
@@ -161,8 +161,8 @@ class ShardFiles:
         if (now := os.fstat(file.fileno()).st_size) != size:
             file.close()
             raise ValueError(
-                f"Expected {size} bytes in shard {name!r}, got {now}. Fix: restart with the "
-                f"changed shard."
+                f"Expected {size} bytes in shard {name!r}, got {now}. "
+                "Fix: restart with the changed shard."
             )
         return file
 
@@ -215,8 +215,8 @@ def _download(name: str, path: Path, size: int) -> None:
                 system.get_file(remote, part)
             if (got := part.stat().st_size) != size:
                 raise OSError(
-                    f"Expected {size} bytes of shard {name!r}, got {got}. Fix: restart if it has "
-                    f"changed."
+                    f"Expected {size} bytes of shard {name!r}, got {got}. "
+                    "Fix: restart if it has changed."
                 )
             os.replace(part, path)
             return
@@ -241,8 +241,8 @@ def _connect(name: str) -> Iterator[tuple[Any, str]]:
         from fsspec.core import url_to_fs
     except ImportError as error:
         raise ValueError(
-            f"Expected fsspec for shard {name!r}, got no such package. Fix: pip install -e "
-            f"'.[shards]'."
+            f"Expected fsspec for shard {name!r}, got no such package. "
+            "Fix: pip install -e '.[shards]'."
         ) from error
     try:
         yield url_to_fs(name)  # not cached: connections do not survive a fork
@@ -252,13 +252,13 @@ def _connect(name: str) -> Iterator[tuple[Any, str]]:
         ) from error
     except (ImportError, ValueError) as error:  # the protocol is unknown or needs another package
         raise ValueError(
-            f"Expected a readable shard, got {name!r} ({_one_line(error)}). Fix: check its "
-            f"protocol."
+            f"Expected a readable shard, got {name!r} ({_one_line(error)}). "
+            "Fix: check its protocol."
         ) from error
     except Exception as error:  # each file system has its own exceptions
         raise OSError(
-            f"Expected a reachable shard, got {name!r} ({_one_line(error)}). Fix: check the URL "
-            f"and the access rights."
+            f"Expected a reachable shard, got {name!r} ({_one_line(error)}). "
+            "Fix: check the URL and the access rights."
         ) from error
 
 

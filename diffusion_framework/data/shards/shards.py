@@ -218,9 +218,9 @@ class Shards(EncodedImages):
             first = images[np.argmax(images["label"] < 0)]
             got = {NO_LABEL: "no label", BAD_LABEL: "other text"}[int(first["label"])]
             raise ValueError(
-                f"Expected an integer below {MAX_CLASSES} as label of image "
-                f"{self._name(shard, first['offset'])!r}, "
-                f"got {got}. Fix: write it to its KEY.cls, or set labels: false."
+                f"Expected an integer below {MAX_CLASSES} as label of "
+                f"image {self._name(shard, first['offset'])!r}, got {got}. "
+                "Fix: write it to its KEY.cls, or set labels: false."
             )
         return table[:, 0], int(table[:, 2].max())
 

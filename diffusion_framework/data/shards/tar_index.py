@@ -42,8 +42,8 @@ def list_images(file: BinaryIO, shard: str, endings: frozenset[str]) -> np.ndarr
         elif ending.lower() in endings:
             if key in images:
                 raise ValueError(
-                    f"Expected one image for each key, got two of the key {key!r} in shard "
-                    f"{shard!r}. "
+                    "Expected one image for each key, "
+                    f"got two of the key {key!r} in shard {shard!r}. "
                     "Fix: give each image its own key, or select one ending with extensions."
                 )
             images[key] = member.offset_data, member.size
@@ -52,9 +52,8 @@ def list_images(file: BinaryIO, shard: str, endings: frozenset[str]) -> np.ndarr
             f" and {len(endings) - 6} more" if len(endings) > 6 else ""
         )
         raise ValueError(
-            f"Expected images in shard {shard!r}, got none. Fix: name the members KEY.jpg or KEY "
-            f"with "
-            f"another ending in extensions ({shown})."
+            f"Expected images in shard {shard!r}, got none. "
+            f"Fix: name the members KEY.jpg or KEY with another ending in extensions ({shown})."
         )
     return np.array([(*span, labels.get(key, NO_LABEL)) for key, span in images.items()], RECORD)
 
@@ -76,8 +75,8 @@ def _members(file: BinaryIO, shard: str) -> Iterator[tuple[tarfile.TarInfo, str,
         archive = tarfile.open(fileobj=file, mode="r:")  # noqa: SIM115 - owns only `file`
     except (tarfile.TarError, ValueError, OverflowError) as error:
         raise ValueError(
-            f"Expected an uncompressed tar file, got shard {shard!r} ({error}). Fix: decompress "
-            f"it, or give tar files."
+            f"Expected an uncompressed tar file, got shard {shard!r} ({error}). "
+            "Fix: decompress it, or give tar files."
         ) from error
     try:
         while member := archive.next():

@@ -37,8 +37,8 @@ class ClassifierFree(Guidance):
     def __post_init__(self) -> None:
         if not math.isfinite(self.scale):
             raise ValueError(
-                f"Expected a finite scale of guidance, got {self.scale}. Fix: a number from 1 to "
-                f"10."
+                f"Expected a finite scale of guidance, got {self.scale}. "
+                "Fix: a number from 1 to 10."
             )
 
     def bind(self, denoise: NetworkDenoiser) -> Denoiser:

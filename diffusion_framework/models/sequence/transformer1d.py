@@ -54,8 +54,8 @@ class Transformer1D(RecordsArguments, nn.Module):
         super().__init__()
         if dim < 2 or dim % 2 or dim % heads:
             raise ValueError(
-                f"Expected an even dim divisible by heads, got {dim=}, {heads=}. Fix: change one "
-                f"of them."
+                f"Expected an even dim divisible by heads, got {dim=}, {heads=}. "
+                "Fix: change one of them."
             )
         self.sample_shape = (horizon, action_dim)
         self.context_shape = (observation_steps, observation_dim)

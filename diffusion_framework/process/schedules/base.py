@@ -97,8 +97,8 @@ class NoiseSchedule(SavedAsJson, ABC):
         log_snr = self.log_snr(torch.linspace(0, 1, steps + 1, dtype=torch.float64, device="cpu"))
         if constant := int((log_snr[1:] >= log_snr[:-1]).sum()):
             raise ValueError(
-                f"Expected log-SNR to fall in each of {steps} steps, got {constant} steps in which "
-                f"{self} is constant, so they have no reverse step. "
+                f"Expected log-SNR to fall in each of {steps} steps, got {constant} "
+                f"steps in which {self} is constant, so they have no reverse step. "
                 "Fix: take fewer steps, or lower clip_min."
             )
 
