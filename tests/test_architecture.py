@@ -59,7 +59,6 @@ ASKING = {
 }
 LONG_FILES = {
     "parts/table.py",  # one table of parts
-    "conditions/base.py",
     "diffusion.py",
     "parts/plan.py",
 }
