@@ -1,4 +1,4 @@
-"""`Conditions`: all conditioners of a model, by name; and their values for one batch."""
+"""All conditioners of a model by name, and their values bound to one batch."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from .base import Conditioner, Keywords
 @final
 @dataclass(frozen=True, eq=False)
 class BoundConditions:
-    """What one batch is told: made once for a trajectory, and the same at each of its steps.
+    """Encoded conditions of one batch, computed once and used at every step of a trajectory.
 
     Attributes:
-        conditions: The conditioners.
-        values: The user's values by name.
-        parts: Keywords of the network by the name of their condition.
+        conditions: Conditioners of the model.
+        values: User's values by the name of their condition.
+        parts: Keyword arguments of the network by the name of their condition.
     """
 
     conditions: Conditions
@@ -29,17 +29,17 @@ class BoundConditions:
 
     @property
     def keywords(self) -> Keywords:
-        """All keywords of the network."""
+        """Keyword arguments of the network, from all conditions together."""
         return {keyword: v for part in self.parts.values() for keyword, v in part.items()}
 
     def without(self, names: Collection[str] | None = None) -> BoundConditions:
-        """The same, where some conditions are told "none".
+        """Returns a copy in which some conditions are replaced by "none".
 
         Args:
-            names: Names of the conditions; None is all that were trained with dropout.
+            names: Names of these conditions; None for all that were trained with dropout.
 
         Raises:
-            ValueError: a condition that the network never had to do without, or none at all.
+            ValueError: a condition that was trained without dropout, or no condition at all.
         """
         droppable = {name for name in self.conditions if self.conditions[name].dropout}
         chosen = droppable if names is None else set(names)
@@ -47,7 +47,7 @@ class BoundConditions:
             wrong = ", ".join(sorted(chosen - droppable)) or "none"
             raise ValueError(
                 f"Expected conditions trained with dropout, got {wrong}. "
-                "Fix: train with dropout=0.1 in their conditioner (label_dropout for labels)."
+                "Fix: train with dropout=0.1 in the conditioner (for labels, label_dropout=0.1)."
             )
         parts = {
             name: self.conditions[name].none(part) if name in chosen else part
@@ -58,15 +58,15 @@ class BoundConditions:
 
 @final
 class Conditions(nn.ModuleDict):
-    """The conditioners of a model by the names of the values that users give.
+    """Conditioners of a model by name; users pass a value for each name.
 
     Args:
-        conditioners: By name.
-        sample_shape: Shape of one encoded sample, without the batch.
-        reserved: Names that conditions cannot have, since they already mean something.
+        conditioners: Conditioners by name; None for no conditions.
+        sample_shape: Shape of one encoded sample, without the batch dimension.
+        reserved: Names that conditions cannot have, because they have another meaning.
 
     Raises:
-        ValueError: a name that cannot be had, or two conditions that give the same keyword.
+        ValueError: a reserved name, or two conditioners that return the same keyword argument.
     """
 
     def __init__(
@@ -81,14 +81,15 @@ class Conditions(nn.ModuleDict):
         for name, conditioner in (conditioners or {}).items():
             if name in taken or not name.isidentifier():
                 raise ValueError(
-                    f"Expected a free name for a condition, got {name!r}, which already "
-                    "has a meaning or is not a Python name. Fix: call it something else."
+                    f"Expected an unreserved Python name for a condition, got {name!r}. "
+                    "Fix: rename the condition."
                 )
             for keyword in conditioner.keywords:
                 if keyword in owners:
                     raise ValueError(
-                        f"Expected each keyword of the network from one condition, got {keyword!r} "
-                        f"from {owners[keyword]!r} and {name!r}. Fix: set keyword= of one of them."
+                        "Expected each keyword argument of the network from one condition, "
+                        f"got {keyword!r} from {owners[keyword]!r} and {name!r}. "
+                        "Fix: set keyword= in one of them."
                     )
                 owners[keyword] = name
             conditioner.build(sample_shape)
@@ -105,24 +106,24 @@ class Conditions(nn.ModuleDict):
         drop: bool = False,
         generator: torch.Generator | None = None,
     ) -> BoundConditions:
-        """Evaluates every condition, once.
+        """Encodes the value of every condition.
 
         Args:
-            values: The user's values by name.
-            batch: Number of samples, for which a single value is repeated except in training; None
-                is as many as there are values.
+            values: User's values by the name of their condition; None counts as missing.
+            batch: Number of samples; None takes it from the values. A value of a single sample is
+                repeated `batch` times, except with `drop`.
             drop: Whether to drop conditions, each at its own rate, as in training.
-            generator: For that.
+            generator: Source of randomness for dropout; None for PyTorch's default generator.
 
         Raises:
-            ValueError: an unknown or a missing condition, a value that does not fit its
-                conditioner, or values for another number of samples.
+            ValueError: an unknown or a missing condition, a value that its conditioner refuses, or
+                values for another number of samples.
         """
         given = {name: value for name, value in values.items() if value is not None}
         if unknown := given.keys() - self.keys():
             raise ValueError(
                 f"Expected conditions {_list(self)}, got {_list(unknown)}. "
-                "Fix: leave it out, or give the model a conditioner for it (conditions=)."
+                "Fix: leave it out, or build the model with a conditioner for it (conditions=)."
             )
         if missing := self.keys() - given.keys():
             raise ValueError(
@@ -133,24 +134,26 @@ class Conditions(nn.ModuleDict):
         for name in self:
             conditioner = self[name]
             value = given[name]
-            if (
-                batch is not None and not drop
-            ):  # a single value for a whole training batch is a mistake
+            if batch is not None and not drop:  # in training, a single value is a mistake
                 value = conditioner.repeat(value, batch)
             parts[name] = conditioner(value, drop=drop, generator=generator)
             for encoded in parts[name].values():
                 batch = len(encoded) if batch is None else batch
                 if len(encoded) != batch:
                     raise ValueError(
-                        f"Expected {batch} of {name}, one for each sample, got {len(encoded)}. "
-                        "Fix: give as many as there are samples."
+                        f"Expected a value of {name} for each of {batch} samples, "
+                        f"got {len(encoded)}. Fix: pass one for each sample."
                     )
         return BoundConditions(self, given, parts)
 
     def flip(self, values: Mapping[str, Any], where: Tensor) -> dict[str, Any]:
-        """The values that belong to data mirrored left to right where [batch] says so.
+        """Returns the values that match data of which some samples are flipped horizontally.
 
-        Values that are not of a condition are returned as they are.
+        Values under other names are returned unchanged.
+
+        Args:
+            values: User's values by name.
+            where: Boolean mask [batch] of the flipped samples.
         """
         return {n: self[n].flip(v, where) if n in self else v for n, v in values.items()}
 

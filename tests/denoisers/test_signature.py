@@ -114,7 +114,9 @@ def test_conditions_must_be_taken_and_needed_ones_given():
     )
     assert torch.isfinite(diffusion(torch.rand(2, 3, 4), look=torch.randn(2, 3)))
     for name in ("mask", "steps", "seed", "generator"):
-        with pytest.raises(ValueError, match=f"free name for a condition, got '{name}'"):
+        with pytest.raises(
+            ValueError, match=f"unreserved Python name for a condition, got '{name}'"
+        ):
             GaussianDiffusion(
                 own, conditions={name: Vectors(3, statistics=Unbounded(0.0, 1.0), keyword="style")}
             )
