@@ -130,7 +130,7 @@ def test_a_class_that_training_never_dropped_reads_no_row_of_no_class():
         (lambda: by_class(label_dropout=1.0), r"dropout in \[0, 1\), got 1"),
         (lambda: tiny_diffusion(label_dropout=0.1), "set its num_classes"),
         (lambda: by_class()(torch.rand(2, 1, 8, 8)), "a value for labels, got none"),
-        (lambda: ClassifierFree(float("nan")), "finite scale of guidance, got nan"),
+        (lambda: ClassifierFree(float("nan")), "finite guidance scale, got nan"),
     ],
 )
 def test_bad_input(make, message):
