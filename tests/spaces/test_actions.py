@@ -115,8 +115,8 @@ def test_bad_input_is_named():
     with pytest.raises(ValueError, match="Expected finite data, got nan to nan in sample 7"):
         space.encode(actions, condition)
     with pytest.raises(
-        ValueError, match=r"Expected samples \(horizon, action_dim\), got \(1, 8, 8\)"
+        ValueError, match=r"Expected samples of shape \(horizon, action_dim\), got \(1, 8, 8\)"
     ):
         ActionSpace().build((1, 8, 8))
-    with pytest.raises(ValueError, match="Expected actions without angles"):
+    with pytest.raises(ValueError, match="Expected a normalizer without angles"):
         ActionSpace(normalizer=Normalizer(angles={"action": [0]}))

@@ -109,7 +109,7 @@ def test_pictures_lie_in_0_1():
 
 
 def test_options_are_checked():
-    with pytest.raises(ValueError, match="Expected a value_range that rises, got 1, 0"):
+    with pytest.raises(ValueError, match="Expected value_range to rise, got 1, 0"):
         ImageSpace(value_range=(1, 0))
     with pytest.raises(ValueError, match="at least 2 bins, got 1"):
         ImageSpace(bins=1)

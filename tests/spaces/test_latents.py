@@ -125,7 +125,5 @@ def test_an_autoencoder_that_returns_no_tensor_is_named():
 
 
 def test_pixels_have_no_density_through_an_autoencoder():
-    with pytest.raises(
-        ValueError, match="Expected a space whose units have a density, got LatentSpace"
-    ):
+    with pytest.raises(ValueError, match="Expected a data space with a density, got LatentSpace"):
         LatentSpace(Folding(), Unbounded(mean=0.0, std=1.0)).bits_offset()

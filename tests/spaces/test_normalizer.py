@@ -110,7 +110,7 @@ def test_bad_input_is_named():
     normalizer = Normalizer()
     with pytest.raises(
         ValueError,
-        match=r"Expected a stream that was fitted \(no streams yet\), got 'state'. Fix: fit the",
+        match=r"Expected a fitted stream \(no streams yet\), got 'state'. Fix: fit the",
     ):
         normalizer.normalize("state", torch.zeros(1, 4))
     with pytest.raises(ValueError, match="Expected finite numbers in 'state'"):
@@ -118,5 +118,5 @@ def test_bad_input_is_named():
     normalizer.fit({"state": VALUES})
     with pytest.raises(ValueError, match=r"Expected 'state' \[\.\.\., 4\], got \[1, 3\]"):
         normalizer.normalize("state", torch.zeros(1, 3))
-    with pytest.raises(ValueError, match="limits or gaussian for a stream, got 'minmax'"):
+    with pytest.raises(ValueError, match="Expected the mode 'limits' or 'gaussian', got 'minmax'"):
         Normalizer(modes={"state": "minmax"})

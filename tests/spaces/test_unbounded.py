@@ -141,7 +141,7 @@ def test_options_are_checked():
     with pytest.raises(ValueError, match="stds above 0, got mean=0, std=0"):
         Unbounded(mean=0, std=0)
     with pytest.raises(
-        ValueError, match=r"Expected an axis of samples \(4,\), got 1. Fix: axis=None"
+        ValueError, match=r"Expected an axis of samples \(4,\), got 1. Fix: set axis=None"
     ):
         Unbounded(axis=1).build((4,))
     with pytest.raises(ValueError, match="Expected 1 or 3 numbers for mean, got 2"):
