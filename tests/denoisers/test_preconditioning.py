@@ -15,7 +15,7 @@ from diffusion_framework.denoisers.preconditioning import (
 
 
 def seen(**options):
-    """What a network sees in training and in sampling, from t = 1 on: [(x, time)]."""
+    """Returns the inputs (x, time) of a network in training and in sampling from t = 1."""
     diffusion = GaussianDiffusion(Plain(), **options)
     diffusion(torch.rand(64, 1, 4, 4))
     diffusion.sample(3, steps=4, seed=0, show_progress=False)

@@ -1,4 +1,4 @@
-"""What a network takes and returns is read in one place, and checked there."""
+"""`NetworkSignature` reads and checks the inputs and outputs of networks."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from diffusion_framework.spaces import Unbounded
 
 
 class Net(nn.Module):
-    """A network whose forward is given by each test."""
+    """A network whose `forward` each test defines."""
 
     sample_shape = (3, 4)
 

@@ -1,4 +1,4 @@
-"""`ActionSpace`: limits of the training data, and an origin that moves with the robot."""
+"""`ActionSpace`: limits of the training data, and actions relative to an observation."""
 
 import math
 
@@ -104,7 +104,7 @@ def test_bad_input_is_named():
     space = fitted(relative_to="state")
     actions, condition = batches()
     with pytest.raises(
-        ValueError, match="Expected observations with 'state', .*, got none. Fix: give it"
+        ValueError, match="Expected observations of 'state', .*, got none. Fix: pass this"
     ):
         space.encode(actions, {})
     with pytest.raises(
