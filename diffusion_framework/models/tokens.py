@@ -89,7 +89,7 @@ class TokenAttention(nn.Module):
         self.to_kv = nn.Linear(dim if dim_context is None else dim_context, 2 * dim)
         self.to_out = nn.Linear(dim, dim)
         for weight in (self.to_q.weight, *self.to_kv.weight.chunk(2)):
-            # With PyTorch's smaller weights, attention is nearly uniform and learning slow.
+            # with PyTorch's smaller weights, attention is nearly uniform and learning slow
             nn.init.xavier_uniform_(weight)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:

@@ -50,7 +50,7 @@ class ClassifierFree(Guidance):
 
 
 def as_guidance(value: float | Guidance | None) -> Guidance:
-    """Returns guidance given as such, as a scale, or as None for a scale of 1."""
+    """Converts a scale to `ClassifierFree`; None means a scale of 1, guidance is returned as is."""
     return value if isinstance(value, Guidance) else ClassifierFree(1.0 if value is None else value)
 
 
