@@ -16,8 +16,8 @@ class Heun(Sampler[None]):
     """Heun's method in sigma / alpha (Karras et al. 2022, Alg. 1).
 
     It is of second order, with two network calls per step. A step to sigma = 0 takes only one call.
-    The same holds for a step over more than a factor of 10 in sigma / alpha, such as the first from
-    t = 1, where the mean of the predictions at both ends would magnify their difference.
+    So does a step over more than a factor of 10 in sigma / alpha, such as the first from t = 1. In
+    these steps, the mean of the predictions at both ends would magnify their difference.
     """
 
     def step(

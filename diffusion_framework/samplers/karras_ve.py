@@ -38,7 +38,7 @@ class KarrasVE(Sampler[State]):
 
     @property
     def churn(self) -> Churn:
-        """Equal `Churn` sampler, which takes the steps."""
+        """`Churn` with the same options, which takes the steps."""
         return Churn(self.sampler, self.s_churn, self.s_min, self.s_max, self.s_noise)
 
     def init(self, steps: int) -> State:

@@ -69,8 +69,8 @@ class IDX(ImageDataset):
         height, width = self.images.shape[1:]
         if self.image_size[0] < height or self.image_size[1] < width:
             raise ValueError(
-                f"Expected image_size of at least {[height, width]} for {folder}, got "
-                f"{list(self.image_size)}. Fix: set the image_size of the network to a larger size."
+                f"Expected image_size of at least {[height, width]} for {folder}, "
+                f"got {list(self.image_size)}. Fix: raise the image_size of the network."
             )
 
     def __len__(self) -> int:
@@ -120,7 +120,7 @@ def read_idx(path: Path, dimensions: int) -> Tensor:
     shape = struct.unpack(f">{dimensions}I", data[4:start])
     if len(data) - start != np.prod(shape, dtype=np.int64):
         raise ValueError(
-            f"Expected {list(shape)} bytes in {path}, got {len(data) - start}. "
+            f"Expected {list(shape)} bytes of pixels in {path}, got {len(data) - start}. "
             "Fix: download it again."
         )
     return torch.from_numpy(np.frombuffer(data, np.uint8, offset=start).reshape(shape).copy())

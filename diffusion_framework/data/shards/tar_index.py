@@ -6,8 +6,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-# One row an image: offset and size of its content in bytes, and its label, NO_LABEL or BAD_LABEL
-# (KEY.cls does not hold a class number).
+# One row for each image: offset and size of its content in bytes, and its label, NO_LABEL or
+# BAD_LABEL (KEY.cls does not hold a class number).
 RECORD = np.dtype([("offset", "<i8"), ("size", "<i8"), ("label", "<i4")])
 NO_LABEL, BAD_LABEL = -1, -2
 MAX_CLASSES = 1_000_000
@@ -15,7 +15,7 @@ MAX_LABEL_BYTES = 32  # longer contents are not labels
 
 
 def list_images(file: BinaryIO, shard: str, endings: frozenset[str]) -> np.ndarray:
-    """Lists the images of a tar file; headers and labels are read, image contents skipped.
+    """Lists the images of a tar file, reading only headers and labels.
 
     The key of a member is its path up to the first dot of the file name; the rest is its ending.
     A member is an image if its ending is one of `endings`, and a label if its ending is `.cls`: an
@@ -27,7 +27,7 @@ def list_images(file: BinaryIO, shard: str, endings: frozenset[str]) -> np.ndarr
         endings: Endings of images in lower case with the dot; they match in any case.
 
     Returns:
-        Array of RECORD, one row an image, in the order of the file.
+        Array of RECORD, one row for each image, in the order of the file.
 
     Raises:
         ValueError: the file is not a tar file, is damaged or truncated, or holds no image, or two
@@ -59,14 +59,14 @@ def list_images(file: BinaryIO, shard: str, endings: frozenset[str]) -> np.ndarr
 
 
 def member_at(file: BinaryIO, shard: str, offset: int) -> str:
-    """Returns the name of the member whose content starts at `offset`, or '?'."""
+    """Returns the name of the member with content at `offset`, or '?'."""
     return next(
         (member.name for member, _, _ in _members(file, shard) if member.offset_data == offset), "?"
     )
 
 
 def _members(file: BinaryIO, shard: str) -> Iterator[tuple[tarfile.TarInfo, str, bytes]]:
-    """Yields each regular member with a key: the member, its ending, and its content if a label.
+    """Yields each regular member with a key, with its ending, and with its content if a label.
 
     Raises:
         ValueError: the file is not a tar file, or is damaged or truncated.

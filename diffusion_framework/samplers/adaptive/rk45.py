@@ -26,9 +26,9 @@ ERROR = (71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 
 class RK45(AdaptiveSolver):
     """Runge-Kutta of order 5(4) for the probability-flow ODE, with adaptive step sizes.
 
-    It is the method of Song et al. 2021b, sec. 4.3, in another variable. If x is scaled to
-    alpha² + sigma² = 1, its derivative by the angle atan(sigma / alpha) is the velocity v (Salimans
-    & Ho 2022, app. D). The velocity is finite from pure noise (angle pi / 2) to the clean end (0).
+    It is the method of Song et al. 2021b, sec. 4.3, in another variable. x is scaled to
+    alpha² + sigma² = 1. Its derivative by the angle atan(sigma / alpha) is then the velocity v
+    (Salimans & Ho 2022, app. D), finite from pure noise (angle pi / 2) to the clean end (0).
     Steps are measured in the negated angle. Each solver step takes six network calls, because its
     last slope is the first slope of the next step.
 
