@@ -103,21 +103,11 @@ def decode_image(
     """
     try:
         with Image.open(source, formats=list(image_formats())) as image:
-            limit = Image.MAX_IMAGE_PIXELS
-            if limit is not None and image.width * image.height > limit:
-                raise ValueError(
-                    f"{image.width} x {image.height} exceeds the limit of {limit} pixels"
-                )
+            check_size(image)
             if at_least is not None and image.format in ("JPEG", "MPO"):
                 reduce_scale(image, at_least)
             image.load()
-            # after load(): it turns TIFF upright itself, and PNG may store EXIF after the pixels
-            orientation = image.getexif().get(ORIENTATION_TAG)
-            upright = (
-                image.transpose(UPRIGHT_TRANSPOSES[orientation])
-                if orientation in UPRIGHT_TRANSPOSES
-                else image
-            )
+            upright = turn_upright(image)
             # TIFF may declare 12 bits
             file_bits = getattr(image, "tag_v2", {}).get(deep.BITS_PER_SAMPLE_TAG, (16,))[0]
             if bits == 16 and deep.is_deep(upright) and convert_image_to in (None, "L"):
@@ -171,6 +161,24 @@ def reason(error: BaseException) -> str:
         if isinstance(error, (OSError, ValueError))
         else f"{type(error).__name__} {text}".strip()
     )
+
+
+def check_size(image: Image.Image) -> None:
+    """Raises ValueError for an image of more than `PIL.Image.MAX_IMAGE_PIXELS` pixels."""
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and image.width * image.height > limit:
+        raise ValueError(f"{image.width} x {image.height} exceeds the limit of {limit} pixels")
+
+
+def turn_upright(image: Image.Image) -> Image.Image:
+    """Applies the EXIF orientation of a loaded image.
+
+    `Image.load` turns TIFF images upright itself, and PNG may store EXIF data after the pixels.
+    """
+    orientation = image.getexif().get(ORIENTATION_TAG)
+    if orientation not in UPRIGHT_TRANSPOSES:
+        return image
+    return image.transpose(UPRIGHT_TRANSPOSES[orientation])
 
 
 def reduce_scale(image: Image.Image, at_least: tuple[int, int]) -> None:

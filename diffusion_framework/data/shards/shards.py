@@ -127,8 +127,7 @@ class Shards(EncodedImages):
         self.files = ShardFiles(self.names, self.cache / "shards" / hashed(*self.names)[:16], keep)
         self.shard_lengths, highest = self._lengths_and_classes()
         self._ends = np.cumsum(self.shard_lengths)
-        if labels:
-            self.class_names = [str(label) for label in range(highest + 1)]
+        self.class_names = [str(label) for label in range(highest + 1)] if labels else []
         self._opened: OrderedDict[int, tuple[BinaryIO, np.ndarray]] = OrderedDict()
         self._prefetched: set[int] = set()
 
