@@ -107,7 +107,7 @@ class NetworkSignature:
         if label_dropout:
             raise ValueError(
                 f"Expected a network with classes for label_dropout={label_dropout}, "
-                f"got {self.name} without. Fix: set num_classes of the network."
+                f"got {self.name} without. Fix: set its num_classes."
             )
         return {}
 

@@ -72,12 +72,15 @@ def test_a_tuple_of_one_and_an_output_object_are_unwrapped(wrap):
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: network(lambda self, x: x), r"forward\(x, time, ...\) of Own, got \['x'\]"),
+        (
+            lambda: network(lambda self, x: x),
+            r"forward\(x, time, ...\) in Own, got the arguments \['x'\]",
+        ),
         (
             lambda: network(lambda self, x, time: x, sample_shape=None),
-            r"the shape of a sample, got Own.*sample_shape=\(3, 64, 64\)",
+            r"a network with `sample_shape`.*got Own.*sample_shape=\(3, 64, 64\)",
         ),
-        (lambda: network(lambda self, x, time, style: x), "needs, got none for style"),
+        (lambda: network(lambda self, x, time, style: x), "requires, got none for style"),
         (
             lambda: network(lambda self, x, time: (x, x)),
             "a tensor from Own, got tuple. Fix: let forward return the output alone",
