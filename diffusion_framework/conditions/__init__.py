@@ -1,4 +1,4 @@
-"""Conditions: what a network is told besides the noised data and its level."""
+"""Conditions, the inputs of a network besides the noised data and its level."""
 
 from .base import Conditioner, Keywords
 from .bound import BoundConditions, Conditions

@@ -1,4 +1,4 @@
-"""What holds for every conditioner, and for all conditions of a model together."""
+"""Tests of what every conditioner guarantees, and of all conditions of a model together."""
 
 import copy
 import math
@@ -99,7 +99,7 @@ def test_dropout_replaces_its_share_of_samples_by_none_in_all_keywords(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_none_has_parameters_only_with_dropout_and_then_always_a_gradient(kind):
-    """A parameter that some process never uses would stop distributed training."""
+    """Distributed training fails if a process does not use a parameter."""
     assert not any(True for name, _ in KINDS[kind](0.0).named_parameters() if name == "nothing")
     conditioner = KINDS[kind](1e-9)
     conditioner.build(SHAPE)
@@ -129,7 +129,7 @@ def test_values_are_moved_to_the_conditioner(kind):
     conditioner = KINDS[kind](0.5)
     conditioner.build(SHAPE)
     conditioner.to("meta")
-    if kind != "text":  # a mask of the meta device holds nothing to look at
+    if kind != "text":  # a mask on the meta device has no values to check
         assert all(v.device.type == "meta" for v in conditioner(value(kind)).values())
 
 
@@ -162,7 +162,7 @@ def test_without_tells_none_of_some_conditions_and_changes_nothing_else():
     before = bound.keywords
     free = bound.without()
     assert (free.keywords["labels"] == 5).all() and (free.keywords["vector"] == 0).all()
-    assert torch.equal(free.keywords["image"], before["image"])  # never trained without
+    assert torch.equal(free.keywords["image"], before["image"])  # trained without dropout
     only = bound.without(["labels"])
     assert (only.keywords["labels"] == 5).all() and torch.equal(
         only.keywords["vector"], before["vector"]

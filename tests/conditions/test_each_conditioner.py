@@ -1,4 +1,4 @@
-"""What each conditioner takes, gives and refuses."""
+"""Tests of the values that each conditioner accepts, returns and refuses."""
 
 import math
 
@@ -33,21 +33,21 @@ def test_labels_of_every_integer_type(labels):
 @pytest.mark.parametrize("label", [2, np.int64(2), torch.tensor(2, dtype=torch.int16), np.array(2)])
 def test_one_label_for_a_batch(label):
     assert Labels(4).repeat(label, 3).tolist() == [2, 2, 2]
-    with pytest.raises(ValueError, match=r"Expected labels \[batch\], got \[\]. Fix: give one"):
+    with pytest.raises(ValueError, match=r"Expected labels \[batch\], got \[\]. Fix: pass one"):
         Labels(4)(label)
 
 
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ([0.0, 1.0], "whole numbers, got"),
-        (torch.tensor([0.0, 1.0]), "whole numbers, got torch.float32"),
-        (torch.tensor([True]), "whole numbers, got torch.bool"),
-        ([True, False], "whole numbers, got"),
-        ("3", "whole numbers, got '3'"),
-        (["cat"], "whole numbers, got"),
-        ([[0], [1, 2]], "whole numbers, got"),
-        ({"a": 1}, "whole numbers, got"),
+        ([0.0, 1.0], "integer labels, got"),
+        (torch.tensor([0.0, 1.0]), "integer labels, got torch.float32"),
+        (torch.tensor([True]), "integer labels, got torch.bool"),
+        ([True, False], "integer labels, got"),
+        ("3", "integer labels, got '3'"),
+        (["cat"], "integer labels, got"),
+        ([[0], [1, 2]], "integer labels, got"),
+        ({"a": 1}, "integer labels, got"),
         (torch.eye(4).long(), r"labels \[batch\], got \[4, 4\]"),
         ([0, 4], r"labels in \[0, 3\], got 4 in sample 1"),
         ([0, 0, -1], r"labels in \[0, 3\], got -1 in sample 2"),
@@ -81,7 +81,7 @@ def test_images_are_encoded_and_take_the_size_of_samples():
     ):
         images(torch.zeros(4, 6))
     with pytest.raises(
-        ValueError, match=r"Expected images of 3 channels, got 1. Fix: Images\(channels=1\)"
+        ValueError, match=r"Expected images of 3 channels, got 1. Fix: use Images\(channels=1\)"
     ):
         images(flat[:, :1])
     with pytest.raises(ValueError, match="Expected images, got"):
@@ -140,14 +140,14 @@ def test_tokens_are_padded_to_one_length():
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (["a cat", "a dog"], r"got 'a cat'. Fix: encode texts before, such as text_encoder"),
+        (["a cat", "a dog"], r"got 'a cat'. Fix: encode texts first, as text_encoder"),
         ("a cat", r"embeddings \[batch, n, 4\], got 'a cat'"),
         ({"text": ["a"]}, r"embeddings \[batch, n, 4\], got None"),
         (torch.zeros(2, 7, 4), r"embeddings \[batch, at most 6, 4\], got \[2, 7, 4\]"),
         (torch.zeros(2, 5), r"embeddings \[batch, at most 6, 4\], got \[2, 5\]"),
         (
             {"tokens": torch.zeros(2, 3, 4), "mask": torch.ones(2, 3)},
-            r"a mask \[2, 3\] of bool, got \[2, 3\]",
+            r"a mask \[2, 3\] of torch.bool, got \[2, 3\]",
         ),
         (
             {"tokens": torch.zeros(2, 3, 4), "mask": torch.tensor([[True] * 3, [False] * 3])},
@@ -163,7 +163,7 @@ def test_other_tokens_are_refused(value, message):
 
 
 def test_observations_are_normalised_and_put_side_by_side():
-    """By their limits, in the order of their names, angles last as sine and cosine."""
+    """Limits map to [-1, 1], in the order of names, with angles last as sine and cosine."""
     observations = Observations({"b": 1, "a": 2}, steps=2, normalizer=Normalizer(angles={"a": [0]}))
     a = torch.rand(10, 2, 2) * 6
     b = torch.rand(10, 2, 1) * 50 - 7

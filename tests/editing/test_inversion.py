@@ -1,3 +1,5 @@
+"""Tests of inversion and interpolation."""
+
 import itertools
 import math
 
@@ -83,7 +85,7 @@ def test_slerp_keeps_the_length_and_divides_the_angle():
     torch.testing.assert_close(slerp(a, a, 0.3), a)
 
 
-def test_bad_input_is_said_in_one_line():
+def test_bad_input_is_refused():
     oracle = GaussianOracle()
     x0 = torch.zeros(2, 1)
     with pytest.raises(ValueError, match="without noise for inversion, got DDPM"):

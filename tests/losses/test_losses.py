@@ -1,4 +1,4 @@
-"""The losses, through GaussianDiffusion: the parts of a training step together."""
+"""Tests of the losses within GaussianDiffusion, with all parts of a training step."""
 
 import math
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from diffusion_framework.spaces import Unbounded
 
 @dataclass
 class Answers:
-    """A denoiser whose network gives what was written down."""
+    """Denoiser whose network returns fixed outputs."""
 
     schedule: object
     objective: object
@@ -37,7 +37,7 @@ class Answers:
 
 
 def noised(schedule, steps):
-    """A batch with one sample a step, and an answer to it, in float64."""
+    """Returns a batch with one sample for each process step, and outputs for it, in float64."""
     count = schedule.step_count(steps)
     uniform = (torch.arange(count, dtype=torch.float64) + 1) / count
     at = Steps(steps).draw(schedule, uniform).at
@@ -95,16 +95,14 @@ def test_the_hybrid_loss_gives_the_bound_no_say_in_the_mean():
     bound, of_bound = gradient("bound")
     hybrid, of_hybrid = gradient(HybridLoss(share=0.01))
     assert hybrid == pytest.approx(simple + 0.01 * bound, rel=1e-5)
-    rounding = {"rtol": 1e-5, "atol": 1e-5}  # sums of float32 in another order
+    rounding = {"rtol": 1e-5, "atol": 1e-5}  # float32 sums differ in their order
     torch.testing.assert_close(of_hybrid[:1], of_simple[:1], **rounding)
     torch.testing.assert_close(of_hybrid[1:], 0.01 * of_bound[1:], **rounding)
     assert of_bound[:1].abs().max() > 0 and of_simple[1:].abs().max() == 0
 
 
 class GaussianHead(nn.Module):
-    """The exact noise of Gaussian data, and for each step a number to learn that tells the
-    variance.
-    """
+    """Network that predicts the exact noise of Gaussian data and learns one variance per step."""
 
     channels, image_size, learned_variance = 1, 4, True
 
@@ -156,7 +154,7 @@ def test_learned_range_recovers_the_best_variance_of_gaussian_data(schedule, los
 
 
 def bound_gradients(diffusion, images, count):
-    """Gradients of the bound estimated from one image each, [count, parameters]."""
+    """Returns gradients of the bound, each estimated from one image, [count, parameters]."""
     rows = []
     for i in range(count):
         diffusion.zero_grad()

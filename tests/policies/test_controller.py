@@ -1,4 +1,4 @@
-"""`Controller`: acting is planning every action_steps from the last observations."""
+"""Tests of `Controller`, which plans every action_steps from the latest observations."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def test_environments_are_reset_one_by_one():
     controller.reset([False, True])
     actions = controller.act({"state": states[3]}, seed=seeds(3))
     first = policy.predict({"state": states[[0, 0], 0][None]}, seed=[0])
-    anew = policy.predict({"state": states[[3, 3], 1][None]}, seed=[53])
-    torch.testing.assert_close(actions, torch.stack([first[0, 3], anew[0, 0]]))
+    second = policy.predict({"state": states[[3, 3], 1][None]}, seed=[53])
+    torch.testing.assert_close(actions, torch.stack([first[0, 3], second[0, 0]]))
     with pytest.raises(
         ValueError, match=r"observations of 2 environments, as before, got 1. Fix: call reset\(\)"
     ):
@@ -71,7 +71,7 @@ def test_a_warm_start_goes_on_from_the_tail_of_the_last_plan():
     seen = {"state": torch.stack([states[3], states[4]], dim=1)}
     expected = policy.predict(seen, seed=[4], start=tail, strength=0.5)[:, 0]
     torch.testing.assert_close(action, expected)
-    # from almost no noise, a plan stays what it was
+    # with almost no noise, the plan hardly changes
     near = policy.plan(seen, start=tail, strength=1e-3, steps=1000, seed=[4])
     space, condition = policy.diffusion.space, {"observations": seen}
     bounded = space.decode(space.encode(tail, condition).clamp(-1, 1), condition)
@@ -82,11 +82,12 @@ def test_what_cannot_act_is_refused_when_it_is_built():
     with pytest.raises(ValueError, match="Expected a policy with observations, got one without"):
         Controller(DiffusionPolicy(tiny_unet()))
     for warm_start in (0.0, 1.5):
-        with pytest.raises(ValueError, match=rf"warm_start in \(0, 1\], .*, got {warm_start}"):
+        with pytest.raises(ValueError, match=rf"warm_start in \(0, 1\] .*, got {warm_start}"):
             Controller(diffusion_policy(), warm_start=warm_start)
     with pytest.raises(
-        ValueError, match="of a policy that samples, got 0.5 of BehaviourCloning. Fix: leave it out"
+        ValueError,
+        match="for a policy that samples, got 0.5 for BehaviourCloning. Fix: leave it out",
     ):
         Controller(behaviour_cloning(), warm_start=0.5)
-    with pytest.raises(ValueError, match=r"observations \['state'\], got none of \['state'\]"):
+    with pytest.raises(ValueError, match=r"observations \['state'\], got none for \['state'\]"):
         Controller(diffusion_policy()).act({"arm": torch.zeros(3)})

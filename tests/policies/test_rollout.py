@@ -1,4 +1,4 @@
-"""Rollouts: what is counted, and the script."""
+"""Tests of rollouts, their statistics and their command."""
 
 from __future__ import annotations
 
@@ -39,7 +39,10 @@ def fork_policy() -> DiffusionPolicy:
 
 
 class Countdown(gymnasium.Env):
-    """Ends after `seed` steps; rewards 0, 1, 2, ...; a success where the seed is even."""
+    """Environment that ends after `seed` steps, with success for even seeds.
+
+    The rewards are 0, 1, 2, ...
+    """
 
     observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (4,), np.float64)
     action_space = gymnasium.spaces.Box(-0.01, 0.01, (2,), np.float32)
@@ -139,7 +142,7 @@ def test_the_script(tmp_path, capsys):
         f"{100_000 + i}.gif" for i in range(3)
     ]
     for bad, message in (
-        (("--env", "nowhere/Nothing-v0"), "no environment 'nowhere/Nothing-v0'"),
+        (("--env", "nowhere/Nothing-v0"), "gymnasium, got 'nowhere/Nothing-v0'"),
         (
             ("--env", "diffusion_framework/Fork-v0", "--episodes", 0),
             "episodes must be at least 1; got 0",

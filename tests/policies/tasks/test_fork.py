@@ -1,4 +1,4 @@
-"""The fork: its experts, its environment, and the numbers that judge a policy."""
+"""Tests of the fork task: its experts, environment and metrics."""
 
 from __future__ import annotations
 
@@ -18,9 +18,8 @@ def test_experts_arrive_and_go_left_as_often_as_the_context_says():
     states = starts(20_000)
     success, left, _, _ = fork.run(fork.Expert(np.random.default_rng(0), states[:, 3]), states)
     assert 0.98 < success.mean() < 0.995
-    assert fork.binned_error(states[:, 3], left) < 3 * 0.016 / np.sqrt(
-        5
-    )  # 0.016 is what 4,000 contexts leave
+    # 0.016 is the sampling error with 4,000 contexts
+    assert fork.binned_error(states[:, 3], left) < 3 * 0.016 / np.sqrt(5)
 
 
 def test_the_mean_of_the_experts_goes_through_the_disc():
@@ -36,7 +35,7 @@ def test_the_mean_of_the_experts_goes_through_the_disc():
     assert success.mean() < 0.1
 
 
-def test_a_step_is_at_most_so_long_and_touching_the_disc_forfeits_success():
+def test_steps_have_a_largest_length_and_touching_the_disc_forfeits_success():
     before = np.array([[0.0, 0, 0, 0.5], [0.69, 0, 0, 0.5], [1.9, 0.3, 0, 0.5]])
     states, hit, arrived = fork.move(before, np.array([[2.0, 0], [1.69, 1], [2.9, 0.3]]))
     np.testing.assert_allclose(np.linalg.norm(states[0, :2]), fork.STEP)
