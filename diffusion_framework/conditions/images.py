@@ -16,8 +16,8 @@ class Images(Conditioner):
     """Conditioner for images, which are encoded and resized to the size of the samples.
 
     The network concatenates them to x along channels. "None" is an image of zeros, which is
-    mid-gray. A value has shape [batch, channels, height, width], or [channels, height, width] for a
-    whole batch when sampling.
+    mid-gray. A value has shape [batch, channels, height, width]. When sampling, a single image
+    [channels, height, width] is repeated for the batch.
 
     Args:
         channels: Number of channels of encoded images.

@@ -16,7 +16,7 @@ class Labels(Conditioner):
     """Conditioner for class labels, integers in [0, classes).
 
     The label `classes` stands for "none". A value is a list, array or tensor of any integer type,
-    of shape [batch] or [batch, 1], or one number for a whole batch when sampling.
+    of shape [batch] or [batch, 1]. When sampling, a single number is repeated for the batch.
 
     Args:
         classes: Number of classes. The network needs one more embedding, for "none".
@@ -56,7 +56,7 @@ class Labels(Conditioner):
                 "Fix: pass one integer for each sample."
             )
         if not self.training and labels.device.type != "meta":
-            labels = labels.cpu()  # the synchronisation is cheap, as it occurs once a trajectory
+            labels = labels.cpu()  # synchronises only once per trajectory
         last = self.classes - (self.dropout == 0)
         checked_samples(
             labels,

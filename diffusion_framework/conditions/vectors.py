@@ -15,8 +15,8 @@ from .base import Conditioner, Keywords, as_tensor, trained_none
 class Vectors(Conditioner):
     """Conditioner for vectors, each component of which is standardised.
 
-    A value has shape [batch, dim], or [dim] for a whole batch when sampling. "None" is a learned
-    vector.
+    A value has shape [batch, dim]. When sampling, a single vector [dim] is repeated for the batch.
+    "None" is a learned vector.
 
     Args:
         dim: Size of a vector.

@@ -33,7 +33,7 @@ SIGMAS: dict[str, Callable[[int, float, float], list[float]]] = {
 
 
 class Spacing(ABC):
-    """Base of spacings: frozen dataclasses that make grids."""
+    """Base of spacings, frozen dataclasses that make grids."""
 
     @abstractmethod
     def grid(self, schedule: NoiseSchedule, trained_steps: int, steps: int) -> Grid:
@@ -132,7 +132,7 @@ class StepSpacing(Spacing):
         return numbers
 
     def _spaced_sigmas(self, high: Level, low: Level, steps: int) -> list[float]:
-        # Sigmas must be finite: a level without signal counts as alpha² = 2⁻²⁴, as in diffusers.
+        # Sigmas must be finite, so a level without signal gets alpha² = 2⁻²⁴, as in diffusers.
         noisiest = self.sigma_max or (high.sigma / high.alpha if high.alpha else 2.0**12)
         if steps == 1:
             return [noisiest]

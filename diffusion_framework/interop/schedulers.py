@@ -59,7 +59,7 @@ def _ddpm(o: Options) -> SchedulerRecipe:
     kind = o["variance_type"]
     if kind not in sizes:
         raise ValueError(
-            f"Expected variance_type {', '.join(sizes)}, got {kind!r}. "
+            f"Expected variance_type to be one of {', '.join(sizes)}, got {kind!r}. "
             "Fix: use one of them if that suits the network."
         )
     sampler = DDPM("small" if sizes[kind] == "small" else "large")

@@ -60,7 +60,7 @@ def read_objective(o: Options) -> Objective:
     kind = o["prediction_type"]
     if kind not in objectives:
         raise ValueError(
-            f"Expected prediction_type {', '.join(objectives)}, got {kind!r}. "
+            f"Expected prediction_type to be one of {', '.join(objectives)}, got {kind!r}. "
             "Fix: use a network trained with one of them."
         )
     return objectives[kind]

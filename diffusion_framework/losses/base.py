@@ -55,7 +55,7 @@ class NoisedBatch:
 
 
 class Loss(ABC):
-    """Base of losses: frozen dataclasses that also propose how to train and how to sample.
+    """Base of losses, frozen dataclasses that also propose how to train and how to sample.
 
     Attributes:
         variance: Variance of the reverse steps when sampling.

@@ -30,7 +30,7 @@ class SampledLevels:
 
 
 class TimeSampler(ABC):
-    """Base of time samplers: frozen dataclasses that map uniform numbers to noise levels.
+    """Base of time samplers, frozen dataclasses that map uniform numbers to noise levels.
 
     The memory of earlier losses, if any, is an argument and a result; the sampler holds no state.
     """

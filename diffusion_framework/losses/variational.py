@@ -110,7 +110,7 @@ def bound_term(
     mean, _ = posterior(prediction.x0, x, now, to)
     true_mean, true_log_var = posterior(x0, x, now, to)
     at_end = torch.isneginf(true_log_var)
-    if at_end.ndim == 0:  # levels of floats: only one of the two terms is needed
+    if at_end.ndim == 0:  # with levels of floats, only one of the terms is needed
         term = (
             _reconstruction(x0, mean, log_var, to, bins)
             if at_end
@@ -165,16 +165,14 @@ def discretised_gaussian_nll(x0: Tensor, mean: Tensor, log_std: Tensor, bins: in
     exact = x0.dtype if x0.device.type == "mps" else torch.float64  # MPS has no float64
     half = 1 / (bins - 1)
     scale = torch.exp(-log_std.to(exact))
-    off = x0.to(exact) - mean.to(exact)
+    offset = x0.to(exact) - mean.to(exact)
     # By symmetry, the bin lies above the mean, where the tails are small.
-    near, far = (off.abs() - half) * scale, (off.abs() + half) * scale
+    near, far = (offset.abs() - half) * scale, (offset.abs() + half) * scale
     log_near, log_far = torch.special.log_ndtr(-near), torch.special.log_ndtr(-far)
     inside = log_near + _log1mexp(log_near - log_far)
-    up, down = (
-        torch.special.log_ndtr((off + half) * scale),
-        torch.special.log_ndtr((half - off) * scale),
-    )
-    log_probability = torch.where(x0 > 1 - half, down, torch.where(x0 < half - 1, up, inside))
+    first = torch.special.log_ndtr((offset + half) * scale)
+    last = torch.special.log_ndtr((half - offset) * scale)
+    log_probability = torch.where(x0 > 1 - half, last, torch.where(x0 < half - 1, first, inside))
     return -log_probability.to(x0.dtype)
 
 

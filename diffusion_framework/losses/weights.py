@@ -1,7 +1,7 @@
 """Loss weights on the squared x0 error, as functions of the level; most need only its log-SNR.
 
-A weight of 1 on another target is also one of them. On eps it is snr; on v, with a
-variance-preserving schedule, it is snr + 1.
+Weight 1 on the squared eps error equals weight snr on x0. Weight 1 on the squared v error, with a
+variance-preserving schedule, equals weight snr + 1.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _FAR = 1e4
 
 
 class LossWeight(ABC):
-    """Base of loss weights: frozen dataclasses with one method.
+    """Base of loss weights, which are frozen dataclasses with one method.
 
     Attributes:
         sigma_data: Standard deviation of the clean data that the weight assumes, or None.

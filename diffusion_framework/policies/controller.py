@@ -21,8 +21,8 @@ class Controller:
 
     Args:
         policy: Policy that makes the plans.
-        warm_start: Time in (0, 1] to whose noise level the rest of the last plan is noised to start
-            the next one; None starts from pure noise.
+        warm_start: Time in (0, 1] to which the rest of the last plan is noised as the start of the
+            next plan; None starts from pure noise.
         options: Further options of the policy's `plan`.
 
     Raises:

@@ -32,7 +32,8 @@ class EpisodeWindows(TrainingDataset):
         mask           [horizon], False for padding
 
     Args:
-        folder: Folder or file that `load_episodes` reads, or `Episodes`.
+        folder: Demonstrations: a `.npz` file or a folder of them, a zarr replay buffer, a LeRobot
+            dataset, or `Episodes`.
         observations: Names of the observation streams.
         action: Name of the actions.
         horizon: Number of actions of a window. scripts/train.py takes it from the policy.

@@ -15,7 +15,7 @@ def test_spatial_softmax_finds_a_bright_point():
     torch.testing.assert_close(layer(image), torch.tensor([[1.0, -0.5], [-0.5, 1.0]]))
 
 
-def test_crops_are_parts_of_the_image_anywhere_in_training_and_central_otherwise():
+def test_crops_are_random_or_central_parts_of_the_image():
     image = torch.arange(2 * 36.0).reshape(2, 1, 6, 6)
     seen = set()
     for _ in range(200):
@@ -31,7 +31,7 @@ def test_crops_are_parts_of_the_image_anywhere_in_training_and_central_otherwise
         center_crop(torch.zeros(1, 3, 8, 8), 9)
 
 
-def test_the_network_is_residual_and_knows_nothing_of_the_batch():
+def test_features_do_not_depend_on_the_batch():
     observations = Observations(images={"camera": 1}, keypoints=5, crop=40).eval()
     pixels = torch.randint(0, 256, (3, 2, 1, 48, 48), dtype=torch.uint8)
     context = observations({"camera": pixels})["context"]

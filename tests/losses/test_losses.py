@@ -75,7 +75,7 @@ def test_the_rescaled_bound_is_the_sum_over_the_grid(schedule, variance):
     assert plain.sum().item() == pytest.approx(total, rel=1e-6)
 
 
-def test_the_hybrid_loss_gives_the_bound_no_say_in_the_mean():
+def test_the_bound_in_the_hybrid_loss_does_not_train_the_mean():
     network = tiny_unet(learned_variance=True)
     nn.init.normal_(network.conv_out.weight, std=0.1)
 
@@ -163,7 +163,7 @@ def bound_gradients(diffusion, images, count):
     return torch.stack(rows)
 
 
-def test_loss_aware_times_beat_uniform_ones_on_the_variance_of_the_bounds_gradient():
+def test_loss_aware_times_reduce_the_variance_of_the_bounds_gradient():
     options = {"timesteps": 20, "loss": VariationalLoss("small")}
     aware = GaussianDiffusion(Plain(), times=LossAware(20, history=5), **options)
     images = torch.rand(64, 1, 4, 4)
@@ -180,7 +180,7 @@ def test_loss_aware_times_beat_uniform_ones_on_the_variance_of_the_bounds_gradie
     assert gap < 4 * (variance + uniform_variance) / 200, "the expectation must stay"
 
 
-def test_the_memory_of_losses_is_that_of_training_alone():
+def test_only_training_updates_the_memory_of_losses():
     diffusion = tiny_diffusion(times="loss_aware", timesteps=3)
     before = diffusion.time_memory.clone()
     diffusion.eval()(torch.rand(4, 1, 8, 8))
@@ -242,7 +242,7 @@ def test_parts_that_do_not_fit_are_refused_when_built(make, message):
     assert "\n" not in str(error.value)
 
 
-def test_parts_by_name_are_told_of_the_model():
+def test_parts_given_by_name_receive_the_options_of_the_model():
     diffusion = tiny_diffusion(
         noise_schedule="cosine",
         timesteps=9,

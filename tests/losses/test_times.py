@@ -26,7 +26,7 @@ def assert_distributed(values, cdf):
 
 
 @pytest.mark.parametrize("schedule", [Cosine(), EDM(), Flow()], ids=repr)
-def test_times_are_distributed_as_they_say(schedule):
+def test_times_have_their_distributions(schedule):
     uniform = drawn(Uniform(), schedule).t
     assert uniform.min() > 0 and uniform.max() <= 1
     assert_distributed(uniform, lambda t: t)
@@ -47,7 +47,7 @@ def test_levels_stay_on_the_schedule():
         assert times.draw(Sigmoid(), last).at.log_snr.isfinite()
 
 
-def test_strata_hold_one_time_each():
+def test_each_stratum_has_one_time():
     for _ in range(20):
         uniform = Stratified().uniform(64, CPU)
         assert uniform.min() > 0 and uniform.max() <= 1
@@ -55,7 +55,7 @@ def test_strata_hold_one_time_each():
 
 
 @pytest.mark.parametrize("times", [Steps(5), Stratified(Steps(5)), LossAware(5)], ids=repr)
-def test_steps_are_those_of_the_grid_evenly(times):
+def test_steps_are_uniform_over_the_grid(times):
     for schedule, expected in (
         (Sigmoid(), [0.2, 0.4, 0.6, 0.8, 1.0]),
         (VE(), [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]),

@@ -83,7 +83,7 @@ def test_gradients_are_finite_in_a_batch_that_mixes_ends_and_inner_steps(batch):
     assert (eps_hat.grad != 0).any(dim=(1, 2)).all() and (share.grad != 0).any(dim=(1, 2)).all()
 
 
-def test_prior_term_is_the_divergence_from_where_sampling_starts(batch):
+def test_the_prior_term_is_the_divergence_of_the_noisiest_level(batch):
     x0 = batch[0]
     for schedule in (SCHEDULE, EDM(), Flow(), Scaled(Sigmoid(), 0.5)):
         at = schedule.at(1.0)
@@ -95,7 +95,7 @@ def test_prior_term_is_the_divergence_from_where_sampling_starts(batch):
 @pytest.mark.parametrize(
     "schedule", [Sigmoid(), Cosine(), EDM(), Flow(), Scaled(Sigmoid(), 0.5)], ids=repr
 )
-def test_the_posterior_is_what_bayes_rule_says(schedule):
+def test_the_posterior_follows_bayes_rule(schedule):
     """Applies Bayes' rule with 60 digits to x_now ~ N((alpha / alpha') x_to, ...) given x_to."""
     mpmath.mp.dps = 60
     times = [1.0, 0.999, 0.5, 0.01, 1e-4, 1e-9, 0.0]
@@ -139,7 +139,7 @@ def test_a_learned_variance_of_a_network_without_one_is_refused():
 
 @pytest.mark.parametrize("std", [1e-4, 1e-2, 0.3, 5.0, 1e3])
 @pytest.mark.parametrize("x0", [-1.0, -127 / 255, 1 / 255, 253 / 255, 1.0])
-def test_the_discretised_gaussian_is_right_to_the_last_digits(x0, std):
+def test_the_discretised_gaussian_is_accurate_in_its_tails(x0, std):
     """Compares with 60 digits, up to 20,000 standard deviations from the mean.
 
     Common code clamps the probability at 1e-12 instead.
@@ -177,7 +177,7 @@ def test_the_probabilities_of_all_bins_add_up_to_one():
         assert torch.exp(-nll).sum().item() == pytest.approx(1, abs=1e-12)
 
 
-def test_the_best_share_of_the_range_gives_gaussian_data_no_divergence():
+def test_the_exact_learned_range_minimises_the_term_of_gaussian_data():
     """With exact mean and variance, the reverse step of Gaussian data is q(x_to | x_now)."""
     oracle = GaussianOracle(mean=0.3, std=0.4, schedule=SCHEDULE)
     x0 = 0.3 + 0.4 * torch.randn(200_000, 1, dtype=torch.float64)

@@ -36,7 +36,7 @@ def test_min_snr_equals_its_definition(gamma):
 
 
 @pytest.mark.parametrize("schedule", [Cosine(), VE(), Flow()], ids=repr)
-def test_weights_equal_their_papers(schedule):
+def test_weights_equal_their_published_formulas(schedule):
     """Each weight has its paper's formula on the paper's target, in sigma of x / alpha."""
     at = levels(schedule)
     sigma = at.sigma / at.alpha
@@ -117,7 +117,7 @@ def test_bad_options(make, value):
         Preconditioned(0.0)
 
 
-def test_levels_of_a_weight_are_made_finite():
+def test_weights_receive_finite_levels():
     seen = []
 
     class Watching(MinSNR):

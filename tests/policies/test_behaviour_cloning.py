@@ -52,7 +52,7 @@ def test_its_loss_is_the_error_of_its_plans_in_the_units_of_the_network(relative
     assert tuple(metrics) == made.metric_names
 
 
-def test_there_is_nothing_to_sample():
+def test_plans_are_deterministic_and_sampling_options_are_refused():
     made = behaviour_cloning()
     assert not {"sample", "denoiser", "walk", "bits_per_dim"} & set(dir(made))
     _, condition = batch()
@@ -62,7 +62,7 @@ def test_there_is_nothing_to_sample():
         made.plan(condition["observations"], steps=3)
 
 
-def test_planning_is_in_evaluation_mode_and_leaves_the_mode_as_it_was():
+def test_planning_uses_evaluation_mode_and_restores_the_mode():
     made = fitted(
         BehaviourCloning(
             Transformer1D(8, 2, 2, 3, dim=16, depth=1, dropout=0.5), observations(), action_steps=4

@@ -95,7 +95,7 @@ def test_a_lerobot_dataset(tmp_path):
     assert_read(episodes)
 
 
-def test_bad_data_is_named(tmp_path):
+def test_invalid_data_is_refused(tmp_path):
     with pytest.raises(ValueError, match="expected demonstrations, got none. Fix: give a folder"):
         load_episodes(tmp_path, ["action"])
     broken = {**ARRAYS, "state": np.where(np.arange(9)[:, None] == 6, np.nan, ARRAYS["state"])}
@@ -110,7 +110,7 @@ def test_bad_data_is_named(tmp_path):
         load_episodes(tmp_path, ["action"])
 
 
-def test_the_fingerprint_tells_data_apart():
+def test_the_fingerprint_distinguishes_data():
     one = Episodes(ARRAYS, ENDS).fingerprint()
     assert (
         one
@@ -154,7 +154,7 @@ def test_arrays_whose_reading_may_run_code_are_refused_unread(tmp_path, change, 
     assert "\n" not in str(error.value)
 
 
-def test_words_in_users_attributes_are_not_codecs(tmp_path):
+def test_user_attributes_are_not_codecs(tmp_path):
     pytest.importorskip("zarr", reason="zarr is not installed")
     import zarr
 

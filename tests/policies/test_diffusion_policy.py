@@ -48,7 +48,7 @@ def test_without_observations_it_is_its_diffusion_model():
         one.predict({"state": torch.zeros(1, 2, 3)})
 
 
-def test_a_network_is_wrapped_and_a_diffusion_taken_as_it_is():
+def test_a_network_is_wrapped_and_a_diffusion_is_used_unchanged():
     wrapped = diffusion_policy(objective="x0", relative_to="state")
     made = GaussianDiffusion(
         wrapped.diffusion.model,
@@ -71,7 +71,7 @@ def test_a_network_is_wrapped_and_a_diffusion_taken_as_it_is():
             DiffusionPolicy(made, **options)
 
 
-def test_no_door_takes_actions_for_images_or_samples_without_observations():
+def test_a_policy_has_no_image_functions_and_samples_only_with_observations():
     """A policy has no functions for 8-bit images, and its samples are its plans."""
     made = diffusion_policy()
     assert not {"bits_per_dim", "flow_bits_per_dim", "invert", "decode", "interpolate"} & set(
@@ -108,7 +108,7 @@ def test_every_network_trains_and_samples_with_every_objective(network, objectiv
     assert torch.equal(*twice)
 
 
-def test_padding_does_not_reach_the_loss_and_the_rest_counts_alike():
+def test_padding_is_ignored_and_other_steps_have_equal_weight():
     made = diffusion_policy()
     actions, condition = batch()
     loss = lambda actions, mask: made(  # noqa: E731
@@ -176,7 +176,7 @@ def test_several_streams_and_images():
     assert torch.equal(made.plan(streams, seed=range(3)), made.plan(order, seed=range(3)))
 
 
-def test_training_fits_the_statistics_and_a_checkpoint_brings_them_back(tmp_path):
+def test_training_fits_the_statistics_and_a_checkpoint_restores_them(tmp_path):
     made = diffusion_policy(fit=False, relative_to="state")
     options = {"train_batch_size": 4, "results_folder": tmp_path / "run", **QUIET}
     Trainer(made, windows(), train_num_steps=2, **options).train()
@@ -256,13 +256,13 @@ def test_it_is_rebuilt_from_its_config():
         ),
     ],
 )
-def test_bad_input_is_one_line_with_the_remedy(build, message):
+def test_bad_input_gives_a_one_line_error(build, message):
     with pytest.raises((ValueError, TypeError), match=message) as error:
         build()
     assert "\n" not in str(error.value)
 
 
-def test_a_mask_goes_with_losses_that_can_leave_something_out():
+def test_a_mask_is_refused_by_the_variational_loss():
     made = diffusion_policy(
         loss=VariationalLoss("small"), times="steps", timesteps=10, noise_schedule="squaredcos_beta"
     )

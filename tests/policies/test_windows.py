@@ -71,7 +71,7 @@ def test_windows_equal_a_slow_implementation(horizon, observation_steps, action_
             assert condition["mask"].tolist() == batch["mask"][i].tolist() == mask.tolist()
 
 
-def test_every_step_is_planned_from_once():
+def test_each_step_is_planned_from_once():
     episodes = random_episodes(0, 20)
     windows = EpisodeWindows(episodes, horizon=16, observation_steps=2, action_steps=8)
     current = windows.first + 1
@@ -84,7 +84,7 @@ def test_every_step_is_planned_from_once():
     assert len(windows) == episodes.ends[-1] - len(episodes) * (16 - 2 - 8 + 1)
 
 
-def test_splits_share_no_episode_and_miss_none():
+def test_splits_partition_the_episodes():
     for count, share in ((10, 0.2), (7, 0.01), (3, 0.5)):
         train, held_out = (
             set(split_episodes(count, s, share, seed=3)) for s in ("train", "validation")
@@ -109,7 +109,7 @@ def test_splits_share_no_episode_and_miss_none():
         ),
     ],
 )
-def test_sizes_that_do_not_fit_are_errors(sizes, message):
+def test_invalid_sizes_are_refused(sizes, message):
     with pytest.raises(ValueError, match=message):
         EpisodeWindows(random_episodes(0, 10, longest=14), **sizes)
 

@@ -79,10 +79,10 @@ def flow_bits(
         return _with_divergence(lambda z: _velocity(denoise, z, at), z, probe)
 
     start, end = _angle(schedule.at_log_snr(high)), _angle(last)
-    z, gained = integrate(slope, x0 * math.cos(start), start, end, tolerance)
+    z, divergence = integrate(slope, x0 * math.cos(start), start, end, tolerance)
     z = z.cpu().double()
     nats = gaussian_nll(z, torch.zeros_like(z), torch.tensor(math.log(math.sin(end))))
-    return bits_per_dim(nats) - (gained / math.log(2) + math.log2(math.cos(start))) + offset
+    return bits_per_dim(nats) - (divergence / math.log(2) + math.log2(math.cos(start))) + offset
 
 
 def _angle(at: Level) -> float:

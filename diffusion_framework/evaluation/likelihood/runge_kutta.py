@@ -40,7 +40,7 @@ def integrate(
             f"Expected a tolerance of at least {least:.1g} in {z.dtype}, got {tolerance:g}. "
             "Fix: raise tolerance."
         )
-    total = torch.zeros(len(z), dtype=torch.float64)
+    integral = torch.zeros(len(z), dtype=torch.float64)
     u, size = start, min(0.01, end - start)
     slopes = [slope(u, z)]
     while u < end:
@@ -52,24 +52,24 @@ def integrate(
         size = min(size, end - u)
         slopes = slopes[:1]
         for node, weights in STAGES:
-            at = _sum(z, weights, [dz for dz, _ in slopes], size)
-            slopes.append(slope(u + node * size, at))
-        off, off_total = (
+            stage = _sum(z, weights, [dz for dz, _ in slopes], size)
+            slopes.append(slope(u + node * size, stage))
+        error_z, error_integral = (
             _sum(torch.zeros_like(part[0]), ERROR, part, size) for part in zip(*slopes, strict=True)
         )
-        off = off.flatten(1).square().mean(1).sqrt().cpu().double()
-        error = torch.maximum(off, off_total.abs()).max().item() / tolerance
+        error_z = error_z.flatten(1).square().mean(1).sqrt().cpu().double()
+        error = torch.maximum(error_z, error_integral.abs()).max().item() / tolerance
         if not error < float("inf"):
             raise FloatingPointError(
                 "Expected finite outputs of the network along the flow, got NaN or infinity. "
                 "Fix: use a checkpoint from before training diverged."
             )
         if error <= 1:
-            z, u = at, end if size == end - u else u + size  # the last stage lies at the step's end
-            total = _sum(total, STAGES[-1][1], [d for _, d in slopes[:-1]], size)
+            z, u = stage, end if size == end - u else u + size  # the last stage ends the step
+            integral = _sum(integral, STAGES[-1][1], [d for _, d in slopes[:-1]], size)
             slopes = slopes[-1:]
         size *= min(5.0, max(0.2, 0.9 * max(error, 1e-9) ** -0.2))
-    return z, total
+    return z, integral
 
 
 def _sum(z: Tensor, weights: Sequence[float], slopes: Sequence[Tensor], size: float) -> Tensor:

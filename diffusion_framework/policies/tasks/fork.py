@@ -42,11 +42,10 @@ def move(states: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarra
         States after the step [n, 4], whether each agent hit the disc [n], and whether it reached
         the goal [n].
     """
-    way = actions - states[:, :2]
+    displacement = actions - states[:, :2]
+    distance = np.linalg.norm(displacement, axis=1, keepdims=True)
     states = states.copy()
-    states[:, :2] += way * np.minimum(
-        1, STEP / np.maximum(np.linalg.norm(way, axis=1, keepdims=True), 1e-12)
-    )
+    states[:, :2] += displacement * np.minimum(1, STEP / np.maximum(distance, 1e-12))
     hit = np.hypot(states[:, 0] - 1, states[:, 1] - states[:, 2]) < RADIUS
     arrived = (states[:, 0] >= LENGTH) & (np.abs(states[:, 1]) <= TOLERANCE)
     return states, hit, arrived
@@ -86,8 +85,8 @@ def run(
         states: Initial states, [n, 4].
 
     Returns:
-        Success [n], whether the agent passed on the left of the disc's centre [n], and lists of
-        the states before each step [n, 4] and the actions [n, 2].
+        Success [n], whether each agent passed on the left of the disc's centre [n], the states
+        before each step [n, 4], and the actions of each step [n, 2].
     """
     n = len(states)
     going, touched, left = np.full(n, True), np.full(n, False), np.full(n, False)

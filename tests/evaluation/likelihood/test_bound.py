@@ -119,7 +119,7 @@ def test_a_grid_that_is_not_a_chain_is_refused():
             variational_bound(Guess(), x0, grid, generator_noise())
 
 
-def test_images_bound_alike_in_every_batch_on_respaced_steps():
+def test_the_bound_does_not_depend_on_the_batches_with_respaced_steps():
     diffusion = tiny_diffusion(timesteps=12)
     images = torch.randint(0, 256, (5, 1, 8, 8)) / 255
     whole = bits_per_dim(diffusion, images, steps="3,2", seed=3)
@@ -136,7 +136,7 @@ def test_images_bound_alike_in_every_batch_on_respaced_steps():
         bits_per_dim(diffusion, images, steps=3, variance="learned_range")
 
 
-def test_no_call_sees_what_another_made_of_the_image():
+def test_likelihood_is_computed_without_self_conditioning():
     diffusion = GaussianDiffusion(SelfConditioned(), timesteps=4)
     bits_per_dim(diffusion, torch.zeros(2, 1, 4, 4))
     flow_bits_per_dim(diffusion, torch.zeros(2, 1, 4, 4), tolerance=0.1)

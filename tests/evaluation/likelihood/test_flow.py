@@ -38,7 +38,7 @@ def test_every_sample_has_its_exact_density_where_the_schedule_ends_in_noise(ora
 
 
 @pytest.mark.parametrize("schedule", [VE(), EDM(), LinearBeta()], ids=repr)
-def test_the_mean_over_the_data_is_exact_where_a_trace_of_the_data_is_left_in_the_noise(schedule):
+def test_the_mean_over_data_is_exact_where_the_schedule_leaves_some_signal(schedule):
     """Covers schedules that leave a little of the data at their noisiest level.
 
     The density of a sample is then wrong in first order, but its mean only in second order.
@@ -97,7 +97,7 @@ def test_hutchinsons_estimate_is_right_on_average(correlated, trace):
     )
 
 
-def test_8_bit_images_count_the_width_of_their_steps():
+def test_8_bit_images_include_the_width_of_their_bins():
     """The probability of a bin is about the density times its width, 2 / 255."""
     oracle = GaussianOracle(mean=0.0, std=1.0)
     x0 = torch.linspace(-1, 1, 256, **DOUBLE)[100:150, None]
@@ -105,7 +105,7 @@ def test_8_bit_images_count_the_width_of_their_steps():
     torch.testing.assert_close(flow_bits(oracle, x0, NOISE), wanted, rtol=0, atol=5e-3)
 
 
-def test_a_network_by_its_probes_agrees_with_its_exact_trace():
+def test_the_estimate_of_a_network_agrees_with_its_exact_trace():
     diffusion = GaussianDiffusion(tiny_unet(dim_mults=(1,), image_size=4))
     images = torch.randint(0, 256, (1, 1, 4, 4)) / 255
     exact = flow_bits_per_dim(diffusion, images, trace="exact", tolerance=1e-2, seed=[1]).item()
