@@ -58,12 +58,9 @@ ASKING = {
     "training/stopping.py",  # the operating system
 }
 LONG_FILES = {
-    "conditions/base.py",
     "diffusion.py",
 }
 LONG_FUNCTIONS = {
-    "data/images/decode.py: decode_image",
-    "data/shards/shards.py: __init__",
     "diffusion.py: __init__",
     "diffusion.py: walk",
     "models/rin.py: __init__",

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from ..spaces import DataSpace
-from .base import Conditions
+from .bound import Conditions
 
 
 def fit_statistics(

@@ -195,7 +195,7 @@ def test_one_value_is_not_repeated_in_training():
     conditions = built(labels=Labels(5))
     with pytest.raises(ValueError, match=r"Expected labels \[batch\], got \[\]"):
         conditions.bind({"labels": 3}, 4, drop=True)
-    with pytest.raises(ValueError, match="Expected 4 of labels, one for each sample, got 1"):
+    with pytest.raises(ValueError, match="Expected a value of labels for each of 4 samples, got 1"):
         conditions.bind({"labels": [3]}, 4, drop=True)
 
 
@@ -232,24 +232,33 @@ def test_no_conditions_give_no_keywords():
         ),
         (
             lambda: built(labels=Labels(2)).bind({"labels": [0, 1]}, 3),
-            "Expected 3 of labels, .*, got 2",
+            "Expected a value of labels for each of 3 samples, got 2",
         ),
         (
             lambda: built(labels=Labels(2), vector=KINDS["vector"]()).bind(
                 {"labels": [0], "vector": value("vector")}
             ),
-            "Expected 1 of vector, one for each sample, got 6",
+            "Expected a value of vector for each of 1 samples, got 6",
         ),
         (
             lambda: built(a=Labels(2), b=Labels(3)),
             "got 'labels' from 'a' and 'b'. Fix: set keyword=",
         ),
-        (lambda: built(values=Labels(2)), "Expected a free name for a condition, got 'values'"),
-        (lambda: built(training=Labels(2)), "Expected a free name for a condition, got 'training'"),
-        (lambda: built(**{"a b": Labels(2)}), "Expected a free name for a condition, got 'a b'"),
+        (
+            lambda: built(values=Labels(2)),
+            "Expected an unreserved Python name for a condition, got 'values'",
+        ),
+        (
+            lambda: built(training=Labels(2)),
+            "Expected an unreserved Python name for a condition, got 'training'",
+        ),
+        (
+            lambda: built(**{"a b": Labels(2)}),
+            "Expected an unreserved Python name for a condition, got 'a b'",
+        ),
         (
             lambda: Conditions({"seed": Labels(2)}, SHAPE, {"seed"}),
-            "Expected a free name .*, got 'seed'",
+            "Expected an unreserved Python name .*, got 'seed'",
         ),
         (lambda: Labels(2, dropout=1.0), r"Expected dropout in \[0, 1\), got 1.0"),
     ],

@@ -237,7 +237,7 @@ def test_it_is_rebuilt_from_its_config():
         ),
         (
             lambda: diffusion_policy(relative_to="state")(torch.zeros(1, 8, 2)),
-            "observations with 'state', .*Fix: give",
+            "observations of 'state', .*Fix: pass",
         ),
         (
             lambda: diffusion_policy()(
