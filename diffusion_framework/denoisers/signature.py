@@ -131,6 +131,15 @@ class NetworkSignature:
                 "default in its forward."
             )
 
+    def check_sample(self, x0: Tensor) -> None:
+        """Raises ValueError unless encoded data [batch, ...] has the network's shape."""
+        if x0.shape[1:] != self.sample_shape:
+            expected = ", ".join(map(str, self.sample_shape))
+            raise ValueError(
+                f"Expected samples [batch, {expected}] for {self.name}, got {[*x0.shape]}. "
+                "Fix: give data of the network's shape, or build the network for this shape."
+            )
+
     def check_latents(self, returned: Any) -> tuple[Any, Tensor]:
         """The output and the latents, without gradient, in what the network returned.
 

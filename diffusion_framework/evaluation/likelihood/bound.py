@@ -73,7 +73,7 @@ def variational_bound(
         ValueError: steps that do not join or do not end clean, or a learned variance of a network
             without one.
     """
-    if not grid or not grid[-1][1].is_end:
+    if not grid or not grid.end.is_end:
         raise ValueError(
             "the bound needs a grid to the clean end; got one that stops before: make it with "
             "clean=True"
@@ -85,7 +85,7 @@ def variational_bound(
                 f"t={now.t:g}: "
                 "use a grid without time_difference"
             )
-    befores = [grid[0][0], *(now for now, _ in grid[:-1])]
+    befores = [grid.start, *(now for now, _ in grid[:-1])]
     terms = []
     for before, (now, to) in zip(
         befores, tqdm(grid, desc="bound", disable=not progress), strict=True
@@ -94,4 +94,4 @@ def variational_bound(
         terms.append(
             bound_term(x0, x, denoise(x, now), now, to, variance, before, bins).cpu().double()
         )
-    return BoundTerms(grid, prior_term(x0, grid[0][0]).cpu().double(), torch.stack(terms, dim=1))
+    return BoundTerms(grid, prior_term(x0, grid.start).cpu().double(), torch.stack(terms, dim=1))

@@ -67,7 +67,7 @@ class BestVariance(GaussianOracle):
 
     def follow(self, grid):
         self.shares = {}
-        before = grid[0][0]
+        before = grid.start
         nothing = Prediction(
             torch.zeros((), **DOUBLE), torch.zeros((), **DOUBLE), torch.zeros((), **DOUBLE)
         )
