@@ -7,13 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
-# The networks are tiny: more threads would gain nothing, and wait for each other on a busy machine.
-os.environ["OMP_NUM_THREADS"] = "1"  # of the scripts that tests start
+# More threads do not speed up tiny networks, and wait for each other on a busy machine.
+os.environ["OMP_NUM_THREADS"] = "1"  # for the scripts that tests start
 torch.set_num_threads(1)
 sys.path.insert(0, str(Path(__file__).parent / "support"))
-sys.path.append(
-    str(Path(__file__).parents[1] / "scripts" / "benchmarks")
-)  # for soak, which starts and ends processes
+# for the module soak, which starts and ends processes
+sys.path.append(str(Path(__file__).parents[1] / "scripts" / "benchmarks"))
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +22,7 @@ def _seeded():
 
 @pytest.fixture
 def ten_images(tmp_path):
-    """A folder of ten grey pictures of noise."""
+    """A folder of ten grey images of noise."""
     folder = tmp_path / "images"
     folder.mkdir()
     rng = np.random.default_rng(0)

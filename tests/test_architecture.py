@@ -59,7 +59,6 @@ ASKING = {
 }
 LONG_FILES = {
     "parts/table.py",  # one table of parts
-    "conditions/base.py",
     "diffusion.py",
     "parts/plan.py",
 }
@@ -68,8 +67,6 @@ LONG_FUNCTIONS = {
     "cli/help.py: _entry",
     "cli/rollout.py: _rollout",
     "cli/sample.py: _sample",
-    "data/images/decode.py: decode_image",
-    "data/shards/shards.py: __init__",
     "diffusion.py: __init__",
     "diffusion.py: walk",
     "models/rin.py: __init__",

@@ -1,4 +1,4 @@
-"""Formatting, lint and types are part of the test command."""
+"""Formatting, lint and types, as part of the test command."""
 
 import subprocess
 import sys

@@ -1,7 +1,6 @@
-"""What runs on the meta device, whose tensors have no values, never waits for a device and never
-mixes devices.
+"""Models run on the meta device, so they never wait for a device and never mix devices.
 
-Nor does what is built there look at a tensor of the default device.
+Tensors on the meta device have no values. Models built there create no tensor on another device.
 """
 
 import inspect
@@ -54,9 +53,7 @@ def test_every_part_is_built_without_memory(options):
     assert grid == diffusion.grid(5)
     real = GaussianDiffusion(tiny_unet(learned_variance=True), timesteps=9, **options)
     assert real.schedule == diffusion.schedule
-    assert torch.isfinite(real(torch.rand(4, 1, 8, 8))), (
-        "what was remembered on the way must serve other devices"
-    )
+    assert torch.isfinite(real(torch.rand(4, 1, 8, 8))), "cached values must serve other devices"
 
 
 NETWORKS = [
@@ -87,7 +84,7 @@ def test_a_policy_is_built_without_memory():
 def take_step(model, data, **condition):
     """Takes an optimizer step.
 
-    On the meta device, whatever waited for a number or mixed devices would raise.
+    On the meta device, an operation that reads a value or mixes devices raises.
     """
     loss = model(data, **condition)
     loss.backward()
@@ -98,7 +95,7 @@ def take_step(model, data, **condition):
 
 
 class Small(nn.Module):
-    """A network of one convolution, fed its last estimate, with an output for the variance."""
+    """A network of one convolution, with self-conditioning and learned variance."""
 
     channels, image_size, learned_variance = 1, 8, True
 
@@ -173,7 +170,7 @@ FIXED_STEPS = sorted(
         value
         for value in vars(df).values()
         if inspect.isclass(value) and issubclass(value, Sampler) and not inspect.isabstract(value)
-        if not issubclass(value, AdaptiveSolver)  # which choose their steps by what they see
+        if not issubclass(value, AdaptiveSolver)  # they choose steps by error estimates
     ),
     key=lambda sampler: sampler.__name__,
 )

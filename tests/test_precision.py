@@ -1,4 +1,4 @@
-"""Whole models in another precision: every network trains and samples; x keeps float32."""
+"""Models in other precisions: every network trains and samples, and x stays in float32."""
 
 import math
 from contextlib import contextmanager
@@ -69,7 +69,7 @@ def test_every_network_trains_and_samples(name, dtype):
     diffusion, exact = made(name).to(dtype), torch.promote_types(dtype, torch.float32)
     loss, gradient = loss_and_gradient(diffusion)
     assert loss.dtype == exact and torch.isfinite(gradient).all()
-    if dtype != torch.float64:  # whose noise is another one
+    if dtype != torch.float64:  # float64 draws other noise
         torch.testing.assert_close(loss, single, rtol=0.05, atol=0)
         assert torch.cosine_similarity(gradient, single_gradient, dim=0) > 0.98
     options = {"guidance": 2.0, **told(diffusion)} if diffusion.num_classes else {}
@@ -94,7 +94,7 @@ def test_the_default_dtype_may_be_float64(name):
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_default_dtype_of_half_precision_leaves_the_arithmetic_of_samplers_alone(name):
-    """As Lightning's bf16-true sets it around each step."""
+    """Lightning's bf16-true sets it around each step."""
     diffusion = made(name).to(torch.bfloat16)
     outside = diffusion.sample(4, seed=1, show_progress=False, **told(diffusion))
     with default_dtype(torch.bfloat16):

@@ -1,6 +1,7 @@
-"""Conditions: what a network is told besides the noised data and its level."""
+"""Conditions, the inputs of a network besides the noised data and its level."""
 
-from .base import BoundConditions, Conditioner, Conditions, Keywords
+from .base import Conditioner, Keywords
+from .bound import BoundConditions, Conditions
 from .fitting import fit_statistics
 from .images import Images
 from .labels import Labels

@@ -1,4 +1,4 @@
-"""Statistics of the training data, for a model's space and conditions."""
+"""Fitting of the training data's statistics for a model's space and conditions."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from typing import Any
 from torch import Tensor
 
 from ..spaces import DataSpace
-from .base import Conditions
+from .bound import Conditions
 
 
 def fit_statistics(
     space: DataSpace, conditions: Conditions, batches: Iterable[tuple[Tensor, Mapping[str, Any]]]
 ) -> None:
-    """Fits the statistics that are still unknown; reads nothing where none are.
+    """Fits all unknown statistics; reads no data if all are known.
 
     Args:
-        space: Maps the data to what the network sees.
-        conditions: What the network is told.
-        batches: All training data once: data [batch, ...], and what came with it by name.
+        space: Data space of the model.
+        conditions: Conditions of the model.
+        batches: All training data once, as pairs of data [batch, ...] and its conditions by name.
 
     Raises:
-        ValueError: no data.
+        ValueError: If there is no data.
     """
-    unknown = [name for name in conditions if conditions[name].needs_fit]
+    unfitted = [name for name in conditions if conditions[name].needs_fit]
     fits_space = space.needs_fit
-    if not (unknown or fits_space):
+    if not (unfitted or fits_space):
         return
     for data, condition in batches:
         if fits_space:
             space.observe(space.prepare(data), condition)
-        for name in unknown:
+        for name in unfitted:
             conditions[name].observe(condition[name])
     if fits_space:
         space.finish()
-    for name in unknown:
+    for name in unfitted:
         conditions[name].finish()

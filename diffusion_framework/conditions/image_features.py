@@ -1,4 +1,4 @@
-"""Numbers from images, by a residual network and a spatial softmax."""
+"""Image features from a residual network with a spatial softmax."""
 
 from __future__ import annotations
 
@@ -7,10 +7,15 @@ from torch import Tensor, nn
 
 
 class SpatialSoftmax(nn.Module):
-    """Mean position under the softmax of each channel: [batch, channels, h, w] -> [batch, 2
-    keypoints] in [-1, 1].
+    """Spatial softmax, which maps feature maps to keypoints (Finn et al. 2016).
 
-    A 1 x 1 convolution gives as many channels as there are keypoints (Finn et al. 2016).
+    A 1 x 1 convolution makes one channel per keypoint. The softmax of a channel is a distribution
+    over positions, whose mean is the keypoint. Maps [batch, channels, height, width] become
+    coordinates [batch, 2 keypoints] in [-1, 1].
+
+    Args:
+        channels: Number of input channels.
+        keypoints: Number of keypoints.
     """
 
     def __init__(self, channels: int, keypoints: int) -> None:
@@ -22,7 +27,8 @@ class SpatialSoftmax(nn.Module):
         height, width = x.shape[-2:]
         if height * width == 1:
             raise ValueError(
-                "the images are so small that one cell is left of them; enlarge them or their crop"
+                "Expected feature maps of more than one cell, got one. "
+                "Fix: use larger images or a larger crop."
             )
         share = x.flatten(2).softmax(dim=2).unflatten(2, (height, width))
         across = (share.sum(2) * torch.linspace(-1, 1, width, device=x.device)).sum(2)
@@ -31,9 +37,15 @@ class SpatialSoftmax(nn.Module):
 
 
 def random_crop(images: Tensor, size: int, repeat: int = 1) -> Tensor:
-    """A square [batch, channels, size, size] cut anywhere from each image.
+    """Crops each image to a square at a random position.
 
-    `repeat` images in a row are cut alike.
+    Args:
+        images: Images, [batch, channels, height, width].
+        size: Side of the square in pixels.
+        repeat: Number of consecutive images that share a position.
+
+    Returns:
+        Crops, [batch, channels, size, size].
     """
     height, width = _check_crop(images, size)
     groups = len(images) // repeat
@@ -50,7 +62,7 @@ def random_crop(images: Tensor, size: int, repeat: int = 1) -> Tensor:
 
 
 def center_crop(images: Tensor, size: int) -> Tensor:
-    """The middle square [batch, channels, size, size] of each image."""
+    """Crops each image to its central square, [batch, channels, size, size]."""
     height, width = _check_crop(images, size)
     top, left = (height - size) // 2, (width - size) // 2
     return images[..., top : top + size, left : left + size]
@@ -60,18 +72,29 @@ def _check_crop(images: Tensor, size: int) -> tuple[int, int]:
     height, width = images.shape[-2:]
     if not 1 <= size <= min(height, width):
         raise ValueError(
-            f"crop must lie in [1, {min(height, width)}], the images' side; got {size}"
+            f"Expected crop in [1, {min(height, width)}], the shorter side of the images, got "
+            f"{size}. Fix: lower crop, or use larger images."
         )
     return height, width
 
 
 def image_network(channels: int, backbone: str, keypoints: int) -> nn.Module:
-    import torchvision.models  # slow to import, and only images need it
+    """Builds a residual network of torchvision with group norm and a spatial softmax.
+
+    Args:
+        channels: Number of image channels.
+        backbone: Name of the network, such as 'resnet18'.
+        keypoints: Number of keypoints; the network returns [batch, 2 keypoints].
+
+    Raises:
+        ValueError: If backbone is not a residual network of torchvision.
+    """
+    import torchvision.models  # slow to import and needed for images only
 
     if backbone not in torchvision.models.list_models(include="resnet*"):
         raise ValueError(
-            f"backbone must be a residual network of torchvision, such as resnet18; got "
-            f"{backbone!r}"
+            f"Expected backbone to be a residual network of torchvision, got {backbone!r}. "
+            "Fix: set backbone='resnet18'."
         )
 
     def norm(dim: int) -> nn.GroupNorm:

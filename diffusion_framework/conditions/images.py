@@ -1,4 +1,4 @@
-"""`Images`: an image that a network sees beside the noised one."""
+"""`Images`, a conditioner for images."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from .base import Conditioner, Keywords, as_tensor
 
 @final
 class Images(Conditioner):
-    """Images [batch, channels, height, width], encoded and resized to the sample's height and
-    width.
+    """Conditioner for images, which are encoded and resized to the size of the samples.
 
-    The network concatenates them to x along channels. "None" is an image of zeros, mid-gray. Takes
-    one image [channels, height, width] for a whole batch, too.
+    The network concatenates them to x along channels. "None" is an image of zeros, which is
+    mid-gray. A value has shape [batch, channels, height, width]. When sampling, a single image
+    [channels, height, width] is repeated for the batch.
 
     Args:
-        channels: Channels of encoded images.
-        space: How images are encoded; None is `ImageSpace()`. Its fitted statistics are its own.
-        dropout: Share of training samples that are told "none"; above 0 for guidance.
-        keyword: The network's keyword.
+        channels: Number of channels of encoded images.
+        space: Data space that encodes the images, with statistics of its own; None for
+            `ImageSpace()`.
+        dropout: Share of training samples whose value is replaced by "none"; above 0 for guidance.
+        keyword: Keyword of the network for the images.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class Images(Conditioner):
     def build(self, sample_shape: tuple[int, ...]) -> None:
         if len(sample_shape) != 3:
             raise ValueError(
-                f"Expected samples (channels, height, width) to put images beside, got "
+                "Expected samples (channels, height, width) for a condition on images, got "
                 f"{tuple(sample_shape)}. "
                 "Fix: use Vectors or Tokens for samples that are not images."
             )
@@ -54,18 +55,18 @@ class Images(Conditioner):
         return images.expand(batch, *images.shape) if images.ndim == 3 else images
 
     def encode(self, value: Any) -> Keywords:
-        """Shape [batch, channels, height, width] of encoded images, of the sample's size."""
+        """Encodes images and resizes them to the sample's height and width."""
         images = as_tensor(value, self.device, "images")
         if images.ndim != 4:
             raise ValueError(
                 f"Expected images [batch, channels, height, width], got {[*images.shape]}. "
-                "Fix: give one image for each sample."
+                "Fix: pass one image for each sample."
             )
         encoded = self.space.encode(self.space.prepare(images), {})
         if encoded.shape[1] != self.channels:
             raise ValueError(
                 f"Expected images of {self.channels} channels, got {encoded.shape[1]}. "
-                f"Fix: Images(channels={encoded.shape[1]}), or convert the images."
+                f"Fix: use Images(channels={encoded.shape[1]}), or convert the images."
             )
         if self.size is not None and encoded.shape[2:] != self.size:
             encoded = nn.functional.interpolate(encoded, self.size, mode="bilinear", antialias=True)

@@ -1,4 +1,4 @@
-"""`Labels`: class labels, whole numbers from 0."""
+"""`Labels`, a conditioner for class labels."""
 
 from __future__ import annotations
 
@@ -13,24 +13,27 @@ from .base import Conditioner, Keywords, checked_samples
 
 @final
 class Labels(Conditioner):
-    """Class labels [batch], whole numbers in [0, classes). The label `classes` is "none".
+    """Conditioner for class labels, integers in [0, classes).
 
-    Takes lists, arrays and tensors of any integer type, a column [batch, 1], or one number to
-    sample a whole batch.
+    The label `classes` stands for "none". A value is a list, array or tensor of any integer type,
+    of shape [batch] or [batch, 1]. When sampling, a single number is repeated for the batch.
 
     Args:
-        classes: Number of classes. The network has one embedding more, for "none".
-        dropout: Share of training samples that are told "none"; above 0 for guidance.
-        keyword: The network's keyword.
+        classes: Number of classes. The network needs one more embedding, for "none".
+        dropout: Share of training samples whose value is replaced by "none"; above 0 for guidance.
+        keyword: Keyword of the network for the labels.
 
     Raises:
-        ValueError: no class at all, or dropout out of range.
+        ValueError: If classes is below 1, or dropout is out of range.
     """
 
     def __init__(self, classes: int, *, dropout: float = 0.0, keyword: str = "labels") -> None:
         super().__init__((keyword,), dropout)
         if classes < 1:
-            raise ValueError(f"Expected at least 1 class, got {classes}. Fix: leave labels out.")
+            raise ValueError(
+                f"Expected classes of at least 1, got {classes}. "
+                "Fix: set classes to the number of classes, or leave the labels out."
+            )
         self.classes = classes
 
     def repeat(self, value: Any, batch: int) -> Any:
@@ -38,20 +41,22 @@ class Labels(Conditioner):
         return labels.expand(batch) if labels.ndim == 0 else labels
 
     def encode(self, value: Any) -> Keywords:
-        """[batch] int64.
+        """Converts labels to int64, [batch].
 
-        On the CPU, and on other devices outside training, labels out of range are refused.
+        Raises:
+            ValueError: If labels are not integers, have another shape, or are out of range. On
+                other devices than the CPU, training skips the check of the range.
         """
         labels = _whole_numbers(value)
         if labels.ndim == 2 and labels.shape[1] == 1:
             labels = labels[:, 0]
         if labels.ndim != 1:
             raise ValueError(
-                f"Expected labels [batch], got {[*labels.shape]}. Fix: give one whole number for "
-                f"each sample."
+                f"Expected labels [batch], got {[*labels.shape]}. "
+                "Fix: pass one integer for each sample."
             )
         if not self.training and labels.device.type != "meta":
-            labels = labels.cpu()  # once a trajectory: waiting for the device costs nothing
+            labels = labels.cpu()  # synchronises only once per trajectory
         last = self.classes - (self.dropout == 0)
         checked_samples(
             labels,
@@ -70,7 +75,7 @@ class Labels(Conditioner):
 
 
 def _whole_numbers(value: Any) -> Tensor:
-    """Integers of any kind as int64, on the device that they are on."""
+    """Converts integers of any type to an int64 tensor, on the device of the value."""
     if not isinstance(value, Tensor):
         try:
             array = np.asarray(value)
@@ -78,12 +83,13 @@ def _whole_numbers(value: Any) -> Tensor:
             array = np.asarray(None)
         if array.dtype.kind not in "iu":
             raise ValueError(
-                f"Expected labels as whole numbers, got {value!r:.60}. "
-                "Fix: give one for each sample, such as labels=[0, 3, 1]."
+                f"Expected integer labels, got {value!r:.60}. "
+                "Fix: pass one integer for each sample, such as labels=[0, 3, 1]."
             )
         return torch.from_numpy(array.astype(np.int64))
     if value.is_floating_point() or value.is_complex() or value.dtype == torch.bool:
         raise ValueError(
-            f"Expected labels as whole numbers, got {value.dtype}. Fix: labels.long(), if they are."
+            f"Expected integer labels, got {value.dtype}. "
+            "Fix: pass labels.long() if the values are integers."
         )
     return value.long()

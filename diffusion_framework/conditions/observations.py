@@ -1,4 +1,4 @@
-"""`Observations`: what a policy sees, as named streams of numbers and of images."""
+"""`Observations`, a conditioner for a policy's streams of vectors and images."""
 
 from __future__ import annotations
 
@@ -15,30 +15,34 @@ from .image_features import center_crop, image_network, random_crop
 
 @final
 class Observations(Conditioner):
-    """Streams of the last steps, normalised and put side by side: context [batch, steps, numbers].
+    """Conditioner for the latest observations, as streams of vectors and images.
 
-        value     {"state": [batch, steps, numbers],
+    Vectors are normalised, and each image stream has a residual network of its own. The features of
+    all streams are concatenated in the order of their names:
+
+        value     {"state": [batch, steps, size],
                    "camera": [batch, steps, channels, height, width]}
-        context   [batch, steps, all numbers], streams in the order of their names
+        context   [batch, steps, features]
 
-    Image streams go through a residual network of their own. Streams of other names are left out.
-    "None" is a learned vector.
+    Streams with other names are ignored. "None" is a learned vector.
 
     Args:
-        streams: Numbers of each stream of numbers, by name.
-        images: Channels of each image stream, by name: uint8, or floats in [0, 1].
-        steps: Observations in a row, the newest last.
-        normalizer: How streams of numbers are normalised; None is by their limits to [-1, 1].
-        backbone: A residual network of torchvision, with group norm in place of batch norm and
-            without weights.
-        keypoints: Points that the spatial softmax keeps of an image; each becomes two numbers.
-        crop: Side of the square cut from each image, in pixels: anywhere while training, from the
-            centre otherwise; None keeps whole images.
-        dropout: Share of training samples that are told "none"; above 0 for guidance.
-        keyword: The network's keyword.
+        streams: Size of the vectors of each vector stream, by name.
+        images: Number of channels of each image stream, by name. Images are uint8, or floats in
+            [0, 1].
+        steps: Number of consecutive observations, the newest last.
+        normalizer: Normaliser of vector streams; None for `Normalizer()`, which maps their limits
+            to [-1, 1].
+        backbone: Residual network of torchvision for images, untrained and with group norm in place
+            of batch norm.
+        keypoints: Number of spatial-softmax keypoints per image, each with two coordinates.
+        crop: Side in pixels of the square crop of each image, random in training and central
+            otherwise; None for whole images.
+        dropout: Share of training samples whose value is replaced by "none"; above 0 for guidance.
+        keyword: Keyword of the network for the context.
 
     Raises:
-        ValueError: no stream, a name that is given twice, or options out of range.
+        ValueError: If no stream is given, a name is given twice, or an option is out of range.
     """
 
     def __init__(
@@ -64,9 +68,8 @@ class Observations(Conditioner):
         self.names = sorted([*self.streams, *self.images])
         if steps < 1 or not self.names or len(set(self.names)) < len(self.names):
             raise ValueError(
-                f"Expected at least 1 step and streams of different names, got {steps} of "
-                f"{self.names}. "
-                "Fix: name each stream once, in streams or in images."
+                f"Expected at least 1 step and streams of different names, got steps={steps} and "
+                f"{self.names}. Fix: name each stream once, in streams or in images."
             )
         self.normalizer = normalizer if normalizer is not None else Normalizer()
         self.normalizer.build({name: (numbers,) for name, numbers in self.streams.items()})
@@ -79,11 +82,11 @@ class Observations(Conditioner):
         self.nothing = nn.Parameter(torch.zeros(self.numbers)) if dropout else None
 
     def encode(self, value: Any) -> Keywords:
-        """[batch, steps, numbers] of streams as measured.
+        """Encodes unnormalised streams to the context [batch, steps, features].
 
         Raises:
-            ValueError: other streams, shapes or ranges; NaN or infinity (on the CPU); or
-                statistics that were not fitted.
+            ValueError: If a stream is missing, or has another shape or range. On the CPU, also if a
+                value is NaN or infinite, or the statistics are not fitted.
         """
         streams = self._checked(value)
         networks = dict(zip(sorted(self.images), self.networks, strict=True))
@@ -113,16 +116,15 @@ class Observations(Conditioner):
         self.normalizer.finish()
 
     def count(self, value: Any) -> int:
-        """Number of samples in a value, which is checked as by `encode`."""
+        """Returns the batch size of a value, after the checks of `encode`."""
         return len(self._checked(value)[self.names[0]])
 
     def _checked(self, value: Any, fitted: bool = True) -> dict[str, Tensor]:
-        """The streams as tensors on the device, checked."""
+        """Checks the streams and moves them to the device as tensors."""
         given = sorted(value) if isinstance(value, Mapping) else [type(value).__name__]
         if not isinstance(value, Mapping) or not set(self.names) <= set(given):
             raise ValueError(
-                f"Expected observations {self.names}, got {given}. Fix: give these streams, by "
-                f"name."
+                f"Expected observations {self.names}, got {given}. Fix: pass these streams by name."
             )
         streams = {
             name: as_tensor(value[name], self.device, f"numbers in {name!r}") for name in self.names
@@ -134,21 +136,19 @@ class Observations(Conditioner):
                 rest = ", height, width" if name in self.images else ""
                 raise ValueError(
                     f"Expected {name!r} [batch, {self.steps}, {size}{rest}], got "
-                    f"{[*values.shape]}. "
-                    "Fix: give the last observations, the newest last."
+                    f"{[*values.shape]}. Fix: pass the latest observations, the newest last."
                 )
             if name in self.streams:
                 checked_samples(
                     values,
                     torch.isfinite(values),
                     f"finite numbers in {name!r}",
-                    "clean the data, or mend the sensor",
+                    "clean the data, or repair the sensor",
                 )
         if fitted and self.device.type == "cpu" and self.needs_fit:
             raise ValueError(
-                "Expected statistics of the observations, got none yet. Fix: train the policy, "
-                "call "
-                "fit(batches) before, or load a checkpoint."
+                "Expected statistics of the observations, got none yet. "
+                "Fix: train the policy, call fit(batches) first, or load a checkpoint."
             )
         return streams
 
@@ -156,8 +156,7 @@ class Observations(Conditioner):
         batch, steps = images.shape[:2]
         x = ImageSpace().encode(images.flatten(0, 1), {})
         if self.crop is not None:
-            # all images of a sample are cut alike; like dropout, this can only draw from torch's
-            # own generator
+            # All images of a sample share a crop. Like nn.Dropout, it uses the default generator.
             x = (
                 random_crop(x, self.crop, repeat=steps)
                 if self.training

@@ -1,4 +1,4 @@
-"""`Tokens`: a sequence of embeddings for each sample, such as a text encoder gives."""
+"""`Tokens`, a conditioner for sequences of embeddings such as those of a text encoder."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from .base import Conditioner, Keywords, as_tensor, checked_samples, trained_non
 
 @final
 class Tokens(Conditioner):
-    """Embeddings [batch, n, dim] and a mask, both padded to `length`. "None" is one learned token.
+    """Conditioner for sequences of token embeddings, padded to a fixed length.
 
-    A value is a tensor, or a mapping with "tokens" [batch, n, dim] and "mask" [batch, n], True
-    where a token counts. Texts have to be encoded before.
+    A value is a tensor [batch, n, dim], or a mapping of "tokens" [batch, n, dim] and "mask"
+    [batch, n], which is False for padding. Texts must be encoded first. "None" is a single learned
+    token.
 
     Args:
-        dim: Numbers of an embedding.
-        length: The most tokens that a sample can have.
-        dropout: Share of training samples that are told "none"; above 0 for guidance.
-        keyword: The network's keyword for embeddings.
-        mask_keyword: The network's keyword for the mask.
+        dim: Size of an embedding.
+        length: Largest number of tokens of a sample.
+        dropout: Share of training samples whose value is replaced by "none"; above 0 for guidance.
+        keyword: Keyword of the network for the embeddings.
+        mask_keyword: Keyword of the network for the mask.
     """
 
     def __init__(
@@ -40,29 +41,28 @@ class Tokens(Conditioner):
         self.nothing = nn.Parameter(torch.zeros(dim)) if dropout else None
 
     def encode(self, value: Any) -> Keywords:
-        """Embeddings [batch, length, dim] and their mask [batch, length]; padding is zeros.
+        """Pads embeddings with zeros to [batch, length, dim], and their mask to [batch, length].
 
         Raises:
-            ValueError: texts, other shapes, or (on the CPU) a sample without a token.
+            ValueError: If texts are given, or a shape or dtype differs. On the CPU, also if a
+                sample has no token, or an embedding is NaN or infinite.
         """
         tokens, mask = self._parts(value)
         if tokens.ndim != 3 or tokens.shape[2] != self.dim or tokens.shape[1] > self.length:
             raise ValueError(
                 f"Expected embeddings [batch, at most {self.length}, {self.dim}], got "
-                f"{[*tokens.shape]}. "
-                "Fix: cut them, or build Tokens with their dim and length."
+                f"{[*tokens.shape]}. Fix: truncate them, or build Tokens with their dim and length."
             )
         if mask.shape != tokens.shape[:2] or mask.dtype != torch.bool:
             raise ValueError(
-                f"Expected a mask {[*tokens.shape[:2]]} of bool, got {[*mask.shape]} of "
-                f"{mask.dtype}. "
-                "Fix: True where a token counts."
+                f"Expected a mask {[*tokens.shape[:2]]} of torch.bool, got {[*mask.shape]} of "
+                f"{mask.dtype}. Fix: pass a mask that is True for tokens and False for padding."
             )
         checked_samples(
             mask,
             mask.any(dim=1, keepdim=True),
             "at least one token",
-            "keep a token that marks the start",
+            "keep a start token in each sequence",
         )
         checked_samples(
             tokens, torch.isfinite(tokens), "finite embeddings", "check the encoder that made them"
@@ -83,15 +83,14 @@ class Tokens(Conditioner):
         )
 
     def _parts(self, value: Any) -> tuple[Tensor, Tensor]:
-        """Embeddings as floats, and their mask."""
+        """Returns the embeddings as floats, and their mask."""
         given = value if isinstance(value, Mapping) else {"tokens": value}
         tokens = given.get("tokens")
-        some = tokens[0] if isinstance(tokens, list | tuple) and tokens else tokens
-        if tokens is None or isinstance(some, str):
+        first = tokens[0] if isinstance(tokens, list | tuple) and tokens else tokens
+        if tokens is None or isinstance(first, str):
             raise ValueError(
-                f"Expected embeddings [batch, n, {self.dim}], got {some!r:.40}. Fix: encode texts "
-                f"before, "
-                "such as text_encoder(**tokenizer(texts)).last_hidden_state, and give those."
+                f"Expected embeddings [batch, n, {self.dim}], got {first!r:.40}. "
+                "Fix: encode texts first, as text_encoder(**tokenizer(texts)).last_hidden_state."
             )
         tokens = as_tensor(tokens, self.device, "embeddings")
         tokens = tokens if tokens.is_floating_point() else tokens.float()

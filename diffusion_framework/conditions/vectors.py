@@ -1,4 +1,4 @@
-"""`Vectors`: one vector of numbers for each sample."""
+"""`Vectors`, a conditioner for vectors."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ from .base import Conditioner, Keywords, as_tensor, trained_none
 
 @final
 class Vectors(Conditioner):
-    """Vectors [batch, dim], each number standardised by its statistics. "None" is a learned vector.
+    """Conditioner for vectors, each component of which is standardised.
 
-    Takes one vector [dim] for a whole batch, too.
+    A value has shape [batch, dim]. When sampling, a single vector [dim] is repeated for the batch.
+    "None" is a learned vector.
 
     Args:
-        dim: Numbers of a vector.
-        statistics: Their means and standard deviations; None fits them to the training data.
-        dropout: Share of training samples that are told "none"; above 0 for guidance.
-        keyword: The network's keyword.
+        dim: Size of a vector.
+        statistics: Mean and standard deviation of each component; None fits them to the training
+            data.
+        dropout: Share of training samples whose value is replaced by "none"; above 0 for guidance.
+        keyword: Keyword of the network for the vectors.
     """
 
     def __init__(
@@ -43,12 +45,12 @@ class Vectors(Conditioner):
         return vectors.expand(batch, -1) if vectors.ndim == 1 else vectors
 
     def encode(self, value: Any) -> Keywords:
-        """[batch, dim], standardised."""
+        """Standardises vectors [batch, dim]."""
         vectors = as_tensor(value, self.device, "vectors")
         if vectors.ndim != 2 or vectors.shape[1] != self.dim:
             raise ValueError(
                 f"Expected {self.keywords[0]} [batch, {self.dim}], got {[*vectors.shape]}. "
-                "Fix: give one vector for each sample."
+                "Fix: pass one vector for each sample."
             )
         return {self.keywords[0]: self.statistics.encode(vectors, {})}
 

@@ -16,22 +16,22 @@ ImageTensor = UInt[Tensor, "channels height width"]
 
 
 class TakesBatches(Protocol):
-    """A source of whole batches, see `TrainingDataset.take`."""
+    """Source of whole batches; see `TrainingDataset.take`."""
 
     def take(self, indices: np.ndarray) -> Any: ...
 
 
 class TrainingDataset(RecordsArguments, Dataset[Any], ABC):
-    """Samples in a fixed order: tensors, or pairs of a tensor and its conditions.
+    """Base class of datasets of tensors, or of pairs of a tensor and its conditions.
 
-    Conditions are a class label or a dictionary of keyword arguments of the network (a mask, ...).
+    Conditions are a class label, or a dictionary of values by name (labels, a mask, ...).
 
     Attributes:
         folder: Folder that holds the samples, or None.
         class_names: Names of the labels 0, 1, ...; empty without labels, None if unknown.
         worth_caching: Whether drawing a sample is slow and gives the same values in every epoch.
-        shard_lengths: Number of samples in each shard, or None without shards. Samples in shards
-            are read shard by shard, and `prefetch` gets the next ones.
+        shard_lengths: Number of samples in each shard, or None without shards. Shards are read one
+            after the other, and `prefetch` is told the next ones.
     """
 
     folder: str | None = None
@@ -73,10 +73,10 @@ class TrainingDataset(RecordsArguments, Dataset[Any], ABC):
         )
 
     def prefetch(self, shards: Sequence[int]) -> None:
-        """Prepares to read these shards, the current and next ones; does nothing without shards."""
+        """Prepares to read these shards, the current and the next ones."""
 
     def resident(self, device: torch.device) -> "TakesBatches | None":
-        """Returns a source of batches that needs no data workers, or None as long as it has none.
+        """Returns a source of batches that needs no data workers, or None if not yet available.
 
         Args:
             device: Device of the training.
@@ -128,8 +128,8 @@ class ImageDataset(TrainingDataset):
             raise ValueError(f"Expected image_size of at least 1, got {image_size}. Fix: try 64.")
         if channels not in (1, 3, 4):
             raise ValueError(
-                f"Expected channels 1, 3 or 4, got {channels}. Fix: take 1 for grey, 3 for RGB, 4 "
-                f"for RGBA."
+                f"Expected channels 1, 3 or 4, got {channels}. "
+                "Fix: take 1 for grey, 3 for RGB, 4 for RGBA."
             )
 
     @abstractmethod

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from diffusion_framework.data.dataset import TrainingDataset
 
-_SAMPLES = "a tensor or array, or a pair of one and a label or a dictionary of conditions"
+_SAMPLES = "a tensor or array, alone or in a pair with a label or a dictionary of conditions"
 
 
 def as_dataset(data: Any) -> TrainingDataset:
@@ -16,11 +16,11 @@ def as_dataset(data: Any) -> TrainingDataset:
 
     Args:
         data: A `TrainingDataset`, or samples with a length and an index: a tensor or array
-            [samples, ...], a list, a PyTorch dataset. A sample is a tensor or an array, or a pair
-            of one and a label or a dictionary of conditions.
+            [samples, ...], a list, or a PyTorch dataset. A sample is a tensor or an array, or a
+            pair (sample, condition) with a label or a dictionary of conditions.
 
     Raises:
-        ValueError: other data, or no sample.
+        ValueError: data of another kind, or without samples.
     """
     if isinstance(data, TrainingDataset):
         return data
@@ -28,13 +28,12 @@ def as_dataset(data: Any) -> TrainingDataset:
     getitem = getattr(data, "__getitem__", None)
     if not isinstance(data, Sized) or getitem is None:
         raise ValueError(
-            f"Expected data with a length and an index, got {name}. Fix: give a list of the "
-            f"samples, or derive a "
-            "dataset from TrainingDataset."
+            f"Expected data with a length and an index, got {name}. "
+            "Fix: give a list of samples, or derive a dataset from TrainingDataset."
         )
     if not len(data):
         raise ValueError(
-            f"Expected at least 1 sample, got {name} without any. Fix: give data with samples."
+            f"Expected at least 1 sample, got an empty {name}. Fix: give data with samples."
         )
     try:
         first = getitem(0)
@@ -47,9 +46,8 @@ def as_dataset(data: Any) -> TrainingDataset:
     fits = isinstance(sample, Tensor | np.ndarray) and len(rest) <= 1
     if not fits or not isinstance(condition, Mapping | int | np.ndarray | np.integer | Tensor):
         raise ValueError(
-            f"Expected each sample as {_SAMPLES}, got {_describe(first)} from {name}. Fix: give a "
-            f"list of such "
-            "samples, or derive a dataset from TrainingDataset."
+            f"Expected each sample as {_SAMPLES}, got {_describe(first)} from {name}. "
+            "Fix: give a list of such samples, or derive a dataset from TrainingDataset."
         )
     return WrappedDataset(data)
 
@@ -67,7 +65,7 @@ def _describe(sample: Any) -> str:
 
 @final
 class WrappedDataset(TrainingDataset):
-    """Samples of another kind of dataset, the same in each epoch; made by `as_dataset`.
+    """Wrapper of another kind of dataset, the same in every epoch; made by `as_dataset`.
 
     Args:
         data: Samples, indexed from 0.
@@ -87,5 +85,5 @@ class WrappedDataset(TrainingDataset):
         return self.data[index]
 
     def fingerprint(self) -> str:
-        """Returns the number of samples; nothing else is known of them."""
+        """Returns the number of samples, because their content is unknown."""
         return str(len(self))

@@ -1,4 +1,4 @@
-"""From a network to what samplers, guidance and losses see of it."""
+"""Denoisers: the view of a network that samplers, guidance and losses share."""
 
 from .base import Denoiser, StatelessDenoiser, TransformX0
 from .clipping import Clip, KeepInRange, Threshold, clipped

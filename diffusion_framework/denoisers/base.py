@@ -1,4 +1,4 @@
-"""What samplers, guidance and losses see of a network: a `Denoiser`."""
+"""`Denoiser`, the interface between networks and samplers, guidance and losses."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ..process.schedules import NoiseSchedule
 
 
 class Denoiser(Protocol):
-    """`denoise(x, at, to) -> Prediction` for x [batch, ...] at one level.
+    """Function `denoise(x, at, to) -> Prediction` of x [batch, ...] at noise level `at`.
 
-    A level holds floats while sampling, tensors [batch] while training. `to` is the level that the
-    step goes to: a network with a second time (a flow map) looks at it, all others ignore it, and
-    None stands for `at`. A denoiser made of others hands it on.
+    A level holds floats while sampling, and tensors [batch] while training. `to` is the level at
+    the end of the step; None stands for `at`. Only a network with a second time (a flow map) uses
+    it. A denoiser that wraps another one passes `to` on.
     """
 
     schedule: NoiseSchedule
@@ -26,13 +26,13 @@ class Denoiser(Protocol):
 
 @final
 class TransformX0:
-    """A denoiser whose clean data goes through a function.
+    """Denoiser that applies a function to the estimated clean data of another one.
 
-    The noise is read off x again, so that clean data and noise still make up x.
+    The noise is computed from x and the new clean data, so that both still add up to x.
 
     Args:
-        denoise: Any denoiser.
-        change: From clean data [batch, ...] to clean data, such as `Clip()` or `Threshold()`.
+        denoise: Denoiser to wrap.
+        change: Function of clean data [batch, ...], such as `Clip()` or `Threshold()`.
     """
 
     def __init__(self, denoise: Denoiser, change: Callable[[Tensor], Tensor]) -> None:
@@ -46,12 +46,12 @@ class TransformX0:
 
 @final
 class StatelessDenoiser:
-    """A denoiser made anew for each call: a function of x and the level alone.
+    """Denoiser without memory, whose result depends on x and the level alone.
 
-    Likelihoods and inversion need one; it never conditions a network on its own estimate.
+    Likelihoods and inversion need one. It never feeds an estimate back to the network.
 
     Args:
-        fresh: Makes a denoiser without memory. Its conditions should be encoded beforehand.
+        fresh: Function that returns a new denoiser for each call. Encode its conditions beforehand.
     """
 
     def __init__(self, fresh: Callable[[], Denoiser]) -> None:

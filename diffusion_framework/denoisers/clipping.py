@@ -1,4 +1,4 @@
-"""How estimates of the clean data are kept in range."""
+"""Functions that keep estimates of the clean data in range."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from torch import Tensor
 from .base import Denoiser, TransformX0
 
 KeepInRange = bool | Literal["dynamic"] | Callable[[Tensor], Tensor] | None
-"""Whether and how estimates of the clean data are kept in range; see `clipped`."""
+"""Choice of how estimates of the clean data are kept in range; see `clipped`."""
 
 
 @final
 @dataclass(frozen=True)
 class Clip:
-    """Cuts clean data off at two bounds.
+    """Clamps clean data to two bounds.
 
     Args:
         low: Lower bound.
-        high: Upper bound, above the lower one.
+        high: Upper bound, above `low`.
 
     Raises:
-        ValueError: bounds in the wrong order.
+        ValueError: unless low < high.
     """
 
     low: float = -1.0
@@ -43,15 +43,15 @@ class Clip:
 @final
 @dataclass(frozen=True)
 class Threshold:
-    """Dynamic thresholding: clips each sample at a percentile of its absolute values, then divides
-    by it.
+    """Dynamic thresholding (Saharia et al. 2022, sec. 2.3).
 
-    Percentiles below 1 count as 1, so samples within [-1, 1] stay as they are. It keeps strongly
-    guided samples from saturating (Saharia et al. 2022, sec. 2.3).
+    Each sample is clamped to a quantile of its absolute values, then divided by this quantile.
+    Quantiles below 1 count as 1, so samples within [-1, 1] do not change. This keeps strongly
+    guided samples from saturating.
 
     Args:
-        ratio: Share of the absolute values below the percentile, in [0, 1].
-        maximum: Upper bound of the percentile, at least 1.
+        ratio: Level of the quantile, in [0, 1].
+        maximum: Upper bound of the quantile, at least 1.
 
     Raises:
         ValueError: an option out of range.
@@ -63,8 +63,8 @@ class Threshold:
     def __post_init__(self) -> None:
         if not (0 <= self.ratio <= 1 <= self.maximum):
             raise ValueError(
-                f"Expected a ratio in [0, 1] and a maximum of at least 1, got {self}. Fix: "
-                f"Threshold(0.995)."
+                f"Expected a ratio in [0, 1] and a maximum of at least 1, got {self}. "
+                "Fix: take Threshold(0.995)."
             )
 
     def __call__(self, x0: Tensor) -> Tensor:
@@ -78,30 +78,30 @@ class Threshold:
 
 
 def clipped(denoise: Denoiser, how: KeepInRange, bounds: tuple[float, float] | None) -> Denoiser:
-    """The denoiser with its clean data kept in range.
+    """Returns a denoiser whose clean data is kept in range.
 
     Args:
-        denoise: Any denoiser.
-        how: None clips where there are bounds; True insists on bounds; False does not clip;
-            'dynamic' is `Threshold()`; a function of clean data [batch, ...] is applied as it is.
-        bounds: Range of the clean data, or None for data without one.
+        denoise: Denoiser to wrap.
+        how: None clips if `bounds` is given; True clips and requires bounds; False does not clip;
+            'dynamic' applies `Threshold()` and requires bounds; a function is applied to clean
+            data [batch, ...].
+        bounds: Range of the clean data, or None for unbounded data.
 
     Raises:
-        ValueError: another value, or True and 'dynamic' without bounds.
+        ValueError: another value of `how`, or True or 'dynamic' without bounds.
     """
     if callable(how):
         return TransformX0(denoise, how)
     if how not in (None, True, False, "dynamic"):
         raise ValueError(
-            f"Expected clip_denoised as True, False, 'dynamic' or a function of the clean data, "
-            f"got {how!r}. "
-            "Fix: clip_denoised=True."
+            "Expected clip_denoised as True, False, 'dynamic' or a function "
+            f"of the clean data, got {how!r}. Fix: set clip_denoised=True."
         )
     if how is False or (how is None and bounds is None):
         return denoise
     if bounds is None:
         raise ValueError(
             f"Expected a space with bounds for clip_denoised={how!r}, got one without. "
-            "Fix: clip_denoised=False, or a function of the clean data."
+            "Fix: set clip_denoised=False, or to a function of the clean data."
         )
     return TransformX0(denoise, Threshold() if how == "dynamic" else Clip(*bounds))

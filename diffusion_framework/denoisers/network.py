@@ -1,4 +1,4 @@
-"""From a network to a denoiser that remembers what it feeds back."""
+"""Denoiser of a network, with the memory that self-conditioning needs."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from .signature import NetworkSignature
 @final
 @dataclass(frozen=True)
 class NetworkParts:
-    """What all denoisers of one diffusion share.
+    """Parts that all denoisers of one diffusion share.
 
     Attributes:
-        network: The network; see `NetworkSignature` for how it is called.
-        signature: What it takes and gives.
-        schedule: Gives the meaning of levels.
-        objective: Gives the meaning of the network's output.
-        preconditioning: What the network sees of x and of its level.
-        bounds: Range that estimates fed back are clipped to, or None.
-        feeds_back: Whether the network gets its last estimate and latents; False for a network
-            that was trained without.
+        network: Network, called as `NetworkSignature` describes.
+        signature: Inputs and outputs of the network.
+        schedule: Noise schedule, which defines the levels.
+        objective: Objective, which defines the meaning of the network's output.
+        preconditioning: Time input and input scaling of the network.
+        bounds: Range to which estimates are clipped before they are fed back, or None.
+        feeds_back: Whether the network receives its last estimate and latents; False for a
+            network trained without self-conditioning.
     """
 
     network: nn.Module
@@ -44,39 +44,39 @@ class NetworkParts:
 
     @cached_property
     def dtype(self) -> torch.dtype:
-        """The dtype of the network's weights."""
+        """Dtype of the network's weights."""
         dtypes = (p.dtype for p in self.network.parameters() if p.is_floating_point())
         return next(dtypes, torch.float32)
 
     @property
     def exact_dtype(self) -> torch.dtype:
-        """The dtype of noise, x and losses: the network's, and at least float32."""
+        """Dtype of noise, x and losses: that of the weights, but at least float32."""
         return torch.promote_types(self.dtype, torch.float32)
 
     @property
     def estimate(self) -> str | None:
-        """Keyword for the network's last estimate of the clean data, if it is fed back."""
+        """Keyword argument for the last estimate of the clean data; None if not fed back."""
         return self.signature.estimate if self.feeds_back else None
 
     @property
     def latents(self) -> str | None:
-        """Keyword for the network's last latents, if they are fed back."""
+        """Keyword argument for the last latents; None if not fed back."""
         return self.signature.latents if self.feeds_back else None
 
     def call(
         self, x: Tensor, at: Level, to: Level | None, condition: dict[str, Tensor], memory: Memory
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Calls the network: the only place where that happens.
+        """Calls the network; no other code does.
 
-        Floats go to it in the dtype of its weights, times in float32.
+        Floating-point inputs are cast to the dtype of the weights; times are float32.
 
         Returns:
-            The output, shaped like x and of its dtype; the learned variance, or None; and the next
+            The output, in the shape and dtype of x; the learned variance, or None; and the next
             latents, or None.
         """
         dtype = self.dtype
         given: dict[str, Any] = dict(condition)
-        if self.estimate:  # absent memory is zeros, so that compiling makes one graph
+        if self.estimate:  # zeros for an empty memory, so that torch.compile needs one graph
             given[self.estimate] = torch.zeros_like(x) if memory.x0 is None else memory.x0
         if self.latents:
             given |= {self.latents: memory.latents, "return_latents": True}
@@ -98,11 +98,11 @@ class NetworkParts:
 @final
 @dataclass
 class Memory:
-    """What one trajectory feeds back to the network, without gradient.
+    """Detached tensors that one trajectory feeds back to the network.
 
     Attributes:
-        x0: The last estimate of the clean data, clipped to its bounds; None before the first call.
-        latents: The last latents; None before the first call.
+        x0: Last estimate of the clean data, clipped to its bounds; None before the first call.
+        latents: Last latents; None before the first call.
     """
 
     x0: Tensor | None = None
@@ -111,16 +111,16 @@ class Memory:
 
 @final
 class NetworkDenoiser:
-    """A network told its conditions, with the memory of one trajectory.
+    """Denoiser of a network under fixed conditions, with the memory of one trajectory.
 
-    Self-conditioning (Chen et al. 2023, "Analog bits") gives the network its own last estimate of
-    the clean data; latent self-conditioning (Jabri et al. 2022) gives it its last latents. Both
-    come from the call before, whatever its level: a sampler that looks at several levels in one
-    step carries them from look to look. Use a fresh denoiser for each trajectory.
+    Self-conditioning (Chen et al. 2023, "Analog bits") feeds the network its own last estimate of
+    the clean data. Latent self-conditioning (Jabri et al. 2022) feeds it its last latents. Both
+    come from the previous call, also if a sampler calls the network at several levels in one step.
+    Create a new denoiser for each trajectory.
 
     Args:
-        parts: What all denoisers of one diffusion share.
-        conditions: What the network is told, encoded.
+        parts: Parts that all denoisers of the diffusion share.
+        conditions: Encoded conditions of the batch.
     """
 
     def __init__(self, parts: NetworkParts, conditions: BoundConditions) -> None:
@@ -129,15 +129,13 @@ class NetworkDenoiser:
         self.memory = Memory()
 
     def without(self, names: Collection[str] | None = None) -> NetworkDenoiser:
-        """A denoiser of the same network that is not told these conditions.
-
-        It has a memory of its own.
+        """Returns a denoiser of the same network without some conditions, with its own memory.
 
         Args:
-            names: Names of the conditions; None is all that training drops.
+            names: Names of these conditions; None for all that were trained with dropout.
 
         Raises:
-            ValueError: a condition that training never drops.
+            ValueError: a condition that was trained without dropout.
         """
         return NetworkDenoiser(self.parts, self.conditions.without(names))
 
@@ -146,15 +144,15 @@ class NetworkDenoiser:
         return prediction
 
     def output(self, x: Tensor, at: Level, to: Level | None = None) -> tuple[Tensor, Tensor | None]:
-        """The network's output before the objective gives it a meaning, and the learned variance.
+        """Returns the network's raw output, and the learned variance or None.
 
-        Leaves the memory as it is.
+        The memory does not change.
         """
         output, variance, _ = self.parts.call(x, at, to, self.conditions.keywords, self.memory)
         return output, variance
 
     def remember(self, x0: Tensor, latents: Tensor | None) -> None:
-        """Keeps what the next call is fed, as far as the network takes it."""
+        """Stores the estimate and the latents for the next call, if the network takes them."""
         if self.parts.estimate:
             x0, bounds = x0.detach(), self.parts.bounds
             self.memory.x0 = x0 if bounds is None else x0.clamp(*bounds)
@@ -165,35 +163,35 @@ class NetworkDenoiser:
 def predict_together(
     denoisers: Sequence[NetworkDenoiser], x: Tensor, at: Level, to: Level | None = None
 ) -> list[Prediction]:
-    """The predictions of several denoisers, by one call of each network.
+    """Returns the predictions of several denoisers, with one call of each network.
 
-    Denoisers of one network share a call: its batch holds x once for each of them. The results are
-    those of separate calls, up to rounding, and memories stay apart.
+    Denoisers of the same network share one call on a batch that repeats x. The results equal
+    separate calls up to rounding, and each denoiser keeps its own memory.
 
     Args:
-        denoisers: Told different things, or of different networks.
+        denoisers: Denoisers of one or more networks, under different conditions.
         x: Samples [batch, ...] at level `at`.
-        at: A level of floats, or of tensors [batch].
-        to: The level that the step goes to.
+        at: Level of floats, or of tensors [batch].
+        to: Level at the end of the step; None stands for `at`.
 
     Returns:
-        One prediction for each denoiser, in their order.
+        Predictions in the order of the denoisers.
     """
     if len(denoisers) == 1:
         return _predict(denoisers, x, at, to)
     found: dict[int, Prediction] = {}
     for network in {id(denoiser.parts.network): None for denoiser in denoisers}:
-        places = [i for i, d in enumerate(denoisers) if id(d.parts.network) == network]
-        group = [denoisers[i] for i in places]
-        for place, prediction in zip(places, _predict(group, x, at, to), strict=True):
-            found[place] = prediction
-    return [found[place] for place in range(len(denoisers))]
+        positions = [i for i, d in enumerate(denoisers) if id(d.parts.network) == network]
+        group = [denoisers[i] for i in positions]
+        for position, prediction in zip(positions, _predict(group, x, at, to), strict=True):
+            found[position] = prediction
+    return [found[position] for position in range(len(denoisers))]
 
 
 def _predict(
     group: Sequence[NetworkDenoiser], x: Tensor, at: Level, to: Level | None
 ) -> list[Prediction]:
-    """The predictions of denoisers of one network."""
+    """Returns the predictions of denoisers of the same network."""
     parts, count = group[0].parts, len(group)
     memory, told = group[0].memory, group[0].conditions.keywords
     many, many_at, many_to = x, at, to
@@ -201,15 +199,15 @@ def _predict(
         keywords = [denoiser.conditions.keywords for denoiser in group]
         told = {name: torch.cat([k[name] for k in keywords]) for name in told}
         memory = Memory(
-            _side_by_side([denoiser.memory.x0 for denoiser in group]),
-            _side_by_side([denoiser.memory.latents for denoiser in group]),
+            _concatenated([denoiser.memory.x0 for denoiser in group]),
+            _concatenated([denoiser.memory.latents for denoiser in group]),
         )
         many = x.repeat(count, *(1,) * (x.ndim - 1))
         many_at, many_to = _repeated(at, count), to and _repeated(to, count)
     output, variance, latents = parts.call(many, many_at, many_to, told, memory)
     predictions = []
-    shares = (_shares(value, count) for value in (output, variance, latents))
-    for denoiser, own, own_variance, own_latents in zip(group, *shares, strict=True):
+    chunks = (_chunks(value, count) for value in (output, variance, latents))
+    for denoiser, own, own_variance, own_latents in zip(group, *chunks, strict=True):
         assert own is not None
         prediction = parts.objective.prediction(own, x, at, own_variance)
         denoiser.remember(prediction.x0, own_latents)
@@ -217,15 +215,15 @@ def _predict(
     return predictions
 
 
-def _side_by_side(values: Sequence[Tensor | None]) -> Tensor | None:
-    """One batch of all memories; zeros for those that are still empty."""
+def _concatenated(values: Sequence[Tensor | None]) -> Tensor | None:
+    """Concatenates memories along the batch, with zeros for empty ones; None if all are empty."""
     known = next((value for value in values if value is not None), None)
     if known is None:
         return None
     return torch.cat([torch.zeros_like(known) if value is None else value for value in values])
 
 
-def _shares(value: Tensor | None, count: int) -> Sequence[Tensor | None]:
+def _chunks(value: Tensor | None, count: int) -> Sequence[Tensor | None]:
     return [value] * count if value is None or count == 1 else value.chunk(count)
 
 
@@ -236,5 +234,5 @@ def _repeated(at: Level, count: int) -> Level:
 
 
 def _cast(value: Any, dtype: torch.dtype) -> Any:
-    """Floats in another dtype; everything else as it is."""
+    """Casts a floating-point tensor; returns any other value unchanged."""
     return value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value

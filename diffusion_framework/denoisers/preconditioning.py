@@ -1,4 +1,4 @@
-"""What a network sees of a noised x and of its level."""
+"""Preconditioning: how the noise level and the noised x are presented to the network."""
 
 from __future__ import annotations
 
@@ -15,23 +15,22 @@ from ..process.level import Level, Scalar, check_step_count, expand_to
 from ..process.objectives import Objective
 from ..process.schedules import NoiseSchedule
 
-_FARTHEST = (
-    30.0  # log-SNR in nats that stands for infinity: all but 1e-13 of x is then data, or noise
-)
+# Log-SNR in nats that stands for infinity: all but 1e-13 of x is then data, or noise.
+_MAX_LOG_SNR = 30.0
 
 
 class TimeInput(ABC):
-    """A frozen dataclass that tells a network the noise level as one number."""
+    """Base class of frozen dataclasses that encode the noise level as one number."""
 
     @abstractmethod
     def time(self, at: Level) -> Scalar:
-        """The number, of a level of floats or of tensors [batch]; finite."""
+        """Returns a finite float, or a tensor [batch] for a level of tensors."""
 
 
 @final
 @dataclass(frozen=True)
 class UnitTime(TimeInput):
-    """t itself, in [0, 1]."""
+    """The time t, in [0, 1]."""
 
     def time(self, at: Level) -> Scalar:
         return at.t
@@ -40,12 +39,12 @@ class UnitTime(TimeInput):
 @final
 @dataclass(frozen=True)
 class StepTime(TimeInput):
-    """The number of the step, from 0 to steps - 1, in fractions between them (Ho et al. 2020).
+    """Index of the process step, from 0 to steps - 1, fractional between steps (Ho et al. 2020).
 
     Args:
-        steps: Steps of the process; step i lies at time (i + 1) / steps.
-        rescaled: Multiply by 1000 / steps, as if there were 1000 (Nichol & Dhariwal 2021:
-            rescale_timesteps).
+        steps: Number of process steps; step i has time (i + 1) / steps.
+        rescaled: Whether to multiply the index by 1000 / steps, as for 1000 process steps
+            (rescale_timesteps of Nichol & Dhariwal 2021).
     """
 
     steps: int
@@ -61,7 +60,7 @@ class StepTime(TimeInput):
 @final
 @dataclass(frozen=True)
 class LogSNRTime(TimeInput):
-    """log-SNR in nats, not beyond 30 (Kingma et al. 2021)."""
+    """Log-SNR in nats, clamped to [-30, 30] (Kingma et al. 2021)."""
 
     def time(self, at: Level) -> Scalar:
         return _finite(at.log_snr)
@@ -70,30 +69,33 @@ class LogSNRTime(TimeInput):
 @final
 @dataclass(frozen=True)
 class CNoise(TimeInput):
-    """ln(sigma / alpha) / 4 (Karras et al. 2022, table 1: c_noise)."""
+    """ln(sigma / alpha) / 4, with the log-SNR clamped to [-30, 30] nats.
+
+    It is c_noise of Karras et al. (2022, table 1).
+    """
 
     def time(self, at: Level) -> Scalar:
         return _finite(at.log_snr) / -8
 
 
 class InputScaling(ABC):
-    """A frozen dataclass that scales x before a network sees it.
+    """Base class of frozen dataclasses that scale x before it enters the network.
 
     Attributes:
-        sigma_data: Standard deviation of the clean data that it is made for; None for any.
+        sigma_data: Standard deviation of clean data that the scaling assumes; None for any.
     """
 
     sigma_data: float | None = None
 
     @abstractmethod
     def scaled(self, x: Tensor, at: Level) -> Tensor:
-        """x [batch, ...] as the network is to see it."""
+        """Returns x [batch, ...] scaled for the network."""
 
 
 @final
 @dataclass(frozen=True)
 class Unscaled(InputScaling):
-    """x as it is."""
+    """x unchanged."""
 
     def scaled(self, x: Tensor, at: Level) -> Tensor:
         return x
@@ -102,18 +104,25 @@ class Unscaled(InputScaling):
 @final
 @dataclass(frozen=True)
 class UnitVariance(InputScaling):
-    """x over the standard deviation that it is known to have, sqrt(sigma² + alpha² sigma_data²)
-    (Karras et al. 2022).
+    """x divided by its expected standard deviation (Karras et al. 2022).
+
+    The divisor is sqrt(sigma² + alpha² sigma_data²).
 
     Args:
         sigma_data: Standard deviation of the clean data, above 0.
+
+    Raises:
+        ValueError: sigma_data is not above 0, or infinite.
     """
 
     sigma_data: float = 0.5
 
     def __post_init__(self) -> None:
         if not 0 < self.sigma_data < math.inf:
-            raise ValueError(f"sigma_data must be above 0; got {self.sigma_data}")
+            raise ValueError(
+                f"Expected a finite sigma_data above 0, got {self.sigma_data}. "
+                "Fix: take 0.5 for images."
+            )
 
     def scaled(self, x: Tensor, at: Level) -> Tensor:
         return x * expand_to((at.sigma**2 + (at.alpha * self.sigma_data) ** 2) ** -0.5, x)
@@ -122,7 +131,7 @@ class UnitVariance(InputScaling):
 @final
 @dataclass(frozen=True)
 class MeasuredVariance(InputScaling):
-    """x over its own standard deviation, sample by sample (Chen 2023, sec. 2.3)."""
+    """Each sample of x divided by its own standard deviation (Chen 2023, sec. 2.3)."""
 
     def scaled(self, x: Tensor, at: Level) -> Tensor:
         return x / x.flatten(1).std(dim=1).reshape(-1, *(1,) * (x.ndim - 1))
@@ -131,28 +140,28 @@ class MeasuredVariance(InputScaling):
 @final
 @dataclass(frozen=True)
 class Preconditioning:
-    """What the network sees: the level as one number, and x scaled.
+    """Inputs of the network: the level as one number, and scaled x.
 
-    The objective still reads the network's output against x itself.
+    The objective still relates the network's output to the unscaled x.
 
     Args:
-        time_input: How the network is told the level.
-        input_scaling: How x is scaled before the network sees it.
+        time_input: Encoding of the level.
+        input_scaling: Scaling of x.
     """
 
     time_input: TimeInput = field(default_factory=UnitTime)
     input_scaling: InputScaling = field(default_factory=Unscaled)
 
     def time(self, at: Level, x: Tensor) -> Tensor:
-        """float32 [batch], for x [batch, ...]."""
+        """Returns the level of x [batch, ...] as a float32 tensor [batch]."""
         time = self.time_input.time(at)
         if isinstance(time, Tensor):
             return time.float().expand(len(x))
-        # filled on the device: a copy from the host would wait for it
+        # torch.full works on the device; a copy from the host would synchronise with it
         return torch.full((len(x),), time, device=x.device, dtype=torch.float32)
 
     def seen(self, x: Tensor, at: Level) -> Tensor:
-        """x [batch, ...] as the network sees it."""
+        """Returns x [batch, ...] scaled for the network."""
         return self.input_scaling.scaled(x, at)
 
 
@@ -163,14 +172,14 @@ def preconditioning_for(
     input_scaling: str | InputScaling | None,
     **known: Any,
 ) -> Preconditioning:
-    """What the network sees: what was asked for, else what the objective or the schedule propose.
+    """Returns the requested preconditioning, or the one that objective and schedule propose.
 
     Args:
-        schedule: The schedule of the model.
-        objective: The objective of the model, whose proposal comes first.
-        time_input: A part or its name; None leaves it to the proposals.
-        input_scaling: Like time_input.
-        known: Arguments for parts given by name.
+        schedule: Noise schedule of the model.
+        objective: Objective of the model; its proposals override the schedule's.
+        time_input: A `TimeInput` or its name; None for the proposed one.
+        input_scaling: An `InputScaling` or its name; None for the proposed one.
+        known: Constructor arguments for parts given by name.
     """
     known |= {"schedule": schedule, "objective": objective}
     proposed = {**schedule.proposes, **objective.proposes}
@@ -183,26 +192,25 @@ def preconditioning_for(
 
 
 def shared_sigma_data(default: float, *parts: Any) -> float:
-    """The standard deviation of clean data for parts given by name.
+    """Returns the standard deviation of clean data that all given parts agree on.
 
     Args:
-        default: That of the space.
-        parts: Objectives, input scalings and loss weights; names and None are left out. What they
-            say counts more than the default.
+        default: Value if no part has one: that of the data space.
+        parts: Objectives, input scalings and loss weights; names and None are ignored.
 
     Raises:
-        ValueError: parts that contradict each other.
+        ValueError: parts with different values.
     """
     objects = [part for part in parts if part is not None and not isinstance(part, str)]
     told = {str(part): part.sigma_data for part in objects if part.sigma_data is not None}
     if len(set(told.values())) > 1:
         raise ValueError(
-            f"Expected one sigma_data, got {' and '.join(told)}. Fix: give all the same."
+            f"Expected one sigma_data, got {' and '.join(told)}. Fix: give all parts the same."
         )
     return next(iter(told.values()), default)
 
 
 def _finite(log_snr: Scalar) -> Scalar:
     if isinstance(log_snr, Tensor):
-        return log_snr.clamp(-_FARTHEST, _FARTHEST)
-    return min(max(log_snr, -_FARTHEST), _FARTHEST)
+        return log_snr.clamp(-_MAX_LOG_SNR, _MAX_LOG_SNR)
+    return min(max(log_snr, -_MAX_LOG_SNR), _MAX_LOG_SNR)

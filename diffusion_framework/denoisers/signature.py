@@ -1,4 +1,4 @@
-"""What a network takes and gives, read once when a model is built."""
+"""Inputs and outputs of a network, read once when a model is built."""
 
 from __future__ import annotations
 
@@ -18,23 +18,24 @@ LATENT_NAMES = ("latents", "latent_self_cond")
 @final
 @dataclass(frozen=True)
 class NetworkSignature:
-    """The keywords and the shape of a network `forward(x, time, **keywords)`.
+    """Keyword arguments and sample shape of a network `forward(x, time, **keywords)`.
 
-    Only this class looks at a network's attributes and at its call signature.
+    Only this class reads a network's attributes and its call signature.
 
     Attributes:
-        name: The network's class, for errors.
+        name: Name of the network's class, for errors.
         sample_shape: Shape of one sample.
-        estimate: Keyword for the network's last estimate of the clean data, or None.
-        latents: Keyword for the network's last latents, or None. Such a network takes
-            `return_latents=True` as well, and then returns the output and the next latents.
-        second_time: Whether the network takes `second_time` [batch], the time a step goes to.
-        keywords: All other keywords, which conditioners give.
-        required: Those among them without a default.
-        takes_any: Whether the network has `**kwargs`.
-        num_classes: Number of classes of labels that the network takes, or None.
-        learned_variance: Whether the output has twice the channels, the second half telling the
-            variance.
+        estimate: Keyword argument for the last estimate of the clean data, or None.
+        latents: Keyword argument for the last latents, or None. With it, the network also takes
+            `return_latents=True`, and then returns the output and the next latents.
+        second_time: Whether the network takes `second_time` [batch], the time at the end of the
+            step.
+        keywords: All other keyword arguments, which conditioners supply.
+        required: Members of `keywords` without a default.
+        takes_any: Whether the network takes `**kwargs`.
+        num_classes: Number of classes for labels, or None.
+        learned_variance: Whether the output has twice the channels of x, and its second half
+            determines the variance.
     """
 
     name: str
@@ -50,24 +51,24 @@ class NetworkSignature:
 
     @classmethod
     def of(cls, network: nn.Module, sample_shape: Sequence[int] | None = None) -> NetworkSignature:
-        """The signature of a network.
+        """Returns the signature of a network.
 
         Args:
-            network: Takes x and time by position.
+            network: Network that takes x and time by position.
             sample_shape: Shape of one sample; None reads the network's `sample_shape`, or its
                 `channels` and `image_size`.
 
         Raises:
-            ValueError: a forward without x and time, or a shape that is given nowhere.
+            ValueError: `forward` does not take x and time, or the sample shape is unknown.
         """
         parameters = list(inspect.signature(network.forward).parameters.values())
         kinds = {parameter.kind for parameter in parameters}
         named = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
         if len(named) < 2 and inspect.Parameter.VAR_POSITIONAL not in kinds:
             raise ValueError(
-                f"Expected forward(x, time, ...) of {type(network).__name__}, got "
-                f"{[p.name for p in named]}. "
-                "Fix: let it take the noised data and the time by position."
+                f"Expected forward(x, time, ...) in {type(network).__name__}, "
+                f"got the arguments {[p.name for p in named]}. "
+                "Fix: let forward take the noised data and the time by position."
             )
         rest = {parameter.name: parameter for parameter in named[2:]}
         estimate = _first(ESTIMATE_NAMES, rest)
@@ -89,46 +90,51 @@ class NetworkSignature:
         )
 
     def takes(self, keyword: str) -> bool:
-        """Whether a conditioner may give this keyword."""
+        """Returns whether a conditioner may supply this keyword argument."""
         return self.takes_any or keyword in self.keywords
 
     def default_conditions(self, label_dropout: float) -> dict[str, Conditioner]:
-        """The conditions of a model that names none: labels, for a network with classes.
+        """Returns the conditions of a model built without any: labels, if the network has classes.
+
+        Args:
+            label_dropout: Probability that a training sample loses its label, in [0, 1).
 
         Raises:
-            ValueError: label_dropout without classes.
+            ValueError: label_dropout above 0 for a network without classes.
         """
         if self.num_classes is not None and self.takes("labels"):
             return {"labels": Labels(self.num_classes, dropout=label_dropout)}
         if label_dropout:
             raise ValueError(
-                f"Expected a network with classes for label_dropout={label_dropout}, got "
-                f"{self.name} "
-                "without. Fix: set its num_classes."
+                f"Expected a network with classes for label_dropout={label_dropout}, "
+                f"got {self.name} without. Fix: set its num_classes."
             )
         return {}
 
     def check_conditions(self, given: Mapping[str, Iterable[str]]) -> None:
-        """Raises ValueError unless conditioners give what the network takes, and all it needs.
+        """Checks that conditioners supply accepted keyword arguments, and all required ones.
 
         Args:
-            given: Keywords that each conditioner gives, by the conditioner's name.
+            given: Keyword arguments that each conditioner supplies, by the condition's name.
+
+        Raises:
+            ValueError: a keyword argument that the network does not take, or a missing one.
         """
         for name, keywords in given.items():
             for keyword in keywords:
                 if not self.takes(keyword):
                     known = ", ".join(sorted(self.keywords)) or "no condition"
                     raise ValueError(
-                        f"Expected conditions that {self.name} takes ({known}), got {name!r}, "
-                        f"which "
-                        f"gives {keyword!r}. Fix: set keyword= of the conditioner, or drop it."
+                        f"Expected conditions that {self.name} takes ({known}), "
+                        f"got {name!r}, which gives {keyword!r}. "
+                        "Fix: set keyword= in the conditioner, or remove it."
                     )
         owned = {keyword for keywords in given.values() for keyword in keywords}
         if missing := sorted(self.required - owned):
             raise ValueError(
-                f"Expected conditioners for all that {self.name} needs, got none for "
-                f"{', '.join(missing)}. Fix: conditions={{{missing[0]!r}: a conditioner}}, or a "
-                "default in its forward."
+                f"Expected conditioners for all arguments that {self.name} requires, "
+                f"got none for {', '.join(missing)}. "
+                f"Fix: set conditions={{{missing[0]!r}: ...}}, or give it a default in forward."
             )
 
     def check_sample(self, x0: Tensor) -> None:
@@ -141,27 +147,27 @@ class NetworkSignature:
             )
 
     def check_latents(self, returned: Any) -> tuple[Any, Tensor]:
-        """The output and the latents, without gradient, in what the network returned.
+        """Returns the output and the detached latents of a network that carries latents.
 
         Raises:
-            ValueError: something else.
+            ValueError: `returned` is not a pair of an output and a tensor.
         """
         pair = isinstance(returned, tuple | list) and len(returned) == 2
         if not (pair and isinstance(returned[1], Tensor)):
             raise ValueError(
-                f"Expected (output, latents) from {self.name} with return_latents=True, got "
-                f"{type(returned).__name__}. Fix: let forward return both."
+                f"Expected (output, latents) from {self.name} with return_latents=True, "
+                f"got {type(returned).__name__}. Fix: let forward return both."
             )
         return returned[0], returned[1].detach()
 
     def check_output(self, output: Any, x: Tensor) -> Tensor:
-        """The tensor in what the network returned for x [batch, ...], checked.
+        """Returns the network's output for x [batch, ...] as a tensor of the expected shape.
 
-        A tuple of one tensor and an object with a tensor `sample` are unwrapped.
+        A tuple of one tensor, and an object with a tensor `sample`, are unwrapped.
 
         Raises:
-            ValueError: something else, or a tensor of another shape than x, or than x with twice
-                the channels if the variance is learned.
+            ValueError: the output is not a tensor, or does not have the shape of x (with twice its
+                channels if the variance is learned).
         """
         if isinstance(output, tuple | list) and len(output) == 1:
             output = output[0]
@@ -182,8 +188,8 @@ class NetworkSignature:
                 else "let forward return the shape of x"
             )
             raise ValueError(
-                f"Expected an output {[*expected]} from {self.name}, got {[*output.shape]}. Fix: "
-                f"{remedy}."
+                f"Expected an output {[*expected]} from {self.name}, got {[*output.shape]}. "
+                f"Fix: {remedy}."
             )
         return output
 
@@ -193,14 +199,14 @@ def _first(names: Sequence[str], among: Mapping[str, Any]) -> str | None:
 
 
 def _shape(network: Any) -> tuple[int, ...]:
-    """Shape of one sample, as the network's attributes tell it."""
+    """Returns the shape of one sample from the network's attributes."""
     if (shape := getattr(network, "sample_shape", None)) is not None:
         return tuple(shape)
     channels, size = getattr(network, "channels", None), getattr(network, "image_size", None)
     if channels is None or size is None:
         raise ValueError(
-            f"Expected the shape of a sample, got {type(network).__name__} without `sample_shape`, "
-            f"or `channels` and "
-            "`image_size`. Fix: GaussianDiffusion(network, sample_shape=(3, 64, 64))."
+            "Expected a network with `sample_shape`, or `channels` and `image_size`, "
+            f"got {type(network).__name__} without. "
+            "Fix: pass sample_shape=(3, 64, 64) to GaussianDiffusion."
         )
     return (channels, *((size, size) if isinstance(size, int) else size))

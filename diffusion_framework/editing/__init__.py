@@ -1,4 +1,4 @@
-"""Changing data rather than drawing it anew: functions of a diffusion. One file a task."""
+"""Editing of data with a diffusion model, with one file for each task."""
 
 from .interpolation import interpolate, slerp
 from .inversion import decode, invert, walk_back

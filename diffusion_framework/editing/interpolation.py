@@ -1,4 +1,4 @@
-"""Between two samples (Song et al. 2021, sec. 5.3)."""
+"""Interpolation between samples (Song et al. 2021, sec. 5.3)."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ from .inversion import decode, invert
 def interpolate(
     diffusion: GaussianDiffusion, first: Tensor, second: Tensor, *, count: int = 8, **options: Any
 ) -> Tensor:
-    """Data between pairs of samples, both ends included: [batch, count, ...].
-
-    Their noises are joined by great circles.
+    """Interpolates between pairs of samples along great circles of their noises.
 
     Args:
-        diffusion: The model.
-        first: [batch, ...] in the user's units.
-        second: Shaped like first.
-        count: Number of samples on the way, at least 2.
-        options: As for `invert`.
+        diffusion: Diffusion model.
+        first: First sample of each pair in the user's units, [batch, ...].
+        second: Second sample of each pair, shaped like first.
+        count: Number of samples from the first to the second, both included; at least 2.
+        options: Options of `invert`.
+
+    Returns:
+        Data in the user's units, [batch, count, ...].
 
     Raises:
-        ValueError: count is below 2; or those of `invert`.
+        ValueError: If count is below 2, or `invert` refuses an argument.
     """
     if count < 2:
         raise ValueError(
-            f"Expected a count of at least 2, the two ends, got {count}. Fix: count=8."
+            f"Expected a count of at least 2, for the two ends, got {count}. Fix: set count=8."
         )
     a, b = (invert(diffusion, data, **options) for data in (first, second))
     between = [slerp(a, b, i / (count - 1)) for i in range(count)]
@@ -38,13 +39,13 @@ def interpolate(
 
 
 def slerp(first: Tensor, second: Tensor, share: float) -> Tensor:
-    """The point at `share` of the way from first to second along a great circle, for each sample.
+    """Interpolates spherically between samples, at `share` of the way from first to second.
 
-    Between two noises [batch, ...] those are noises again: a straight line would pass through
-    smaller ones.
+    Points on the great circle between two noises [batch, ...] have the norm of noise; points on the
+    straight line would have a smaller one.
     """
     a, b = first.flatten(1), second.flatten(1)
     cosine = torch.nn.functional.cosine_similarity(a, b, dim=1).clamp(-1, 1)[:, None]
-    angle = torch.acos(cosine).clamp(min=1e-4)  # between equal noises, as on a straight line
+    angle = torch.acos(cosine).clamp(min=1e-4)  # linear interpolation between equal noises
     point = (torch.sin((1 - share) * angle) * a + torch.sin(share * angle) * b) / torch.sin(angle)
     return point.reshape(first.shape)

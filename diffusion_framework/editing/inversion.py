@@ -1,4 +1,4 @@
-"""From data to the noise that makes it, and back (Song et al. 2021, sec. 5.3)."""
+"""Inversion of sampling, from data to its noise and back (Song et al. 2021, sec. 5.3)."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ def invert(
     sampler: str | Sampler = "heun",
     **condition: Any,
 ) -> Tensor:
-    """The standard normal noise [batch, ...] that `decode` turns into the data.
+    """Returns the standard normal noise [batch, ...] that `decode` maps to the data.
 
     Args:
-        diffusion: The model; it is asked without self-conditioning, which would not let the way
-            back be one.
-        data: [batch, ...] in the user's units.
-        steps: Sampler steps, even in the angle of the probability flow.
-        sampler: A sampler without noise or memory. The round trip of 'heun' is far closer than
+        diffusion: Diffusion model. Its self-conditioning is off, since a model with memory cannot
+            be inverted.
+        data: Data in the user's units, [batch, ...].
+        steps: Number of sampler steps, evenly spaced in the angle of the probability flow.
+        sampler: Sampler without noise or memory. The round trip of 'heun' is far more accurate than
             that of 'ddim'.
-        condition: Values of the conditions, by name.
+        condition: Values of the conditions by name.
 
     Raises:
-        ValueError: a sampler that draws noise; or those of `GaussianDiffusion.walk`.
+        ValueError: If the sampler draws noise, or `GaussianDiffusion.walk` refuses an argument.
     """
     data = data.to(diffusion.device)
     shape = (len(data), *diffusion.sample_shape)
@@ -55,9 +55,17 @@ def decode(
     sampler: str | Sampler = "heun",
     **condition: Any,
 ) -> Tensor:
-    """Data [batch, ...] in the user's units from standard normal noise [batch, ...].
+    """Returns the data of standard normal noise, as the inverse of `invert`.
 
-    Undoes `invert`; arguments as for it.
+    Args:
+        diffusion: Diffusion model, without self-conditioning as in `invert`.
+        noise: Standard normal noise, [batch, ...].
+        steps: Number of sampler steps, as in `invert`.
+        sampler: Sampler, as in `invert`.
+        condition: Values of the conditions by name.
+
+    Returns:
+        Data in the user's units, [batch, ...].
     """
     walk = _flow(diffusion, noise, steps, sampler, condition)
     walk = replace(walk, denoise=StatelessDenoiser(walk.fresh))
@@ -67,30 +75,33 @@ def decode(
 
 
 def walk_back(denoise: Denoiser, x0: Tensor, grid: Grid, sampler: Sampler[Any]) -> Tensor:
-    """Walks a grid backwards, from clean data to x at its noisiest level.
+    """Walks a grid backwards, from clean data to x at the noisiest level.
 
     Args:
-        denoise: A function of x and the level alone: what it remembers on the way up is not there
-            on the way down.
-        x0: Clean data, [batch, ...]: it is taken to lie at the grid's last level, which has little
-            noise but some.
-        grid: Steps from noisy to clean, made with clean=False. Steps even in angle (see
-            `uniform_angles`) serve best.
-        sampler: A sampler without noise or memory. Its error on the way up adds to that on the way
-            down: of first order in the step for DDIM, of second for Heun.
+        denoise: Denoiser that depends on x and the level only. A memory, as of self-conditioning,
+            would differ between the two directions.
+        x0: Clean data, [batch, ...]. It stands for the data at the grid's last level, which has
+            little noise.
+        grid: Steps from noisy to clean, made with clean=False, preferably from `uniform_angles`.
+        sampler: Sampler without noise or memory. Its errors in the two directions add up; they are
+            of first order in the step size for DDIM and of second order for Heun.
+
+    Returns:
+        Noised data x at the first level of the grid, [batch, ...].
 
     Raises:
-        ValueError: a sampler that draws noise, or a grid that ends without noise.
+        ValueError: If the sampler draws noise, or the grid ends without noise.
     """
     if grid.end.is_end:
         raise ValueError(
-            "Expected a grid that ends with some noise, where inversion starts, got one to the "
-            "clean end. Fix: make it with clean=False."
+            "Expected a grid that ends with some noise, where inversion starts, got one that ends "
+            "clean. Fix: make the grid with clean=False."
         )
 
     def no_noise(x: Tensor) -> Tensor:
         raise ValueError(
-            f"Expected a sampler without noise for inversion, got {sampler}. Fix: 'heun' or 'ddim'."
+            f"Expected a sampler without noise for inversion, got {sampler}. "
+            "Fix: use 'heun' or 'ddim'."
         )
 
     backwards = [(to, now) for now, to in reversed(grid)]
@@ -106,7 +117,7 @@ def _flow(
     sampler: str | Sampler,
     condition: dict[str, Any],
 ) -> Walk:
-    """The probability flow from noise to nearly clean data."""
+    """Returns the walk of the probability flow from noise to nearly clean data."""
     schedule = diffusion.schedule
     grid = grid_of_log_snrs(schedule, uniform_angles(schedule, steps), clean=False)
     return diffusion.walk(

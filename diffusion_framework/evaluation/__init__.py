@@ -1,4 +1,4 @@
-"""How good a model is: likelihood, and reports of it."""
+"""Evaluation of models by their likelihood, and its reports."""
 
 from .likelihood import BoundTerms, bits_per_dim, flow_bits_per_dim, variational_bound
 from .report import check_plot, mean_and_error, plot_bounds, write_bound

@@ -1,4 +1,4 @@
-"""The bound as a table, as a picture, and in a few numbers."""
+"""Reports of the variational bound as a table, a plot and a mean."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from .likelihood import BoundTerms
 
 
 def mean_and_error(bits: Tensor) -> tuple[float, float]:
-    """Mean over images [batch] and its standard error, 0 for a single image."""
+    """Returns the mean over images [batch] and its standard error, 0 for a single image."""
     error = bits.std().item() / math.sqrt(len(bits)) if len(bits) > 1 else 0.0
     return bits.mean().item(), error
 
 
 def write_bound(bound: BoundTerms, path: Path) -> None:
-    """Write the terms' means over images as CSV: prior, one row a step from noisy to clean, and
-    their total.
+    """Writes the bound's terms, averaged over images, as CSV.
 
-    t and log_snr are those of the level that the step leaves.
+    The rows are the prior, each step from noisy to clean, and the total. t and log_snr belong to
+    the level at which the step starts.
     """
     names = ["kl"] * (len(bound.grid) - 1) + ["reconstruction"]
     rows: list[tuple[str, object, object, Tensor]] = [("prior", "", "", bound.prior)]
@@ -42,17 +42,20 @@ def write_bound(bound: BoundTerms, path: Path) -> None:
 
 
 def check_plot() -> None:
-    """Raises ValueError if nothing is there to draw with: better before hours of evaluation than
-    after.
+    """Checks that matplotlib is installed, before a long evaluation rather than after it.
+
+    Raises:
+        ValueError: If it is not.
     """
     if find_spec("matplotlib") is None:
         raise ValueError(
-            "the plot needs matplotlib; got none: pip install 'diffusion-framework[evaluation]'"
+            "Expected matplotlib for the plot, got none. "
+            "Fix: pip install 'diffusion-framework[evaluation]'."
         )
 
 
 def plot_bounds(bounds: Mapping[str, BoundTerms], path: Path) -> None:
-    """Draw each model's terms over time, and their sum from the clean end up, as PNG."""
+    """Plots the terms of each model over time, and their sums from the clean end, as PNG."""
     check_plot()
     from matplotlib.figure import Figure
 

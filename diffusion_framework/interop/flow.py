@@ -28,12 +28,12 @@ class FlowHeun(Sampler[None]):
     def step(
         self, denoise: Denoiser, x: Tensor, now: Level, to: Level, state: None, noise: Noise
     ) -> tuple[Tensor, None]:
-        here = denoise(x, now)
-        there = move(here, to)
+        first = denoise(x, now)
+        x_to = move(first, to)
         if to.is_end:
-            return there, None
-        after = denoise(there, to)
-        velocity = (here.eps - here.x0 + after.eps - after.x0) / 2
+            return x_to, None
+        second = denoise(x_to, to)
+        velocity = (first.eps - first.x0 + second.eps - second.x0) / 2
         return x.add(velocity, alpha=to.sigma - now.sigma), None
 
 
@@ -85,14 +85,14 @@ def read_shift(options: Mapping[str, Any], name: str) -> float:
     kind, mu = options["time_shift_type"], options["mu"]
     if kind not in ("exponential", "linear"):
         raise ValueError(
-            f"Expected time_shift_type 'exponential' or 'linear', got {kind!r}. Fix: use one of "
-            f"them."
+            f"Expected time_shift_type 'exponential' or 'linear', got {kind!r}. "
+            "Fix: use one of them."
         )
     if not options["use_dynamic_shifting"]:
         return options[name]
     if mu is None:
         raise ValueError(
-            "Expected mu for use_dynamic_shifting, which depends on the size of the image, got "
-            "none. Fix: pass mu=..."
+            "Expected mu for use_dynamic_shifting, got none. "
+            "Fix: pass mu, which pipelines compute from the size of the image."
         )
     return math.exp(mu) if kind == "exponential" else mu

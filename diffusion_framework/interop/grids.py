@@ -33,7 +33,7 @@ SIGMAS: dict[str, Callable[[int, float, float], list[float]]] = {
 
 
 class Spacing(ABC):
-    """Base of spacings: frozen dataclasses that make grids."""
+    """Base of spacings, frozen dataclasses that make grids."""
 
     @abstractmethod
     def grid(self, schedule: NoiseSchedule, trained_steps: int, steps: int) -> Grid:
@@ -81,9 +81,8 @@ class StepSpacing(Spacing):
     def __post_init__(self) -> None:
         if self.spacing not in ("leading", "trailing", "linspace"):
             raise ValueError(
-                f"Expected timestep_spacing 'leading', 'trailing' or 'linspace', got "
-                f"{self.spacing!r}. Fix: use one "
-                "of them."
+                "Expected timestep_spacing 'leading', 'trailing' or 'linspace', got "
+                f"{self.spacing!r}. Fix: use one of them."
             )
 
     def grid(self, schedule: NoiseSchedule, trained_steps: int, steps: int) -> Grid:
@@ -106,9 +105,8 @@ class StepSpacing(Spacing):
         )
         if not grid:
             raise ValueError(
-                f"Expected a grid with at least one step, got {steps} from process step "
-                f"{numbers[0]:g} that ends where "
-                "it starts. Fix: take more steps."
+                f"Expected a grid with at least one step, got steps={steps}, from process step "
+                f"{numbers[0]:g} to the same level. Fix: take more steps."
             )
         return grid
 
@@ -129,13 +127,12 @@ class StepSpacing(Spacing):
         if numbers[0] >= trained_steps:
             raise ValueError(
                 f"Expected steps_offset within the {trained_steps} process steps, got {offset} "
-                f"past the last one. "
-                f"Fix: take fewer than {steps} steps."
+                f"past the last one. Fix: take fewer than {steps} steps."
             )
         return numbers
 
     def _spaced_sigmas(self, high: Level, low: Level, steps: int) -> list[float]:
-        # Sigmas must be finite: a level without signal counts as alpha² = 2⁻²⁴, as in diffusers.
+        # Sigmas must be finite, so a level without signal gets alpha² = 2⁻²⁴, as in diffusers.
         noisiest = self.sigma_max or (high.sigma / high.alpha if high.alpha else 2.0**12)
         if steps == 1:
             return [noisiest]

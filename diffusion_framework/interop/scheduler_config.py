@@ -86,8 +86,8 @@ def read_scheduler_config(
     _check_options(name, options, defaults)
     if mu is not None and not options.get("use_dynamic_shifting"):
         raise ValueError(
-            f"Expected mu with use_dynamic_shifting only, got mu={mu} for a {name} without. Fix: "
-            f"leave mu out."
+            f"Expected mu with use_dynamic_shifting only, got mu={mu} for a {name} without it. "
+            "Fix: leave mu out."
         )
     try:
         typed = {
@@ -98,7 +98,8 @@ def read_scheduler_config(
         return build({"mu": mu, **defaults, **typed})
     except (TypeError, ArithmeticError, RuntimeError, AttributeError, LookupError) as error:
         raise ValueError(
-            f"{name}: its options make no sampler ({' '.join(str(error).split()):.200})"
+            f"{name}: Expected options that make a sampler, got the error "
+            f"{' '.join(str(error).split())!r:.200}. Fix: correct them in the config."
         ) from error
 
 
@@ -108,16 +109,15 @@ def _check_options(name: str, options: Options, defaults: Options) -> None:
     for key in options:
         if key not in known and not key.startswith("_"):
             raise ValueError(
-                f"Expected known options of {name}, got {key}={options[key]!r:.60}. Fix: remove it "
-                f"if it has no effect."
+                f"Expected known options of {name}, got {key}={options[key]!r:.60}. "
+                "Fix: remove it if it has no effect."
             )
     for key, supported in FIXED.items():
         value = options.get(key)
         if key in defaults and value is not None and value != supported:
             raise ValueError(
-                f"Expected {key}={supported!r} in {name}, the only value with a counterpart here, "
-                f"got "
-                f"{key}={value!r:.60}. Fix: set it to {supported!r} if that serves."
+                f"Expected {key}={supported!r} in {name}, the only supported value, got "
+                f"{key}={value!r:.60}. Fix: set it to {supported!r} if that suits the network."
             )
 
 
@@ -143,7 +143,7 @@ def _load(config: Mapping[str, Any] | str | os.PathLike[str]) -> Options:
     options = read_json(path)
     if not isinstance(options, dict):
         raise ValueError(
-            f"Expected a JSON object in {path}, got {type(options).__name__}. Fix: give a "
-            f"scheduler_config.json."
+            f"{path}: expected a JSON object, got {type(options).__name__}. "
+            "Fix: give a scheduler_config.json of diffusers."
         )
     return options

@@ -59,8 +59,8 @@ def _ddpm(o: Options) -> SchedulerRecipe:
     kind = o["variance_type"]
     if kind not in sizes:
         raise ValueError(
-            f"Expected variance_type among {', '.join(sizes)}, got {kind!r}. "
-            "Fix: use one of them if that serves."
+            f"Expected variance_type to be one of {', '.join(sizes)}, got {kind!r}. "
+            "Fix: use one of them if that suits the network."
         )
     sampler = DDPM("small" if sizes[kind] == "small" else "large")
     return make_recipe(o, sampler, StepSpacing(o["timestep_spacing"], o["steps_offset"]))
@@ -144,18 +144,18 @@ def _dpm_solver(o: Options) -> SchedulerRecipe:
     kind, order, clean = o["algorithm_type"], o["solver_order"], ends_clean(o)
     if kind not in ("dpmsolver", "dpmsolver++", "sde-dpmsolver++", "deis"):
         raise ValueError(
-            f"Expected algorithm_type dpmsolver, dpmsolver++ or sde-dpmsolver++, got {kind!r}. "
-            "Fix: use one of them if that serves."
+            "Expected algorithm_type dpmsolver, dpmsolver++, sde-dpmsolver++ or deis, got "
+            f"{kind!r}. Fix: use one of them if that suits the network."
         )
     if o["variance_type"] is not None:
         raise ValueError(
             f"Expected variance_type None, got {o['variance_type']!r}. "
-            "Fix: set it to None and cut the variance off the network's output."
+            "Fix: set it to None and remove the variance channels from the network's output."
         )
     if o["euler_at_final"] and not clean and order > 1:
         raise ValueError(
-            "Expected euler_at_final with final_sigmas_type='zero' only, got 'sigma_min'. Fix: set "
-            "it to 'zero'."
+            "Expected final_sigmas_type='zero' with euler_at_final, got 'sigma_min'. "
+            "Fix: set final_sigmas_type='zero'."
         )
     weights = "midpoint" if order == 2 and o["solver_type"] != "heun" else "exact"
     predict = "eps" if kind == "dpmsolver" else "x0"

@@ -48,7 +48,7 @@ def read_schedule(o: Options) -> NoiseSchedule:
         return Betas((-math.expm1(-12 / count),) * count, rescale)
     raise ValueError(
         "Expected beta_schedule linear, scaled_linear, squaredcos_cap_v2, sigmoid or exp, got "
-        f"{kind!r}. Fix: give its values as trained_betas."
+        f"{kind!r}. Fix: give the betas as trained_betas."
     )
 
 
@@ -60,7 +60,7 @@ def read_objective(o: Options) -> Objective:
     kind = o["prediction_type"]
     if kind not in objectives:
         raise ValueError(
-            f"Expected prediction_type among {', '.join(objectives)}, got {kind!r}. "
+            f"Expected prediction_type to be one of {', '.join(objectives)}, got {kind!r}. "
             "Fix: use a network trained with one of them."
         )
     return objectives[kind]

@@ -1,7 +1,7 @@
-"""What training minimises: losses, their weights as functions of log-SNR, and times to train at.
+"""Training losses, their weights as functions of log-SNR, and samplers of training times.
 
-Add one: a frozen dataclass in a file of its own (a loss), in `weights.py` or in `times.py`, and a
-row in the table of `parts`.
+A new part is a frozen dataclass and a row in the table of `parts`. Losses have a file each; weights
+are in `weights.py` and time samplers in `times.py`.
 """
 
 from .base import Loss, NoisedBatch

@@ -1,4 +1,4 @@
-"""What training minimises: the interface of a loss, and the batch that it is asked about."""
+"""`Loss`, the interface of a training loss, and `NoisedBatch`, its input."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from .weights import LossWeight
 @final
 @dataclass(frozen=True)
 class NoisedBatch:
-    """One batch of training: clean data, its noise, and both mixed.
+    """A training batch: clean data, noise, and the noised data.
 
     Attributes:
         x0: Clean data, [batch, ...].
         eps: Standard normal noise, shaped like x0.
-        x: `alpha x0 + sigma eps`, shaped like x0.
+        x: Noised data `alpha x0 + sigma eps`, shaped like x0.
         at: Levels of tensors [batch].
-        mask: False where the error does not count, over the leading dimensions of x0; or None.
-        weight: Weight on the squared error of the clean data; None for 1 on that of the output.
-        steps: Number of steps of the process, or None in continuous time.
-        progress: Share of training that is done, in [0, 1].
-        generator: For whatever else the loss draws; None is torch's default one.
+        mask: Mask over the leading dimensions of x0, False where the error is ignored; or None.
+        weight: Weight on the squared error of x0; None for weight 1 on that of the output.
+        steps: Number of process steps, or None in continuous time.
+        progress: Completed share of training, in [0, 1].
+        generator: Generator for the loss's own random draws; None for PyTorch's default.
     """
 
     x0: Tensor
@@ -43,9 +43,9 @@ class NoisedBatch:
     generator: torch.Generator | None = None
 
     def mean(self, error: Tensor) -> Tensor:
-        """The means [batch] of errors [batch, ...] that count 0 where the mask is False.
+        """Returns the means [batch] of errors [batch, ...], which are 0 where the mask is False.
 
-        The mean is over all dimensions, so that every one that counts weighs the same.
+        The mean divides by the number of all entries, so each unmasked entry has the same weight.
         """
         if self.mask is not None:
             error = error * self.mask.reshape(
@@ -55,12 +55,12 @@ class NoisedBatch:
 
 
 class Loss(ABC):
-    """A frozen dataclass: what is minimised, and what goes with a network that was trained so.
+    """Base of losses, frozen dataclasses that also propose how to train and how to sample.
 
     Attributes:
-        variance: Variance of the reverse steps, for sampling.
-        times: Name of the time sampler for a model that names none; None for the usual one.
-        sampler: Name of the sampler for a model that was trained so; None for the usual one.
+        variance: Variance of the reverse steps when sampling.
+        times: Name of the time sampler to use unless the user sets one; None for no preference.
+        sampler: Name of the sampler to use unless the user sets one; None for no preference.
     """
 
     variance: Variance = "small"
@@ -68,18 +68,22 @@ class Loss(ABC):
     sampler: ClassVar[str | None] = None
 
     def check(self, parts: NetworkParts, steps: int | None) -> None:  # noqa: B027
-        """Raises ValueError unless the loss goes with these parts.
+        """Checks that the loss can train a model of these parts.
 
         Args:
-            parts: The network, its schedule and its objective.
-            steps: Number of steps of the process, or None in continuous time.
+            parts: Network, schedule and objective.
+            steps: Number of process steps, or None in continuous time.
+
+        Raises:
+            ValueError: If the loss cannot train them.
         """
 
     @abstractmethod
     def __call__(self, denoise: NetworkDenoiser, batch: NoisedBatch) -> Tensor:
-        """The losses [batch].
+        """Returns the loss of each sample, [batch].
 
         Args:
-            denoise: The network, told the conditions of the batch; it may remember an estimate.
-            batch: What was noised.
+            denoise: Network with the conditions of the batch; may hold a self-conditioning
+                estimate.
+            batch: Noised batch.
         """

@@ -1,4 +1,4 @@
-"""The hybrid loss, for a network that learns its variance."""
+"""`HybridLoss`, for networks that learn the variance."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ from .variational import VariationalLoss
 @final
 @dataclass(frozen=True)
 class HybridLoss(Loss):
-    """The simple loss, and a share of the bound that trains the variance alone.
+    """Simple loss plus a share of the variational bound (Nichol & Dhariwal 2021, eq. 16).
 
-    Nichol & Dhariwal 2021, eq. 16.
+    The bound trains the variance only; its gradient does not reach the mean.
 
     Args:
         variance: Variance of the reverse steps: 'learned' or 'learned_range'.
-        rescaled: As for `VariationalLoss`.
-        bins: As for `VariationalLoss`.
+        rescaled: Whether the bound is multiplied by the number of process steps.
+        bins: Number of data values, evenly spaced over [-1, 1]: 256 for 8-bit images, None for
+            continuous data.
         share: Factor of the bound, above 0.
 
     Raises:
-        ValueError: an option out of range.
+        ValueError: If an option is out of range.
     """
 
     variance: Variance = "learned_range"
@@ -41,18 +42,18 @@ class HybridLoss(Loss):
     def __post_init__(self) -> None:
         if not self.share > 0:
             raise ValueError(
-                f"Expected a share of the bound above 0, got {self.share}. Fix: share=0.001."
+                f"Expected a share of the bound above 0, got {self.share}. Fix: set share=0.001."
             )
         if not self.variance.startswith("learned"):
             raise ValueError(
-                f"Expected a learned variance for HybridLoss to train, got "
+                "Expected a learned variance for HybridLoss to train, got "
                 f"variance={self.variance!r}. "
-                "Fix: variance='learned_range', or loss='simple'."
+                "Fix: set variance='learned_range', or train with loss='simple'."
             )
 
     @property
     def bound(self) -> VariationalLoss:
-        """The bound that it takes a share of."""
+        """The variational bound."""
         return VariationalLoss(self.variance, self.rescaled, self.bins)
 
     def check(self, parts: NetworkParts, steps: int | None) -> None:

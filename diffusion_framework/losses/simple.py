@@ -1,4 +1,4 @@
-"""The simple loss: a weighted squared error of the network's output."""
+"""`SimpleLoss`, the weighted squared error of the network's output."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .weights import output_weight
 @final
 @dataclass(frozen=True)
 class SimpleLoss(Loss):
-    """The weighted squared error of the network's output (Ho et al. 2020, eq. 14: weight 1)."""
+    """Weighted squared error of the network's output (Ho et al. 2020, eq. 14, has weight 1)."""
 
     def __call__(self, denoise: NetworkDenoiser, batch: NoisedBatch) -> Tensor:
         output, _ = denoise.output(batch.x, batch.at)
@@ -24,7 +24,7 @@ class SimpleLoss(Loss):
 
 
 def weighted_error(output: Tensor, objective: Objective, batch: NoisedBatch) -> Tensor:
-    """The weighted squared errors [batch] of outputs [batch, ...]."""
+    """Returns the weighted mean squared errors [batch] of outputs [batch, ...]."""
     target = objective.target(batch.x0, batch.eps, batch.at)
     error = batch.mean((output - target).square())
     if batch.weight is None:

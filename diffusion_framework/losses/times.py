@@ -1,4 +1,4 @@
-"""The noise levels that training looks at, and how often."""
+"""Time samplers, which draw the noise levels to train at."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from ..process.schedules import NoiseSchedule
 
 @dataclass(frozen=True)
 class SampledLevels:
-    """What a step of training looks at.
+    """Noise levels of one training batch.
 
     Attributes:
         at: Levels of tensors [batch].
-        weight: [batch], of each loss, so that the expectation is that of uniform steps; None for 1.
-        step: [batch], the numbers of the steps, for times that remember losses.
+        weight: Importance weight of each loss, [batch]: keeps the expectation of uniform steps;
+            None for 1.
+        step: Process step of each sample, [batch], for time samplers with a memory; or None.
     """
 
     at: Level
@@ -29,25 +30,20 @@ class SampledLevels:
 
 
 class TimeSampler(ABC):
-    """A frozen dataclass that turns uniform numbers into noise levels.
+    """Base of time samplers, frozen dataclasses that map uniform numbers to noise levels.
 
-    What it remembers goes in and comes out.
+    The memory of earlier losses, if any, is an argument and a result; the sampler holds no state.
     """
 
     @property
     def fixed_steps(self) -> int | None:
-        """Steps of the process, each 1 / steps of time, if the levels are those of one.
-
-        None in continuous time.
-        """
+        """Number of process steps, each of length 1 / steps in time; None in continuous time."""
         return None
 
     def uniform(
         self, batch: int, device: torch.device, generator: torch.Generator | None = None
     ) -> Tensor:
-        """[batch] numbers in (0, 1], each uniform: never exactly 0, where there is no noise to
-        learn from.
-        """
+        """Draws numbers [batch] uniformly from (0, 1], without 0, where the data has no noise."""
         dtype = torch.float32 if device.type == "mps" else torch.float64  # MPS has no float64
         return 1 - torch.rand(batch, generator=generator, device=device, dtype=dtype)
 
@@ -55,20 +51,29 @@ class TimeSampler(ABC):
     def draw(
         self, schedule: NoiseSchedule, uniform: Tensor, memory: Tensor | None = None
     ) -> SampledLevels:
-        """The levels for numbers [batch] in (0, 1]: the inverse of the distribution function."""
+        """Maps uniform numbers [batch] in (0, 1] to levels by the inverse distribution function.
+
+        Args:
+            schedule: Noise schedule of the levels.
+            uniform: Result of `uniform`.
+            memory: Result of `memory` or `remember`, or None without a memory.
+        """
 
     def memory(self, schedule: NoiseSchedule) -> Tensor | None:
-        """What is remembered before the first step; None for times that remember nothing."""
+        """Returns the initial memory of losses, or None for time samplers without one."""
         return None
 
     def remember(self, memory: Tensor, draw: SampledLevels, losses: Tensor) -> Tensor:
-        """The memory after these losses [batch] of a draw, the same on all processes."""
+        """Returns the memory updated with the losses [batch] of a draw.
+
+        It gathers the losses of all processes, so that the memory is the same on each.
+        """
         return memory
 
 
 @dataclass(frozen=True)
 class Uniform(TimeSampler):
-    """Uniform in time."""
+    """Times uniform in (0, 1]."""
 
     def draw(
         self, schedule: NoiseSchedule, uniform: Tensor, memory: Tensor | None = None
@@ -78,11 +83,13 @@ class Uniform(TimeSampler):
 
 @dataclass(frozen=True)
 class LogNormal(TimeSampler):
-    """ln(sigma / alpha) is normal, cut off at the schedule's ends (Karras et al. 2022, table 1).
+    """Levels with normally distributed ln(sigma / alpha) (Karras et al. 2022, table 1).
+
+    Levels beyond an end of the schedule are moved to that end.
 
     Args:
-        mean: Of ln(sigma / alpha).
-        std: Of the same, above 0.
+        mean: Mean of ln(sigma / alpha).
+        std: Standard deviation of ln(sigma / alpha), above 0.
     """
 
     mean: float = -1.2
@@ -102,12 +109,13 @@ class LogNormal(TimeSampler):
 
 @dataclass(frozen=True)
 class LogitNormal(TimeSampler):
-    """ln(t / (1 - t)) is normal: most of the time is spent in the middle (Esser et al. 2024, eq.
-    19).
+    """Times with normally distributed logit ln(t / (1 - t)) (Esser et al. 2024, eq. 19).
+
+    Most times lie in the middle of (0, 1).
 
     Args:
-        mean: Of the logit; above 0 for more noise.
-        std: Of the logit, above 0.
+        mean: Mean of the logit; a mean above 0 gives more noise.
+        std: Standard deviation of the logit, above 0.
     """
 
     mean: float = 0.0
@@ -124,12 +132,16 @@ class LogitNormal(TimeSampler):
 
 @dataclass(frozen=True)
 class Steps(TimeSampler):
-    """The steps of a discrete process, uniformly (Ho et al. 2020).
+    """Steps of a discrete process, drawn uniformly (Ho et al. 2020).
 
-    A schedule with noise at time 0 (VE, EDM) has one step more, from there to the clean end.
+    Process step i, counted from 0, starts at time (i + 1) / steps. A schedule with noise at time 0
+    (VE, EDM) has one more step, from time 0 to the clean end.
 
     Args:
-        steps: Step i of them, from 0, starts at time (i + 1) / steps.
+        steps: Number of process steps.
+
+    Raises:
+        ValueError: If steps is out of range.
     """
 
     steps: int
@@ -151,16 +163,20 @@ class Steps(TimeSampler):
 
 @dataclass(frozen=True)
 class LossAware(TimeSampler):
-    """Steps in proportion to the root mean square of their recent losses (Nichol & Dhariwal 2021,
-    eq. 18).
+    """Process steps drawn by importance sampling (Nichol & Dhariwal 2021, eq. 18).
 
-    A loss is divided by how often its step comes, so that the expectation stays and its variance
-    falls. Uniform until every step has been seen `history` times.
+    The probability of a step is proportional to the root mean square of its recent losses. Each
+    loss is divided by the relative probability of its step, which keeps the expectation and reduces
+    the variance. Steps are drawn uniformly until each has been drawn `history` times.
 
     Args:
-        steps: As for `Steps`.
-        history: Losses of each step that are remembered.
-        uniform_share: Share of all draws that are uniform, in (0, 1], so that no step is forgotten.
+        steps: Number of process steps.
+        history: Number of recent losses kept for each step.
+        uniform_share: Share of draws that are uniform, in (0, 1], so that every step keeps being
+            drawn.
+
+    Raises:
+        ValueError: If an option is out of range.
     """
 
     steps: int
@@ -171,22 +187,26 @@ class LossAware(TimeSampler):
         check_step_count(self.steps, "steps of LossAware")
         check_step_count(self.history, "history of LossAware")
         if not 0 < self.uniform_share <= 1:
-            raise ValueError(f"uniform_share must lie in (0, 1]; got {self.uniform_share}")
+            raise ValueError(
+                f"Expected uniform_share in (0, 1], got {self.uniform_share}. "
+                "Fix: set uniform_share=0.001."
+            )
 
     @property
     def fixed_steps(self) -> int:
         return self.steps
 
     def memory(self, schedule: NoiseSchedule) -> Tensor:
-        """[steps, 1 + history]: the place of the next loss, and the last squared losses, -1 where
-        there is none yet.
+        """Returns an empty ring buffer of squared losses, [steps, 1 + history].
+
+        Column 0 holds the index of the next write; the others hold losses, -1 where empty.
         """
         memory = torch.full((schedule.step_count(self.steps), 1 + self.history), -1.0)
         memory[:, 0] = 0
         return memory
 
     def probabilities(self, memory: Tensor) -> Tensor:
-        """[steps], how often each comes; float64 where the device has it."""
+        """Returns the probability of each step, [steps]; float64 where the device supports it."""
         squares = memory[:, 1:].to(torch.float32 if memory.device.type == "mps" else torch.float64)
         sizes = squares.clamp(min=0).mean(1).sqrt()
         even = torch.full_like(sizes, 1 / len(sizes))
@@ -197,7 +217,9 @@ class LossAware(TimeSampler):
         self, schedule: NoiseSchedule, uniform: Tensor, memory: Tensor | None = None
     ) -> SampledLevels:
         if memory is None:
-            raise ValueError("LossAware needs its memory; start from memory(schedule)")
+            raise ValueError(
+                "Expected a memory for LossAware, got None. Fix: start from memory(schedule)."
+            )
         probabilities = self.probabilities(memory)
         edges = probabilities.cumsum(0)
         step = torch.searchsorted(edges, uniform * edges[-1]).clamp(max=len(edges) - 1)
@@ -206,29 +228,29 @@ class LossAware(TimeSampler):
 
     def remember(self, memory: Tensor, draw: SampledLevels, losses: Tensor) -> Tensor:
         assert draw.step is not None
-        step, losses = _of_all_processes(draw.step), _of_all_processes(losses)
+        step, losses = _all_gather(draw.step), _all_gather(losses)
         step, order = step.sort(stable=True)
-        first = torch.searchsorted(step, step)  # where the losses of the same step begin
+        first = torch.searchsorted(step, step)  # index of the first loss of the same step
         rank = torch.arange(len(step), device=step.device) - first
         count = torch.searchsorted(step, step, right=True) - first
-        kept = rank >= count - self.history  # of more losses than places, the last ones
-        place = (memory[step, 0].long() + rank) % self.history
-        memory = torch.cat(
-            [memory, memory[:1]]
-        )  # a row for those not kept: every place is written once
+        kept = rank >= count - self.history  # the latest losses, if a step has more than `history`
+        column = (memory[step, 0].long() + rank) % self.history
+        # A spare row takes the losses that are not kept, so that no entry is written twice.
+        memory = torch.cat([memory, memory[:1]])
         row = torch.where(kept, step, len(memory) - 1)
-        memory[row, 1 + place] = losses[order].to(memory.dtype).square()
+        memory[row, 1 + column] = losses[order].to(memory.dtype).square()
         memory[step, 0] = ((memory[step, 0].long() + count) % self.history).to(memory.dtype)
         return memory[:-1]
 
 
 @dataclass(frozen=True)
 class Stratified(TimeSampler):
-    """Other times, evenly spread over each batch, so that less of the loss's variance is theirs
-    (Kingma et al. 2021).
+    """Times drawn by stratified sampling over each batch (Kingma et al. 2021).
+
+    Times spread evenly over the batch reduce the variance of the loss.
 
     Args:
-        times: How often each level comes.
+        times: Time sampler that defines the distribution.
     """
 
     times: TimeSampler = field(default_factory=Uniform)
@@ -260,10 +282,8 @@ def _normal(uniform: Tensor, mean: float, std: float) -> Tensor:
     return mean + std * torch.special.ndtri(uniform.clamp(max=below_one))
 
 
-def _of_all_processes(values: Tensor) -> Tensor:
-    """Values [batch] of this process -> [processes * batch] of all of them, in the same order
-    everywhere.
-    """
+def _all_gather(values: Tensor) -> Tensor:
+    """Gathers values [batch] of each process to [processes * batch], ordered by rank."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return values
     shares = [torch.empty_like(values) for _ in range(torch.distributed.get_world_size())]
@@ -273,4 +293,7 @@ def _of_all_processes(values: Tensor) -> Tensor:
 
 def _check_std(times: LogNormal | LogitNormal) -> None:
     if not (math.isfinite(times.mean) and 0 < times.std < math.inf):
-        raise ValueError(f"times need a finite mean and std > 0; got {times}")
+        raise ValueError(
+            f"Expected a finite mean and a finite std above 0, got {times}. "
+            "Fix: set std=1.0, and mean=0.0 if the mean is not finite."
+        )

@@ -1,8 +1,7 @@
-"""Loss weights: functions of the level on the squared error of the clean data, most of them of its
-log-SNR alone.
+"""Loss weights on the squared x0 error, as functions of the level; most need only its log-SNR.
 
-Every unit weight is one of them: 1 on x0 is 1, on eps it is snr, on v (variance preserving) it is
-snr + 1.
+Weight 1 on the squared eps error equals weight snr on x0. Weight 1 on the squared v error, with a
+variance-preserving schedule, equals weight snr + 1.
 """
 
 from __future__ import annotations
@@ -18,30 +17,31 @@ from ..process.level import Level
 from ..process.objectives import Objective
 from ..process.schedules import NoiseSchedule
 
-_FAR = (
-    1e4  # stands for infinity: where two infinite logarithms meet, they cancel as their limits do
-)
+# Stand-in for infinity, with which infinite logarithms of opposite sign cancel as in the limit.
+_FAR = 1e4
 
 
 class LossWeight(ABC):
-    """A frozen dataclass with one method.
+    """Base of loss weights, which are frozen dataclasses with one method.
 
     Attributes:
-        sigma_data: Standard deviation of the clean data that it is made for; None for any.
+        sigma_data: Standard deviation of the clean data that the weight assumes, or None.
     """
 
     sigma_data: float | None = None
 
     @abstractmethod
     def log_weight(self, at: Level) -> Tensor:
-        """Natural logarithm of the weight on the squared x0 error, for levels of tensors with
-        finite log-SNR.
+        """Returns the natural logarithm of the weight on the squared x0 error.
+
+        Args:
+            at: Levels of tensors with finite log-SNR.
         """
 
 
 @dataclass(frozen=True)
 class MinSNR(LossWeight):
-    """min(snr, gamma) (Hang et al. 2023, eq. 6).
+    """Min-SNR weight, min(snr, gamma) (Hang et al. 2023, eq. 6).
 
     Args:
         gamma: Largest weight, above 0.
@@ -50,7 +50,7 @@ class MinSNR(LossWeight):
     gamma: float = 5.0
 
     def __post_init__(self) -> None:
-        _check_positive("min-SNR", gamma=self.gamma)
+        _check_positive("MinSNR", gamma=self.gamma)
 
     def log_weight(self, at: Level) -> Tensor:
         return at.log_snr.clamp(max=math.log(self.gamma))
@@ -58,7 +58,9 @@ class MinSNR(LossWeight):
 
 @dataclass(frozen=True)
 class SoftMinSNR(LossWeight):
-    """snr gamma / (snr + gamma): min-SNR without its corner (Crowson et al. 2024, sec. 4.4).
+    """Soft min-SNR weight, snr gamma / (snr + gamma) (Crowson et al. 2024, sec. 4.4).
+
+    It is a smooth version of min-SNR.
 
     Args:
         gamma: Largest weight, above 0.
@@ -67,7 +69,7 @@ class SoftMinSNR(LossWeight):
     gamma: float = 5.0
 
     def __post_init__(self) -> None:
-        _check_positive("soft min-SNR", gamma=self.gamma)
+        _check_positive("SoftMinSNR", gamma=self.gamma)
 
     def log_weight(self, at: Level) -> Tensor:
         return math.log(self.gamma) + torch.nn.functional.logsigmoid(
@@ -77,12 +79,13 @@ class SoftMinSNR(LossWeight):
 
 @dataclass(frozen=True)
 class P2(LossWeight):
-    """1 / (k + snr)^gamma on the eps error: less where only imperceptible detail is left (Choi et
-    al. 2022, eq. 8).
+    """P2 weight, 1 / (k + snr)^gamma on the squared eps error (Choi et al. 2022, eq. 8).
+
+    It reduces the weight of high snr, at which only imperceptible detail is left to learn.
 
     Args:
-        k: Above 0; keeps the weight finite at low snr.
-        gamma: How steeply the weight falls at high snr; 0 for none, not negative.
+        k: Offset of the snr, above 0, which keeps the weight finite at low snr.
+        gamma: Power with which the weight falls at high snr, at least 0.
     """
 
     k: float = 1.0
@@ -91,7 +94,9 @@ class P2(LossWeight):
     def __post_init__(self) -> None:
         _check_positive("P2", k=self.k)
         if not 0 <= self.gamma < math.inf:
-            raise ValueError(f"P2 needs gamma >= 0; got {self.gamma}")
+            raise ValueError(
+                f"P2: Expected a finite gamma of at least 0, got {self.gamma}. Fix: set gamma=1.0."
+            )
 
     def log_weight(self, at: Level) -> Tensor:
         return at.log_snr - self.gamma * torch.logaddexp(
@@ -101,8 +106,9 @@ class P2(LossWeight):
 
 @dataclass(frozen=True)
 class EDMWeight(LossWeight):
-    """snr + 1 / sigma_data², which is 1 on the output of `Preconditioned` (Karras et al. 2022,
-    table 1: lambda).
+    """EDM weight, snr + 1 / sigma_data² (Karras et al. 2022, table 1: lambda).
+
+    On the output of the objective `Preconditioned`, this weight is 1.
 
     Args:
         sigma_data: Standard deviation of the clean data, above 0.
@@ -111,7 +117,7 @@ class EDMWeight(LossWeight):
     sigma_data: float = 0.5
 
     def __post_init__(self) -> None:
-        _check_positive("the EDM weight", sigma_data=self.sigma_data)
+        _check_positive("EDMWeight", sigma_data=self.sigma_data)
 
     def log_weight(self, at: Level) -> Tensor:
         return torch.logaddexp(
@@ -121,10 +127,10 @@ class EDMWeight(LossWeight):
 
 @dataclass(frozen=True)
 class UniformOn(LossWeight):
-    """The plain squared error of a target, whatever it is that the network predicts.
+    """Weight 1 on the squared error of a target, which may differ from the network's output.
 
     Args:
-        objective: The target.
+        objective: Target whose squared error has weight 1.
     """
 
     objective: Objective
@@ -135,12 +141,13 @@ class UniformOn(LossWeight):
 
 @dataclass(frozen=True)
 class Likelihood(LossWeight):
-    """-d snr / dt / 2: with uniform times the loss is the variational bound in nats (Song et al.
-    2021a; Kingma et al.
-    2021, eq. 13), but for its two ends.
+    """Likelihood weight, -d snr / dt / 2 (Song et al. 2021a; Kingma et al. 2021, eq. 13).
+
+    With uniform times, the loss is the variational bound in nats without its prior and
+    reconstruction terms.
 
     Args:
-        schedule: The schedule of the model.
+        schedule: Noise schedule of the model.
     """
 
     schedule: NoiseSchedule
@@ -153,15 +160,15 @@ class Likelihood(LossWeight):
 
 
 def output_weight(weight: LossWeight, objective: Objective, at: Level) -> Tensor:
-    """The weight on the squared error of the network's *output* that equals `weight` on that of x0.
+    """Converts a weight on the squared x0 error to one on the squared error of the output.
 
     Args:
-        weight: On the squared error of x0.
-        objective: What the output means.
-        at: Levels of tensors [batch]; sigma = 0 and alpha = 0 give the limits there, not NaN.
+        weight: Weight on the squared x0 error.
+        objective: Meaning of the network's output.
+        at: Levels of tensors [batch]. At sigma = 0 and alpha = 0 the result is the limit, not NaN.
 
     Returns:
-        [batch], not negative.
+        Weights [batch], not negative.
     """
     finite = Level(at.t, at.alpha, at.sigma, at.log_snr.clamp(-_FAR, _FAR))
     return torch.exp(weight.log_weight(finite) + 2 * _log_gain(objective, at))
@@ -173,7 +180,10 @@ def _log_gain(objective: Objective, at: Level) -> Tensor:
     return torch.log(gain).clamp(-_FAR / 2, _FAR / 2)
 
 
-def _check_positive(what: str, **values: float) -> None:
+def _check_positive(owner: str, **values: float) -> None:
     for name, value in values.items():
         if not 0 < value < math.inf:
-            raise ValueError(f"{what} needs {name} > 0; got {value}")
+            raise ValueError(
+                f"{owner}: Expected a finite {name} above 0, got {value}. "
+                f"Fix: leave {name} out for its default."
+            )

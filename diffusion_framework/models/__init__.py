@@ -1,7 +1,7 @@
-"""Networks for images and for sequences.
+"""Networks for images and for action sequences.
 
-A new network is a module in a file of its own, with attributes `channels` and `image_size`, or
-`sample_shape`. CONTRIBUTING.md describes how a network is called.
+To add one, write a module in a file of its own, with the attributes `channels` and `image_size`, or
+`sample_shape`. CONTRIBUTING.md describes how networks are called.
 """
 
 from .dit import DiT

@@ -50,8 +50,8 @@ class DiT(RecordsArguments, nn.Module):
         super().__init__()
         if min(depth, channels) < 1:
             raise ValueError(
-                f"Expected at least one block and one channel, got {depth=}, {channels=}. Fix: "
-                f"give at least 1 of each."
+                f"Expected at least one block and one channel, got {depth=}, {channels=}. "
+                "Fix: give at least 1 of each."
             )
         self.image_size = (
             (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)

@@ -29,8 +29,8 @@ class TimeEmbedding(nn.Module):
     Args:
         dim: Number of sines and cosines together, even.
         dim_out: Width of the embedding.
-        scale: Factor on the times before their sines and cosines, whose frequencies run from 1 to
-            1/10000. 1000 suits times in [0, 1].
+        scale: Factor on times before their sinusoidal embedding, at frequencies from 1 to 1/10000;
+            1000 suits times in [0, 1].
     """
 
     def __init__(self, dim: int, dim_out: int, scale: float = 1000.0) -> None:
@@ -44,7 +44,7 @@ class TimeEmbedding(nn.Module):
         index = torch.arange(self.num_frequencies, device=time.device, dtype=torch.float32)
         frequencies = torch.exp(index * (-math.log(10_000) / self.num_frequencies))
         angles = self.scale * time.float()[:, None] * frequencies
-        # Sines and cosines are computed in float32: half precision cannot resolve angles near 1000.
+        # float32, because half precision does not resolve angles near 1000
         waves = torch.cat([angles.sin(), angles.cos()], dim=1)
         return self.layers(waves.to(next(self.parameters()).dtype))
 
@@ -72,8 +72,8 @@ class LabelEmbedding(nn.Module):
         if (labels is None) != (self.table is None):
             got = "none" if labels is None else [*labels.shape]
             raise ValueError(
-                f"Expected labels if and only if the network has classes, got num_classes="
-                f"{self.num_classes} and labels {got}. Fix: give both or neither."
+                "Expected labels if and only if the network has classes, "
+                f"got num_classes={self.num_classes} and labels {got}. Fix: give both or neither."
             )
         return None if self.table is None else self.table(labels)
 

@@ -66,10 +66,9 @@ class RIN(RecordsArguments, nn.Module):
         super().__init__()
         if min(num_latents, blocks, channels) < 1 or depth < 0 or latent_dim % 2:
             raise ValueError(
-                "Expected at least one latent, block and channel, a depth of at least 0 and an "
-                "even latent_dim, got "
-                f"{num_latents=}, {blocks=}, {channels=}, {depth=}, {latent_dim=}. Fix: change the "
-                f"one out of range."
+                "Expected at least one latent, block and channel, a depth of at "
+                f"least 0 and an even latent_dim, got {num_latents=}, {blocks=}, "
+                f"{channels=}, {depth=}, {latent_dim=}. Fix: change the one out of range."
             )
         self.image_size = (
             (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)

@@ -18,8 +18,8 @@ def patch_grid(image_size: tuple[int, ...], patch_size: int) -> tuple[int, int]:
     """
     if patch_size < 1 or any(size < patch_size or size % patch_size for size in image_size):
         raise ValueError(
-            f"Expected image_size divisible by patch_size, got {image_size} and {patch_size}. Fix: "
-            f"change one of them."
+            f"Expected image_size divisible by patch_size, got {image_size} and {patch_size}. "
+            "Fix: change one of them."
         )
     return image_size[0] // patch_size, image_size[1] // patch_size
 
@@ -49,8 +49,8 @@ def sin_cos_positions(rows: int, columns: int, dim: int) -> Tensor:
     """
     if dim < 4 or dim % 4:
         raise ValueError(
-            f"Expected dim divisible by 4, for positions in two dimensions, got {dim}. Fix: change "
-            f"dim."
+            f"Expected dim divisible by 4, for positions in two dimensions, got {dim}. "
+            "Fix: change dim."
         )
     frequencies = torch.exp(torch.arange(dim // 4) * (-4 * math.log(10_000) / dim))
 
@@ -81,15 +81,15 @@ class TokenAttention(nn.Module):
         super().__init__()
         if heads < 1 or dim < 1 or dim % heads:
             raise ValueError(
-                f"Expected a token width divisible by heads, got {dim} and {heads}. Fix: change "
-                f"one of them."
+                f"Expected a token width divisible by heads, got {dim} and {heads}. "
+                "Fix: change one of them."
             )
         self.heads = heads
         self.to_q = nn.Linear(dim, dim)
         self.to_kv = nn.Linear(dim if dim_context is None else dim_context, 2 * dim)
         self.to_out = nn.Linear(dim, dim)
         for weight in (self.to_q.weight, *self.to_kv.weight.chunk(2)):
-            # With PyTorch's smaller weights, attention is nearly uniform and learning slow.
+            # with PyTorch's smaller weights, attention is nearly uniform and learning slow
             nn.init.xavier_uniform_(weight)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:

@@ -144,15 +144,14 @@ class UNet(RecordsArguments, nn.Module):
         if dim < 2 or dim % 2 or levels == 0 or min(dim_mults) < 1:
             raise ValueError(
                 f"Expected an even dim and at least one positive dim_mult, got {dim=}, "
-                f"{dim_mults=}. "
-                "Fix: start from dim=64, dim_mults=(1, 2, 4, 8)."
+                f"{dim_mults=}. Fix: start from dim=64, dim_mults=(1, 2, 4, 8)."
             )
         stride = 2 ** (levels - 1)
         if any(size < stride or size % stride for size in self.image_size):
             raise ValueError(
-                f"Expected image_size divisible by {stride}, as {levels} levels halve it "
-                f"{levels - 1} times, got "
-                f"{self.image_size}. Fix: change image_size or give fewer dim_mults."
+                f"Expected image_size divisible by {stride}, as {levels} "
+                f"levels halve it {levels - 1} times, got {self.image_size}. "
+                "Fix: change image_size or give fewer dim_mults."
             )
         for name, chosen in (
             ("attention_levels", attention_levels),

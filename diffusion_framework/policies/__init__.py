@@ -1,4 +1,4 @@
-"""Policies: actions from observations, learned from demonstrations."""
+"""Policies, which learn from demonstrations to plan actions from observations."""
 
 from .behaviour_cloning import BehaviourCloning
 from .controller import Controller

@@ -1,4 +1,4 @@
-"""`BehaviourCloning`: a network trained to give the mean of the demonstrations, to compare with."""
+"""`BehaviourCloning`, a baseline that predicts the mean of the demonstrated actions."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ from .policy import Policy, Streams
 
 @final
 class BehaviourCloning(Policy):
-    """Mean squared behaviour cloning: the network makes a plan of zeros and observations in one
-    call.
+    """Policy trained by mean squared error, which plans with one call of the network.
+
+    The network is called with zeros in place of noised actions and with time 1.
 
     Args:
-        model: The network, as for `DiffusionPolicy`. It sees zeros in place of noised actions, at
-            time 1.
-        observations: How observations are told to it.
-        space: How actions are encoded; None is `ActionSpace()`.
-        action_steps: Number of actions of a plan that are executed.
+        model: Network of action sequences, as in `DiffusionPolicy`.
+        observations: Conditioner that encodes observations for the network.
+        space: Encoding of actions; None for `ActionSpace()`.
+        action_steps: Number of actions of each plan that are executed.
 
     Raises:
-        ValueError: a network that makes no plans, or more action_steps than a plan has.
+        ValueError: If the network does not make plans, or a plan has fewer than action_steps
+            actions.
     """
 
     def __init__(
@@ -72,15 +73,15 @@ class BehaviourCloning(Policy):
         mask: Tensor | None = None,
         **condition: Any,
     ) -> Tensor:
-        """The mean squared error of plans.
+        """Returns the mean squared error of plans in encoded units.
 
         Args:
-            data: Actions [batch, horizon, action_dim], as measured.
-            generator: For the dropout of observations.
-            self_condition_draw: Has no effect.
-            progress: Has no effect.
-            mask: [batch, horizon], False where actions only pad.
-            condition: `observations`.
+            data: Unnormalised actions, [batch, horizon, action_dim].
+            generator: Generator for the dropout of observations.
+            self_condition_draw: Unused.
+            progress: Unused.
+            mask: Mask [batch, horizon], False for padding.
+            condition: Values of the conditions by name, here `observations`.
         """
         actions = self.space.encode(data, condition)
         error = (self._mean(len(data), condition, generator) - actions).square()
@@ -102,16 +103,19 @@ class BehaviourCloning(Policy):
     def plan(
         self, observations: Streams, *, seed: int | Sequence[int] | None = None, **options: Any
     ) -> Tensor:
-        """Whole plans; see `Policy.plan`.
+        """Returns plans, as `Policy.plan` describes.
 
         Args:
-            observations: By stream, [batch, observation_steps, ...], as measured.
-            seed: Has no effect, as nothing is drawn.
-            options: There are none.
+            observations: Unnormalised streams by name, [batch, observation_steps, ...].
+            seed: Unused, since planning draws no random numbers.
+            options: Always empty.
+
+        Raises:
+            ValueError: If options are given, or observations do not fit.
         """
         if options:
             raise ValueError(
-                f"Expected no sampling options for behaviour cloning, which does not sample, got "
+                "Expected no sampling options for BehaviourCloning, which does not sample, got "
                 f"{', '.join(sorted(options))}. Fix: leave them out."
             )
         condition, training = {"observations": observations}, self.training
@@ -125,12 +129,12 @@ class BehaviourCloning(Policy):
     def _mean(
         self, batch: int, condition: Mapping[str, Any], generator: torch.Generator | None = None
     ) -> Tensor:
-        """The plans that the network makes, [batch, horizon, action_dim], encoded."""
+        """Returns the network's plans in encoded units, [batch, horizon, action_dim]."""
         bound = self.conditions.bind(condition, batch, drop=self.training, generator=generator)
         dtype = next(self.model.parameters()).dtype
-        nothing = torch.zeros(batch, *self.sample_shape, device=self.device, dtype=dtype)
+        zeros = torch.zeros(batch, *self.sample_shape, device=self.device, dtype=dtype)
         given = {k: v.to(dtype) if v.is_floating_point() else v for k, v in bound.keywords.items()}
         if self.signature.estimate:
-            given[self.signature.estimate] = nothing
-        output = self.model(nothing, torch.ones(batch, device=self.device), **given)
-        return at_least_float32(self.signature.check_output(output, nothing))
+            given[self.signature.estimate] = zeros
+        output = self.model(zeros, torch.ones(batch, device=self.device), **given)
+        return at_least_float32(self.signature.check_output(output, zeros))

@@ -1,4 +1,4 @@
-"""`Controller`: acts with a policy, by receding-horizon control."""
+"""`Controller`, which acts with a policy by receding-horizon control."""
 
 from __future__ import annotations
 
@@ -13,25 +13,27 @@ from .policy import Policy
 
 @final
 class Controller:
-    """Remembers the last observations, plans, hands out a plan's first actions, and plans again.
+    """Receding-horizon controller of one or several environments.
 
-    It serves one environment, or several side by side, which need not be in step: each is planned
-    for when it needs a plan, together with the others that do.
+    It stores the latest observations, plans from them, returns a plan's first actions one by one,
+    and then plans again. Environments may need plans at different steps; those that need one at the
+    same step are planned for in one batch.
 
     Args:
-        policy: Makes the plans.
-        warm_start: Time in (0, 1]: plans start from the end of the last ones, as noisy as at that
-            time; None starts them from pure noise.
+        policy: Policy that makes the plans.
+        warm_start: Time in (0, 1] to which the rest of the last plan is noised as the start of the
+            next plan; None starts from pure noise.
         options: Further options of the policy's `plan`.
 
     Raises:
-        ValueError: a warm start of a policy that cannot, or a policy without observations.
+        ValueError: If the policy has no observations or does not support warm_start, or warm_start
+            is out of range.
     """
 
     def __init__(self, policy: Policy, *, warm_start: float | None = None, **options: Any) -> None:
         if warm_start is not None and not (policy.warm_starts and 0 < warm_start <= 1):
             raise ValueError(
-                f"Expected warm_start in (0, 1], of a policy that samples, got {warm_start} of "
+                f"Expected warm_start in (0, 1] for a policy that samples, got {warm_start} for "
                 f"{type(policy).__name__}. Fix: leave it out."
             )
         self.policy, self.warm_start, self.options = policy, warm_start, options
@@ -39,27 +41,34 @@ class Controller:
         self.reset()
 
     def reset(self, which: Sequence[bool] | Tensor | None = None) -> None:
-        """Forgets all environments, or begins a new episode in those where `which` is true."""
+        """Begins new episodes.
+
+        Args:
+            which: Environments that begin a new episode, as booleans. None resets all of them and
+                allows another number of environments.
+        """
         if which is None:
-            self._seen: dict[str, Tensor] = {}  # [environments, observation_steps, ...]
+            self._observed: dict[str, Tensor] = {}  # [environments, observation_steps, ...]
             self._plans = torch.empty(0)  # [environments, horizon, action_dim]
-            self._executed_steps = torch.empty(0)  # [environments], of the plan
-            self._new_episode = torch.empty(0)  # [environments], whether nothing was seen yet
+            self._executed_steps = torch.empty(0)  # [environments], executed steps of the plan
+            self._new_episode = torch.empty(0)  # [environments], whether no step was taken yet
         elif len(self._new_episode):
             self._new_episode |= torch.as_tensor(which, device=self._new_episode.device)
 
     def act(self, observation: Mapping[str, Any], *, seed: Sequence[int] | None = None) -> Tensor:
-        """The next action of each environment.
+        """Returns the next action of each environment.
 
         Args:
-            observation: The newest of each stream, [...] of one environment or [environments, ...].
-            seed: One for each environment, for plans that are made now.
+            observation: Newest observation of each stream, [...] for a single environment or
+                [environments, ...].
+            seed: Seeds for plans made in this step, one for each environment.
 
         Returns:
-            [action_dim], or [environments, action_dim].
+            Actions [action_dim], or [environments, action_dim].
 
         Raises:
-            ValueError: another number of environments than before, or as for `Policy.plan`.
+            ValueError: If the number of environments has changed, or `Policy.plan` refuses the
+                observations.
         """
         newest, single = self._tensors(observation)
         self._remember(newest)
@@ -73,12 +82,12 @@ class Controller:
         return actions[0] if single else actions
 
     def _tensors(self, observation: Mapping[str, Any]) -> tuple[dict[str, Tensor], bool]:
-        """The policy's streams [environments, ...], and whether they came from one environment."""
+        """Returns the streams [environments, ...], and whether they were of one environment."""
         names, images = self.observations.names, self.observations.images
         if missing := [name for name in names if name not in observation]:
             raise ValueError(
-                f"Expected observations {names}, got none of {missing}. Fix: give these streams, "
-                f"by name."
+                f"Expected observations {names}, got none for {missing}. "
+                "Fix: pass these streams by name."
             )
         device = self.policy.device
         tensors = {name: torch.as_tensor(observation[name], device=device) for name in names}
@@ -90,8 +99,8 @@ class Controller:
         known = len(self._new_episode)
         if known and known != count:
             raise ValueError(
-                f"Expected observations of {known} environments, as before, got {count}. Fix: call "
-                f"reset() in between."
+                f"Expected observations of {known} environments, as before, got {count}. "
+                "Fix: call reset() first."
             )
         if not known:
             device = self.policy.device
@@ -100,29 +109,29 @@ class Controller:
             self._new_episode = torch.ones(count, dtype=torch.bool, device=device)
         for name, value in newest.items():
             repeated = value[:, None].expand(-1, self.policy.observation_steps, *value.shape[1:])
-            if name not in self._seen:
-                self._seen[name] = repeated.clone()
+            if name not in self._observed:
+                self._observed[name] = repeated.clone()
                 continue
-            last = value[:, None].to(self._seen[name])
-            shifted = torch.cat([self._seen[name][:, 1:], last], dim=1)
+            last = value[:, None].to(self._observed[name])
+            shifted = torch.cat([self._observed[name][:, 1:], last], dim=1)
             new = self._new_episode.reshape(-1, *(1,) * (shifted.ndim - 1))
-            self._seen[name] = torch.where(new, repeated.to(shifted), shifted)
+            self._observed[name] = torch.where(new, repeated.to(shifted), shifted)
 
     def _plan(self, chosen: Tensor, seed: Sequence[int] | None) -> None:
-        """Plans for the environments of these numbers."""
+        """Plans for the environments with these indices."""
         warm = torch.full_like(chosen, self.warm_start is not None, dtype=torch.bool)
         warm &= ~self._new_episode[chosen]
         for group, options in ((chosen[~warm], {}), (chosen[warm], self._start(chosen[warm]))):
             if not len(group):
                 continue
-            observations = {name: seen[group] for name, seen in self._seen.items()}
+            observations = {name: values[group] for name, values in self._observed.items()}
             seeds = None if seed is None else [seed[i] for i in group.tolist()]
             plans = self.policy.plan(observations, seed=seeds, **self.options, **options)
             self._plans[group] = plans.to(self._plans)
         self._executed_steps[chosen] = 0
 
     def _start(self, group: Tensor) -> dict[str, Any]:
-        """The last plans, moved on by what was executed, the last action repeated."""
+        """Returns the last plans without their executed actions, padded with the last action."""
         plans, executed = self._plans[group], self.policy.action_steps
         tail = plans[:, -1:].expand(-1, executed, -1)
         return {"start": torch.cat([plans[:, executed:], tail], dim=1), "strength": self.warm_start}

@@ -1,4 +1,4 @@
-"""Demonstrations in memory, and the three layouts on disk that they are read from."""
+"""Demonstrations in memory, and readers of their three layouts on disk."""
 
 from __future__ import annotations
 
@@ -12,16 +12,53 @@ from typing import Any
 
 import numpy as np
 
+_CODECS = {
+    "bytes",
+    "transpose",
+    "sharding_indexed",
+    "blosc",
+    "zstd",
+    "zlib",
+    "gzip",
+    "lz4",
+    "lzma",
+    "bz2",
+    "delta",
+    "crc32c",
+    "crc32",
+    "adler32",
+    "fletcher32",
+    "jenkins_lookup3",
+    "shuffle",
+    "bitround",
+    "fixedscaleoffset",
+    "quantize",
+    "packbits",
+    "astype",
+}
+_TYPES = {
+    f"{kind}{bits}"
+    for kind, sizes in {
+        "int": (8, 16, 32, 64),
+        "uint": (8, 16, 32, 64),
+        "float": (16, 32, 64),
+    }.items()
+    for bits in sizes
+} | {"bool", "complex64", "complex128"}
+_CODEC_KEYS = ("filters", "compressor", "codecs", "index_codecs")
+
 
 class Episodes:
-    """The steps of many episodes end to end.
+    """Concatenated steps of several episodes.
 
     Args:
-        arrays: By name, [steps, ...]; step i of each belongs together.
-        ends: [episodes] number of steps up to the end of each episode, as in a replay buffer.
+        arrays: Arrays by name, [steps, ...], aligned by step.
+        ends: Cumulative number of steps at the end of each episode, [episodes], as in a replay
+            buffer.
 
     Raises:
-        ValueError: arrays or ends that do not fit together, an empty episode, or NaN or infinity.
+        ValueError: If arrays and ends do not match, an episode is empty, or a value is NaN or
+            infinite.
     """
 
     def __init__(self, arrays: Mapping[str, np.ndarray], ends: Sequence[int] | np.ndarray) -> None:
@@ -29,11 +66,15 @@ class Episodes:
         self.ends = np.asarray(ends, dtype=np.int64).reshape(-1)
         self.starts = np.concatenate([[0], self.ends[:-1]]).astype(np.int64)
         if not len(self.ends) or (self.ends <= self.starts).any():
-            raise ValueError(f"episode ends must rise from above 0; got {self.ends.tolist()[:10]}")
+            raise ValueError(
+                f"Expected episode ends that increase from above 0, got {self.ends.tolist()[:10]}. "
+                "Fix: give the cumulative number of steps at the end of each episode."
+            )
         for name, values in self.arrays.items():
             if len(values) != self.ends[-1]:
                 raise ValueError(
-                    f"{name!r} has {len(values)} steps, the episodes end at {self.ends[-1]}"
+                    f"Expected {self.ends[-1]} steps in {name!r}, where the last episode ends, got "
+                    f"{len(values)}. Fix: give one row of each array for each step."
                 )
             if values.dtype.kind == "f" and not np.isfinite(values).all():
                 step = int(
@@ -41,15 +82,15 @@ class Episodes:
                 )
                 episode = int(np.searchsorted(self.ends, step, side="right"))
                 raise ValueError(
-                    f"{name!r} holds NaN or infinity in episode {episode}, step {step}; clean the "
-                    f"data"
+                    f"Expected finite values in {name!r}, got NaN or infinity in episode "
+                    f"{episode}, step {step}. Fix: clean the data."
                 )
 
     def __len__(self) -> int:
         return len(self.ends)
 
     def select(self, episodes: Sequence[int] | np.ndarray) -> Episodes:
-        """Only these episodes, in this order."""
+        """Returns the chosen episodes, in the given order."""
         steps = np.concatenate([np.arange(self.starts[i], self.ends[i]) for i in episodes])
         lengths = (self.ends - self.starts)[np.asarray(episodes)]
         return Episodes(
@@ -57,7 +98,7 @@ class Episodes:
         )
 
     def fingerprint(self) -> str:
-        """A hash of every number."""
+        """Returns a hash of all values."""
         digest = hashlib.sha256(self.ends.tobytes())
         for name in sorted(self.arrays):
             digest.update(name.encode())
@@ -66,16 +107,23 @@ class Episodes:
 
 
 def load_episodes(path: str | os.PathLike[str], names: Sequence[str]) -> Episodes:
-    """The named arrays of all episodes at `path`, which is one of
+    """Loads the named arrays of all episodes at a path.
 
-    - a folder of `.npz` files in the order of their names, or one such file: each is an episode of
-      arrays [steps, ...], or several of them if it also holds `episode_ends`;
-    - a zarr replay buffer, with arrays in `data/` and `meta/episode_ends` (Chi et al. 2023); needs
-      zarr;
-    - a LeRobot data set, with `meta/info.json` and parquet files below `data/`; needs pyarrow.
+    The path is one of
+
+    - a `.npz` file, or a folder of them in the order of their names. A file holds arrays
+      [steps, ...] of one episode, or of several if it also holds `episode_ends`.
+    - a zarr replay buffer, with arrays in `data/` and `meta/episode_ends` (Chi et al. 2023).
+      Requires zarr.
+    - a LeRobot dataset, with `meta/info.json` and parquet files in `data/`. Requires pyarrow.
+
+    Args:
+        path: Location of the demonstrations.
+        names: Names of the arrays to load.
 
     Raises:
-        ValueError: none of these, a name that is missing, or arrays that do not fit together.
+        ValueError: If the path has another layout, an array is missing or cannot be read, or the
+            arrays do not match.
     """
     path = Path(path)
     if (path / "data").is_dir() and any(
@@ -87,16 +135,16 @@ def load_episodes(path: str | os.PathLike[str], names: Sequence[str]) -> Episode
     files = [path] if path.suffix == ".npz" else sorted(path.glob("*.npz"))
     if not files or not files[0].is_file():
         raise ValueError(
-            f"no episodes at {path}; give a folder of .npz files, a zarr replay buffer (data/, "
-            f"meta/episode_ends) or a "
-            "LeRobot data set (meta/info.json)"
+            f"{path}: expected demonstrations, got none. Fix: give a folder of .npz files, a zarr "
+            "replay buffer (data/, meta/episode_ends) or a LeRobot dataset (meta/info.json)."
         )
-    return _joined([_from_npz(file, names) for file in files])
+    return _concatenate([_from_npz(file, names) for file in files])
 
 
 def _from_npz(file: Path, names: Sequence[str]) -> Episodes:
     with np.load(file, allow_pickle=False) as stored:
-        arrays = {name: stored[name] for name in _present(names, stored.files, file)}
+        _check_names(names, stored.files, file)
+        arrays = {name: stored[name] for name in names}
         ends = stored["episode_ends"] if "episode_ends" in stored.files else [len(arrays[names[0]])]
     return Episodes(arrays, ends)
 
@@ -106,22 +154,19 @@ def _from_zarr(path: Path, names: Sequence[str]) -> Episodes:
         import zarr
     except ImportError as error:
         raise ValueError(
-            f"{path} needs the package zarr; pip install 'diffusion-framework[policy]'"
+            f"{path}: expected the package zarr to read it, got none. "
+            "Fix: pip install 'diffusion-framework[policy]'."
         ) from error
     _refuse_objects(path)
     group: Any = zarr.open_group(os.fspath(path), mode="r")
-    present = _present(
-        names, [array.name for array in (path / "data").iterdir() if array.is_dir()], path
-    )
+    _check_names(names, [array.name for array in (path / "data").iterdir() if array.is_dir()], path)
     return Episodes(
-        {name: group[f"data/{name}"][:] for name in present}, group["meta/episode_ends"][:]
+        {name: group[f"data/{name}"][:] for name in names}, group["meta/episode_ends"][:]
     )
 
 
 def _refuse_objects(path: Path) -> None:
-    """Raise ValueError for arrays of Python objects or with unknown codecs: reading one may run
-    code.
-    """
+    """Refuses arrays of Python objects or with unknown codecs, whose reading may run code."""
     for file in sorted(path.rglob("*")):
         if file.name not in (".zarray", ".zmetadata", "zarr.json"):
             continue
@@ -129,7 +174,8 @@ def _refuse_objects(path: Path) -> None:
             words = list(_types_and_codecs(json.loads(file.read_bytes())))
         except (ValueError, RecursionError, OSError) as error:
             raise ValueError(
-                f"{file} cannot be read ({' '.join(str(error).split()):.200})"
+                f"{file}: expected the metadata of a zarr array, got a file that cannot be read "
+                f"({' '.join(str(error).split()):.200}). Fix: copy or export the data again."
             ) from error
         for kind, word in words:
             if kind == "codec" and (word in _CODECS or word.startswith("imagecodecs_")):
@@ -138,50 +184,14 @@ def _refuse_objects(path: Path) -> None:
                 word in _TYPES or re.fullmatch(r"[<>|=]?[biufcSUM]\d+(\[\w+\])?", word)
             ):
                 continue
-            raise ValueError(f"{file} has the {kind} {word!r:.60}. Fix: store numbers only.")
-
-
-_CODECS = {
-    *(
-        "bytes",
-        "transpose",
-        "sharding_indexed",
-        "blosc",
-        "zstd",
-        "zlib",
-        "gzip",
-        "lz4",
-        "lzma",
-        "bz2",
-        "delta",
-    ),
-    *(
-        "crc32c",
-        "crc32",
-        "adler32",
-        "fletcher32",
-        "jenkins_lookup3",
-        "shuffle",
-        "bitround",
-        "fixedscaleoffset",
-    ),
-    *("quantize", "packbits", "astype"),
-}
-_TYPES = {
-    f"{kind}{bits}"
-    for kind, sizes in {
-        "int": (8, 16, 32, 64),
-        "uint": (8, 16, 32, 64),
-        "float": (16, 32, 64),
-    }.items()
-    for bits in sizes
-} | {"bool", "complex64", "complex128"}
+            raise ValueError(
+                f"{file}: expected an array of numbers, got the {kind} {word!r:.60}. "
+                "Fix: store numbers only, with a codec of zarr or numcodecs."
+            )
 
 
 def _types_and_codecs(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """The dtypes and codecs that zarr's metadata (of format 2 and 3) name, leaving out users'
-    attributes.
-    """
+    """Yields the dtypes and codecs in zarr metadata of format 2 or 3, without user attributes."""
     if isinstance(node, list):
         for item in node:
             yield from _types_and_codecs(item, key)
@@ -196,28 +206,29 @@ def _types_and_codecs(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
                 yield from _types_and_codecs(value, name if name in _CODEC_KEYS else "")
 
 
-_CODEC_KEYS = ("filters", "compressor", "codecs", "index_codecs")
-
-
 def _from_lerobot(path: Path, names: Sequence[str]) -> Episodes:
     try:
         from pyarrow import parquet
     except ImportError as error:
         raise ValueError(
-            f"{path} needs the package pyarrow; pip install 'diffusion-framework[policy]'"
+            f"{path}: expected the package pyarrow to read it, got none. "
+            "Fix: pip install 'diffusion-framework[policy]'."
         ) from error
     version = json.loads((path / "meta" / "info.json").read_text()).get(
         "codebase_version", "unknown"
     )
     files = sorted((path / "data").rglob("*.parquet"))
     if not files:
-        raise ValueError(f"{path} (LeRobot {version}) has no parquet files below data/")
+        raise ValueError(
+            f"{path}: expected parquet files in data/, got none (LeRobot {version}). "
+            "Fix: download the complete dataset."
+        )
     parts: dict[str, list[np.ndarray]] = {
         name: [] for name in ("episode_index", "frame_index", *names)
     }
     for file in files:
-        present = _present(names, parquet.read_schema(file).names, file)
-        table = parquet.read_table(file, columns=["episode_index", "frame_index", *present])
+        _check_names(names, parquet.read_schema(file).names, file)
+        table = parquet.read_table(file, columns=["episode_index", "frame_index", *names])
         for name, column in parts.items():
             column.append(np.array(table[name].to_pylist()))
     arrays = {name: np.concatenate(column) for name, column in parts.items()}
@@ -227,19 +238,22 @@ def _from_lerobot(path: Path, names: Sequence[str]) -> Episodes:
     return Episodes({name: values[order] for name, values in arrays.items()}, ends)
 
 
-def _present(names: Sequence[str], found: Sequence[str], where: Path) -> Sequence[str]:
+def _check_names(names: Sequence[str], found: Sequence[str], path: Path) -> None:
     if missing := [name for name in names if name not in found]:
         raise ValueError(
-            f"{where} has no {', '.join(missing)}; it has {', '.join(sorted(found))}: name those"
+            f"{path}: expected arrays named {', '.join(missing)}, got only "
+            f"{', '.join(sorted(found))}. Fix: choose among these names."
         )
-    return names
 
 
-def _joined(parts: Sequence[Episodes]) -> Episodes:
+def _concatenate(parts: Sequence[Episodes]) -> Episodes:
     names = parts[0].arrays
     for name in names:
         if len(shapes := {part.arrays[name].shape[1:] for part in parts}) > 1:
-            raise ValueError(f"{name!r} has different shapes in different files: {sorted(shapes)}")
+            raise ValueError(
+                f"Expected the same shape of {name!r} in all files, got {sorted(shapes)}. "
+                "Fix: convert the data to one shape."
+            )
     lengths = np.concatenate([part.ends - part.starts for part in parts])
     return Episodes(
         {n: np.concatenate([part.arrays[n] for part in parts]) for n in names}, np.cumsum(lengths)

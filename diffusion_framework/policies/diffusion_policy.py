@@ -1,4 +1,4 @@
-"""`DiffusionPolicy`: a policy that has a diffusion model of action sequences."""
+"""`DiffusionPolicy`, which plans with a diffusion model of action sequences."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from .policy import Policy, Streams
 
 @final
 class DiffusionPolicy(Policy):
-    """Plans by sampling action sequences given observations (Chi et al. 2023).
+    """Policy that samples action sequences given observations (Chi et al. 2023).
 
     `DiffusionPolicy(network, Observations({"state": 5}))` wraps a network of action sequences in a
-    `GaussianDiffusion`; `DiffusionPolicy(diffusion)` takes one as it is. Without observations
-    `policy(data)` is the loss of that diffusion and `policy.sample()` its samples.
+    `GaussianDiffusion`; `DiffusionPolicy(diffusion)` uses an existing one. Without observations,
+    `policy(data)` returns the loss of that diffusion and `policy.sample()` its samples.
 
     Args:
-        model: A `GaussianDiffusion`; or a network for one: `UNet1D`, `Transformer1D`,
-            `ResidualMLP`, or one of your own, called as `model(x, time, context=...)`.
-        observations: How observations are told to a network. A diffusion has them among its
-            conditions.
-        action_steps: Number of actions of a plan that are executed.
-        plan_steps: Sampler steps for a plan, unless told otherwise.
-        options: Options of `GaussianDiffusion` for a network. With observations, `space` is
-            `ActionSpace()` and `timesteps` 100 unless they are given.
+        model: `GaussianDiffusion`, or a network to wrap in one. `UNet1D`, `Transformer1D` and
+            `ResidualMLP` are such networks; others are called as `model(x, time, context=...)`.
+        observations: Conditioner that encodes observations for a network. A diffusion has it among
+            its conditions.
+        action_steps: Number of actions of each plan that are executed.
+        plan_steps: Default number of sampler steps of a plan.
+        options: Options of `GaussianDiffusion` for a network. With observations, the defaults are
+            `space=ActionSpace()` and `timesteps=100`.
 
     Raises:
-        ValueError: options for a diffusion, which has its parts; more action_steps than a plan
-            has; or options out of range.
+        ValueError: If a diffusion is given with options of its own parts, a plan has fewer than
+            action_steps actions, or an option is out of range.
     """
 
     warm_starts = True
@@ -54,23 +54,23 @@ class DiffusionPolicy(Policy):
             if observations is not None or options:
                 given = [*options, *(["observations"] if observations is not None else [])]
                 raise ValueError(
-                    f"Expected a diffusion alone, since it has its parts, got {', '.join(given)} "
-                    f"as well. "
-                    "Fix: give them to GaussianDiffusion."
+                    f"Expected a diffusion without options of its parts, got {', '.join(given)} as "
+                    "well. Fix: pass them to GaussianDiffusion."
                 )
             diffusion = model
         else:
             if observations is not None:
-                told = {**(options.get("conditions") or {}), "observations": observations}
-                options = {"timesteps": 100, "space": ActionSpace(), **options, "conditions": told}
+                conditions = {**(options.get("conditions") or {}), "observations": observations}
+                defaults = {"timesteps": 100, "space": ActionSpace()}
+                options = {**defaults, **options, "conditions": conditions}
             diffusion = GaussianDiffusion(model, **options)
         if plan_steps < 1:
             raise ValueError(
-                f"Expected at least 1 of plan_steps, got {plan_steps}. Fix: 16 is usual."
+                f"Expected plan_steps of at least 1, got {plan_steps}. Fix: set plan_steps=16."
             )
         self.diffusion, self.action_steps, self.plan_steps = diffusion, action_steps, plan_steps
         self._check_plans()
-        # one form for both ways to build it, from which a checkpoint builds it again
+        # Checkpoints record this one form, whichever of the two ways built the policy.
         self._init_args = {
             "model": diffusion,
             "action_steps": action_steps,
@@ -99,11 +99,12 @@ class DiffusionPolicy(Policy):
         return self.diffusion.prepares
 
     def forward(self, data: Tensor, **options: Any) -> Tensor:
-        """The training loss of the diffusion; arguments as for `GaussianDiffusion.forward`.
+        """Returns the training loss of the diffusion.
 
         Args:
-            data: Actions [batch, horizon, action_dim], as measured.
-            options: `observations`, `mask` and the like.
+            data: Unnormalised actions, [batch, horizon, action_dim].
+            options: Further arguments of `GaussianDiffusion.forward`, such as `observations` and
+                `mask`.
         """
         return self.diffusion(data, **options)
 
@@ -120,7 +121,12 @@ class DiffusionPolicy(Policy):
         return self.diffusion.flip(condition, where)
 
     def sample(self, batch_size: int = 16, **options: Any) -> Tensor:
-        """Samples of the diffusion, as measured; arguments as for `GaussianDiffusion.sample`."""
+        """Returns unnormalised samples of the diffusion.
+
+        Args:
+            batch_size: Number of samples.
+            options: Further arguments of `GaussianDiffusion.sample`.
+        """
         return self.diffusion.sample(batch_size, **options)
 
     def previews(
@@ -134,14 +140,14 @@ class DiffusionPolicy(Policy):
     def plan(
         self, observations: Streams, *, seed: int | Sequence[int] | None = None, **options: Any
     ) -> Tensor:
-        """Whole plans; see `Policy.plan`.
+        """Samples plans, as `Policy.plan` describes.
 
         Args:
-            observations: By stream, [batch, observation_steps, ...], as measured.
-            seed: One number, or one for each plan.
-            options: Options of `GaussianDiffusion.walk`: `sampler`, `steps` (plan_steps if
-                neither steps, calls nor grid is given), `guidance`; or `start`, plans
-                [batch, horizon, action_dim] to begin from as noisy as at time `strength`.
+            observations: Unnormalised streams by name, [batch, observation_steps, ...].
+            seed: Seed of the batch, or one seed for each plan.
+            options: Options of `GaussianDiffusion.walk`, such as `sampler` and `guidance`. `steps`
+                defaults to plan_steps unless calls or grid is given. With `start`, plans
+                [batch, horizon, action_dim], sampling begins from them noised to time `strength`.
         """
         batch = self.observations.count(observations)
         if not {"steps", "calls", "grid"} & options.keys():

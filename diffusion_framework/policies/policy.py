@@ -1,4 +1,4 @@
-"""`Policy`: what plans actions from observations, however it was trained."""
+"""`Policy`, the interface of models that plan actions from observations."""
 
 from __future__ import annotations
 
@@ -14,21 +14,23 @@ from ..trainable import Trainable
 from .windows import check_windows
 
 Streams = Mapping[str, Tensor]
-"""Observations by the name of their stream, as measured."""
+"""Unnormalised observations, by the name of their stream."""
 
 
 class Policy(Trainable, ABC):
-    """Plans actions from observations; `policy(actions, observations=..., mask=...)` is its loss.
+    """Base of policies, which plan actions from observations.
 
-    A plan begins at the oldest observation. What is executed begins at the newest one:
+    `policy(actions, observations=..., mask=...)` returns the training loss.
+
+    A plan begins at the oldest observation. Its executed part begins at the newest one:
 
         observations   o o                  observation_steps = 2
         plan           a a a a a a a a      horizon = 8
         executed         a a a a            action_steps = 4
 
     Attributes:
-        action_steps: Number of actions of a plan that are executed.
-        warm_starts: Whether `plan` takes `start` and `strength`.
+        action_steps: Number of actions of each plan that are executed.
+        warm_starts: Whether `plan` accepts `start` and `strength`.
     """
 
     action_steps: int
@@ -37,7 +39,7 @@ class Policy(Trainable, ABC):
     @property
     @abstractmethod
     def conditions(self) -> Conditions:
-        """What the policy is told; "observations" are among them, if it can plan."""
+        """Conditioners by name; a policy that can plan has "observations" among them."""
 
     @property
     @abstractmethod
@@ -48,58 +50,60 @@ class Policy(Trainable, ABC):
     def plan(
         self, observations: Streams, *, seed: int | Sequence[int] | None = None, **options: Any
     ) -> Tensor:
-        """Whole plans.
+        """Returns complete plans.
 
         Args:
-            observations: By stream, [batch, observation_steps, ...], as measured.
-            seed: One number, or one for each plan; None draws from torch's default generator.
-            options: Further options of the kind of policy.
+            observations: Unnormalised streams by name, [batch, observation_steps, ...].
+            seed: Seed of the batch, or one seed for each plan; None for PyTorch's default
+                generator.
+            options: Further options of the policy class.
 
         Returns:
-            [batch, horizon, action_dim], as measured; action observation_steps - 1 belongs to the
-            newest observation.
+            Unnormalised actions, [batch, horizon, action_dim]. The action at index
+            observation_steps - 1 belongs to the newest observation.
 
         Raises:
-            ValueError: observations of other streams or shapes, or that are not finite.
+            ValueError: If a stream is missing, has another shape, or is not finite.
         """
 
     def predict(self, observations: Streams, **options: Any) -> Tensor:
-        """The actions to execute next, [batch, action_steps, action_dim].
+        """Returns the actions to execute next, [batch, action_steps, action_dim].
 
-        Arguments as for `plan`.
+        Args:
+            observations: Streams by name, as in `plan`.
+            options: Further arguments of `plan`.
         """
         return self.plan(observations, **options)[:, self.executed]
 
     def _check_plans(self) -> None:
-        """Raises ValueError for plans of another shape, or with fewer actions than are executed."""
+        """Checks that plans have two dimensions and enough actions to execute."""
         if "observations" not in self.conditions:
             return
         if len(self.sample_shape) != 2:
             raise ValueError(
-                f"Expected samples (horizon, action_dim) to plan, got {self.sample_shape}. "
-                "Fix: take a network of action sequences."
+                f"Expected plans of shape (horizon, action_dim), got {self.sample_shape}. "
+                "Fix: use a network of action sequences, such as UNet1D."
             )
         check_windows(self.horizon, self.observation_steps, self.action_steps)
 
     @property
     def observations(self) -> Observations:
-        """The conditioner that turns observations into what the network is told.
+        """Conditioner that encodes observations for the network.
 
         Raises:
-            ValueError: a policy without observations, which cannot plan.
+            ValueError: If the policy has no observations and therefore cannot plan.
         """
         if "observations" not in self.conditions:
             raise ValueError(
-                "Expected a policy with observations, got one without. Fix: give it an "
-                "Observations "
-                "conditioner, as DiffusionPolicy(network, Observations({'state': 5}))."
+                "Expected a policy with observations, got one without. Fix: build it with them, "
+                "as DiffusionPolicy(network, Observations({'state': 5}))."
             )
         conditioner = self.conditions["observations"]
         if not isinstance(conditioner, Observations):
             raise ValueError(
-                f"Expected an Observations conditioner for observations, got "
+                "Expected an Observations conditioner for observations, got "
                 f"{type(conditioner).__name__}. "
-                "Fix: use Observations, or another name for this condition."
+                "Fix: use Observations, or give this condition another name."
             )
         return conditioner
 
@@ -110,18 +114,18 @@ class Policy(Trainable, ABC):
 
     @property
     def observation_steps(self) -> int:
-        """Number of observations that a plan is made from."""
+        """Number of observations from which a plan is made."""
         return self.observations.steps
 
     @property
     def executed(self) -> slice:
-        """The part of a plan that is executed: from the newest observation on."""
+        """Executed part of a plan, which begins at the newest observation."""
         first = self.observation_steps - 1
         return slice(first, first + self.action_steps)
 
     @property
     def data_options(self) -> dict[str, int]:
-        """Options of `EpisodeWindows` that follow from the policy."""
+        """Options of `EpisodeWindows` that the policy determines."""
         if "observations" not in self.conditions:
             return {}
         return {
@@ -132,12 +136,12 @@ class Policy(Trainable, ABC):
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
+        """Device of the parameters."""
         return next((p.device for p in self.parameters()), torch.device("cpu"))
 
     @property
     def metric_names(self) -> tuple[str, ...]:  # type: ignore[override]
-        """`action_error` is there where there are observations to plan from."""
+        """Names of the validation metrics; "action_error" requires observations."""
         error = ("action_error",) if "observations" in self.conditions else ()
         return ("validation_loss", *error)
 
@@ -150,11 +154,13 @@ class Policy(Trainable, ABC):
         mask: Tensor | None = None,
         **condition: Any,
     ) -> dict[str, Tensor]:
-        """The loss, and the root mean squared error of planned actions that would be executed.
+        """Returns the loss and the root mean squared error of the actions to execute.
 
         Args:
-            data: Actions [batch, horizon, action_dim].
-            mask: [batch, horizon], False where actions only pad.
+            data: Unnormalised actions, [batch, horizon, action_dim].
+            generator: Generator for the random draws of the loss and of planning.
+            mask: Mask [batch, horizon], False for padding.
+            condition: Values of the conditions by name.
         """
         loss = self(data, generator=generator, self_condition_draw=0.0, mask=mask, **condition)
         if "observations" not in self.conditions:

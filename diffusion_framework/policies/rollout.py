@@ -1,4 +1,4 @@
-"""Let a policy act in gymnasium environments, and say how well it did and how long it thought."""
+"""Rollouts of policies in gymnasium environments, with their success and planning latency."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ from .policy import Policy
 
 @dataclass
 class Episode:
-    """What happened in one episode.
+    """Record of one episode.
 
     Attributes:
-        seed: Of the environment.
-        success: Whether its `info["is_success"]` was ever true; None if it does not say.
+        seed: Seed of the environment.
+        success: Whether `info["is_success"]` was ever true; None if the environment lacks it.
         total: Sum of the rewards.
         best: Largest reward.
-        steps: Number of steps.
-        frames: Pictures [height, width, 3], uint8, if they were asked for.
+        steps: Number of episode steps.
+        frames: Rendered frames [height, width, 3], uint8; empty unless requested.
+        over: Whether the episode has ended.
     """
 
     seed: int
@@ -42,17 +43,23 @@ class Episode:
 
 
 def make_environment(name: str, **options: Any) -> Any:
-    """A gymnasium environment by its id; the package before the slash, which registers it, is
-    imported first.
+    """Makes a gymnasium environment.
+
+    Args:
+        name: Environment id. The package before a slash is imported first, so that it registers
+            the environment.
+        options: Further arguments of `gymnasium.make`.
 
     Raises:
-        ValueError: gymnasium, the package or the environment is not there.
+        ValueError: If gymnasium or the package is not installed, or the environment cannot be
+            made.
     """
     try:
         import gymnasium
     except ImportError as error:
         raise ValueError(
-            "rollouts need gymnasium; pip install 'diffusion-framework[policy]'"
+            "Expected gymnasium for rollouts, got none. "
+            "Fix: pip install 'diffusion-framework[policy]'."
         ) from error
     package = name.partition("/")[0] if "/" in name else ""
     try:
@@ -63,7 +70,8 @@ def make_environment(name: str, **options: Any) -> Any:
         return gymnasium.make(name, **options)
     except (ImportError, gymnasium.error.Error, TypeError) as error:
         raise ValueError(
-            f"no environment {name!r} ({error}); install its package, or check the name"
+            f"Expected an environment of gymnasium, got {name!r} "
+            f"({' '.join(str(error).split()):.200}). Fix: install its package, or check the name."
         ) from error
 
 
@@ -75,17 +83,16 @@ def run_episodes(
     frames: bool = False,
     on_end: Callable[[Episode], None] = lambda episode: None,
 ) -> list[Episode]:
-    """One episode for each seed, as many side by side as there are environments.
+    """Runs one episode for each seed, in batches of the number of environments.
 
-    The noise of a plan depends on the seed of its episode and on the step alone, not on what goes
-    on beside it.
+    The noise of a plan depends only on its episode's seed and step, not on the rest of the batch.
 
     Args:
-        controller: Acts.
-        environments: Of gymnasium. Their actions are cut off at the ends of their action space.
-        seeds: Of the environments' resets.
-        frames: Whether to keep pictures.
-        on_end: Called with each episode that has ended.
+        controller: Controller that acts.
+        environments: Environments of gymnasium. Actions are clipped to their action space.
+        seeds: Seeds for the environments' resets.
+        frames: Whether to keep rendered frames.
+        on_end: Callback for each episode that has ended.
     """
     episodes = [Episode(seed) for seed in seeds]
     for first in range(0, len(episodes), len(environments)):
@@ -108,8 +115,8 @@ def _run_together(
     step = 0
     while not all(episode.over for _, episode in going):
         plan_seeds = [mix(episode.seed, step) for _, episode in going]
-        seen = streams(controller.observations, observations)
-        actions = controller.act(seen, seed=plan_seeds).cpu().numpy()
+        newest = streams(controller.observations, observations)
+        actions = controller.act(newest, seed=plan_seeds).cpu().numpy()
         step += 1
         for i, (env, episode) in enumerate(going):
             if episode.over:
@@ -134,34 +141,33 @@ def _run_together(
 
 
 def streams(known: Observations, observations: Sequence[Any]) -> dict[str, Tensor]:
-    """Observations of several environments, arrays or dictionaries of arrays, as streams
-    [environments, ...].
+    """Stacks the observations of several environments to streams [environments, ...].
 
     Args:
-        known: What a policy is told. An array is its one stream; of a dictionary, its streams are
-            taken.
-        observations: One for each environment.
+        known: Observations conditioner of the policy, which names the streams to keep.
+        observations: Observation of each environment: a dictionary of streams, or an array for a
+            policy with a single stream.
 
     Raises:
-        ValueError: a stream that is missing, or an array for a policy of several streams.
+        ValueError: If a stream is missing, or an array is given for several streams.
     """
     names = known.names
     if not isinstance(observations[0], Mapping):
         if len(names) != 1:
             raise ValueError(
-                f"Expected a dictionary of {', '.join(names)} from the environment, got one array. "
-                "Fix: wrap the environment so that it gives them by name."
+                f"Expected a dictionary of {', '.join(names)} from the environment, got an array. "
+                "Fix: wrap the environment so that it returns these streams by name."
             )
         observations = [{names[0]: observation} for observation in observations]
     if missing := [name for name in names if name not in observations[0]]:
         raise ValueError(
             f"Expected {', '.join(missing)} from the environment, got "
             f"{', '.join(observations[0])}. "
-            "Fix: wrap the environment, or train a policy on these streams."
+            "Fix: wrap the environment, or train a policy on the streams that it returns."
         )
     stacked = {name: torch.from_numpy(np.stack([o[name] for o in observations])) for name in names}
     for name, channels in known.images.items():
-        if stacked[name].shape[-1] == channels:  # environments put channels last
+        if stacked[name].shape[-1] == channels:  # most environments return channels last
             stacked[name] = stacked[name].movedim(-1, -3)
     return {
         name: value.float() if value.dtype == torch.float64 else value
@@ -170,7 +176,7 @@ def streams(known: Observations, observations: Sequence[Any]) -> dict[str, Tenso
 
 
 def wilson_interval(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:
-    """95 % confidence interval of a share (Wilson 1927)."""
+    """Returns the confidence interval of a proportion, 95 % by default (Wilson 1927)."""
     share, factor = successes / trials, 1 + z**2 / trials
     middle = (share + z**2 / (2 * trials)) / factor
     half = z * math.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2)) / factor
@@ -178,7 +184,7 @@ def wilson_interval(successes: int, trials: int, z: float = 1.96) -> tuple[float
 
 
 def summary(episodes: Sequence[Episode]) -> str:
-    """Success, return and best reward with 95 % confidence intervals, as lines."""
+    """Formats success, return, best reward and steps with 95 % confidence intervals."""
     count = len(episodes)
     lines = []
     if all(episode.success is not None for episode in episodes):
@@ -200,21 +206,25 @@ def summary(episodes: Sequence[Episode]) -> str:
 def plan_latency(
     policy: Policy, observation: Mapping[str, Tensor], repeats: int = 100, **options: Any
 ) -> tuple[float, float]:
-    """Median and 99th percentile of the seconds that one plan takes at batch 1.
+    """Measures the latency of plans at batch size 1.
 
     Args:
+        policy: Policy that plans.
         observation: Streams of one environment, [1, ...].
-        repeats: Number of plans, after three to warm up.
-        options: Of the policy's `plan`.
+        repeats: Number of measured plans, which three warm-up plans precede.
+        options: Options of the policy's `plan`.
+
+    Returns:
+        Median and 99th percentile, in seconds.
     """
     steps = policy.observation_steps
-    seen = {
+    observations = {
         name: value[:, None].expand(-1, steps, *value.shape[1:])
         for name, value in observation.items()
     }
     seconds = []
     for _ in range(repeats + 3):
         began = time.perf_counter()
-        policy.plan(seen, **options).cpu()
+        policy.plan(observations, **options).cpu()
         seconds.append(time.perf_counter() - began)
     return float(np.median(seconds[3:])), float(np.quantile(seconds[3:], 0.99))

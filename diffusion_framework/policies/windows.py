@@ -1,4 +1,4 @@
-"""Windows of demonstrations: what a policy is trained on."""
+"""`EpisodeWindows`, the training dataset of policies."""
 
 from __future__ import annotations
 
@@ -18,32 +18,36 @@ Split = Literal["all", "train", "validation"]
 
 
 class EpisodeWindows(TrainingDataset):
-    """Windows of `horizon` actions, each with the observations of its first `observation_steps`
-    steps.
+    """Windows of actions, with the observations of their first steps (Chi et al. 2023).
 
     A window may start up to observation_steps - 1 steps before its episode and end up to
-    action_steps - 1 steps after it. What lies outside repeats the first or the last step, and the
-    mask is False there (Chi et al. 2023). So every step of the episode is executed in some window,
-    but from its last horizon - observation_steps - action_steps + 1 steps no window plans: short
-    episodes want a short horizon.
+    action_steps - 1 steps after it. Steps outside the episode repeat its first or last step and
+    have mask False. Every step of an episode is therefore executed in some window. However, no
+    window plans from the last horizon - observation_steps - action_steps + 1 steps, so short
+    episodes need a short horizon.
 
-    A sample is a pair: actions [horizon, action_dim], float32, and {"observations": {name:
-    [observation_steps, ...]}, "mask": [horizon]}.
+    A sample is a pair of actions [horizon, action_dim], float32, and a dictionary:
+
+        observations   {name: [observation_steps, ...]}
+        mask           [horizon], False for padding
 
     Args:
-        folder: Where `load_episodes` finds them, or `Episodes`.
+        folder: Demonstrations: a `.npz` file or a folder of them, a zarr replay buffer, a LeRobot
+            dataset, or `Episodes`.
         observations: Names of the observation streams.
         action: Name of the actions.
-        horizon: Actions of a window. scripts/train.py takes this and the next two from the policy.
-        observation_steps: Observations of a window.
-        action_steps: Actions of a plan that will be executed.
-        split: All episodes, or those to train on or to validate with.
-        validation_share: Share of the episodes that are kept for validation, in [0, 1).
-        split_seed: Decides which.
+        horizon: Number of actions of a window. scripts/train.py takes it from the policy.
+        observation_steps: Number of observations of a window. scripts/train.py takes it from the
+            policy.
+        action_steps: Number of actions of a plan that are executed. scripts/train.py takes it from
+            the policy.
+        split: Episodes to use: 'all', 'train' or 'validation'.
+        validation_share: Share of the episodes to hold out for validation, in [0, 1).
+        split_seed: Seed for the choice of the validation episodes.
 
     Raises:
-        ValueError: options out of range, episodes that cannot be read, or one too short for a
-            window.
+        ValueError: If an option is out of range, the episodes cannot be read, or one is too short
+            for a window.
     """
 
     def __init__(
@@ -75,7 +79,7 @@ class EpisodeWindows(TrainingDataset):
             split_episodes(len(episodes), split, validation_share, split_seed)
         )
         arrays = {
-            name: _numbers_or_images(episodes.arrays[name]) for name in (action, *observations)
+            name: _vectors_or_images(episodes.arrays[name]) for name in (action, *observations)
         }
         self.episodes = Episodes(arrays, episodes.ends)
         self.first, self.episode = window_starts(
@@ -84,14 +88,14 @@ class EpisodeWindows(TrainingDataset):
 
     @property
     def action_dim(self) -> int:
-        """Numbers of one action."""
+        """Size of one action vector."""
         return self.episodes.arrays[self.action].shape[1]
 
     def __len__(self) -> int:
         return len(self.first)
 
     def draw(self, index: int, epoch: int) -> tuple[Tensor, dict[str, Any]]:
-        """Window `index`, the same in every epoch."""
+        """Returns window `index`, which is the same in every epoch."""
         self.check_index(index)
         actions, condition = self.take(np.array([index]))
         observations = {name: values[0] for name, values in condition["observations"].items()}
@@ -100,7 +104,7 @@ class EpisodeWindows(TrainingDataset):
     def take(
         self, indices: np.ndarray, epochs: np.ndarray | None = None
     ) -> tuple[Tensor, dict[str, Any]]:
-        """Many windows at once, as one batch."""
+        """Returns several windows as one batch."""
         steps, starts, lasts = self._steps(indices)
         inside = np.clip(steps, starts, lasts)
         arrays = self.episodes.arrays
@@ -112,9 +116,10 @@ class EpisodeWindows(TrainingDataset):
         }
 
     def _steps(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Steps of windows, maybe outside their episodes, [windows, horizon].
+        """Returns the steps of windows, and the first and last steps of their episodes.
 
-        First and last of those, [windows, 1].
+        Steps have shape [windows, horizon] and may lie outside the episode; both ends of the
+        episodes have shape [windows, 1].
         """
         episode = self.episode[indices, None]
         steps = self.first[indices, None] + np.arange(self.horizon)
@@ -125,28 +130,37 @@ class EpisodeWindows(TrainingDataset):
 
 
 def check_windows(horizon: int, observation_steps: int, action_steps: int) -> None:
-    """Raise ValueError unless a plan from the last observation on has action_steps actions."""
+    """Checks that a plan has action_steps actions from the newest observation on.
+
+    Raises:
+        ValueError: If it has fewer, or a size is below 1.
+    """
     if min(horizon, observation_steps, action_steps) < 1:
         raise ValueError(
-            "horizon, observation_steps and action_steps must be at least 1; got "
-            f"{horizon}, {observation_steps}, {action_steps}"
+            f"Expected horizon, observation_steps and action_steps of at least 1, got {horizon}, "
+            f"{observation_steps} and {action_steps}. Fix: raise the sizes below 1."
         )
-    if action_steps > horizon - observation_steps + 1:
+    if action_steps > (available := horizon - observation_steps + 1):
         raise ValueError(
-            f"a plan of horizon {horizon} has {horizon - observation_steps + 1} actions from "
-            f"observation "
-            f"{observation_steps} on, and action_steps asks for {action_steps}; lower it or raise "
-            f"horizon"
+            f"Expected action_steps of at most {available}, the number of actions from observation "
+            f"{observation_steps} on in a plan of horizon {horizon}, got {action_steps}. "
+            "Fix: lower action_steps or raise horizon."
         )
 
 
 def split_episodes(count: int, split: Split, validation_share: float, seed: int) -> np.ndarray:
-    """Sorted numbers of the episodes of a split.
+    """Returns the sorted indices of the episodes of a split.
 
-    With a share above 0, at least one is kept for validation.
+    With a share above 0, at least one episode is held out for validation.
+
+    Raises:
+        ValueError: If the share is out of range, or the split has no episode.
     """
     if not 0 <= validation_share < 1:
-        raise ValueError(f"validation_share must lie in [0, 1); got {validation_share}")
+        raise ValueError(
+            f"Expected validation_share in [0, 1), got {validation_share}. "
+            "Fix: set validation_share=0.05."
+        )
     if split == "all":
         return np.arange(count)
     held_out = max(1, round(validation_share * count)) if validation_share > 0 else 0
@@ -154,7 +168,8 @@ def split_episodes(count: int, split: Split, validation_share: float, seed: int)
     chosen = np.sort(order[:held_out] if split == "validation" else order[held_out:])
     if not len(chosen):
         raise ValueError(
-            f"no episode of {count} is left for {split} with validation_share {validation_share}"
+            f"Expected at least one episode for the {split} split, got none of {count} with "
+            f"validation_share={validation_share}. Fix: change validation_share or add episodes."
         )
     return chosen
 
@@ -162,35 +177,40 @@ def split_episodes(count: int, split: Split, validation_share: float, seed: int)
 def window_starts(
     episodes: Episodes, horizon: int, observation_steps: int, action_steps: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """First step of every window, counted over all episodes and maybe outside its own, and its
-    episode.
+    """Returns the first step and the episode of each window, [windows].
+
+    Steps are counted over all episodes; a first step may lie outside the window's own episode.
+
+    Raises:
+        ValueError: If an episode is too short for a window.
     """
     lengths = episodes.ends - episodes.starts
     counts = lengths - horizon + observation_steps + action_steps - 1
     if (short := np.flatnonzero(counts < 1)).size:
         needed = horizon - observation_steps - action_steps + 2
         raise ValueError(
-            f"episode {short[0]} has {lengths[short[0]]} steps, and a window needs at least "
-            f"{needed}; leave out such "
-            f"episodes ({short.size} of {len(episodes)}) or lower horizon"
+            f"Expected episodes of at least {needed} steps, got {lengths[short[0]]} in episode "
+            f"{short[0]}. Fix: lower horizon, or leave out the {short.size} of {len(episodes)} "
+            "episodes that are shorter."
         )
     episode = np.repeat(np.arange(len(episodes)), counts)
     within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
     return episodes.starts[episode] - (observation_steps - 1) + within, episode
 
 
-def _numbers_or_images(values: np.ndarray) -> np.ndarray:
-    """[steps, numbers], or uint8 images [steps, channels, height, width] where each step has three
-    dimensions.
+def _vectors_or_images(values: np.ndarray) -> np.ndarray:
+    """Converts arrays of four dimensions to uint8 images, and others to vectors.
+
+    Images have shape [steps, channels, height, width], vectors [steps, size].
     """
     if values.ndim != 4:
         return values.reshape(len(values), -1)
-    if values.dtype != np.uint8:  # replay buffers hold 0..255 as floats as well
+    if values.dtype != np.uint8:  # floats in [0, 1], or in [0, 255] as in some replay buffers
         values = (values if values.max() > 1 else values * 255).round().astype(np.uint8)
     channels_last = values.shape[3] in (1, 3, 4) and values.shape[1] not in (1, 3, 4)
     return values.transpose(0, 3, 1, 2) if channels_last else values
 
 
 def _tensor(values: np.ndarray) -> Tensor:
-    """Images stay uint8; all else becomes float32."""
+    """Converts an array to a tensor; images stay uint8, other values become float32."""
     return torch.from_numpy(values if values.dtype == np.uint8 else values.astype(np.float32))

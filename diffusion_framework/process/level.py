@@ -41,7 +41,7 @@ def check_step_count(steps: int, name: str = "steps") -> None:
 
 @dataclass(frozen=True)
 class Level:
-    """A noise level: one point of the forward process `x = alpha x0 + sigma eps`.
+    """Noise level, one point of the forward process `x = alpha x0 + sigma eps`.
 
     Attributes:
         t: Time in [0, 1], from clean (0) to noisiest (1).
@@ -57,7 +57,7 @@ class Level:
 
     @property
     def is_end(self) -> bool:
-        """Whether the level has no noise. Only for levels of floats."""
+        """Whether the level has no noise; only for levels of floats."""
         return bool(self.sigma == 0)
 
     def expand_to(self, x: Tensor) -> Level:
@@ -216,6 +216,10 @@ def ancestral_std(now: Level, to: Level) -> float:
 def forward_std(now: Level, to: Level) -> float:
     """Returns the standard deviation of the forward step `q(x_now | x_to)`, on any schedule.
 
-    On a schedule with betas it is sqrt(beta) (Ho et al. 2020). The levels are of floats.
+    On a schedule with betas it is sqrt(beta) (Ho et al. 2020).
+
+    Args:
+        now: Level of floats that the reverse step starts from.
+        to: Level of floats with less noise.
     """
     return now.sigma * math.sqrt(-math.expm1(min(now.log_snr - to.log_snr, 0.0)))

@@ -1,7 +1,7 @@
 """Objectives: the meaning of the network's output, as one row (a, b) with output = `a x0 + b eps`.
 
-Together with `x = alpha x0 + sigma eps` the row is a 2x2 system, solved for the prediction. No
-other code needs a branch for an objective.
+Together with `x = alpha x0 + sigma eps`, the row is a 2x2 system, which is solved for the
+prediction. No other code depends on the kind of objective.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .schedules.base import PRECONDITIONING
 
 
 class Objective(SavedAsJson, ABC):
-    """The meaning of the network's output: a frozen dataclass with one abstract method, `row`.
+    """Base class of objectives: frozen dataclasses with one abstract method, `row`.
 
     Levels may be of floats or of tensors [batch].
 
@@ -34,9 +34,7 @@ class Objective(SavedAsJson, ABC):
 
     @property
     def proposes(self) -> Mapping[str, str]:
-        """Names of parts that suit the objective, for keywords of `GaussianDiffusion` left
-        None.
-        """
+        """Names of parts that suit the objective, for options of `GaussianDiffusion` left None."""
         return {}
 
     @abstractmethod
@@ -117,7 +115,7 @@ class X0(Objective):
         return 1.0, 0.0
 
     def gain(self, at: Level) -> Scalar:
-        return at.sigma * 0.0 + 1.0  # The general form is 0 / 0 where sigma = 0.
+        return at.sigma * 0.0 + 1.0  # the general form is 0 / 0 where sigma = 0
 
 
 @dataclass(frozen=True)
@@ -171,10 +169,10 @@ class Preconditioned(Objective):
 
 @dataclass(frozen=True)
 class PreviousX(Objective):
-    """The mean of the next cleaner step, `E[x' | x, x0]` (Nichol & Dhariwal 2021: PREVIOUS_X).
+    """The mean of the next cleaner step, `E[x' | x, x0]` (PREVIOUS_X of Nichol & Dhariwal 2021).
 
     Args:
-        schedule: The model's noise schedule.
+        schedule: Noise schedule of the model.
         steps: Number of process steps, from 1 to 100,000; each takes 1 / steps of time.
 
     Raises:
@@ -192,7 +190,7 @@ class PreviousX(Objective):
         if schedule != self.schedule:
             raise ValueError(
                 f"Expected the model's schedule, {schedule}, got the objective's {self.schedule}. "
-                "Fix: give both the same schedule, or name the objective 'previous_x'."
+                "Fix: give both the same schedule, or give the objective by its name, 'previous_x'."
             )
 
     def row(self, at: Level) -> tuple[Scalar, Scalar]:

@@ -25,7 +25,7 @@ VARIANCES: tuple[str, ...] = get_args(Variance)
 def posterior(x0: Tensor, x: Tensor, now: Level, to: Level) -> tuple[Tensor, Tensor]:
     """Computes mean and log-variance of q(x_to | x_now = x, x0) (Ho et al. 2020, eq. 7).
 
-    Exact on any schedule.
+    The result is exact on any schedule.
 
     Args:
         x0: Clean data, [batch, ...].
@@ -49,9 +49,9 @@ def log_variance(
 ) -> Tensor:
     """Computes the log-variance in nats of the model's reverse step from `now` to `to`.
 
-    At the clean end q(x_to | x_now, x0) is a point. For the step that leads there, both `small` and
-    `large` use the small variance of the step before it. Images get a better likelihood that way,
-    as in the code of Ho et al. and of Nichol & Dhariwal.
+    At the clean end, q(x_to | x_now, x0) is a point. For the step to the clean end, both `small`
+    and `large` therefore use the small variance of the step before it. This improves the likelihood
+    of images, as in the code of Ho et al. and of Nichol & Dhariwal.
 
     Args:
         variance: Kind of variance; see `Variance`.
@@ -98,7 +98,7 @@ def log_variance(
 
 
 def _log_variance(sigma: Scalar, now: Level, to: Level) -> Tensor:
-    """Returns ln(sigma² (1 - snr / snr')), where sigma is that of `to` or of `now`."""
+    """Returns ln(sigma² (1 - snr / snr')) for the sigma of `to` or `now`."""
     log_snr_change = as_float64(now.log_snr) - as_float64(to.log_snr)
     return 2 * torch.log(as_float64(sigma)) + torch.log(-torch.expm1(log_snr_change))
 

@@ -17,10 +17,10 @@ State = tuple[int, Any]
 
 @dataclass(frozen=True)
 class Churn(Sampler[State]):
-    """Adds fresh noise before each step of another sampler (Karras et al. 2022, Alg. 2).
+    """Sampler that adds fresh noise before each step of another one (Karras et al. 2022, Alg. 2).
 
-    Noise levels are sigma / alpha. A multistep sampler restarts after each raise of the level, so
-    inside Churn it is of first order.
+    Noise levels are given as sigma / alpha. A multistep sampler restarts after each raise of the
+    level, so inside Churn it is of first order.
 
     Args:
         sampler: Sampler that steps from the raised level.
@@ -60,6 +60,6 @@ class Churn(Sampler[State]):
             raised = denoise.schedule.at_log_snr(-2 * math.log(raised_ratio))
             added_std = raised.alpha * math.sqrt(raised_ratio**2 - ratio**2) * self.s_noise
             x, now = (x * (raised.alpha / now.alpha)).add_(noise(x), alpha=added_std), raised
-            inner = self.sampler.init(steps)  # The previous state belongs to another x.
+            inner = self.sampler.init(steps)  # the previous state belongs to another x
         x, inner = self.sampler.step(denoise, x, now, to, inner, noise)
         return x, (steps, inner)

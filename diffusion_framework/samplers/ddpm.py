@@ -18,11 +18,11 @@ class DDPM(Sampler[None]):
     The last step, to the clean end, adds no noise.
 
     Args:
-        variance: Variance of the reverse step. `small` is exact where the data is a single point,
-            `large` where it is standard normal (Ho et al. 2020, sec. 3.2). The others need a
-            network with learned variance: `learned_range` interpolates between the logarithms of
-            the two, on any spacing; `learned` only fits the steps of training (Nichol & Dhariwal
-            2021, eq. 15).
+        variance: Variance of the reverse step. `small` is exact if the data is a single point,
+            `large` if it is standard normal (Ho et al. 2020, sec. 3.2). `learned_range` and
+            `learned` need a network with learned variance (Nichol & Dhariwal 2021, eq. 15):
+            `learned_range` interpolates between the logarithms of small and large, on any spacing;
+            `learned` needs the steps of training.
 
     Raises:
         ValueError: If `variance` is unknown.
@@ -42,7 +42,7 @@ class DDPM(Sampler[None]):
     ) -> tuple[Tensor, None]:
         prediction = denoise(x, now)
         small = ancestral_std(now, to)
-        x = move(prediction, to, small)  # The mean does not depend on the variance.
+        x = move(prediction, to, small)  # the mean does not depend on the variance
         if to.is_end:
             return x, None
         if self.variance in ("small", "large"):

@@ -13,15 +13,15 @@ from .base import Sampler
 class DPM2(Sampler[None]):
     """Midpoint method in sigma / alpha, with the geometric midpoint (DPM-Solver-2).
 
-    From Karras et al. 2022. Second order, with two network calls per step. A first step from
-    alpha = 0 and the last step, to sigma = 0, take one call.
+    It is described by Karras et al. 2022. It is of second order, with two network calls per step. A
+    first step from alpha = 0 and the last step, to sigma = 0, take one call.
     """
 
     def step(
         self, denoise: Denoiser, x: Tensor, now: Level, to: Level, state: None, noise: Noise
     ) -> tuple[Tensor, None]:
         prediction = denoise(x, now)
-        if to.is_end or now.alpha == 0:  # The midpoint would have infinite log-SNR.
+        if to.is_end or now.alpha == 0:  # the midpoint would have infinite log-SNR
             return move(prediction, to), None
         middle = denoise.schedule.at_log_snr((now.log_snr + to.log_snr) / 2)
         eps = denoise(move(prediction, middle), middle).eps

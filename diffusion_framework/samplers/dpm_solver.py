@@ -19,20 +19,20 @@ History = tuple[tuple[Level, Tensor], ...]
 class DPMSolver(Sampler[History]):
     """Multistep DPM-Solver and DPM-Solver++, for the ODE and the SDE (Lu et al. 2022a, 2022b).
 
-    One network call per step. The polynomial in log-SNR through the last predictions is averaged
-    over the step, under the density from the exact solution of the linear part. Every order is
-    therefore the stated one. The third order as usually published drops a factor of 2 and is of
-    second order. The first steps have lower order, because fewer predictions exist.
+    It takes one network call per step. The polynomial in log-SNR through the last predictions is
+    averaged over the step, under the density from the exact solution of the linear part. Each order
+    is therefore the stated one, while the usual formula of the third order drops a factor of 2 and
+    is of second order. The first steps have lower order, because fewer predictions exist.
 
     Args:
         order: Number of predictions used, from 1 (DDIM) to 3.
         predict: Quantity that is averaged: the clean data ('x0', DPM-Solver++) or the noise ('eps',
             DPM-Solver).
-        eta: Share of fresh noise, from 0 (the ODE) to 1 (the reverse SDE). With predict='eps' long
+        eta: Share of fresh noise, from 0 (the ODE) to 1 (the reverse SDE). With predict='eps', long
             steps add far too much noise; Lu et al. 2022b recommend 'x0'.
-        weights: Averaging over a step. 'exact' integrates the polynomial. 'midpoint', as published
-            for order 2, takes its value in the middle of the step; a step to sigma = 0 then uses
-            only the last prediction.
+        weights: Method of averaging over a step: 'exact' integrates the polynomial; 'midpoint', as
+            published for order 2, takes its value in the middle of the step. With 'midpoint', a
+            step to sigma = 0 uses only the last prediction.
 
     Raises:
         ValueError: If an option is out of range.
@@ -51,8 +51,8 @@ class DPMSolver(Sampler[History]):
             or (self.order == 3 and self.weights == "midpoint")
         ):
             raise ValueError(
-                "Expected order 1 to 3 (1 or 2 with weights='midpoint'), predict 'x0' or 'eps' and "
-                f"weights 'exact' or 'midpoint', got {self}. Fix: use the defaults."
+                "Expected order 1 to 3 (1 or 2 with weights='midpoint'), predict 'x0' or "
+                f"'eps' and weights 'exact' or 'midpoint', got {self}. Fix: use the defaults."
             )
         if not 0 <= self.eta <= 1:
             raise ValueError(
@@ -67,7 +67,7 @@ class DPMSolver(Sampler[History]):
         self, denoise: Denoiser, x: Tensor, now: Level, to: Level, state: History, noise: Noise
     ) -> tuple[Tensor, History]:
         prediction = denoise(x, now)
-        if now.alpha == 0:  # Log-SNR is infinite, so no polynomial passes through this level.
+        if now.alpha == 0:  # log-SNR is infinite: no polynomial passes through this level
             tau = to.sigma * math.sqrt(self.eta)
             return move(prediction, to, tau, noise(x) if tau else None), ()
         value = prediction.x0 if self.predict == "x0" else prediction.eps

@@ -13,7 +13,7 @@ from .base import Sampler
 class Euler(Sampler[None]):
     """Euler's method in sigma / alpha, which equals DDIM.
 
-    This is Alg. 1 of Karras et al. 2022 without its correction.
+    It is Alg. 1 of Karras et al. 2022 without its correction.
     """
 
     def step(

@@ -15,10 +15,9 @@ from .multistep import sigma_factors
 class Heun(Sampler[None]):
     """Heun's method in sigma / alpha (Karras et al. 2022, Alg. 1).
 
-    Second order, with two network calls per step. A step to sigma = 0 takes one call. So does a
-    step over more than a factor of 10 in sigma / alpha, such as the first from t = 1. The mean of
-    the predictions at its ends says little about the levels between, and would magnify their
-    difference.
+    It is of second order, with two network calls per step. A step to sigma = 0 takes only one call.
+    So does a step over more than a factor of 10 in sigma / alpha, such as the first from t = 1. In
+    these steps, the mean of the predictions at both ends would magnify their difference.
     """
 
     def step(

@@ -13,7 +13,7 @@ from .heun import Heun
 
 @dataclass(frozen=True)
 class KarrasVE(Sampler[State]):
-    """The stochastic sampler of Karras et al. 2022, Alg. 2: Churn around Heun, with their settings.
+    """Stochastic sampler of Karras et al. 2022, Alg. 2: Churn around Heun, with their settings.
 
     Args:
         sampler: Sampler that steps from the raised level.
@@ -38,7 +38,7 @@ class KarrasVE(Sampler[State]):
 
     @property
     def churn(self) -> Churn:
-        """The sampler that takes the steps."""
+        """`Churn` with the same options, which takes the steps."""
         return Churn(self.sampler, self.s_churn, self.s_min, self.s_max, self.s_noise)
 
     def init(self, steps: int) -> State:

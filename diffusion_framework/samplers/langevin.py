@@ -13,12 +13,11 @@ from .ddpm import DDPM
 
 @dataclass(frozen=True)
 class Langevin(Sampler[Any]):
-    """Corrects x by Langevin dynamics before each step of another sampler.
+    """Predictor-corrector sampler, with Langevin dynamics before each step of another sampler.
 
-    The predictor-corrector method of Song et al. 2021b, Alg. 4 and 5. The step size of a correction
-    is set for each sample separately, so that samples do not depend on the rest of the batch. Many
-    corrections increase the variance by a factor of 1 + snr². They help where the predictor's error
-    is larger.
+    It follows Song et al. 2021b, Alg. 4 and 5. Each sample has its own step size of a correction,
+    so that it does not depend on the rest of the batch. Many corrections increase the variance by a
+    factor of 1 + snr². They help where the predictor's error is larger.
 
     Args:
         sampler: Sampler that steps after the correction (the predictor).

@@ -13,9 +13,9 @@ from .base import Sampler
 
 @dataclass(frozen=True)
 class LCM(Sampler[None]):
-    """Few-step sampling of a consistency model: alternates denoising and adding fresh noise.
+    """Few-step sampler of consistency models, which alternates denoising and fresh noise.
 
-    From Song et al. 2023, Alg. 1, and Luo et al. 2023. Only for a network distilled into a
+    It follows Song et al. 2023, Alg. 1, and Luo et al. 2023, and needs a network distilled into a
     consistency model. Use the grid `grid_of_times(schedule, distilled_times(4))` with 1 to 8 steps,
     or a grid of other times.
 
@@ -23,7 +23,7 @@ class LCM(Sampler[None]):
         sigma_data: Standard deviation of the data in the boundary condition, above 0. The result is
             `c_skip x + c_out x0`, which equals x at training step 0.
         timestep_scaling: Factor of the training step in the boundary condition, above 0.
-        timesteps: Number of training steps of the distilled model; step i lies at time
+        timesteps: Number of process steps in training of the distilled model; step i lies at time
             (i + 1) / timesteps.
 
     Raises:
@@ -44,10 +44,10 @@ class LCM(Sampler[None]):
     def step(
         self, denoise: Denoiser, x: Tensor, now: Level, to: Level, state: None, noise: Noise
     ) -> tuple[Tensor, None]:
-        # Noise below that of training step 0 was not trained.
+        # lower noise than at training step 0 was not trained
         scaled = self.timestep_scaling * max(now.t * self.timesteps - 1, 0.0)
         root = math.hypot(scaled, self.sigma_data)
         x0 = torch.add(x * (self.sigma_data / root) ** 2, denoise(x, now).x0, alpha=scaled / root)
         z = None if to.is_end else noise(x)
-        # With tau = sigma' all noise is fresh.
+        # with tau = sigma', all noise is fresh
         return move(Prediction(x0, x0), to, to.sigma, z), None

@@ -18,7 +18,7 @@ class LMS(Sampler[History]):
     """Linear multistep method in sigma / alpha (Adams–Bashforth; PLMS, Liu et al. 2022).
 
     The polynomial in sigma / alpha through the last noise predictions is averaged exactly over the
-    step, without numerical integration. One network call per step. The first steps use the
+    step, without numerical integration. Each step takes one network call. The first steps use the
     predictions available.
 
     Args:
@@ -43,7 +43,7 @@ class LMS(Sampler[History]):
         self, denoise: Denoiser, x: Tensor, now: Level, to: Level, state: History, noise: Noise
     ) -> tuple[Tensor, History]:
         prediction = denoise(x, now)
-        if now.alpha == 0:  # sigma / alpha is infinite, so no polynomial passes through this level.
+        if now.alpha == 0:  # sigma / alpha is infinite: no polynomial passes through it
             return move(prediction, to), ()
         history = ((now, prediction.eps), *state)[: self.order]
         levels, eps = zip(*history, strict=True)

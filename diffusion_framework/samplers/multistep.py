@@ -2,8 +2,8 @@
 
 The `..._factors` functions write the ODE in four ways, each with a linear part solved in closed
 form. The predicted quantity (clean data, noise or velocity) is averaged over the step under a known
-density. The functions return the factors of `x' = f0 x + f1 p1 + f2 p2 + …`. They depend on a
-few floats only, so results are cached and cost a step nothing.
+density. The functions return the factors of `x' = f0 x + f1 p1 + f2 p2 + …`. The factors depend
+only on a few floats, so they are cached.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import torch
 from ..process.level import Level, Prediction
 
 Levels = tuple[Level, ...]
-"""Levels of the predictions; the first is where the step starts.
+"""Levels of the predictions; the first is the start of the step.
 
-In a corrector, one level is where the step ends.
+In a corrector, another one is the end of the step.
 """
 
 
@@ -82,7 +82,7 @@ def x0_factors(
         levels: Levels of the predictions; see `Levels`.
         now: Level the step starts from, with sigma > 0.
         to: Level the step leads to.
-        eta: Share of fresh noise, in [0, 1]; the factors are those of the mean.
+        eta: Share of fresh noise, in [0, 1]; the factors give the mean.
         uniform: Whether to average over log-SNR under the uniform density instead.
     """
     h = (to.log_snr - now.log_snr) / 2
@@ -99,8 +99,8 @@ def eps_factors(
 ) -> tuple[float, ...]:
     """Returns the factors of x and of predicted noise (DPM-Solver, Lu et al. 2022a).
 
-    The polynomial is in log-SNR; a step to sigma = 0 uses the polynomial in sigma / alpha. Needs
-    now.alpha > 0. The arguments are those of `x0_factors`.
+    The polynomial is in log-SNR; a step to sigma = 0 uses the polynomial in sigma / alpha. The
+    arguments equal those of `x0_factors`, with now.alpha > 0.
     """
     if to.is_end:
         return sigma_factors(levels, now, to)
@@ -116,7 +116,7 @@ def eps_factors(
 def sigma_factors(levels: Levels, now: Level, to: Level) -> tuple[float, ...]:
     """Returns the factors of x and of predicted noise, for the polynomial in sigma / alpha.
 
-    This is the Adams–Bashforth method (Liu et al. 2022). Needs now.alpha > 0.
+    It is the Adams–Bashforth method (Liu et al. 2022), for now.alpha > 0.
     """
     weights = _mean_over_step(tuple(at.sigma / at.alpha for at in levels), to.sigma / to.alpha, 0.0)
     ratio = to.alpha / now.alpha

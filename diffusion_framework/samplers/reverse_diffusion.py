@@ -14,13 +14,14 @@ from .base import Sampler
 
 @dataclass(frozen=True)
 class ReverseDiffusion(Sampler[None]):
-    """Reverse SDE, discretised like the forward SDE (Song et al. 2021b, sec. 4.1 and app. E).
+    """Sampler of the reverse SDE, discretised like the forward SDE.
 
-    The last step, to sigma = 0, returns the denoised mean.
+    It follows Song et al. 2021b, sec. 4.1 and app. E. The last step, to sigma = 0, returns the
+    denoised mean.
 
     Args:
-        discretisation: `steps` mirrors the exact forward step. `euler_maruyama` uses the drift and
-            diffusion of the SDE at the start of the step.
+        discretisation: Discretisation of a step: `steps` mirrors the exact forward step;
+            `euler_maruyama` uses the drift and diffusion of the SDE at the start of the step.
 
     Raises:
         ValueError: If `discretisation` is unknown.
@@ -41,7 +42,7 @@ class ReverseDiffusion(Sampler[None]):
         prediction = denoise(x, now)
         if to.is_end:
             return move(prediction, to), None
-        if self.discretisation == "steps" or now.alpha == 0:  # The drift is infinite at alpha = 0.
+        if self.discretisation == "steps" or now.alpha == 0:  # infinite drift
             factor, std = 2 - now.alpha / to.alpha, forward_std(now, to)
         else:
             factor = 1 - math.log(now.alpha / to.alpha)

@@ -38,7 +38,7 @@ class ScoreSDE(Sampler[Any]):
 
     @property
     def langevin(self) -> Langevin:
-        """The sampler that takes the steps."""
+        """`Langevin` with the same options, which takes the steps."""
         return Langevin(self.sampler, self.snr, self.correct_steps)
 
     def init(self, steps: int) -> Any:

@@ -16,9 +16,9 @@ from .multistep import eps_factors, x0_factors
 class SinglestepDPM(Sampler[None]):
     """Singlestep DPM-Solver and DPM-Solver++, with as many network calls per step as the order.
 
-    From Lu et al. 2022a, 2022b. Inside a step the network is called at intermediate log-SNRs, the
-    midpoint or one and two thirds. Each is reached with the first and the last prediction. The step
-    to sigma = 0 takes one call.
+    It follows Lu et al. 2022a, 2022b. Inside a step, the network is called at intermediate
+    log-SNRs: the midpoint for order 2, one and two thirds for order 3. Each is reached with the
+    first and the last prediction. The step to sigma = 0 takes one call.
 
     Args:
         order: Order and network calls per step, from 1 (DDIM) to 3.
@@ -59,7 +59,7 @@ class SinglestepDPM(Sampler[None]):
     def _advance(
         self, x: Tensor, now: Level, to: Level, history: list[tuple[Level, Tensor]]
     ) -> Tensor:
-        """Returns x at level `to`, by the line through the predictions."""
+        """Returns x at level `to`, from the line through the predictions."""
         levels, values = zip(*history, strict=True)
         return combine(
             (x, *values), (x0_factors if self.predict == "x0" else eps_factors)(levels, now, to)

@@ -14,7 +14,7 @@ from .multistep import v_factors, velocity, x0_factors
 History = tuple[tuple[Level, Tensor], ...]
 """Levels with their predictions [batch, ...], newest first."""
 State = tuple[History, tuple[Tensor, Level] | None]
-"""The history, and x and level at the start of the last step; None if it is not corrected."""
+"""History, and x and level at the start of the last step (None if it is not corrected)."""
 
 
 @dataclass(frozen=True)
@@ -24,15 +24,15 @@ class UniPC(Sampler[State]):
     When the prediction at the end of a step is known, the step is repeated with it. This raises the
     order by one at no cost.
 
-    With predict='v' the same is done for the velocity, in the angle between data and noise, where
-    the ODE is smoother still. With an exact denoiser this is the most accurate sampler here, on
-    steps even in time or of optimal spacing. With few steps even in log-SNR, a step in angle may be
-    many times the last one, and magnifies the network's errors. Use order=2, or more steps, on
-    these grids. B(h) has no role with predict='v'.
+    With predict='v', the same is done for the velocity, in the angle between data and noise, where
+    the ODE is smoother. With an exact denoiser, this is the most accurate sampler of the package,
+    on steps even in time or of optimal spacing. With few steps even in log-SNR, a step in angle may
+    be many times the last one, and magnifies the network's errors. Use order=2, or more steps, on
+    these grids. B(h) has no effect with predict='v'.
 
     Args:
         order: Number of predictions of the predictor, from 1 to 3; the corrector uses one more.
-        variant: Function B(h): h for 'bh1', exp(h) - 1 for 'bh2'. It only matters with two
+        variant: Function B(h): h for 'bh1', exp(h) - 1 for 'bh2'. It has an effect only with two
             predictions of x0, where the paper sets a coefficient to 1/2 instead of solving for it.
         corrector: Whether to correct. Without it, predict='x0' is multistep DPM-Solver++.
         predict: Quantity averaged over a step: the clean data ('x0', as published) or the velocity
@@ -53,8 +53,8 @@ class UniPC(Sampler[State]):
         valid = self.variant in ("bh1", "bh2") and self.predict in ("x0", "v")
         if self.order not in (1, 2, 3) or not valid or not 0 < self.sigma_data < math.inf:
             raise ValueError(
-                "Expected order from 1 to 3, variant 'bh1' or 'bh2', predict 'x0' or 'v' and "
-                f"sigma_data above 0, got {self}. Fix: use the defaults."
+                "Expected order from 1 to 3, variant 'bh1' or 'bh2', predict 'x0' "
+                f"or 'v' and sigma_data above 0, got {self}. Fix: use the defaults."
             )
 
     def init(self, steps: int) -> State:
@@ -73,7 +73,7 @@ class UniPC(Sampler[State]):
             x = self._advance(*step_start, now, (*past, newest))
         history = (newest, *past)[: self.order]
         if self.predict == "x0" and now.alpha == 0:
-            # Log-SNR is infinite, so no polynomial passes through this level.
+            # log-SNR is infinite: no polynomial passes through this level
             return self._advance(x, now, to, history), ((), None)
         return self._advance(x, now, to, history), (history, (x, now))
 

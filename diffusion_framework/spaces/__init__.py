@@ -1,4 +1,4 @@
-"""Spaces: the way from the user's units to what the network sees, and back."""
+"""Data spaces: maps between the user's units and the range that a network is trained on."""
 
 from .actions import ActionSpace
 from .base import DataSpace

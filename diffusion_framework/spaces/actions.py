@@ -1,4 +1,4 @@
-"""`ActionSpace`: actions as measured to what a policy's network sees."""
+"""`ActionSpace`: actions in the units of an environment, normalised for a policy's network."""
 
 from collections.abc import Mapping
 from typing import Any, final
@@ -14,14 +14,17 @@ from .unbounded import check_fitted
 
 @final
 class ActionSpace(DataSpace):
-    """Maps actions [batch, horizon, action_dim] by their limits to [-1, 1], or to mean 0 and std 1.
+    """Space of actions [batch, horizon, action_dim], mapped to [-1, 1] or to mean 0 and std 1.
 
     Args:
-        relative_to: Name of the observation stream whose first action_dim numbers, in the newest
-            observation, are the origin of actions; each step of the horizon then has statistics
-            of its own, as late actions are further away than early ones. None takes actions as
-            they are.
-        normalizer: What maps them, as stream "action"; None is `Normalizer()`, by limits.
+        relative_to: Observation stream from which actions are counted: the first action_dim
+            numbers of its newest observation are subtracted. Each step of the horizon then has
+            its own statistics, because later actions lie further away. None for absolute actions.
+        normalizer: Normalizer of the stream "action"; None for `Normalizer()`, which maps the
+            limits of the training data to [-1, 1].
+
+    Raises:
+        ValueError: the normalizer has angles for the stream "action".
     """
 
     def __init__(
@@ -32,8 +35,8 @@ class ActionSpace(DataSpace):
         self.normalizer = normalizer if normalizer is not None else Normalizer()
         if "action" in self.normalizer.angles:
             raise ValueError(
-                "Expected actions without angles, got a normalizer with some. Fix: give angles as "
-                "sine and cosine."
+                "Expected a normalizer without angles for 'action', got one with angles. "
+                "Fix: give these actions as sine and cosine."
             )
         bounded = self.normalizer.is_bounded("action")
         self.bounds = (-1.0, 1.0) if bounded else None
@@ -42,8 +45,8 @@ class ActionSpace(DataSpace):
     def build(self, sample_shape: tuple[int, ...]) -> None:
         if len(sample_shape) != 2:
             raise ValueError(
-                f"Expected samples (horizon, action_dim), got {tuple(sample_shape)}. "
-                "Fix: take a network of action sequences."
+                f"Expected samples of shape (horizon, action_dim), got {tuple(sample_shape)}. "
+                "Fix: take a network for action sequences, such as ResidualMLP."
             )
         shape = sample_shape[1:] if self.relative_to is None else sample_shape
         self.normalizer.build({"action": tuple(shape)})
@@ -64,11 +67,11 @@ class ActionSpace(DataSpace):
     def encode(
         self, data: Shaped[Tensor, "batch horizon action_dim"], condition: Mapping[str, Any]
     ) -> Float[Tensor, "batch horizon action_dim"]:
-        """Maps actions as measured to the network's range; see `DataSpace.encode`.
+        """Normalises actions; see `DataSpace.encode`.
 
         Raises:
-            ValueError: on the CPU, NaN or infinity, or statistics that were not fitted; an origin
-                that is missing.
+            ValueError: NaN, infinity, or unfitted statistics (on the CPU); or the observation
+                stream named in `relative_to` is missing.
         """
         check_fitted(self.normalizer.statistics("action")[0])
         actions = checked_finite(at_least_float32(data), "remove NaN and infinity from the actions")
@@ -78,8 +81,11 @@ class ActionSpace(DataSpace):
     def decode(
         self, x0: Float[Tensor, "batch horizon action_dim"], condition: Mapping[str, Any]
     ) -> Float[Tensor, "batch horizon action_dim"]:
-        """Undoes `encode`. Actions beyond the limits of the training data are not cut off: an
-        environment knows its own limits."""
+        """Inverts `encode`.
+
+        Actions beyond the limits of the training data are not clipped, because the environment has
+        its own limits.
+        """
         actions = self.normalizer.unnormalize("action", x0)
         return actions + self._origin(actions, condition)
 
@@ -87,19 +93,19 @@ class ActionSpace(DataSpace):
         return float(self.normalizer.statistics("action")[1].double().log2().mean())
 
     def _origin(self, actions: Tensor, condition: Mapping[str, Any]) -> Tensor | float:
-        """[batch, 1, action_dim], from which actions are counted."""
+        """Returns the origin of actions [batch, 1, action_dim], or 0 for absolute actions."""
         if self.relative_to is None:
             return 0.0
         streams = condition.get("observations")
         if streams is None or self.relative_to not in streams:
             raise ValueError(
-                f"Expected observations with {self.relative_to!r}, which actions are relative to, "
-                f"got {sorted(streams or ()) or 'none'}. Fix: give it."
+                f"Expected observations of {self.relative_to!r}, the origin of actions, "
+                f"got {sorted(streams or ()) or 'none'}. Fix: pass this stream in observations."
             )
         stream = streams[self.relative_to]
         if stream.ndim != 3 or stream.shape[2] < actions.shape[2]:
             raise ValueError(
-                f"Expected {self.relative_to!r} [batch, steps, at least {actions.shape[2]}], got "
-                f"{[*stream.shape]}. Fix: name another stream in relative_to."
+                f"Expected {self.relative_to!r} [batch, steps, at least {actions.shape[2]}], "
+                f"got {[*stream.shape]}. Fix: name another stream in relative_to."
             )
         return stream[:, -1, None, : actions.shape[2]].to(actions)

@@ -1,4 +1,4 @@
-"""`DataSpace`: two maps between the user's units and the network's range, and what they imply."""
+"""Base class of data spaces, which map between the user's units and the network's range."""
 
 import math
 from abc import ABC, abstractmethod
@@ -14,17 +14,17 @@ from ..storage.config import RecordsArguments
 
 
 class DataSpace(RecordsArguments, nn.Module, ABC):
-    """Maps data in the user's units to clean samples x0 that a network sees, and back.
+    """Map between data in the user's units and clean samples x0 in the network's range.
 
-    `prepare` is costly and constant, so its result may be cached; `encode` is cheap and runs in
-    every training step. `condition` holds the values that came with the data, by name.
+    `prepare` is expensive and deterministic, so its result may be cached. `encode` is cheap and
+    runs in every training step. `condition` holds the values that belong to the data, by name.
 
     Attributes:
-        bounds: Range of encoded data, to which estimates of x0 are clipped; None is never clipped.
-        bins: Number of values that a datum can take, evenly spaced over `bounds`; None is
-            continuous.
-        sigma_data: Standard deviation of encoded data. Objectives, weights and scalings take it
-            from here.
+        bounds: Range of encoded data, to which estimates of x0 are clipped; None for no clipping.
+        bins: Number of values of one element of the data, evenly spaced over `bounds`; None for
+            continuous data.
+        sigma_data: Standard deviation of encoded data, the default of objectives, loss weights and
+            input scalings.
         prepares: Whether `prepare` changes data.
         needs_fit: Whether statistics of the training data are still unknown.
     """
@@ -35,10 +35,10 @@ class DataSpace(RecordsArguments, nn.Module, ABC):
     prepares: bool = False
 
     def build(self, sample_shape: tuple[int, ...]) -> None:
-        """Gives statistics their shapes, from that of one encoded sample, without the batch.
+        """Allocates the statistics for encoded samples of a shape, without the batch dimension.
 
         Raises:
-            ValueError: a shape that this space cannot have.
+            ValueError: a shape that the space does not support.
         """
 
     @property
@@ -46,89 +46,89 @@ class DataSpace(RecordsArguments, nn.Module, ABC):
         return False
 
     def observe(self, data: Tensor, condition: Mapping[str, Any]) -> None:
-        """Adds one batch of prepared training data to the statistics.
+        """Updates the statistics with one batch of training data.
 
         Args:
-            data: [batch, ...], after `prepare`.
-            condition: The values that came with it.
+            data: Data [batch, ...], after `prepare`.
+            condition: Values that belong to the data, by name.
         """
 
     def finish(self) -> None:
-        """Sets the statistics to those of all the data that was observed.
+        """Computes the statistics of all observed data and keeps them.
 
         Raises:
             ValueError: no data was observed.
         """
 
     def prepare(self, data: Tensor) -> Tensor:
-        """The costly part of the way to the network, without gradients."""
+        """Returns data after the expensive, deterministic part of encoding, without gradients."""
         return data
 
     @abstractmethod
     def encode(self, data: Tensor, condition: Mapping[str, Any]) -> Tensor:
-        """Maps prepared data [batch, ...] to x0, in float32 or better.
+        """Maps prepared data [batch, ...] to x0, in float32 or higher precision.
 
-        On the CPU, data out of range is refused. On other devices, where a check would wait for
-        the device, x0 of such a sample is NaN.
+        On the CPU, invalid data raises an error. On other devices, a check would wait for the
+        device; x0 of an invalid sample is NaN instead.
 
         Raises:
-            ValueError: data out of range, with the index of the first wrong sample of the batch.
+            ValueError: invalid data; the message has the index of the first invalid sample.
         """
 
     @abstractmethod
     def decode(self, x0: Tensor, condition: Mapping[str, Any]) -> Tensor:
-        """Maps x0 [batch, ...] to the user's units; undoes `encode` and `prepare`.
+        """Maps x0 [batch, ...] to the user's units, inverting `encode` and `prepare`.
 
-        The result may be cut off at the ends of the data's range only where the space has `bounds`.
+        Only a space with `bounds` may clip the result to the range of the data.
         """
 
     @jaxtyped(typechecker=beartype)
     def prepare_mask(
         self, mask: Bool[Tensor, "batch *counted"], shape: tuple[int, ...]
     ) -> Bool[Tensor, "batch *encoded"]:
-        """Maps a mask of data to one of x0.
+        """Maps a loss mask of data to a mask of x0.
 
         Args:
-            mask: True where data counts; over the leading dimensions of data.
+            mask: Mask over leading dimensions of the data, True where the loss counts.
             shape: Shape of one encoded sample.
         """
         return mask
 
     def bits_offset(self) -> float:
-        """Bits per dimension to add to those of x0's density for those in the user's units.
+        """Returns log2 |d data / d x0|, averaged over dimensions (change of variables).
 
-        It is log2 |d data / d x0|, averaged over dimensions (change of variables).
+        Added to the bits per dimension of x0, it gives the bits per dimension in the user's units.
 
         Raises:
             ValueError: data in the user's units has no density.
         """
         raise ValueError(
-            f"Expected a space whose units have a density, got {type(self).__name__}. "
+            f"Expected a data space with a density, got {type(self).__name__}. "
             "Fix: evaluate the likelihood of encoded data."
         )
 
     def pictures(self, data: Tensor) -> Tensor | None:
-        """Data in the user's units as images [batch, channels, height, width] in [0, 1].
+        """Returns data in the user's units as images [batch, channels, height, width] in [0, 1].
 
-        None where there is nothing to look at.
+        Returns None for data that cannot be shown as images.
         """
         return None
 
 
 def checked_range(data: Tensor, low: float, high: float, remedy: str) -> Tensor:
-    """Returns the data [batch, ...] if all of it lies in [low, high]; see `DataSpace.encode`.
+    """Returns data [batch, ...] that lies in [low, high]; see `DataSpace.encode`.
 
     Raises:
         ValueError: data out of range, on the CPU.
     """
-    slack = 1e-5 * (high - low)  # what a resized image is off by rounding
+    slack = 1e-5 * (high - low)  # rounding error of a resized image
     return _checked(
         data, (data >= low - slack) & (data <= high + slack), f"data in [{low:g}, {high:g}]", remedy
     )
 
 
 def checked_finite(data: Tensor, remedy: str) -> Tensor:
-    """Returns the data [batch, ...] if none of it is NaN or infinite; see `DataSpace.encode`.
+    """Returns finite data [batch, ...]; see `DataSpace.encode`.
 
     Raises:
         ValueError: NaN or infinity, on the CPU.
@@ -137,7 +137,7 @@ def checked_finite(data: Tensor, remedy: str) -> Tensor:
 
 
 def _checked(data: Tensor, fits: Tensor, expected: str, remedy: str) -> Tensor:
-    """Raises on the CPU; elsewhere sets wrong samples to NaN, without waiting for the device."""
+    """Raises for invalid samples on the CPU; elsewhere sets them to NaN without synchronising."""
     fits = fits.flatten(1).all(dim=1) if fits.ndim > 1 else fits
     if data.device.type != "cpu":
         return torch.where(fits.reshape(-1, *(1,) * (data.ndim - 1)), data, math.nan)
@@ -145,12 +145,12 @@ def _checked(data: Tensor, fits: Tensor, expected: str, remedy: str) -> Tensor:
         index = int((~fits).nonzero()[0])
         low, high = (float(bound) for bound in data[index].aminmax())
         raise ValueError(
-            f"Expected {expected}, got {low:g} to {high:g} in sample {index} of the batch. Fix: "
-            f"{remedy}."
+            f"Expected {expected}, got {low:g} to {high:g} in sample {index} of the batch. "
+            f"Fix: {remedy}."
         )
     return data
 
 
 def at_least_float32(data: Tensor) -> Tensor:
-    """The data as floats of at least 32 bits."""
+    """Returns data as floats of at least 32 bits."""
     return data.to(torch.promote_types(data.dtype, torch.float32))

@@ -1,4 +1,4 @@
-"""`ImageSpace`: images of a known range to [-1, 1]."""
+"""`ImageSpace`: images of a known range, mapped to [-1, 1]."""
 
 import math
 from collections.abc import Mapping
@@ -12,21 +12,22 @@ from torch import Tensor
 from .base import DataSpace, at_least_float32, checked_range
 
 LARGEST = {torch.uint8: 255.0, torch.uint16: 65535.0}
-"""Integer types whose whole range stands for [0, 1], by their largest value."""
+"""Largest value of each integer dtype that images may have; it stands for 1."""
 
 
 @final
 class ImageSpace(DataSpace):
-    """Maps images to [-1, 1] by the ends of their range, and cuts samples off there.
+    """Space of images, whose value range is mapped to [-1, 1]; samples are clipped to the range.
 
-    Without a `value_range`, floats lie in [0, 1], and uint8 and uint16 stand for [0, 1] by the
-    whole range of their type. `decode` then gives [0, 1].
+    Without a `value_range`, floats must lie in [0, 1], and uint8 and uint16 images use the whole
+    range of their dtype. `decode` then returns [0, 1].
 
     Args:
-        value_range: The smallest and the largest value of data, whatever its type: (0, 4095) for
-            12 bits, (-1, 1), or (270, 310) for temperatures.
-        bins: Number of values that a datum can take, evenly spaced over the range; None is
-            continuous.
+        value_range: Smallest and largest value of the data, such as (0, 4095) for 12-bit images or
+            (270, 310) for temperatures; None for [0, 1] for floats and the range of the dtype for
+            uint8 and uint16.
+        bins: Number of values that one element can take, evenly spaced over the range; None for
+            continuous data.
 
     Raises:
         ValueError: a range that does not rise, or fewer than two bins.
@@ -43,12 +44,14 @@ class ImageSpace(DataSpace):
             low, high = value_range
             if not (math.isfinite(low) and math.isfinite(high) and low < high):
                 raise ValueError(
-                    f"Expected a value_range that rises, got {low:g}, {high:g}. "
-                    "Fix: give the smallest and the largest value, in this order."
+                    f"Expected value_range to rise, got {low:g}, {high:g}. "
+                    "Fix: give the smallest value first."
                 )
             value_range = (float(low), float(high))
         if bins is not None and bins < 2:
-            raise ValueError(f"Expected at least 2 bins, got {bins}. Fix: None is continuous.")
+            raise ValueError(
+                f"Expected at least 2 bins, got {bins}. Fix: take None for continuous data."
+            )
         self.value_range, self.bins = value_range, bins
 
     @jaxtyped(typechecker=beartype)
@@ -58,9 +61,9 @@ class ImageSpace(DataSpace):
         """Maps images [batch, ...] to [-1, 1]; see `DataSpace.encode`."""
         low, high = self._range(data.dtype)
         images = at_least_float32(data)
-        if self.value_range is not None or data.is_floating_point():  # else the type is the range
+        if self.value_range is not None or data.is_floating_point():  # integers fill their range
             remedy = (
-                "scale the data, or name its range: value_range=(lo, hi), --data.value_range lo,hi"
+                "scale the data, or give its range: value_range=(lo, hi), --data.value_range lo,hi"
             )
             images = checked_range(images, low, high, remedy)
         return (images - low) / ((high - low) / 2) - 1
@@ -69,7 +72,7 @@ class ImageSpace(DataSpace):
     def decode(
         self, x0: Float[Tensor, "batch *shape"], condition: Mapping[str, Any]
     ) -> Float[Tensor, "batch *shape"]:
-        """Maps [-1, 1] to the value range, [0, 1] if none was given, and cuts off at its ends."""
+        """Maps [-1, 1] to the value range, or to [0, 1] without one, and clips to it."""
         low, high = self.value_range or (0.0, 1.0)
         return ((x0 + 1) / 2 * (high - low) + low).clamp(low, high)
 
@@ -78,7 +81,7 @@ class ImageSpace(DataSpace):
         return math.log2((high - low) / 2)
 
     def pictures(self, data: Tensor) -> Tensor | None:
-        """Images as they are, scaled; of 2 or more than 4 channels the first, or the first 3."""
+        """Returns images in [0, 1]: of 2 channels the first, of more than 4 the first 3."""
         if data.ndim != 4:
             return None
         if data.shape[1] not in (1, 3, 4):
@@ -87,7 +90,7 @@ class ImageSpace(DataSpace):
         return ((at_least_float32(data) - low) / (high - low)).clamp(0, 1)
 
     def _range(self, dtype: torch.dtype) -> tuple[float, float]:
-        """What -1 and 1 stand for in data of this type."""
+        """Returns the values of data of this dtype that are mapped to -1 and 1."""
         if self.value_range is not None:
             return self.value_range
         if dtype.is_floating_point:
@@ -95,6 +98,6 @@ class ImageSpace(DataSpace):
         if dtype not in LARGEST:
             raise ValueError(
                 f"Expected floats in [0, 1], uint8 or uint16, got {dtype}. "
-                "Fix: name the data's range: value_range=(lo, hi), --data.value_range lo,hi."
+                "Fix: give the range of the data: value_range=(lo, hi), --data.value_range lo,hi."
             )
         return 0.0, LARGEST[dtype]

@@ -1,4 +1,4 @@
-"""`LatentSpace`: images through a frozen autoencoder."""
+"""`LatentSpace`: images, mapped to the latents of a frozen autoencoder."""
 
 import copy
 from collections.abc import Mapping
@@ -17,15 +17,16 @@ from .unbounded import Unbounded
 
 @final
 class LatentSpace(DataSpace):
-    """Maps images to the standardised latents of an autoencoder (Rombach et al. 2022).
+    """Space of images, encoded as standardised latents of an autoencoder (Rombach et al. 2022).
 
-    `prepare` encodes images to latents, which may be cached. The autoencoder does not learn, stays
-    in evaluation mode, and is shared by copies of the space, such as that of an EMA.
+    `prepare` encodes images as latents, which may be cached. The autoencoder is frozen and stays
+    in evaluation mode. Copies of the space, such as that of the EMA, share it.
 
     Args:
-        autoencoder: Its `encode` maps images [batch, channels, height, width] in [-1, 1] to
-            latents, its `decode` latents to images; both return a tensor.
-        statistics: Mean and standard deviation of latents; None fits them channel by channel.
+        autoencoder: Autoencoder with two methods: `encode` maps images [batch, channels, height,
+            width] in [-1, 1] to latents, `decode` maps latents to images; both return a tensor.
+        statistics: `Unbounded` with mean and standard deviation of latents; None to fit one of
+            each for every channel.
     """
 
     prepares = True
@@ -68,7 +69,7 @@ class LatentSpace(DataSpace):
     def prepare(
         self, data: Shaped[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch *latent"]:
-        """Latents of images; see `ImageSpace` for the images."""
+        """Encodes images, in the range of `ImageSpace`, as latents."""
         return self._through(self.autoencoder.encode, self.images.encode(data, {}))
 
     def encode(self, data: Tensor, condition: Mapping[str, Any]) -> Tensor:
@@ -78,7 +79,7 @@ class LatentSpace(DataSpace):
     def decode(
         self, x0: Float[Tensor, "batch *latent"], condition: Mapping[str, Any]
     ) -> Float[Tensor, "batch channels height width"]:
-        """Images in [0, 1] of standardised latents."""
+        """Decodes standardised latents to images in [0, 1]."""
         latents = self.statistics.decode(x0, condition)
         return self.images.decode(self._through(self.autoencoder.decode, latents), condition)
 
@@ -86,17 +87,16 @@ class LatentSpace(DataSpace):
     def prepare_mask(
         self, mask: Bool[Tensor, "batch *counted"], shape: tuple[int, ...]
     ) -> Bool[Tensor, "batch *encoded"]:
-        """Maps a mask of pixels [batch, channels, height, width] to one of latents.
+        """Maps a loss mask of pixels [batch, channels, height, width] to a mask of latents.
 
-        A latent counts where all pixels below it do, in all channels.
+        A latent counts if all pixels that it covers count, in all channels.
         """
         if mask.ndim == 1:
             return mask
         if mask.ndim != 1 + len(shape):
             raise ValueError(
-                f"Expected a mask [batch] or [batch, channels, height, width], got "
-                f"{[*mask.shape]}. "
-                "Fix: expand it to the images' shape."
+                "Expected a mask [batch] or [batch, channels, height, width], "
+                f"got {[*mask.shape]}. Fix: expand it to the shape of the images."
             )
         left_out = (~mask).any(dim=1, keepdim=True).float()
         counted = nn.functional.adaptive_max_pool2d(left_out, shape[-2:]) == 0

@@ -1,4 +1,4 @@
-"""Named streams of numbers to the range that a network sees, and back."""
+"""Normalisation of named streams of numbers, such as observations and actions."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ Mode = Literal["limits", "gaussian"]
 
 @final
 class Normalizer(RecordsArguments, KeepsStatistics):
-    """An affine map for each number of each named stream, fitted to data.
+    """Affine map of each number of each named stream, fitted to training data.
 
-    A number that never changes is moved to 0 and not scaled.
+    A constant number is shifted to 0 and not scaled.
 
     Args:
-        mode: 'limits' maps the smallest and the largest value to -1 and 1; 'gaussian' gives mean 0
-            and variance 1.
-        modes: The mode of single streams, by name, where it is another one.
-        angles: Which numbers of a stream, counted from 0, are angles in radians: each becomes its
-            sine and cosine, which do not jump at 2 pi, and those come last.
+        mode: Mode of all streams: 'limits' maps the smallest and the largest value to -1 and 1;
+            'gaussian' gives mean 0 and variance 1.
+        modes: Exceptions from `mode`, by the name of the stream.
+        angles: Indices of the angles (in radians) of each stream, by its name. Each angle is
+            replaced by its sine and cosine, which follow all other numbers.
 
     Raises:
         ValueError: an unknown mode.
@@ -44,23 +44,22 @@ class Normalizer(RecordsArguments, KeepsStatistics):
         for name in (mode, *self.modes.values()):
             if name not in ("limits", "gaussian"):
                 raise ValueError(
-                    f"Expected limits or gaussian for a stream, got {name!r}. Fix: take one of "
-                    f"them."
+                    f"Expected the mode 'limits' or 'gaussian', got {name!r}. Fix: take 'limits'."
                 )
         self._seen: dict[str, RunningStatistics] = {}
 
     @property
     def streams(self) -> list[str]:
-        """Names of the streams that it knows."""
+        """Names of the streams, as given to `build`."""
         names = [name for name in self._buffers if name.startswith("offset/")]
         return [name.removeprefix("offset/").replace("/", ".") for name in names]
 
     def is_bounded(self, stream: str) -> bool:
-        """Whether the data it was fitted to lies in [-1, 1] afterwards."""
+        """Returns whether normalised training data of a stream lies in [-1, 1]."""
         return self.modes.get(stream, self.mode) == "limits"
 
     def build(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """Makes room for the statistics of streams of these shapes [...], NaN until fitted."""
+        """Allocates statistics of streams of these shapes, without the batch, NaN until fitted."""
         for name in list(self._buffers):
             del self._buffers[name]
         for stream, shape in shapes.items():
@@ -76,7 +75,7 @@ class Normalizer(RecordsArguments, KeepsStatistics):
         )
 
     def observe(self, data: Mapping[str, Any]) -> None:
-        """Adds a batch of streams [samples, ...] to the statistics: each number's over all samples.
+        """Updates the statistics with a batch of streams [samples, ...].
 
         Raises:
             ValueError: NaN or infinity in a stream.
@@ -86,22 +85,22 @@ class Normalizer(RecordsArguments, KeepsStatistics):
             self.statistics(stream, rows.shape)
             if not torch.isfinite(rows).all():
                 raise ValueError(
-                    f"Expected finite numbers in {stream!r}, got NaN or infinity. Fix: clean the "
-                    f"data."
+                    f"Expected finite numbers in {stream!r}, got NaN or infinity. "
+                    "Fix: remove these samples."
                 )
             self._seen.setdefault(stream, RunningStatistics()).add(rows)
 
     def finish(self) -> None:
-        """Sets the statistics to those of all the data that was observed.
+        """Computes the statistics of all observed data and keeps them.
 
         Raises:
-            ValueError: a stream of which nothing was observed.
+            ValueError: no data of a stream was observed.
         """
         for stream in self.streams:
             seen = self._seen.pop(stream, None)
             if seen is None or not seen.count:
                 raise ValueError(
-                    f"Expected data of {stream!r} to fit to, got none. Fix: observe some."
+                    f"Expected training data of {stream!r}, got none. Fix: call observe first."
                 )
             if self.is_bounded(stream):
                 offset, scale = (seen.low + seen.high) / 2, (seen.high - seen.low) / 2
@@ -113,10 +112,10 @@ class Normalizer(RecordsArguments, KeepsStatistics):
                 buffer.copy_(numbers)
 
     def fit(self, data: Mapping[str, Any]) -> None:
-        """Fits to whole streams, arrays [samples, ...]; forgets what it was fitted to before.
+        """Replaces all statistics by those of whole streams, arrays [samples, ...].
 
         Raises:
-            ValueError: NaN or infinity in a stream, or nothing at all.
+            ValueError: a stream is empty, or holds NaN or infinity.
         """
         arrays = {stream: np.asarray(values) for stream, values in data.items()}
         self.build({stream: values.shape[1:] for stream, values in arrays.items()})
@@ -124,9 +123,9 @@ class Normalizer(RecordsArguments, KeepsStatistics):
         self.finish()
 
     def normalize(self, stream: str, values: Tensor) -> Tensor:
-        """Maps [batch, ..., numbers] as measured to what the network sees, in float32 or better.
+        """Normalises values [batch, ..., numbers], in float32 or higher precision.
 
-        With angles, there are more numbers than before.
+        The result has one more number for each angle.
         """
         offset, scale = self.statistics(stream, values.shape)
         values = at_least_float32(values).to(offset.device)
@@ -138,18 +137,18 @@ class Normalizer(RecordsArguments, KeepsStatistics):
         return normal
 
     def unnormalize(self, stream: str, values: Tensor) -> Tensor:
-        """Undoes `normalize`, for a stream without angles."""
+        """Inverts `normalize` for a stream without angles."""
         offset, scale = self.statistics(stream, values.shape)
         return at_least_float32(values) * scale + offset
 
     def statistics(
         self, stream: str, shape: tuple[int, ...] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Offset and scale of a stream, each [...].
+        """Returns the offset and the scale of a stream, both in its shape without the batch.
 
         Args:
-            stream: Its name.
-            shape: Shape of values to check, [batch, ..., numbers].
+            stream: Name of the stream.
+            shape: Shape of values to check, [batch, ..., numbers]; None to check nothing.
 
         Raises:
             ValueError: an unknown stream, or values of another shape.
@@ -157,7 +156,7 @@ class Normalizer(RecordsArguments, KeepsStatistics):
         if stream not in self.streams:
             known = ", ".join(self.streams) or "no streams yet"
             raise ValueError(
-                f"Expected a stream that was fitted ({known}), got {stream!r}. "
+                f"Expected a fitted stream ({known}), got {stream!r}. "
                 "Fix: fit the normalizer, or train the policy."
             )
         offset, scale = (
@@ -167,11 +166,11 @@ class Normalizer(RecordsArguments, KeepsStatistics):
         if shape is not None and shape[len(shape) - offset.ndim :] != offset.shape:
             numbers = ", ".join(map(str, offset.shape))
             raise ValueError(
-                f"Expected {stream!r} [..., {numbers}], got {[*shape]}. Fix: give it as in "
-                f"training."
+                f"Expected {stream!r} [..., {numbers}], got {[*shape]}. "
+                "Fix: pass the shape used in training."
             )
         return offset, scale
 
 
 def _buffer(kind: str, stream: str) -> str:
-    return f"{kind}/{stream.replace('.', '/')}"  # names of buffers have no dots
+    return f"{kind}/{stream.replace('.', '/')}"  # PyTorch refuses dots in names of buffers

@@ -1,4 +1,4 @@
-"""Statistics of training data: computed in float64 in one pass, kept in float32."""
+"""Statistics of training data, computed in float64 in one pass and stored in float32."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from torch import Tensor, nn
 
 
 class RunningStatistics:
-    """Mean, variance and limits of rows that come in batches, in one pass (Chan et al. 1983).
+    """Running mean, variance and limits of rows that arrive in batches (Chan et al. 1983).
 
     Attributes:
-        count: Number of rows.
-        mean: [...] of the rows so far, float64.
-        low: [...], the smallest values.
-        high: [...], the largest values.
+        count: Number of rows so far.
+        mean: Mean of the rows, float64 in the shape of a row.
+        squares: Sum of the squared deviations from the mean.
+        low: Smallest values.
+        high: Largest values.
     """
 
     def __init__(self) -> None:
         self.count = 0
 
     def add(self, rows: Tensor) -> None:
-        """Adds rows [n, ...], each of the same shape."""
+        """Updates the statistics with rows [n, ...]."""
         if not len(rows):
             return
         rows = rows.detach().to("cpu", torch.float64)
@@ -47,17 +48,17 @@ class RunningStatistics:
 
     @property
     def std(self) -> Tensor:
-        """[...], of the rows as a whole population."""
+        """Standard deviation of the rows as a whole population, dividing by their number."""
         return (self.squares / self.count).sqrt()
 
 
 def unless_constant(scale: Tensor, offset: Tensor) -> Tensor:
-    """The scale, or 1 where float32 could not tell the data's spread around the offset from 0."""
+    """Returns the scale, or 1 where float32 rounding errors of the offset would dominate it."""
     return torch.where(scale <= 1e-6 * offset.abs().clamp(min=1e-3), 1.0, scale)
 
 
 class KeepsStatistics(nn.Module):
-    """A module whose own buffers keep their precision when the module is moved to another dtype."""
+    """Module whose own buffers keep their dtype when the module is converted to another one."""
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         before = dict(self._buffers)

@@ -1,4 +1,4 @@
-"""`Unbounded`: data of any range to mean 0 and standard deviation 1."""
+"""`Unbounded`: data of any range, mapped to mean 0 and standard deviation 1."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,18 +15,18 @@ from .statistics import KeepsStatistics, RunningStatistics, unless_constant
 
 @final
 class Unbounded(KeepsStatistics, DataSpace):
-    """Standardises data of any range: series, physical fields, latents. Cuts nothing off.
+    """Space of data of any range (series, physical fields, latents), standardised, never clipped.
 
     Args:
-        mean: One number, or one for each entry along `axis`; None, with std, to fit both to the
-            training data.
-        std: Like mean, above 0.
-        axis: The dimension of a sample, without the batch, whose entries have a mean and a std of
-            their own: 0 for channels that come first, -1 for those that come last; None for one
-            mean and one std of all.
+        mean: Mean of the data: one number, or one for each entry along `axis`; None to fit mean and
+            std to the training data.
+        std: Standard deviation of the data, above 0: one number, or one for each entry along
+            `axis`; None to fit it.
+        axis: Dimension of a sample, without the batch, along which each entry has its own mean and
+            std: 0 for leading channels, -1 for trailing channels; None for a single mean and std.
 
     Raises:
-        ValueError: only one of mean and std, or numbers that cannot be a mean or a std.
+        ValueError: only one of mean and std, a number that is not finite, or a std of 0 or less.
     """
 
     mean: Tensor
@@ -64,7 +64,7 @@ class Unbounded(KeepsStatistics, DataSpace):
             if not -len(shape) <= self.axis < len(shape):
                 raise ValueError(
                     f"Expected an axis of samples {tuple(sample_shape)}, got {self.axis}. "
-                    "Fix: axis=None for one mean and std of all."
+                    "Fix: set axis=None for a single mean and std."
                 )
             shape[self.axis] = sample_shape[self.axis]
         size = math.prod(shape)
@@ -92,7 +92,7 @@ class Unbounded(KeepsStatistics, DataSpace):
 
     def finish(self) -> None:
         if not self._seen.count:
-            raise ValueError("Expected data to fit mean and std to, got none. Fix: observe some.")
+            raise ValueError("Expected training data, got none. Fix: call observe first.")
         self.mean.copy_(self._seen.mean.reshape(self.mean.shape))
         std = unless_constant(self._seen.std, self._seen.mean)
         self.std.copy_(std.reshape(self.std.shape))
@@ -102,10 +102,10 @@ class Unbounded(KeepsStatistics, DataSpace):
     def encode(
         self, data: Shaped[Tensor, "batch *shape"], condition: Mapping[str, Any]
     ) -> Float[Tensor, "batch *shape"]:
-        """Maps data [batch, ...] to mean 0 and standard deviation 1; see `DataSpace.encode`.
+        """Standardises data [batch, ...]; see `DataSpace.encode`.
 
         Raises:
-            ValueError: on the CPU, NaN or infinity, or statistics that were not fitted.
+            ValueError: NaN, infinity, or unfitted statistics (on the CPU).
         """
         check_fitted(self.mean)
         data = checked_finite(at_least_float32(data), "remove NaN and infinity from the data")
@@ -115,30 +115,30 @@ class Unbounded(KeepsStatistics, DataSpace):
     def decode(
         self, x0: Float[Tensor, "batch *shape"], condition: Mapping[str, Any]
     ) -> Float[Tensor, "batch *shape"]:
-        """Undoes `encode`; cuts nothing off."""
+        """Inverts `encode`, without clipping."""
         return at_least_float32(x0) * self.std + self.mean
 
     def bits_offset(self) -> float:
         return float(self.std.double().log2().mean())
 
     def pictures(self, data: Tensor) -> Tensor | None:
-        """Images of which 0 and 1 are three standard deviations from the mean."""
+        """Returns images with 0 and 1 at three standard deviations from the mean."""
         if data.ndim != 4 or data.shape[1] not in (1, 3):
             return None
         return ((data - self.mean) / self.std / 6 + 0.5).clamp(0, 1)
 
 
 def check_fitted(statistics: Tensor) -> None:
-    """Raises ValueError for statistics on the CPU that are NaN; elsewhere the loss will be."""
+    """Raises ValueError for NaN statistics on the CPU; on other devices, the loss becomes NaN."""
     if statistics.device.type == "cpu" and statistics.isnan().any():
         raise ValueError(
-            "Expected statistics of the training data, got none yet. Fix: train the model, call "
-            "fit(batches) before, or load a checkpoint."
+            "Expected statistics of the training data, got none yet. "
+            "Fix: train the model, call fit(batches) before, or load a checkpoint."
         )
 
 
 def _numbers(value: float | Sequence[float] | None) -> list[float]:
-    """As a list; NaN where there is none yet."""
+    """Returns the numbers as a list, or [NaN] for None."""
     if value is None:
         return [math.nan]
     return [float(value)] if isinstance(value, int | float) else [float(v) for v in value]

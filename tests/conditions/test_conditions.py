@@ -1,4 +1,4 @@
-"""What holds for every conditioner, and for all conditions of a model together."""
+"""Tests of what every conditioner guarantees, and of all conditions of a model together."""
 
 import copy
 import math
@@ -56,7 +56,7 @@ def built(**conditioners):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_keywords_have_one_row_a_sample_and_none_has_their_shapes(kind):
+def test_keywords_have_one_row_per_sample_and_none_has_the_same_shapes(kind):
     conditioner = KINDS[kind](0.5)
     conditioner.build(SHAPE)
     encoded = conditioner(value(kind))
@@ -98,8 +98,8 @@ def test_dropout_replaces_its_share_of_samples_by_none_in_all_keywords(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_none_has_parameters_only_with_dropout_and_then_always_a_gradient(kind):
-    """A parameter that some process never uses would stop distributed training."""
+def test_none_has_parameters_only_with_dropout_and_they_always_have_gradients(kind):
+    """Distributed training fails if a process does not use a parameter."""
     assert not any(True for name, _ in KINDS[kind](0.0).named_parameters() if name == "nothing")
     conditioner = KINDS[kind](1e-9)
     conditioner.build(SHAPE)
@@ -110,7 +110,7 @@ def test_none_has_parameters_only_with_dropout_and_then_always_a_gradient(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_another_device_is_not_waited_for(kind):
+def test_encoding_does_not_synchronise_with_the_device(kind):
     conditioner = KINDS[kind](0.5)
     conditioner.build(SHAPE)
     conditioner = conditioner.to("meta")
@@ -129,7 +129,7 @@ def test_values_are_moved_to_the_conditioner(kind):
     conditioner = KINDS[kind](0.5)
     conditioner.build(SHAPE)
     conditioner.to("meta")
-    if kind != "text":  # a mask of the meta device holds nothing to look at
+    if kind != "text":  # a mask on the meta device has no values to check
         assert all(v.device.type == "meta" for v in conditioner(value(kind)).values())
 
 
@@ -155,14 +155,14 @@ def test_all_conditions_are_bound_once():
     assert all(torch.equal(v, copied.keywords[k]) for k, v in bound.keywords.items())
 
 
-def test_without_tells_none_of_some_conditions_and_changes_nothing_else():
+def test_without_replaces_some_conditions_by_none_and_changes_nothing_else():
     conditions = built(labels=Labels(5, dropout=0.1), vector=KINDS["vector"](0.1), image=Images())
     values = {name: value(name) for name in conditions}
     bound = conditions.bind(values)
     before = bound.keywords
     free = bound.without()
     assert (free.keywords["labels"] == 5).all() and (free.keywords["vector"] == 0).all()
-    assert torch.equal(free.keywords["image"], before["image"])  # never trained without
+    assert torch.equal(free.keywords["image"], before["image"])  # trained without dropout
     only = bound.without(["labels"])
     assert (only.keywords["labels"] == 5).all() and torch.equal(
         only.keywords["vector"], before["vector"]
@@ -179,7 +179,7 @@ def test_without_tells_none_of_some_conditions_and_changes_nothing_else():
         built(image=Images()).bind({"image": value("image")}).without()
 
 
-def test_one_clear_value_serves_a_whole_batch():
+def test_one_value_is_repeated_for_the_batch_when_sampling():
     conditions = built(labels=Labels(5), vector=KINDS["vector"](), image=Images())
     image, vector = value("image")[0], value("vector")[0]
     one = conditions.bind(
@@ -191,15 +191,15 @@ def test_one_clear_value_serves_a_whole_batch():
     assert all(torch.equal(one[k], many[k]) for k in one)
 
 
-def test_one_value_does_not_serve_a_batch_in_training():
+def test_one_value_is_not_repeated_in_training():
     conditions = built(labels=Labels(5))
     with pytest.raises(ValueError, match=r"Expected labels \[batch\], got \[\]"):
         conditions.bind({"labels": 3}, 4, drop=True)
-    with pytest.raises(ValueError, match="Expected 4 of labels, one for each sample, got 1"):
+    with pytest.raises(ValueError, match="Expected a value of labels for each of 4 samples, got 1"):
         conditions.bind({"labels": [3]}, 4, drop=True)
 
 
-def test_mirrored_data_has_mirrored_images_beside_it():
+def test_images_are_flipped_with_the_data():
     conditions = built(labels=Labels(5), image=Images())
     values = {
         "labels": value("labels"),
@@ -213,7 +213,7 @@ def test_mirrored_data_has_mirrored_images_beside_it():
     assert torch.equal(flipped["image"][1], values["image"][1])
 
 
-def test_conditions_of_conditions_are_empty():
+def test_no_conditions_give_no_keywords():
     bound = Conditions().bind({}, 3)
     assert isinstance(bound, BoundConditions) and bound.keywords == {}
 
@@ -232,29 +232,38 @@ def test_conditions_of_conditions_are_empty():
         ),
         (
             lambda: built(labels=Labels(2)).bind({"labels": [0, 1]}, 3),
-            "Expected 3 of labels, .*, got 2",
+            "Expected a value of labels for each of 3 samples, got 2",
         ),
         (
             lambda: built(labels=Labels(2), vector=KINDS["vector"]()).bind(
                 {"labels": [0], "vector": value("vector")}
             ),
-            "Expected 1 of vector, one for each sample, got 6",
+            "Expected a value of vector for each of 1 samples, got 6",
         ),
         (
             lambda: built(a=Labels(2), b=Labels(3)),
             "got 'labels' from 'a' and 'b'. Fix: set keyword=",
         ),
-        (lambda: built(values=Labels(2)), "Expected a free name for a condition, got 'values'"),
-        (lambda: built(training=Labels(2)), "Expected a free name for a condition, got 'training'"),
-        (lambda: built(**{"a b": Labels(2)}), "Expected a free name for a condition, got 'a b'"),
+        (
+            lambda: built(values=Labels(2)),
+            "Expected an unreserved Python name for a condition, got 'values'",
+        ),
+        (
+            lambda: built(training=Labels(2)),
+            "Expected an unreserved Python name for a condition, got 'training'",
+        ),
+        (
+            lambda: built(**{"a b": Labels(2)}),
+            "Expected an unreserved Python name for a condition, got 'a b'",
+        ),
         (
             lambda: Conditions({"seed": Labels(2)}, SHAPE, {"seed"}),
-            "Expected a free name .*, got 'seed'",
+            "Expected an unreserved Python name .*, got 'seed'",
         ),
         (lambda: Labels(2, dropout=1.0), r"Expected dropout in \[0, 1\), got 1.0"),
     ],
 )
-def test_what_cannot_be_is_one_line_with_the_remedy(build, message):
+def test_errors_are_one_line_with_a_fix(build, message):
     with pytest.raises(ValueError, match=message) as error:
         build()
     assert "\n" not in str(error.value) and "Fix: " in str(error.value)

@@ -1,4 +1,4 @@
-"""What each conditioner takes, gives and refuses."""
+"""Tests of the values that each conditioner accepts, returns and refuses."""
 
 import math
 
@@ -33,41 +33,41 @@ def test_labels_of_every_integer_type(labels):
 @pytest.mark.parametrize("label", [2, np.int64(2), torch.tensor(2, dtype=torch.int16), np.array(2)])
 def test_one_label_for_a_batch(label):
     assert Labels(4).repeat(label, 3).tolist() == [2, 2, 2]
-    with pytest.raises(ValueError, match=r"Expected labels \[batch\], got \[\]. Fix: give one"):
+    with pytest.raises(ValueError, match=r"Expected labels \[batch\], got \[\]. Fix: pass one"):
         Labels(4)(label)
 
 
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ([0.0, 1.0], "whole numbers, got"),
-        (torch.tensor([0.0, 1.0]), "whole numbers, got torch.float32"),
-        (torch.tensor([True]), "whole numbers, got torch.bool"),
-        ([True, False], "whole numbers, got"),
-        ("3", "whole numbers, got '3'"),
-        (["cat"], "whole numbers, got"),
-        ([[0], [1, 2]], "whole numbers, got"),
-        ({"a": 1}, "whole numbers, got"),
+        ([0.0, 1.0], "integer labels, got"),
+        (torch.tensor([0.0, 1.0]), "integer labels, got torch.float32"),
+        (torch.tensor([True]), "integer labels, got torch.bool"),
+        ([True, False], "integer labels, got"),
+        ("3", "integer labels, got '3'"),
+        (["cat"], "integer labels, got"),
+        ([[0], [1, 2]], "integer labels, got"),
+        ({"a": 1}, "integer labels, got"),
         (torch.eye(4).long(), r"labels \[batch\], got \[4, 4\]"),
         ([0, 4], r"labels in \[0, 3\], got 4 in sample 1"),
         ([0, 0, -1], r"labels in \[0, 3\], got -1 in sample 2"),
     ],
 )
-def test_other_labels_are_refused(labels, message):
+def test_invalid_labels_are_refused(labels, message):
     for training in (True, False):
         with pytest.raises(ValueError, match=message) as error:
             Labels(4).train(training)(labels)
         assert "\n" not in str(error.value) and "Fix: " in str(error.value)
 
 
-def test_the_label_none_exists_only_with_dropout():
+def test_the_none_label_is_valid_only_with_dropout():
     assert Labels(4, dropout=0.1)([4])["labels"].tolist() == [4]
     with pytest.raises(ValueError, match=r"labels in \[0, 3\] or 4 for none, got 5"):
         Labels(4, dropout=0.1)([5])
     assert Labels(4).pictures([2, 0]) == ["2", "0"]
 
 
-def test_images_are_encoded_and_take_the_size_of_samples():
+def test_images_are_encoded_and_resized_to_the_samples():
     images = Images(space=ImageSpace(value_range=(0, 4)))
     images.build((7, 4, 6))
     same = torch.randint(0, 5, (2, 3, 4, 6))
@@ -81,7 +81,7 @@ def test_images_are_encoded_and_take_the_size_of_samples():
     ):
         images(torch.zeros(4, 6))
     with pytest.raises(
-        ValueError, match=r"Expected images of 3 channels, got 1. Fix: Images\(channels=1\)"
+        ValueError, match=r"Expected images of 3 channels, got 1. Fix: use Images\(channels=1\)"
     ):
         images(flat[:, :1])
     with pytest.raises(ValueError, match="Expected images, got"):
@@ -140,14 +140,14 @@ def test_tokens_are_padded_to_one_length():
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (["a cat", "a dog"], r"got 'a cat'. Fix: encode texts before, such as text_encoder"),
+        (["a cat", "a dog"], r"got 'a cat'. Fix: encode texts first, as text_encoder"),
         ("a cat", r"embeddings \[batch, n, 4\], got 'a cat'"),
         ({"text": ["a"]}, r"embeddings \[batch, n, 4\], got None"),
         (torch.zeros(2, 7, 4), r"embeddings \[batch, at most 6, 4\], got \[2, 7, 4\]"),
         (torch.zeros(2, 5), r"embeddings \[batch, at most 6, 4\], got \[2, 5\]"),
         (
             {"tokens": torch.zeros(2, 3, 4), "mask": torch.ones(2, 3)},
-            r"a mask \[2, 3\] of bool, got \[2, 3\]",
+            r"a mask \[2, 3\] of torch.bool, got \[2, 3\]",
         ),
         (
             {"tokens": torch.zeros(2, 3, 4), "mask": torch.tensor([[True] * 3, [False] * 3])},
@@ -156,14 +156,14 @@ def test_tokens_are_padded_to_one_length():
         (torch.full((1, 2, 4), math.nan), "finite embeddings, got .* in sample 0"),
     ],
 )
-def test_other_tokens_are_refused(value, message):
+def test_invalid_tokens_are_refused(value, message):
     with pytest.raises(ValueError, match=message) as error:
         Tokens(4, 6)(value)
     assert "\n" not in str(error.value) and "Fix: " in str(error.value)
 
 
-def test_observations_are_normalised_and_put_side_by_side():
-    """By their limits, in the order of their names, angles last as sine and cosine."""
+def test_observations_are_normalised_and_concatenated():
+    """Limits map to [-1, 1], in the order of names, with angles last as sine and cosine."""
     observations = Observations({"b": 1, "a": 2}, steps=2, normalizer=Normalizer(angles={"a": [0]}))
     a = torch.rand(10, 2, 2) * 6
     b = torch.rand(10, 2, 1) * 50 - 7
@@ -181,7 +181,7 @@ def test_observations_are_normalised_and_put_side_by_side():
     assert torch.equal(observations({"b": b, "a": a, "task": ["push"] * 10})["context"], context)
 
 
-def test_cameras_are_features():
+def test_images_are_encoded_to_features():
     observations = Observations(
         {"state": 3}, {"camera": 3}, keypoints=4, crop=40, normalizer=Normalizer("gaussian")
     )
@@ -217,7 +217,7 @@ def test_cameras_are_features():
         ),
     ],
 )
-def test_other_observations_are_refused(value, message):
+def test_invalid_observations_are_refused(value, message):
     observations = Observations({"state": 3}, steps=2)
     observations.observe({"state": torch.randn(5, 2, 3)})
     observations.finish()
@@ -226,7 +226,7 @@ def test_other_observations_are_refused(value, message):
     assert "\n" not in str(error.value) and "Fix: " in str(error.value)
 
 
-def test_streams_have_names_of_their_own():
+def test_streams_need_different_names():
     for make in (
         lambda: Observations(),
         lambda: Observations({"a": 1}, {"a": 3}),

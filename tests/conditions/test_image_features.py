@@ -1,4 +1,4 @@
-"""Numbers from images: crops, a residual network without batch norm, and the spatial softmax."""
+"""Tests of crops, the residual network without batch norm, and the spatial softmax."""
 
 import pytest
 import torch
@@ -15,23 +15,23 @@ def test_spatial_softmax_finds_a_bright_point():
     torch.testing.assert_close(layer(image), torch.tensor([[1.0, -0.5], [-0.5, 1.0]]))
 
 
-def test_crops_are_parts_of_the_image_anywhere_in_training_and_central_otherwise():
+def test_crops_are_random_or_central_parts_of_the_image():
     image = torch.arange(2 * 36.0).reshape(2, 1, 6, 6)
     seen = set()
     for _ in range(200):
         cut = random_crop(image, 4, repeat=2)
         top, left = divmod(int(cut[0, 0, 0, 0]), 6)
-        assert torch.equal(cut, image[:, :, top : top + 4, left : left + 4])  # both alike
+        assert torch.equal(cut, image[:, :, top : top + 4, left : left + 4])  # for both images
         seen.add((top, left))
     assert len(seen) == 9
     apart = [tuple(int(c[0, 0, 0]) % 36 for c in random_crop(image, 4)) for _ in range(30)]
     assert any(a != b for a, b in apart)
     assert torch.equal(center_crop(image, 4), image[:, :, 1:5, 1:5])
-    with pytest.raises(ValueError, match=r"crop must lie in \[1, 8\]"):
+    with pytest.raises(ValueError, match=r"Expected crop in \[1, 8\], .*, got 9. Fix"):
         center_crop(torch.zeros(1, 3, 8, 8), 9)
 
 
-def test_the_network_is_residual_and_knows_nothing_of_the_batch():
+def test_features_do_not_depend_on_the_batch():
     observations = Observations(images={"camera": 1}, keypoints=5, crop=40).eval()
     pixels = torch.randint(0, 256, (3, 2, 1, 48, 48), dtype=torch.uint8)
     context = observations({"camera": pixels})["context"]

@@ -54,7 +54,7 @@ def test_conditions_are_collated_by_name():
     [
         ((image for image in IMAGES), "a length and an index, got generator. Fix: give a list"),
         (7, "a length and an index, got int"),
-        ([], "at least 1 sample, got list without any"),
+        ([], "at least 1 sample, got an empty list"),
         (["a.png"], "each sample as a tensor or array, .* got str from list"),
         ([{"image": 1, "label": 2}], "got a dictionary of image, label from list. Fix: "),
         ([(IMAGES[0], 1, 2)], "got tuple of Tensor, int, int from list"),

@@ -1,4 +1,4 @@
-"""Denoisers of one network: together or apart they say the same, and none sees another's memory."""
+"""Denoisers of one network: equal in shared and separate calls, each with its own memory."""
 
 import pytest
 import torch
@@ -79,7 +79,7 @@ def test_guided_sampling_is_that_of_two_denoisers(sampler):
     labels = torch.tensor([0, 2])
 
     class Apart:
-        """Both halves by calls of their own."""
+        """Guidance with a separate call for each prediction."""
 
         def __init__(self):
             self.given, self.free = pair(diffusion, labels)
@@ -117,7 +117,7 @@ def test_output_leaves_the_memory_alone():
 
 
 class Jumps(nn.Module):
-    """A network with a second time."""
+    """A network that takes a second time."""
 
     sample_shape = (2,)
 
@@ -132,7 +132,7 @@ class Jumps(nn.Module):
 
 
 class Recorder:
-    """A denoiser that writes down where steps go."""
+    """A denoiser that records the level at the end of each step."""
 
     def __init__(self, schedule):
         self.schedule, self.seen = schedule, []

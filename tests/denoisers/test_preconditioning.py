@@ -15,7 +15,7 @@ from diffusion_framework.denoisers.preconditioning import (
 
 
 def seen(**options):
-    """What a network sees in training and in sampling, from t = 1 on: [(x, time)]."""
+    """Returns the inputs (x, time) of a network in training and in sampling from t = 1."""
     diffusion = GaussianDiffusion(Plain(), **options)
     diffusion(torch.rand(64, 1, 4, 4))
     diffusion.sample(3, steps=4, seed=0, show_progress=False)
@@ -85,8 +85,8 @@ def test_the_input_is_scaled_and_the_output_read_against_the_noised_image():
     ("make", "message"),
     [
         (lambda: StepTime(0), "from 1 to 100000, got 0"),
-        (lambda: UnitVariance(0.0), "above 0; got 0"),
-        (lambda: UnitVariance(math.inf), "above 0; got inf"),
+        (lambda: UnitVariance(0.0), "above 0, got 0"),
+        (lambda: UnitVariance(math.inf), "above 0, got inf"),
     ],
 )
 def test_bad_options(make, message):

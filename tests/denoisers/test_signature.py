@@ -1,4 +1,4 @@
-"""What a network takes and returns is read in one place, and checked there."""
+"""`NetworkSignature` reads and checks the inputs and outputs of networks."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from diffusion_framework.spaces import Unbounded
 
 
 class Net(nn.Module):
-    """A network whose forward is given by each test."""
+    """A network whose `forward` each test defines."""
 
     sample_shape = (3, 4)
 
@@ -72,12 +72,15 @@ def test_a_tuple_of_one_and_an_output_object_are_unwrapped(wrap):
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: network(lambda self, x: x), r"forward\(x, time, ...\) of Own, got \['x'\]"),
+        (
+            lambda: network(lambda self, x: x),
+            r"forward\(x, time, ...\) in Own, got the arguments \['x'\]",
+        ),
         (
             lambda: network(lambda self, x, time: x, sample_shape=None),
-            r"the shape of a sample, got Own.*sample_shape=\(3, 64, 64\)",
+            r"a network with `sample_shape`.*got Own.*sample_shape=\(3, 64, 64\)",
         ),
-        (lambda: network(lambda self, x, time, style: x), "needs, got none for style"),
+        (lambda: network(lambda self, x, time, style: x), "requires, got none for style"),
         (
             lambda: network(lambda self, x, time: (x, x)),
             "a tensor from Own, got tuple. Fix: let forward return the output alone",
@@ -114,7 +117,9 @@ def test_conditions_must_be_taken_and_needed_ones_given():
     )
     assert torch.isfinite(diffusion(torch.rand(2, 3, 4), look=torch.randn(2, 3)))
     for name in ("mask", "steps", "seed", "generator"):
-        with pytest.raises(ValueError, match=f"free name for a condition, got '{name}'"):
+        with pytest.raises(
+            ValueError, match=f"unreserved Python name for a condition, got '{name}'"
+        ):
             GaussianDiffusion(
                 own, conditions={name: Vectors(3, statistics=Unbounded(0.0, 1.0), keyword="style")}
             )

@@ -1,3 +1,5 @@
+"""Tests of inversion and interpolation."""
+
 import itertools
 import math
 
@@ -45,7 +47,7 @@ def test_the_round_trip_has_the_order_of_the_sampler(sampler, order):
     assert all(math.log2(a / b) > order - 0.3 for a, b in itertools.pairwise(errors)), errors
 
 
-def test_images_come_back_and_self_conditioning_is_left_out():
+def test_decoding_inverts_inversion_without_self_conditioning():
     diffusion = tiny_diffusion()
     images = torch.rand(3, 1, 8, 8)
     latents = invert(diffusion, images, steps=50)
@@ -83,7 +85,7 @@ def test_slerp_keeps_the_length_and_divides_the_angle():
     torch.testing.assert_close(slerp(a, a, 0.3), a)
 
 
-def test_bad_input_is_said_in_one_line():
+def test_bad_input_is_refused():
     oracle = GaussianOracle()
     x0 = torch.zeros(2, 1)
     with pytest.raises(ValueError, match="without noise for inversion, got DDPM"):

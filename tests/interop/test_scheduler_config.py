@@ -170,7 +170,7 @@ def test_files_that_hold_no_config_are_refused(tmp_path):
     with pytest.raises(ValueError, match="scheduler_config.json cannot be read"):
         read_scheduler_config(path)
     path.write_text("[]")
-    with pytest.raises(ValueError, match="JSON object in .*, got list"):
+    with pytest.raises(ValueError, match="scheduler_config.json: expected a JSON object, got list"):
         read_scheduler_config(path)
     with pytest.raises(ValueError, match="cannot be read"):
         read_scheduler_config(tmp_path / "nowhere")

@@ -1,4 +1,4 @@
-"""The losses, through GaussianDiffusion: the parts of a training step together."""
+"""Tests of the losses within GaussianDiffusion, with all parts of a training step."""
 
 import math
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from diffusion_framework.spaces import Unbounded
 
 @dataclass
 class Answers:
-    """A denoiser whose network gives what was written down."""
+    """Denoiser whose network returns fixed outputs."""
 
     schedule: object
     objective: object
@@ -37,7 +37,7 @@ class Answers:
 
 
 def noised(schedule, steps):
-    """A batch with one sample a step, and an answer to it, in float64."""
+    """Returns a batch with one sample for each process step, and outputs for it, in float64."""
     count = schedule.step_count(steps)
     uniform = (torch.arange(count, dtype=torch.float64) + 1) / count
     at = Steps(steps).draw(schedule, uniform).at
@@ -75,7 +75,7 @@ def test_the_rescaled_bound_is_the_sum_over_the_grid(schedule, variance):
     assert plain.sum().item() == pytest.approx(total, rel=1e-6)
 
 
-def test_the_hybrid_loss_gives_the_bound_no_say_in_the_mean():
+def test_the_bound_in_the_hybrid_loss_does_not_train_the_mean():
     network = tiny_unet(learned_variance=True)
     nn.init.normal_(network.conv_out.weight, std=0.1)
 
@@ -95,16 +95,14 @@ def test_the_hybrid_loss_gives_the_bound_no_say_in_the_mean():
     bound, of_bound = gradient("bound")
     hybrid, of_hybrid = gradient(HybridLoss(share=0.01))
     assert hybrid == pytest.approx(simple + 0.01 * bound, rel=1e-5)
-    rounding = {"rtol": 1e-5, "atol": 1e-5}  # sums of float32 in another order
+    rounding = {"rtol": 1e-5, "atol": 1e-5}  # float32 sums differ in their order
     torch.testing.assert_close(of_hybrid[:1], of_simple[:1], **rounding)
     torch.testing.assert_close(of_hybrid[1:], 0.01 * of_bound[1:], **rounding)
     assert of_bound[:1].abs().max() > 0 and of_simple[1:].abs().max() == 0
 
 
 class GaussianHead(nn.Module):
-    """The exact noise of Gaussian data, and for each step a number to learn that tells the
-    variance.
-    """
+    """Network that predicts the exact noise of Gaussian data and learns one variance per step."""
 
     channels, image_size, learned_variance = 1, 4, True
 
@@ -156,7 +154,7 @@ def test_learned_range_recovers_the_best_variance_of_gaussian_data(schedule, los
 
 
 def bound_gradients(diffusion, images, count):
-    """Gradients of the bound estimated from one image each, [count, parameters]."""
+    """Returns gradients of the bound, each estimated from one image, [count, parameters]."""
     rows = []
     for i in range(count):
         diffusion.zero_grad()
@@ -165,7 +163,7 @@ def bound_gradients(diffusion, images, count):
     return torch.stack(rows)
 
 
-def test_loss_aware_times_beat_uniform_ones_on_the_variance_of_the_bounds_gradient():
+def test_loss_aware_times_reduce_the_variance_of_the_bounds_gradient():
     options = {"timesteps": 20, "loss": VariationalLoss("small")}
     aware = GaussianDiffusion(Plain(), times=LossAware(20, history=5), **options)
     images = torch.rand(64, 1, 4, 4)
@@ -182,7 +180,7 @@ def test_loss_aware_times_beat_uniform_ones_on_the_variance_of_the_bounds_gradie
     assert gap < 4 * (variance + uniform_variance) / 200, "the expectation must stay"
 
 
-def test_the_memory_of_losses_is_that_of_training_alone():
+def test_only_training_updates_the_memory_of_losses():
     diffusion = tiny_diffusion(times="loss_aware", timesteps=3)
     before = diffusion.time_memory.clone()
     diffusion.eval()(torch.rand(4, 1, 8, 8))
@@ -244,7 +242,7 @@ def test_parts_that_do_not_fit_are_refused_when_built(make, message):
     assert "\n" not in str(error.value)
 
 
-def test_parts_by_name_are_told_of_the_model():
+def test_parts_given_by_name_receive_the_options_of_the_model():
     diffusion = tiny_diffusion(
         noise_schedule="cosine",
         timesteps=9,

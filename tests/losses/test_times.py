@@ -1,3 +1,5 @@
+"""Tests of time samplers."""
+
 import math
 import multiprocessing
 
@@ -17,14 +19,14 @@ def drawn(times, schedule, count=100_000):
 
 
 def assert_distributed(values, cdf):
-    """Kolmogorov-Smirnov at five times its usual bound."""
+    """Checks the Kolmogorov-Smirnov statistic, with a bound of 5 / sqrt(n)."""
     values = values.sort().values
     expected = torch.arange(1, len(values) + 1, dtype=torch.float64) / len(values)
     assert (cdf(values) - expected).abs().max() < 5 / math.sqrt(len(values))
 
 
 @pytest.mark.parametrize("schedule", [Cosine(), EDM(), Flow()], ids=repr)
-def test_times_are_distributed_as_they_say(schedule):
+def test_times_have_their_distributions(schedule):
     uniform = drawn(Uniform(), schedule).t
     assert uniform.min() > 0 and uniform.max() <= 1
     assert_distributed(uniform, lambda t: t)
@@ -45,7 +47,7 @@ def test_levels_stay_on_the_schedule():
         assert times.draw(Sigmoid(), last).at.log_snr.isfinite()
 
 
-def test_strata_hold_one_time_each():
+def test_each_stratum_has_one_time():
     for _ in range(20):
         uniform = Stratified().uniform(64, CPU)
         assert uniform.min() > 0 and uniform.max() <= 1
@@ -53,7 +55,7 @@ def test_strata_hold_one_time_each():
 
 
 @pytest.mark.parametrize("times", [Steps(5), Stratified(Steps(5)), LossAware(5)], ids=repr)
-def test_steps_are_those_of_the_grid_evenly(times):
+def test_steps_are_uniform_over_the_grid(times):
     for schedule, expected in (
         (Sigmoid(), [0.2, 0.4, 0.6, 0.8, 1.0]),
         (VE(), [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]),
@@ -68,7 +70,7 @@ def test_steps_are_those_of_the_grid_evenly(times):
 
 
 def by_hand(history, steps, losses, length):
-    """The rule of improved-diffusion: append, forget the oldest."""
+    """Updates a history as improved-diffusion does, by appending and dropping the oldest."""
     for step, loss in zip(steps, losses, strict=True):
         history[step] = [*history[step], loss][-length:]
 
@@ -78,12 +80,12 @@ def test_loss_aware_remembers_the_last_losses_of_each_step():
     memory = times.memory(Sigmoid())
     history = {step: [] for step in range(4)}
     generator = torch.Generator().manual_seed(0)
-    for batch in (5, 1, 9, 16, 3, 7):  # in some, one step comes more often than is remembered
+    for batch in (5, 1, 9, 16, 3, 7):  # in some, one step has more losses than the history
         steps = torch.randint(0, 4, (batch,), generator=generator)
         losses = torch.rand(batch, generator=generator) + steps
         before = memory.clone()
         memory, old = times.remember(memory, SampledLevels(None, None, steps), losses), memory
-        assert torch.equal(old, before), "state goes in and comes out"
+        assert torch.equal(old, before), "the old memory must not change"
         by_hand(history, steps.tolist(), losses.tolist(), length)
         for step in range(4):
             kept = sorted(square for square in memory[step, 1:].tolist() if square >= 0)
@@ -133,11 +135,11 @@ def test_loss_aware_weights_keep_the_expectation():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: LogNormal(std=0.0), "std > 0"),
+        (lambda: LogNormal(std=0.0), "finite std above 0, got LogNormal.*std=0.0"),
         (lambda: LogitNormal(mean=math.nan), "finite mean"),
         (lambda: Steps(0), "steps of Steps from 1 to 100000"),
         (lambda: LossAware(3, history=0), "history of LossAware from 1 to 100000"),
-        (lambda: LossAware(3, uniform_share=0.0), r"\(0, 1\]; got 0"),
+        (lambda: LossAware(3, uniform_share=0.0), r"uniform_share in \(0, 1\], got 0"),
     ],
 )
 def test_bad_options(make, message):
@@ -174,4 +176,4 @@ def test_all_processes_remember_the_same(tmp_path):
     for process in processes:
         process.join(timeout=60)
     assert first == second
-    assert (torch.tensor(first)[:, 1:] >= 0).all(), "losses of both processes have come"
+    assert (torch.tensor(first)[:, 1:] >= 0).all(), "losses of both processes must arrive"

@@ -1,6 +1,4 @@
-"""The bound's terms against a float64 calculation from betas, written from the papers, and against
-60 digits.
-"""
+"""Tests of the bound's terms against float64 formulas of the papers, and against 60 digits."""
 
 import itertools
 import math
@@ -25,9 +23,7 @@ from diffusion_framework.process.schedules import Scaled
 
 @pytest.fixture
 def batch():
-    """Clean 8-bit data with both ends of the range, its noise, a prediction of it, and a learned
-    variance.
-    """
+    """Returns clean 8-bit data with both extremes, noise, predicted noise and learned variance."""
     generator = torch.Generator().manual_seed(1)
     x0 = torch.randint(0, 256, (5, 3, 4), generator=generator).double() / 127.5 - 1
     x0[0, 0, :2] = torch.tensor([-1.0, 1.0])
@@ -56,7 +52,7 @@ def test_every_term_equals_the_discrete_process(batch, variance):
 
 @pytest.mark.parametrize("variance", ["small", "large", "learned", "learned_range"])
 def test_a_batch_of_levels_equals_one_level_after_the_other(batch, variance):
-    """In training each sample has a step of its own, some of them the last."""
+    """In training, each sample has its own step, and some steps end clean."""
     x0, eps, eps_hat, share = batch
     steps = torch.tensor([0, 3, 1, 5, 0])
     before, now, to = (SCHEDULE.at(((steps + i) / len(BETAS)).clamp(max=1)) for i in (2, 1, 0))
@@ -87,7 +83,7 @@ def test_gradients_are_finite_in_a_batch_that_mixes_ends_and_inner_steps(batch):
     assert (eps_hat.grad != 0).any(dim=(1, 2)).all() and (share.grad != 0).any(dim=(1, 2)).all()
 
 
-def test_prior_term_is_the_divergence_from_where_sampling_starts(batch):
+def test_the_prior_term_is_the_divergence_of_the_noisiest_level(batch):
     x0 = batch[0]
     for schedule in (SCHEDULE, EDM(), Flow(), Scaled(Sigmoid(), 0.5)):
         at = schedule.at(1.0)
@@ -99,10 +95,8 @@ def test_prior_term_is_the_divergence_from_where_sampling_starts(batch):
 @pytest.mark.parametrize(
     "schedule", [Sigmoid(), Cosine(), EDM(), Flow(), Scaled(Sigmoid(), 0.5)], ids=repr
 )
-def test_the_posterior_is_what_bayes_rule_says(schedule):
-    """By 60 digits from alpha and sigma of both levels: x_now given x_to is Gaussian around (alpha
-    / alpha') x_to.
-    """
+def test_the_posterior_follows_bayes_rule(schedule):
+    """Applies Bayes' rule with 60 digits to x_now ~ N((alpha / alpha') x_to, ...) given x_to."""
     mpmath.mp.dps = 60
     times = [1.0, 0.999, 0.5, 0.01, 1e-4, 1e-9, 0.0]
     x0, x = torch.tensor([[0.4]], dtype=torch.float64), torch.tensor([[1.3]], dtype=torch.float64)
@@ -111,10 +105,9 @@ def test_the_posterior_is_what_bayes_rule_says(schedule):
             continue
         mean, log_var = posterior(x0, x, now, to)
         alpha, alpha_to = mpmath.mpf(now.alpha), mpmath.mpf(to.alpha)
-        var_now = (
-            mpmath.mpf(now.sigma) ** 2
-        )  # of `to` it follows from both log-SNRs, or a difference would be noise
+        var_now = mpmath.mpf(now.sigma) ** 2
         ratio = alpha / alpha_to
+        # From both log-SNRs, since rounding errors would dominate the difference of variances.
         snr_ratio = mpmath.exp(mpmath.mpf(now.log_snr) - mpmath.mpf(to.log_snr))
         var_to = var_now * snr_ratio / ratio**2 if ratio else mpmath.mpf(to.sigma) ** 2
         forward = var_now - ratio**2 * var_to
@@ -146,15 +139,16 @@ def test_a_learned_variance_of_a_network_without_one_is_refused():
 
 @pytest.mark.parametrize("std", [1e-4, 1e-2, 0.3, 5.0, 1e3])
 @pytest.mark.parametrize("x0", [-1.0, -127 / 255, 1 / 255, 253 / 255, 1.0])
-def test_the_discretised_gaussian_is_right_to_the_last_digits(x0, std):
-    """Where the usual code's clamp at 1e-12 stops, this goes on: by 60 digits, up to 20,000
-    standard deviations out.
+def test_the_discretised_gaussian_is_accurate_in_its_tails(x0, std):
+    """Compares with 60 digits, up to 20,000 standard deviations from the mean.
+
+    Common code clamps the probability at 1e-12 instead.
     """
     mpmath.mp.dps = 60
     for mean in (-1.0, -0.5, 0.0, 0.004, 0.99, 1.3):
         lower = -mpmath.inf if x0 == -1 else (mpmath.mpf(x0) - mpmath.mpf(1) / 255 - mean) / std
         upper = mpmath.inf if x0 == 1 else (mpmath.mpf(x0) + mpmath.mpf(1) / 255 - mean) / std
-        if lower + upper > 0:  # the side where a tail is not one minus a number
+        if lower + upper > 0:  # the other tail avoids a difference from 1
             lower, upper = -upper, -lower
         wanted = -mpmath.log(_ndtr(upper) - _ndtr(lower))
         double = {"dtype": torch.float64}
@@ -183,10 +177,8 @@ def test_the_probabilities_of_all_bins_add_up_to_one():
         assert torch.exp(-nll).sum().item() == pytest.approx(1, abs=1e-12)
 
 
-def test_the_best_share_of_the_range_gives_gaussian_data_no_divergence():
-    """With the exact mean and variance the reverse step of Gaussian data is q(x_to | x_now): see
-    the whole bound.
-    """
+def test_the_exact_learned_range_minimises_the_term_of_gaussian_data():
+    """With exact mean and variance, the reverse step of Gaussian data is q(x_to | x_now)."""
     oracle = GaussianOracle(mean=0.3, std=0.4, schedule=SCHEDULE)
     x0 = 0.3 + 0.4 * torch.randn(200_000, 1, dtype=torch.float64)
     eps = torch.randn_like(x0)
@@ -198,7 +190,8 @@ def test_the_best_share_of_the_range_gives_gaussian_data_no_divergence():
     share = ((math.log(exact) - small) / (large - small)).expand_as(x)
     learned = Prediction(prediction.x0, prediction.eps, share)
     got = bound_term(x0, x, learned, now, to, "learned_range", now).mean().item()
-    mutual = 0.5 * (math.log(exact) - small.item()) / math.log(2)  # of x0 and x_to, given x_now
+    # mutual information of x0 and x_to given x_now
+    mutual = 0.5 * (math.log(exact) - small.item()) / math.log(2)
     assert got == pytest.approx(mutual, rel=0.01)
     for kind in ("small", "large"):
         assert bound_term(x0, x, prediction, now, to, kind, now).mean().item() > 1.05 * got

@@ -1,3 +1,5 @@
+"""Tests of loss weights."""
+
 import math
 
 import pytest
@@ -34,8 +36,8 @@ def test_min_snr_equals_its_definition(gamma):
 
 
 @pytest.mark.parametrize("schedule", [Cosine(), VE(), Flow()], ids=repr)
-def test_weights_equal_their_papers(schedule):
-    """Each as its paper writes it, on its paper's target, in sigma of x / alpha."""
+def test_weights_equal_their_published_formulas(schedule):
+    """Each weight has its paper's formula on the paper's target, in sigma of x / alpha."""
     at = levels(schedule)
     sigma = at.sigma / at.alpha
     snr = sigma**-2
@@ -105,15 +107,17 @@ def test_weighted_output_error_is_weighted_x0_error():
 @pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf])
 @pytest.mark.parametrize("make", [MinSNR, SoftMinSNR, P2, EDMWeight])
 def test_bad_options(make, value):
-    with pytest.raises(ValueError, match=r"needs (gamma|k|sigma_data) > 0; got"):
+    with pytest.raises(
+        ValueError, match=rf"{make.__name__}: Expected a finite (gamma|k|sigma_data) above 0, got"
+    ):
         make(value)
-    with pytest.raises(ValueError, match="gamma >= 0"):
+    with pytest.raises(ValueError, match="P2: Expected a finite gamma of at least 0, got -0.1"):
         P2(gamma=-0.1)
     with pytest.raises(ValueError, match="Expected sigma_data above 0"):
         Preconditioned(0.0)
 
 
-def test_levels_of_a_weight_are_made_finite():
+def test_weights_receive_finite_levels():
     seen = []
 
     class Watching(MinSNR):

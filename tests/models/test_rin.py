@@ -74,7 +74,7 @@ def test_no_gradient_flows_through_the_first_pass_of_training(self_condition):
     def gradients(stop):
         network.zero_grad()
         out, latents = network(x, at.t.float(), return_latents=True)
-        estimate = (level.alpha * x - level.sigma * out).clamp(-1, 1)  # of x0, from v
+        estimate = (level.alpha * x - level.sigma * out).clamp(-1, 1)  # x0 from v
         second = network(x, at.t.float(), stop(estimate), stop(latents))
         F.mse_loss(second, level.alpha * eps - level.sigma * x0).backward()
         return {name: p.grad for name, p in network.named_parameters()}

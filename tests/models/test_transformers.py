@@ -65,7 +65,7 @@ def test_samples_of_a_batch_do_not_affect_each_other(make):
 
 @NETWORKS
 def test_only_positional_embeddings_distinguish_patches(make):
-    """With one embedding for all positions, permuted patches give outputs permuted alike."""
+    """With one embedding for all positions, permuting patches permutes the outputs."""
     network = randomised(make(image_size=(8, 12), channels=2))
     x, time = inputs(network)
     order = torch.randperm(24)

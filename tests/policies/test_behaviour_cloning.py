@@ -1,4 +1,4 @@
-"""`BehaviourCloning`: the mean of the demonstrations, and nothing that samples."""
+"""Tests of `BehaviourCloning`, which learns the mean of the demonstrations."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from diffusion_framework.storage.config import from_config, to_config
 
 
 def test_it_learns_the_mean_of_the_experts():
-    """Of two opposite experts at the same place, the mean squared error leaves the middle."""
+    """Mean squared error averages two opposite experts in the same state."""
     rng = np.random.default_rng(0)
     side = np.repeat(rng.permutation([-1.0, 1.0] * 20), 10)[:, None]
     data = EpisodeWindows(
@@ -52,7 +52,7 @@ def test_its_loss_is_the_error_of_its_plans_in_the_units_of_the_network(relative
     assert tuple(metrics) == made.metric_names
 
 
-def test_there_is_nothing_to_sample():
+def test_plans_are_deterministic_and_sampling_options_are_refused():
     made = behaviour_cloning()
     assert not {"sample", "denoiser", "walk", "bits_per_dim"} & set(dir(made))
     _, condition = batch()
@@ -62,7 +62,7 @@ def test_there_is_nothing_to_sample():
         made.plan(condition["observations"], steps=3)
 
 
-def test_planning_is_in_evaluation_mode_and_leaves_the_mode_as_it_was():
+def test_planning_uses_evaluation_mode_and_restores_the_mode():
     made = fitted(
         BehaviourCloning(
             Transformer1D(8, 2, 2, 3, dim=16, depth=1, dropout=0.5), observations(), action_steps=4
@@ -84,7 +84,7 @@ def test_it_is_rebuilt_from_its_config():
     _, condition = batch()
     assert to_config(again) == to_config(made)
     assert torch.equal(made.plan(condition["observations"]), again.plan(condition["observations"]))
-    with pytest.raises(ValueError, match="action_steps asks for 8"):
+    with pytest.raises(ValueError, match="action_steps of at most 7, .*, got 8"):
         behaviour_cloning(action_steps=8)
 
 

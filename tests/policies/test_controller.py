@@ -1,4 +1,4 @@
-"""`Controller`: acting is planning every action_steps from the last observations."""
+"""Tests of `Controller`, which plans every action_steps from the latest observations."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from diffusion_framework import Controller, DiffusionPolicy
 
 @pytest.mark.parametrize("make", [diffusion_policy, behaviour_cloning])
 @pytest.mark.parametrize("several", [False, True])
-def test_acting_is_planning_every_action_steps_from_the_last_observations(make, several):
+def test_actions_come_from_plans_made_every_action_steps(make, several):
     policy = make()
     controller = Controller(policy)
     states = torch.randn(11, 3, 3) * 20 + 50  # steps, environments
@@ -39,8 +39,8 @@ def test_environments_are_reset_one_by_one():
     controller.reset([False, True])
     actions = controller.act({"state": states[3]}, seed=seeds(3))
     first = policy.predict({"state": states[[0, 0], 0][None]}, seed=[0])
-    anew = policy.predict({"state": states[[3, 3], 1][None]}, seed=[53])
-    torch.testing.assert_close(actions, torch.stack([first[0, 3], anew[0, 0]]))
+    second = policy.predict({"state": states[[3, 3], 1][None]}, seed=[53])
+    torch.testing.assert_close(actions, torch.stack([first[0, 3], second[0, 0]]))
     with pytest.raises(
         ValueError, match=r"observations of 2 environments, as before, got 1. Fix: call reset\(\)"
     ):
@@ -49,7 +49,7 @@ def test_environments_are_reset_one_by_one():
     assert controller.act({"state": states[3, :1]}).shape == (1, 2)
 
 
-def test_two_controllers_of_one_policy_do_not_meet():
+def test_controllers_of_one_policy_are_independent():
     policy = diffusion_policy()
     one, two = Controller(policy), Controller(policy, steps=2)
     states = np.random.default_rng(0).normal(50, 20, (2, 3))
@@ -60,7 +60,7 @@ def test_two_controllers_of_one_policy_do_not_meet():
     torch.testing.assert_close(action, policy.predict({"state": seen}, seed=[7], steps=2)[0, 0])
 
 
-def test_a_warm_start_goes_on_from_the_tail_of_the_last_plan():
+def test_a_warm_start_begins_with_the_tail_of_the_last_plan():
     policy = diffusion_policy(relative_to="state")
     controller = Controller(policy, warm_start=0.5)
     states = [torch.randn(1, 3) * 20 + 50 for _ in range(5)]
@@ -71,22 +71,23 @@ def test_a_warm_start_goes_on_from_the_tail_of_the_last_plan():
     seen = {"state": torch.stack([states[3], states[4]], dim=1)}
     expected = policy.predict(seen, seed=[4], start=tail, strength=0.5)[:, 0]
     torch.testing.assert_close(action, expected)
-    # from almost no noise, a plan stays what it was
+    # with almost no noise, the plan hardly changes
     near = policy.plan(seen, start=tail, strength=1e-3, steps=1000, seed=[4])
     space, condition = policy.diffusion.space, {"observations": seen}
     bounded = space.decode(space.encode(tail, condition).clamp(-1, 1), condition)
     assert (near - bounded).abs().max() < 0.1 * (policy.plan(seen, seed=[4]) - bounded).abs().max()
 
 
-def test_what_cannot_act_is_refused_when_it_is_built():
+def test_invalid_controllers_and_observations_are_refused():
     with pytest.raises(ValueError, match="Expected a policy with observations, got one without"):
         Controller(DiffusionPolicy(tiny_unet()))
     for warm_start in (0.0, 1.5):
-        with pytest.raises(ValueError, match=rf"warm_start in \(0, 1\], .*, got {warm_start}"):
+        with pytest.raises(ValueError, match=rf"warm_start in \(0, 1\] .*, got {warm_start}"):
             Controller(diffusion_policy(), warm_start=warm_start)
     with pytest.raises(
-        ValueError, match="of a policy that samples, got 0.5 of BehaviourCloning. Fix: leave it out"
+        ValueError,
+        match="for a policy that samples, got 0.5 for BehaviourCloning. Fix: leave it out",
     ):
         Controller(behaviour_cloning(), warm_start=0.5)
-    with pytest.raises(ValueError, match=r"observations \['state'\], got none of \['state'\]"):
+    with pytest.raises(ValueError, match=r"observations \['state'\], got none for \['state'\]"):
         Controller(diffusion_policy()).act({"arm": torch.zeros(3)})

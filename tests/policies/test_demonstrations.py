@@ -1,4 +1,4 @@
-"""The layouts that demonstrations are read from, each written here by hand."""
+"""Tests of reading demonstrations in each layout, from files written by hand."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_npz_files_of_one_episode_each_or_of_several(tmp_path):
 
 
 def write_zarr_array(folder, values, chunk):
-    """Writes an uncompressed zarr (version 2) array: one file a chunk, the last one padded."""
+    """Writes an uncompressed zarr array of version 2, with one file a chunk and padding."""
     folder.mkdir(parents=True)
     description = {
         "zarr_format": 2,
@@ -67,11 +67,11 @@ def test_a_zarr_replay_buffer_in_the_published_layout(tmp_path):
         write_zarr_array(tmp_path / "data" / name, values, chunk=4)
     write_zarr_array(tmp_path / "meta" / "episode_ends", np.array(ENDS, dtype=np.int64), chunk=2)
     assert_read(load_episodes(tmp_path, ["state", "action"]))
-    with pytest.raises(ValueError, match="has no img; it has action, state: name those"):
+    with pytest.raises(ValueError, match="expected arrays named img, got only action, state. Fix"):
         load_episodes(tmp_path, ["img", "action"])
 
 
-def test_a_lerobot_data_set(tmp_path):
+def test_a_lerobot_dataset(tmp_path):
     pyarrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
     from pyarrow import parquet
 
@@ -79,7 +79,7 @@ def test_a_lerobot_data_set(tmp_path):
     (tmp_path / "meta" / "info.json").write_text('{"codebase_version": "v2.1"}')
     (tmp_path / "data" / "chunk-000").mkdir(parents=True)
     for episode, (begin, end) in enumerate(((0, 4), (4, 9))):
-        order = np.arange(end - begin)[::-1]  # frames count, not the order of rows
+        order = np.arange(end - begin)[::-1]  # the frame index decides, not the order of rows
         columns = {
             "observation.state": list(ARRAYS["state"][begin:end][order]),
             "action": list(ARRAYS["action"][begin:end][order]),
@@ -95,22 +95,22 @@ def test_a_lerobot_data_set(tmp_path):
     assert_read(episodes)
 
 
-def test_bad_data_is_named(tmp_path):
-    with pytest.raises(ValueError, match="no episodes at .*; give a folder of .npz files"):
+def test_invalid_data_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="expected demonstrations, got none. Fix: give a folder"):
         load_episodes(tmp_path, ["action"])
     broken = {**ARRAYS, "state": np.where(np.arange(9)[:, None] == 6, np.nan, ARRAYS["state"])}
-    with pytest.raises(ValueError, match="'state' holds NaN or infinity in episode 1, step 6"):
+    with pytest.raises(ValueError, match="'state', got NaN or infinity in episode 1, step 6. Fix"):
         Episodes(broken, ENDS)
-    with pytest.raises(ValueError, match="'state' has 9 steps, the episodes end at 8"):
+    with pytest.raises(ValueError, match="Expected 8 steps in 'state', .*, got 9. Fix"):
         Episodes(ARRAYS, [4, 8])
-    with pytest.raises(ValueError, match="episode ends must rise"):
+    with pytest.raises(ValueError, match=r"ends that increase from above 0, got \[4, 4, 9\]. Fix"):
         Episodes(ARRAYS, [4, 4, 9])
     np.savez(tmp_path / "objects.npz", action=np.array([{"code": "runs"}], dtype=object))
     with pytest.raises(ValueError, match="pickle"):  # nothing is unpickled
         load_episodes(tmp_path, ["action"])
 
 
-def test_the_fingerprint_tells_data_apart():
+def test_the_fingerprint_distinguishes_data():
     one = Episodes(ARRAYS, ENDS).fingerprint()
     assert (
         one
@@ -148,13 +148,13 @@ def test_arrays_whose_reading_may_run_code_are_refused_unread(tmp_path, change, 
         (tmp_path / name / file).write_text(json.dumps({"zarr_format": 2, "shape": [9], **change}))
     (tmp_path / ".zgroup").write_text('{"zarr_format": 2}')
     with pytest.raises(
-        ValueError, match=r"has the (codec|dtype) .*Fix: store numbers only"
+        ValueError, match=r"got the (codec|dtype) .*Fix: store numbers only"
     ) as error:
         load_episodes(tmp_path, ["state", "action"])
     assert "\n" not in str(error.value)
 
 
-def test_words_in_users_attributes_are_not_codecs(tmp_path):
+def test_user_attributes_are_not_codecs(tmp_path):
     pytest.importorskip("zarr", reason="zarr is not installed")
     import zarr
 

@@ -1,4 +1,4 @@
-"""`DiffusionPolicy`: it has a diffusion model like any other, and plans with it."""
+"""Tests of `DiffusionPolicy`, which plans with its diffusion model."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def test_without_observations_it_is_its_diffusion_model():
     assert tuple(metrics) == one.metric_names == ("validation_loss",)
     assert one.previews(2, seeds=[0, 1], steps=2).shape == (2, 1, 8, 8)
     with pytest.raises(
-        ValueError, match="Expected a policy with observations, got one without. Fix: give it"
+        ValueError, match="Expected a policy with observations, got one without. Fix: build it"
     ):
         one.predict({"state": torch.zeros(1, 2, 3)})
 
 
-def test_a_network_is_wrapped_and_a_diffusion_taken_as_it_is():
+def test_a_network_is_wrapped_and_a_diffusion_is_used_unchanged():
     wrapped = diffusion_policy(objective="x0", relative_to="state")
     made = GaussianDiffusion(
         wrapped.diffusion.model,
@@ -66,13 +66,13 @@ def test_a_network_is_wrapped_and_a_diffusion_taken_as_it_is():
     for options in ({"observations": observations()}, {"objective": "v"}):
         with pytest.raises(
             ValueError,
-            match=f"a diffusion alone, since it has its parts, got {next(iter(options))}",
+            match=f"a diffusion without options of its parts, got {next(iter(options))}",
         ):
             DiffusionPolicy(made, **options)
 
 
-def test_no_door_takes_actions_for_images_or_samples_without_observations():
-    """Actions are not 8-bit images, and what is sampled is what is planned."""
+def test_a_policy_has_no_image_functions_and_samples_only_with_observations():
+    """A policy has no functions for 8-bit images, and its samples are its plans."""
     made = diffusion_policy()
     assert not {"bits_per_dim", "flow_bits_per_dim", "invert", "decode", "interpolate"} & set(
         dir(made)
@@ -108,7 +108,7 @@ def test_every_network_trains_and_samples_with_every_objective(network, objectiv
     assert torch.equal(*twice)
 
 
-def test_padding_does_not_reach_the_loss_and_the_rest_counts_alike():
+def test_padding_is_ignored_and_other_steps_have_equal_weight():
     made = diffusion_policy()
     actions, condition = batch()
     loss = lambda actions, mask: made(  # noqa: E731
@@ -116,7 +116,7 @@ def test_padding_does_not_reach_the_loss_and_the_rest_counts_alike():
     )
     mask = torch.rand(5, 8) < 0.6
     with torch.no_grad():
-        for step in range(8):  # the loss is a sum over steps, of which the mask leaves some out
+        for step in range(8):  # the loss is a sum over episode steps, some of which are masked
             only = torch.zeros(5, 8, dtype=torch.bool)
             only[:, step] = True
             mask_parts = [loss(actions, mask & only), loss(actions, ~mask & only)]
@@ -176,7 +176,7 @@ def test_several_streams_and_images():
     assert torch.equal(made.plan(streams, seed=range(3)), made.plan(order, seed=range(3)))
 
 
-def test_training_fits_the_statistics_and_a_checkpoint_brings_them_back(tmp_path):
+def test_training_fits_the_statistics_and_a_checkpoint_restores_them(tmp_path):
     made = diffusion_policy(fit=False, relative_to="state")
     options = {"train_batch_size": 4, "results_folder": tmp_path / "run", **QUIET}
     Trainer(made, windows(), train_num_steps=2, **options).train()
@@ -191,9 +191,8 @@ def test_training_fits_the_statistics_and_a_checkpoint_brings_them_back(tmp_path
     assert torch.equal(*plans)
     assert type(Policy.from_pretrained(tmp_path / "run")) is DiffusionPolicy
     before = {name: value.clone() for name, value in loaded.named_buffers()}
-    fitted(
-        loaded, EpisodeWindows(episodes(3), horizon=8, action_steps=4)
-    )  # what is fitted stays: its weights know it
+    # Fitting again must keep the statistics with which the weights were trained.
+    fitted(loaded, EpisodeWindows(episodes(3), horizon=8, action_steps=4))
     assert all(torch.equal(value, before[name]) for name, value in loaded.named_buffers())
 
 
@@ -212,17 +211,17 @@ def test_it_is_rebuilt_from_its_config():
     [
         (
             lambda: diffusion_policy(action_steps=8),
-            "has 7 actions from observation 2 on, and action_steps asks for 8",
+            "action_steps of at most 7, .* from observation 2 on .* horizon 8, got 8",
         ),
         (
             lambda: DiffusionPolicy(tiny_unet(), observations()),
-            "Expected samples .*horizon, action_dim.*got",
+            r"Expected .*\(horizon, action_dim\), got",
         ),
         (
             lambda: UNet1D(10, 2, down_dims=(8, 8, 8)),
             "Expected horizon divisible by 4, .* got 10. Fix: change horizon",
         ),
-        (lambda: diffusion_policy(plan_steps=0), "at least 1 of plan_steps, got 0"),
+        (lambda: diffusion_policy(plan_steps=0), "plan_steps of at least 1, got 0"),
         (lambda: diffusion_policy(timestep=3), "timestep"),
         (
             lambda: diffusion_policy(fit=False).predict({"state": torch.zeros(1, 2, 3)}),
@@ -238,7 +237,7 @@ def test_it_is_rebuilt_from_its_config():
         ),
         (
             lambda: diffusion_policy(relative_to="state")(torch.zeros(1, 8, 2)),
-            "observations with 'state', .*Fix: give",
+            "observations of 'state', .*Fix: pass",
         ),
         (
             lambda: diffusion_policy()(
@@ -257,13 +256,13 @@ def test_it_is_rebuilt_from_its_config():
         ),
     ],
 )
-def test_bad_input_is_one_line_with_the_remedy(build, message):
+def test_bad_input_gives_a_one_line_error(build, message):
     with pytest.raises((ValueError, TypeError), match=message) as error:
         build()
     assert "\n" not in str(error.value)
 
 
-def test_a_mask_goes_with_losses_that_can_leave_something_out():
+def test_a_mask_is_refused_by_the_variational_loss():
     made = diffusion_policy(
         loss=VariationalLoss("small"), times="steps", timesteps=10, noise_schedule="squaredcos_beta"
     )

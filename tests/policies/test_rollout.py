@@ -1,4 +1,4 @@
-"""Rollouts: what is counted, and the script."""
+"""Tests of rollouts, their statistics and their command."""
 
 from __future__ import annotations
 
@@ -39,7 +39,10 @@ def fork_policy() -> DiffusionPolicy:
 
 
 class Countdown(gymnasium.Env):
-    """Ends after `seed` steps; rewards 0, 1, 2, ...; a success where the seed is even."""
+    """Environment that ends after `seed` steps, with success for even seeds.
+
+    The rewards are 0, 1, 2, ...
+    """
 
     observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (4,), np.float64)
     action_space = gymnasium.spaces.Box(-0.01, 0.01, (2,), np.float32)
@@ -62,7 +65,7 @@ class Countdown(gymnasium.Env):
 
 
 @pytest.mark.parametrize("environments", [1, 2, 5])
-def test_episodes_are_counted_one_by_one_whatever_goes_on_beside(environments):
+def test_episodes_are_recorded_separately_in_any_batch(environments):
     policy = fork_policy()
     ended = []
     episodes = run_episodes(
@@ -87,13 +90,13 @@ def test_the_wilson_interval_inverts_the_score_test():
             assert squared == pytest.approx(1.96**2 * edge * (1 - edge) / trials, abs=1e-12)
 
 
-def test_an_environment_that_says_nothing_of_success_has_no_share_of_it():
+def test_environments_without_success_have_no_success_rate():
     assert "success" not in summary(
         [Episode(0, total=1.0, best=1.0), Episode(1, total=2.0, best=1.0)]
     )
 
 
-def test_latency_is_of_single_plans():
+def test_latency_is_measured_on_single_plans():
     policy = fork_policy()
     calls = []
     policy.diffusion.model.register_forward_hook(
@@ -139,7 +142,7 @@ def test_the_script(tmp_path, capsys):
         f"{100_000 + i}.gif" for i in range(3)
     ]
     for bad, message in (
-        (("--env", "nowhere/Nothing-v0"), "no environment 'nowhere/Nothing-v0'"),
+        (("--env", "nowhere/Nothing-v0"), "gymnasium, got 'nowhere/Nothing-v0'"),
         (
             ("--env", "diffusion_framework/Fork-v0", "--episodes", 0),
             "episodes must be at least 1; got 0",

@@ -1,4 +1,4 @@
-"""Windows, masks and splits, against a slow implementation that walks step by step."""
+"""Tests of windows, masks and splits against a slow implementation."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ def random_episodes(seed: int, shortest: int, longest: int = 30, count: int = 5)
 
 
 def slow_windows(episodes: Episodes, horizon: int, observation_steps: int, action_steps: int):
-    """One window for every step that a plan may start at, filled one step at a time."""
+    """Yields a window for every possible start of a plan, filled one step at a time."""
     begin = 0
     for end in episodes.ends.tolist():
         steps = list(range(begin, end))
-        # the last window is the one of which at most action_steps - 1 actions lie behind the end
+        # the last window has action_steps - 1 actions after the end of its episode
         first = -(observation_steps - 1)
         while first + horizon - len(steps) <= action_steps - 1:
             actions, mask, states = [], [], []
             for offset in range(horizon):
                 at = first + offset
-                there = steps[0] if at < 0 else steps[-1] if at >= len(steps) else steps[at]
-                actions.append(episodes.arrays["action"][there])
+                step = steps[0] if at < 0 else steps[-1] if at >= len(steps) else steps[at]
+                actions.append(episodes.arrays["action"][step])
                 mask.append(0 <= at < len(steps))
                 if offset < observation_steps:
-                    states.append(episodes.arrays["state"][there])
+                    states.append(episodes.arrays["state"][step])
             yield np.array(actions), np.array(mask), np.array(states)
             first += 1
         begin = end
@@ -71,7 +71,7 @@ def test_windows_equal_a_slow_implementation(horizon, observation_steps, action_
             assert condition["mask"].tolist() == batch["mask"][i].tolist() == mask.tolist()
 
 
-def test_every_step_is_planned_from_once():
+def test_each_step_is_planned_from_once():
     episodes = random_episodes(0, 20)
     windows = EpisodeWindows(episodes, horizon=16, observation_steps=2, action_steps=8)
     current = windows.first + 1
@@ -80,18 +80,18 @@ def test_every_step_is_planned_from_once():
     )
     assert inside.all()  # the newest observation is never padding
     assert len(set(current.tolist())) == len(windows)
-    # and the last ones are not planned from
+    # no window plans from the last steps of an episode
     assert len(windows) == episodes.ends[-1] - len(episodes) * (16 - 2 - 8 + 1)
 
 
-def test_splits_share_no_episode_and_miss_none():
+def test_splits_partition_the_episodes():
     for count, share in ((10, 0.2), (7, 0.01), (3, 0.5)):
         train, held_out = (
             set(split_episodes(count, s, share, seed=3)) for s in ("train", "validation")
         )
         assert train | held_out == set(range(count)) and not train & held_out and held_out
     assert split_episodes(4, "train", 0.0, 0).tolist() == [0, 1, 2, 3]
-    with pytest.raises(ValueError, match="no episode of 1 is left for train"):
+    with pytest.raises(ValueError, match="at least one episode for the train split, got none of 1"):
         split_episodes(1, "train", 0.5, 0)
 
 
@@ -100,24 +100,23 @@ def test_splits_share_no_episode_and_miss_none():
     [
         (
             {"action_steps": 16},
-            "horizon 16 has 15 actions from observation 2 on, and action_steps asks for 16",
+            "action_steps of at most 15, .* observation 2 on in a plan of horizon 16, got 16",
         ),
-        ({"observation_steps": 0}, "must be at least 1"),
+        ({"observation_steps": 0}, "action_steps of at least 1, got 16, 0 and 8. Fix"),
         (
             {"horizon": 32},
-            "episode . has .* steps, and a window needs at least 24; leave out such episodes",
+            "Expected episodes of at least 24 steps, got .* in episode .* Fix: lower horizon",
         ),
     ],
 )
-def test_sizes_that_do_not_fit_are_errors(sizes, message):
+def test_invalid_sizes_are_refused(sizes, message):
     with pytest.raises(ValueError, match=message):
         EpisodeWindows(random_episodes(0, 10, longest=14), **sizes)
 
 
 def test_images_become_channels_first_uint8():
-    images = (
-        np.random.default_rng(0).integers(0, 256, (12, 6, 5, 3)).astype(np.float32)
-    )  # as replay buffers hold them
+    # some replay buffers store images as floats in [0, 255] with channels last
+    images = np.random.default_rng(0).integers(0, 256, (12, 6, 5, 3)).astype(np.float32)
     episodes = Episodes({"image": images, "action": np.zeros((12, 2))}, [12])
     _, condition = EpisodeWindows(episodes, observations=["image"])[0]
     seen = condition["observations"]["image"]

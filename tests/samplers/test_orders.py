@@ -100,8 +100,8 @@ def test_the_stochastic_solver_keeps_mean_and_variance(order, predict):
         mean + std * torch.randn(count, dtype=torch.float64),
         grid,
     )
-    mean, std = oracle.marginal(grid.end)
-    bias = 0.04 if order == 1 else 0.004  # Of the method, in addition to five standard errors.
+    mean, std = oracle.marginal(grid[-1][1])
+    bias = 0.04 if order == 1 else 0.004  # bias of the method, added to five standard errors
     assert x.mean().item() == pytest.approx(mean, abs=5 * std / math.sqrt(count) + bias * std)
     assert x.std().item() == pytest.approx(std, rel=5 / math.sqrt(2 * count) + bias)
 
@@ -149,11 +149,8 @@ def test_a_run_stepped_by_hand_with_other_runs_in_between_is_bit_equal(sampler):
     state = sampler.init(len(grid))
     for now, to in grid:
         x, state = sampler.step(oracle, x, now, to, state, noise)
-        list(
-            trajectory(
-                sampler, oracle, torch.randn(9, dtype=torch.float64), grid, generator_noise()
-            )
-        )  # Another run.
+        other_x = torch.randn(9, dtype=torch.float64)
+        list(trajectory(sampler, oracle, other_x, grid, generator_noise()))  # another run
     assert torch.equal(x, expected)
 
 

@@ -109,16 +109,14 @@ def published_score_sde(oracle, x, grid, predictor, snr, corrections, noise):
     is_ve = grid.start.alpha == 1
     for now, to in grid:
         beta = 1 - (now.alpha / to.alpha) ** 2
-        fall = now.sigma**2 - to.sigma**2  # For VE.
+        fall = now.sigma**2 - to.sigma**2  # VE
         for _ in range(corrections):
             score, z = -oracle(x, now).eps / now.sigma, noise(x)
             size = 2 * (1 - beta) * (snr * z.norm(dim=1) / score.norm(dim=1)) ** 2
             x = x + size[:, None] * score + (2 * size[:, None]).sqrt() * z
         score = -oracle(x, now).eps / now.sigma
         if to.is_end:
-            return (
-                x + now.sigma**2 * score
-            ) / now.alpha  # The denoised mean, by Tweedie's formula.
+            return (x + now.sigma**2 * score) / now.alpha  # denoised mean by Tweedie's formula
         z = noise(x)
         if is_ve:
             variance = fall * to.sigma**2 / now.sigma**2 if predictor == "ancestral" else fall
@@ -188,8 +186,8 @@ def test_consistency_sampling_has_exact_marginals_for_data_at_one_point():
     oracle = GaussianOracle(mean=0.6, std=0.0)
     grid = even_grid(Sigmoid(), -6.0, 4.0, 4)
     noise = generator_noise(torch.Generator().manual_seed(1))
-    sampler = LCM(timestep_scaling=1e9)  # c_skip = 0, so without boundary condition.
-    for snapshot in trajectory(sampler, oracle, start(oracle, grid.start), grid, noise):
+    sampler = LCM(timestep_scaling=1e9)  # c_skip = 0: no boundary condition
+    for snapshot in trajectory(sampler, oracle, start(oracle, grid[0][0]), grid, noise):
         mean, std = oracle.marginal(snapshot.to)
         assert snapshot.x.mean().item() == pytest.approx(mean, abs=5 * std / math.sqrt(COUNT))
         assert snapshot.x.std().item() == pytest.approx(std, rel=5 / math.sqrt(2 * COUNT))

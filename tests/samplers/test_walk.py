@@ -1,4 +1,4 @@
-"""The options of sampling, resolved in `Walk`."""
+"""Sampling options, resolved by `Walk`."""
 
 import numpy as np
 import pytest
@@ -93,7 +93,7 @@ def test_start_is_noised_to_the_level_of_strength():
 
 
 def test_samples_are_divided_by_the_last_alpha():
-    """With `scale` the walk ends at scale * x0."""
+    """With `scale`, the last x is scale * x0."""
 
     class Grey(Plain):
         """Always predicts 0.8 as the clean data."""

@@ -1,4 +1,4 @@
-"""`ActionSpace`: limits of the training data, and an origin that moves with the robot."""
+"""`ActionSpace`: limits of the training data, and actions relative to an observation."""
 
 import math
 
@@ -104,7 +104,7 @@ def test_bad_input_is_named():
     space = fitted(relative_to="state")
     actions, condition = batches()
     with pytest.raises(
-        ValueError, match="Expected observations with 'state', .*, got none. Fix: give it"
+        ValueError, match="Expected observations of 'state', .*, got none. Fix: pass this"
     ):
         space.encode(actions, {})
     with pytest.raises(
@@ -115,8 +115,8 @@ def test_bad_input_is_named():
     with pytest.raises(ValueError, match="Expected finite data, got nan to nan in sample 7"):
         space.encode(actions, condition)
     with pytest.raises(
-        ValueError, match=r"Expected samples \(horizon, action_dim\), got \(1, 8, 8\)"
+        ValueError, match=r"Expected samples of shape \(horizon, action_dim\), got \(1, 8, 8\)"
     ):
         ActionSpace().build((1, 8, 8))
-    with pytest.raises(ValueError, match="Expected actions without angles"):
+    with pytest.raises(ValueError, match="Expected a normalizer without angles"):
         ActionSpace(normalizer=Normalizer(angles={"action": [0]}))

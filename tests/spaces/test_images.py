@@ -1,4 +1,4 @@
-"""`ImageSpace`: every 8-bit and 16-bit value comes back; what is out of range does not go in."""
+"""`ImageSpace`: all 8-bit and 16-bit values are recovered, values out of range refused."""
 
 import math
 
@@ -17,7 +17,7 @@ def test_every_integer_comes_back(dtype, count):
     for data in (numbers.to(dtype), numbers / (count - 1), numbers.double() / (count - 1)):
         x0 = space.encode(data[:, None], {})
         expected = numbers.double() / ((count - 1) / 2) - 1
-        assert (x0[:, 0] - expected).abs().max() <= 2**-23  # a rounding error of float32 beside 1
+        assert (x0[:, 0] - expected).abs().max() <= 2**-23  # rounding error of float32 near 1
         decoded = space.decode(x0, {})[:, 0]
         assert torch.equal((decoded * (count - 1)).round().long(), numbers)
         assert decoded.dtype == (torch.float64 if data.dtype == torch.float64 else torch.float32)
@@ -80,7 +80,7 @@ def test_rounding_is_not_out_of_range():
 
 
 def test_another_device_is_not_waited_for():
-    """The meta device holds no numbers, so a check that asks for one fails there."""
+    """Reading a value on the meta device, which stores none, would fail."""
     with torch.device("meta"):
         for dtype in (torch.uint8, torch.uint16, torch.float16, torch.float64):
             x0 = ImageSpace().encode(torch.empty(3, 1, 4, 4, dtype=dtype), {})
@@ -109,7 +109,7 @@ def test_pictures_lie_in_0_1():
 
 
 def test_options_are_checked():
-    with pytest.raises(ValueError, match="Expected a value_range that rises, got 1, 0"):
+    with pytest.raises(ValueError, match="Expected value_range to rise, got 1, 0"):
         ImageSpace(value_range=(1, 0))
     with pytest.raises(ValueError, match="at least 2 bins, got 1"):
         ImageSpace(bins=1)

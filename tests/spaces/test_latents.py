@@ -1,4 +1,4 @@
-"""`LatentSpace`: an autoencoder that never learns, never drops, and is never copied."""
+"""`LatentSpace`: its autoencoder is never trained, stays in evaluation mode, is never copied."""
 
 import copy
 
@@ -12,7 +12,7 @@ from diffusion_framework.spaces import LatentSpace, Unbounded
 class Folding(nn.Module):
     """An exact autoencoder: each 2 x 2 block of pixels becomes four channels.
 
-    Dropout would show.
+    Outside evaluation mode, its dropout would change the latents.
     """
 
     def __init__(self, dtype=torch.float32):
@@ -50,7 +50,7 @@ def test_images_go_through_and_come_back():
     torch.testing.assert_close(x0.mean((0, 2, 3)), torch.zeros(4), atol=1e-6, rtol=0)
     torch.testing.assert_close(x0.std((0, 2, 3), correction=0), torch.ones(4))
     torch.testing.assert_close(space.decode(x0, {}), images)
-    assert space.decode(100 * x0, {}).aminmax() == (0, 1)  # images are bounded, latents are not
+    assert space.decode(100 * x0, {}).aminmax() == (0, 1)  # images are clipped, latents are not
 
 
 def test_it_stays_in_evaluation_mode_without_gradients():
@@ -62,7 +62,7 @@ def test_it_stays_in_evaluation_mode_without_gradients():
     assert not any(p.requires_grad for p in space.parameters())
     assert not space.prepare(images.requires_grad_()).requires_grad
     x0 = torch.randn(2, 4, 3, 3, requires_grad=True)
-    space.decode(x0, {}).sum().backward()  # a guide in pixels asks for this gradient
+    space.decode(x0, {}).sum().backward()  # guidance in pixels needs this gradient
     assert x0.grad.abs().max() > 0
 
 
@@ -125,7 +125,5 @@ def test_an_autoencoder_that_returns_no_tensor_is_named():
 
 
 def test_pixels_have_no_density_through_an_autoencoder():
-    with pytest.raises(
-        ValueError, match="Expected a space whose units have a density, got LatentSpace"
-    ):
+    with pytest.raises(ValueError, match="Expected a data space with a density, got LatentSpace"):
         LatentSpace(Folding(), Unbounded(mean=0.0, std=1.0)).bits_offset()

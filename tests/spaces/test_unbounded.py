@@ -1,4 +1,4 @@
-"""`Unbounded`: exact statistics in one pass, which a checkpoint brings back."""
+"""`Unbounded`: exact statistics in one pass, restored from a checkpoint."""
 
 import copy
 import math
@@ -38,7 +38,7 @@ def test_statistics_are_those_of_all_data_whatever_the_batches(axis):
 
 
 def test_a_small_spread_around_a_large_mean_is_kept():
-    """A sum of squares would lose it: 101325 squared has ten digits before the spread's first."""
+    """A sum of squares would lose it: 101325² has ten digits before the first of the spread."""
     torch.manual_seed(0)
     data = torch.randn(1000, 1, 4, dtype=torch.float64) + 101325
     space = fitted(data)
@@ -68,7 +68,7 @@ def test_nothing_can_be_used_before_it_was_fitted_and_a_state_dict_brings_it_bac
         ValueError, match="Expected statistics of the training data, got none yet. Fix: train"
     ):
         space.encode(torch.zeros(1, 2, 4), {})
-    with pytest.raises(ValueError, match="Expected data to fit mean and std to, got none"):
+    with pytest.raises(ValueError, match="Expected training data, got none. Fix: call observe"):
         space.finish()
     known = fitted(torch.randn(9, 2, 4))
     space.load_state_dict(known.state_dict())
@@ -111,10 +111,7 @@ def test_another_device_is_not_waited_for():
 
 
 def test_the_density_changes_by_the_slope():
-    """A normal density of std s has log2(s sqrt(2 pi e)) bits.
-
-    Here averaged over three channels.
-    """
+    """A normal density of std s has log2(s sqrt(2 pi e)) bits, averaged here over 3 channels."""
     stds = [0.5, 2.0, 40.0]
     space = Unbounded(mean=[0, 1, 2], std=stds)
     space.build((3, 6, 6))
@@ -141,7 +138,7 @@ def test_options_are_checked():
     with pytest.raises(ValueError, match="stds above 0, got mean=0, std=0"):
         Unbounded(mean=0, std=0)
     with pytest.raises(
-        ValueError, match=r"Expected an axis of samples \(4,\), got 1. Fix: axis=None"
+        ValueError, match=r"Expected an axis of samples \(4,\), got 1. Fix: set axis=None"
     ):
         Unbounded(axis=1).build((4,))
     with pytest.raises(ValueError, match="Expected 1 or 3 numbers for mean, got 2"):

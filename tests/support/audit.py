@@ -1,4 +1,4 @@
-"""Watches what files make the interpreter do: processes, imports, writes, sockets."""
+"""Audit hook that records processes, imports, writes and sockets while a file is read."""
 
 import sys
 from contextlib import contextmanager
@@ -33,12 +33,12 @@ def _hook(event: str, args: tuple) -> None:
 
 
 _allowed = {"diffusion_framework", "torch", "numpy", "encodings", "scipy"}
-sys.addaudithook(_hook)  # for good: an audit hook cannot be taken away
+sys.addaudithook(_hook)  # an audit hook cannot be removed
 
 
 @contextmanager
 def watched():
-    """Yields the list of what happened that no file may cause."""
+    """Yields a list that collects events which no file may cause."""
     global _seen
     _seen = found = []
     try:

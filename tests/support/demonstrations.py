@@ -1,4 +1,4 @@
-"""Small demonstrations, and policies that look trained."""
+"""Small demonstrations, and policies with random weights."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def batch(size: int = 5):
 
 
 def all_batches(data: EpisodeWindows, size: int = 7):
-    """All windows once, for `fit`."""
+    """Yields all windows once, for `fit`."""
     return (data.take(part) for part in np.array_split(np.arange(len(data)), len(data) // size + 1))
 
 
@@ -42,7 +42,7 @@ def fitted(policy, data: EpisodeWindows | None = None):
 
 def network(**options) -> ResidualMLP:
     made = ResidualMLP(8, 2, 2, 3, **{"dim": 16, "depth": 1, **options})
-    torch.nn.init.normal_(made.layer_out.weight, std=0.1)  # as if trained
+    torch.nn.init.normal_(made.layer_out.weight, std=0.1)  # its initialisation is zero
     return made
 
 

@@ -1,4 +1,4 @@
-"""A tiny discrete process, and its bound calculated from betas alone."""
+"""A tiny discrete process, and its variational bound computed from betas alone."""
 
 import numpy as np
 from scipy.stats import norm
@@ -10,15 +10,15 @@ SCHEDULE = Betas(tuple(BETAS))
 
 
 def levels(step):
-    """The levels around discrete step 0, 1, ...: one noisier, its own, and the one it leads to."""
+    """Returns the levels one step noisier than discrete step 0, 1, ..., at it, and at its end."""
     at = [SCHEDULE.at(i / len(BETAS)) for i in range(len(BETAS) + 1)]
     return at[min(step + 2, len(BETAS))], at[step + 1], at[step]
 
 
 def term_by_hand(x0, x, eps_hat, step, variance, share):
-    """The bound's term in nats, per entry: Ho et al. 2020 eq.
+    """Computes each entry's term of the bound in nats from betas.
 
-    5-8, 13 and Nichol & Dhariwal 2021 eq. 15, from betas.
+    It follows Ho et al. 2020, eq. 5-8 and 13, and Nichol & Dhariwal 2021, eq. 15.
     """
     alpha_bar = np.cumprod(1 - BETAS)
     previous = np.append(1.0, alpha_bar[:-1])

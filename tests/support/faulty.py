@@ -1,4 +1,4 @@
-"""Runs that something happens to: each function is a process of a run, for `soak.start`."""
+"""Training runs with a fault; each function is one process of a run, for `soak.start`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from diffusion_framework.spaces import DataSpace
 
 
 class SlowPictures(Dataset):
-    """64 noise pictures, each of which takes a while; the one numbered `bad` is NaN."""
+    """64 images of noise, each drawn in `seconds`; image `bad` is NaN."""
 
     def __init__(self, seconds: float = 0.0, bad: int = -1) -> None:
         self.pictures, self.seconds, self.bad = (
@@ -35,7 +35,7 @@ class SlowPictures(Dataset):
 
 
 class Unchecked(DataSpace):
-    """Takes what it gets, as every space does on a GPU, where looking would wait."""
+    """Space without checks, as every space is on a GPU."""
 
     def encode(self, data: torch.Tensor, condition) -> torch.Tensor:
         return data * 2 - 1
@@ -45,8 +45,12 @@ class Unchecked(DataSpace):
 
 
 def at_file_operation(number: int, action, path: str = "checkpoints") -> None:
-    """From now on: `action()` before operation `number` (from 0) on a file or folder whose path
-    contains `path`.
+    """Calls `action()` before operation `number`, from 0, on a file or folder of this path.
+
+    Args:
+        number: Index of the operation, counted from now.
+        action: Function to call.
+        path: Text that the path contains.
     """
     count = [0]
 

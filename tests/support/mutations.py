@@ -1,4 +1,4 @@
-"""Plain data and bytes, changed at random into what a hostile or damaged file may hold."""
+"""Random changes of plain data and bytes, as in hostile or damaged files."""
 
 import copy
 import math
@@ -95,7 +95,7 @@ def _paths(tree, path=()):
 
 
 def changed_tree(tree, random, others=()):
-    """A copy of nested dictionaries and lists with one to four places changed."""
+    """Returns a copy of nested dictionaries and lists with one to four changes."""
     tree = copy.deepcopy(tree)
     for _ in range(random.choice([1, 1, 1, 2, 4])):
         paths = list(_paths(tree))
@@ -118,7 +118,7 @@ def changed_tree(tree, random, others=()):
 
 
 def changed_bytes(data, random):
-    """The bytes with one to five of them flipped, cut or put in."""
+    """Returns the bytes with one to five changes: bytes overwritten, deleted or inserted."""
     data = bytearray(data)
     for _ in range(random.choice([1, 1, 2, 5])):
         if not data:

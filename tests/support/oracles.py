@@ -1,6 +1,4 @@
-"""Exact denoisers: for data whose distribution is known, E[x0 | x] has a closed form at every
-level.
-"""
+"""Exact denoisers of data with a known distribution, where E[x0 | x] has a closed form."""
 
 from __future__ import annotations
 
@@ -16,7 +14,7 @@ from diffusion_framework.process.level import Level
 
 @dataclass
 class GaussianOracle:
-    """Data N(mean, std²) in every dimension; std = 0 is a single point."""
+    """Exact denoiser of data N(mean, std²) in every dimension; std = 0 is a single point."""
 
     mean: float = 0.3
     std: float = 0.5
@@ -29,25 +27,23 @@ class GaussianOracle:
         return Prediction.from_x0(x0, x, at)
 
     def marginal(self, at: Level) -> tuple[float, float]:
-        """Mean and standard deviation of x at this level."""
+        """Returns the mean and the standard deviation of x at a level."""
         return at.alpha * self.mean, math.sqrt(at.alpha**2 * self.std**2 + at.sigma**2)
 
     def flow(self, x: Tensor, now: Level, to: Level) -> Tensor:
-        """The exact solution of the probability-flow ODE from x at `now`, at `to`."""
+        """Returns the exact solution at `to` of the probability-flow ODE from x at `now`."""
         (mean_now, std_now), (mean_to, std_to) = self.marginal(now), self.marginal(to)
         return mean_to + (x - mean_now) * std_to / std_now
 
     def reverse_log_variance(self, now: Level, to: Level) -> float:
-        """ln of the variance of the exact reverse step q(x_to | x_now), the best that a model can
-        learn.
-        """
+        """Returns ln of the variance of q(x_to | x_now), the optimum of a learned variance."""
         (_, std_now), (_, std_to) = self.marginal(now), self.marginal(to)
         return 2 * math.log(std_to) + math.log1p(-((now.alpha / to.alpha * std_to / std_now) ** 2))
 
 
 @dataclass
 class MixtureOracle:
-    """Data of two narrow Gaussians in every dimension."""
+    """Exact denoiser of data of two narrow Gaussians in every dimension."""
 
     means: tuple[float, ...] = (-0.7, 0.6)
     stds: tuple[float, ...] = (0.1, 0.25)
@@ -68,7 +64,7 @@ class MixtureOracle:
         return Prediction.from_x0(x0, x, level)
 
     def cdf(self, x: Tensor) -> Tensor:
-        """Distribution function of the clean data."""
+        """Returns the cumulative distribution function of the clean data."""
         total = torch.zeros_like(x)
         for mean, std, weight in zip(self.means, self.stds, self.weights, strict=True):
             total += weight * torch.special.ndtr((x - mean) / std)

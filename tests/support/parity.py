@@ -1,4 +1,4 @@
-"""Trajectories of this package and of diffusers from the same noise, with the same network."""
+"""Trajectories of this package and of diffusers with the same noise and the same network."""
 
 import importlib
 import math
@@ -41,7 +41,7 @@ def start(seed=0, shape=SHAPE):
 
 
 class Draws:
-    """Noise that is the same for both packages, draw by draw."""
+    """Sequence of noise tensors, the same for both packages."""
 
     def __init__(self, shape=SHAPE):
         self.drawn, self.shape = 0, shape
@@ -52,7 +52,7 @@ class Draws:
 
 
 class OracleNetwork:
-    """An exact denoiser, also as a network with the objective of a recipe."""
+    """Exact denoiser that also serves as a network with the objective of a recipe."""
 
     def __init__(self, recipe: SchedulerRecipe, oracle):
         self.recipe, self.oracle, self.schedule = recipe, oracle, recipe.schedule

@@ -1,4 +1,4 @@
-"""Small runs of the trainer, what they leave, and checkpoints written by hand, for tests."""
+"""Small training runs, their results, and checkpoints written by hand."""
 
 import csv
 
@@ -36,9 +36,8 @@ def assert_same_run(a, b):
         assert first.keys() == second.keys()
         for key in first:
             assert torch.equal(first[key], second[key]), (name, key)
-    rows = [
-        [row[:4] for row in csv.reader((folder / "log.csv").open())] for folder in (a, b)
-    ]  # all but the speed
+    # all columns but the speed
+    rows = [[row[:4] for row in csv.reader((folder / "log.csv").open())] for folder in (a, b)]
     assert rows[0] == rows[1]
 
 

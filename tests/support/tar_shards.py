@@ -1,4 +1,4 @@
-"""Tar shards for tests: whole, remote and damaged ones."""
+"""Tar shards for tests: intact, remote and damaged."""
 
 import io
 import itertools
@@ -20,7 +20,7 @@ def png(value: int = 0, size: tuple[int, int] = (8, 8)) -> bytes:
 
 
 def write_tar(path: Path, members: dict[str, bytes], **options) -> Path:
-    """Writes a tar file with these contents by name; options are those of `tarfile.open`."""
+    """Writes a tar file with these contents by name; passes options to `tarfile.open`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w", **options) as archive:
         for name, content in members.items():

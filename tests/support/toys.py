@@ -45,7 +45,7 @@ def tiny_dit(**options) -> DiT:
 
 
 def randomised(network: nn.Module) -> nn.Module:
-    """With weights where zero initialisation left none, so that outputs say something."""
+    """Draws all weights at random, so that no zero initialisation hides an effect."""
     for parameter in network.parameters():
         nn.init.normal_(parameter, std=0.3)
     return network
@@ -56,7 +56,7 @@ def tiny_diffusion(**options) -> GaussianDiffusion:
 
 
 class Plain(RecordsArguments, nn.Module):
-    """A network that takes x and time, and nothing else."""
+    """A network that takes only x and time."""
 
     def __init__(self, channels: int = 1, image_size: int = 4) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class Plain(RecordsArguments, nn.Module):
 
 
 class SelfConditioned(Plain):
-    """A network that takes its own last estimate, and writes down what it was given."""
+    """A network that takes its last estimate and records its inputs."""
 
     def forward(self, x: Tensor, time: Tensor, self_cond: Tensor | None = None) -> Tensor:
         self.seen.append((x, self_cond))
@@ -78,7 +78,7 @@ class SelfConditioned(Plain):
 
 
 class Latent(Plain):
-    """A network that carries latents, counting calls in them."""
+    """A network that carries latents, in which it counts its calls."""
 
     def forward(
         self,
@@ -90,8 +90,7 @@ class Latent(Plain):
     ):
         self.seen.append((self_cond, latents))
         count = torch.zeros(len(x), 3) if latents is None else latents
-        count = (
-            count + self.conv.weight.mean() * 0 + 1
-        )  # has a gradient, which must not reach the next call
+        # its gradient must not reach the next call
+        count = count + self.conv.weight.mean() * 0 + 1
         out = self.conv(x)
         return (out, count) if return_latents else out

@@ -1,4 +1,4 @@
-"""Grids, exact solutions and ends of walks of samplers, for tests."""
+"""Grids, exact solutions and final samples, for tests of samplers."""
 
 import itertools
 import math
@@ -12,9 +12,10 @@ from diffusion_framework.samplers.grids import Grid
 
 
 def even_grid(schedule, first, last, steps, graded=0):
-    """Even steps in log-SNR.
+    """Returns a grid of even steps in log-SNR.
 
-    `graded` halvings make the first steps small, as they have lower order.
+    `graded` halvings divide the first step into growing steps, because multistep methods start with
+    a lower order.
     """
     first_step = (last - first) / steps
     starts = [first + first_step * 2.0**-k for k in range(graded, 0, -1)]
@@ -23,9 +24,7 @@ def even_grid(schedule, first, last, steps, graded=0):
 
 
 def exact_flow(oracle, x, now, to):
-    """The probability-flow ODE, d(x / alpha) / d(sigma / alpha) = eps, solved to 1e-12 by another
-    library.
-    """
+    """Solves the probability-flow ODE d(x / alpha) / d(sigma / alpha) = eps with SciPy to 1e-12."""
 
     def slope(s, scaled):
         at = oracle.schedule.at_log_snr(-2 * math.log(s))
@@ -44,7 +43,7 @@ def end(sampler, oracle, x, grid, seed=1):
 
 
 class Counting:
-    """An oracle that counts its calls."""
+    """Denoiser that counts the calls of an oracle."""
 
     def __init__(self, oracle):
         self.oracle, self.schedule, self.calls = oracle, oracle.schedule, 0

@@ -1,4 +1,4 @@
-"""Decodes image files of any format into upright images, and these into tensors of one size."""
+"""Decoding of image files into upright images, and cropping, resizing and conversion to tensors."""
 
 import math
 import os
@@ -15,8 +15,8 @@ from torch import Tensor
 from diffusion_framework.data.dataset import ImageTensor
 from diffusion_framework.data.images import deep
 
-# EPS runs an external program; BUFR, GRIB, HDF5 and WMF need handlers that Pillow does not ship;
-# of MPEG, Pillow reads only the header.
+# EPS runs an external program; BUFR, GRIB, HDF5 and WMF need handlers that Pillow does not ship.
+# Pillow reads only the header of MPEG.
 EXCLUDED_FORMATS = frozenset({"EPS", "BUFR", "GRIB", "HDF5", "WMF", "MPEG"})
 
 # The exceptions that Pillow raises for damaged files, found by damaging files.
@@ -39,7 +39,7 @@ DECODING_ERRORS = (
 )
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # number of channels -> Pillow mode
-ORIENTATION_TAG = 274  # of EXIF
+ORIENTATION_TAG = 274  # in EXIF
 UPRIGHT_TRANSPOSES = {  # EXIF orientation -> transpose that undoes it
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -52,7 +52,7 @@ UPRIGHT_TRANSPOSES = {  # EXIF orientation -> transpose that undoes it
 
 
 class BrokenImageError(ValueError):
-    """A file cannot be decoded; the message names the file and the reason on one line."""
+    """Raised for a file that cannot be decoded, with its name and the reason on one line."""
 
 
 @lru_cache(maxsize=1)
@@ -80,7 +80,7 @@ def decode_image(
 
     The EXIF orientation is applied, colour profiles are not. Transparent pixels are composited
     onto `background`, or kept with 4 channels. Values of more than 8 bits are scaled, not clipped,
-    on the same scale for every image (see `deep.scale_values`). The format is detected from the
+    equally for every image (see `deep.scale_values`). The format is detected from the
     content, not from the file's ending.
 
     Args:
@@ -103,21 +103,11 @@ def decode_image(
     """
     try:
         with Image.open(source, formats=list(image_formats())) as image:
-            limit = Image.MAX_IMAGE_PIXELS
-            if limit is not None and image.width * image.height > limit:
-                raise ValueError(
-                    f"{image.width} x {image.height} exceeds the limit of {limit} pixels"
-                )
+            check_size(image)
             if at_least is not None and image.format in ("JPEG", "MPO"):
                 reduce_scale(image, at_least)
             image.load()
-            # after load(): it turns TIFF upright itself, and PNG may store EXIF after the pixels
-            orientation = image.getexif().get(ORIENTATION_TAG)
-            upright = (
-                image.transpose(UPRIGHT_TRANSPOSES[orientation])
-                if orientation in UPRIGHT_TRANSPOSES
-                else image
-            )
+            upright = turn_upright(image)
             # TIFF may declare 12 bits
             file_bits = getattr(image, "tag_v2", {}).get(deep.BITS_PER_SAMPLE_TAG, (16,))[0]
             if bits == 16 and deep.is_deep(upright) and convert_image_to in (None, "L"):
@@ -130,7 +120,7 @@ def decode_image(
         raise deep.ValueRangeError(f"Image {quoted_name(source)}: {error}") from error
     except DECODING_ERRORS as error:
         raise BrokenImageError(
-            f"Cannot decode image {quoted_name(source)}: {reason(error)}"
+            f"Expected a readable image, got {quoted_name(source)} ({reason(error)})"
         ) from error
     return to_channels(eight_bit, channels, background, convert_image_to)
 
@@ -146,7 +136,7 @@ def is_deep_file(source: str | os.PathLike[str] | BinaryIO) -> bool:
             return deep.is_deep(image)
     except DECODING_ERRORS as error:
         raise BrokenImageError(
-            f"Cannot decode image {quoted_name(source)}: {reason(error)}"
+            f"Expected a readable image, got {quoted_name(source)} ({reason(error)})"
         ) from error
 
 
@@ -171,6 +161,24 @@ def reason(error: BaseException) -> str:
         if isinstance(error, (OSError, ValueError))
         else f"{type(error).__name__} {text}".strip()
     )
+
+
+def check_size(image: Image.Image) -> None:
+    """Raises ValueError for an image of more than `PIL.Image.MAX_IMAGE_PIXELS` pixels."""
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and image.width * image.height > limit:
+        raise ValueError(f"{image.width} x {image.height} exceeds the limit of {limit} pixels")
+
+
+def turn_upright(image: Image.Image) -> Image.Image:
+    """Applies the EXIF orientation of a loaded image.
+
+    `Image.load` turns TIFF images upright itself, and PNG may store EXIF data after the pixels.
+    """
+    orientation = image.getexif().get(ORIENTATION_TAG)
+    if orientation not in UPRIGHT_TRANSPOSES:
+        return image
+    return image.transpose(UPRIGHT_TRANSPOSES[orientation])
 
 
 def reduce_scale(image: Image.Image, at_least: tuple[int, int]) -> None:
@@ -256,7 +264,7 @@ def to_tensor(image: Image.Image, channels: int | None = None, bits: int = 8) ->
 
     Args:
         image: Image of mode L, RGB or RGBA, or of mode F with values in 0..65535.
-        channels: 1, 3 or 4 for mode F, whose grey is repeated; other modes keep their channels.
+        channels: 1, 3 or 4 for mode F, with the grey repeated; other modes keep their channels.
         bits: 8 for uint8; 16 for uint16, where the values of 8-bit images are multiplied by 257.
     """
     if bits == 8:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-BITS_PER_SAMPLE_TAG = 258  # of TIFF
+BITS_PER_SAMPLE_TAG = 258  # in TIFF
 MAX_VALUE = {8: 255, 16: 65535}  # number of bits -> largest unsigned integer
 
 
 class ValueRangeError(ValueError):
-    """An image has values outside the expected range; the message is one line."""
+    """Raised for an image with values outside the expected range, on one line."""
 
 
 def is_deep(image: Image.Image) -> bool:
@@ -24,7 +24,7 @@ def scale_values(
     file_bits: int = 16,
     bits: int = 8,
 ) -> np.ndarray:
-    """Scales the values of a deep image to [0, 2^bits - 1], the same scale for every image.
+    """Scales the values of a deep image to [0, 2^bits - 1], equally for every image.
 
     NaN becomes the lower end, infinities the end of their sign.
 
@@ -48,7 +48,7 @@ def scale_values(
     if finite.size and (finite.min() < low - slack or finite.max() > high + slack):
         raise ValueRangeError(
             f"Expected values in [{low:g}, {high:g}], got {finite.min():g} to {finite.max():g}. "
-            "Fix: give the range of all images: --data.value_range lo,hi (value_range=(lo, hi))."
+            "Fix: give the range of all images, --data.value_range lo,hi or value_range=(lo, hi)."
         )
     values = np.nan_to_num(values, copy=False, nan=low, posinf=high, neginf=low)
     return np.clip((values - low) * (MAX_VALUE[bits] / (high - low)), 0, MAX_VALUE[bits])

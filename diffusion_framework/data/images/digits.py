@@ -1,4 +1,4 @@
-"""The handwritten digits that scikit-learn ships: a real dataset without a download."""
+"""Handwritten digits, shipped with scikit-learn: a real dataset without a download."""
 
 import hashlib
 from typing import Literal
@@ -15,7 +15,7 @@ from diffusion_framework.data.images.decode import MODES, crop_and_resize, to_te
 class Digits(ImageDataset):
     """1797 grey images of handwritten digits, 8 x 8 pixels.
 
-    Source: scikit-learn's `load_digits`, whose values 0..16 are scaled to 0..255.
+    Source: scikit-learn's `load_digits`, with values 0..16 scaled to 0..255.
     """
 
     @beartype
@@ -43,8 +43,8 @@ class Digits(ImageDataset):
         super().__init__(image_size, channels)
         self.split = split
         values, digits = load_digits(return_X_y=True)
-        # Counts within each digit: the digits often run 0, 1, ..., 9, so every fifth of all images
-        # would be a 0 or a 5.
+        # counts within each digit: every fifth of all images would be a 0 or a 5, because the
+        # digits often run 0, 1, ..., 9
         rank = np.array([np.count_nonzero(digits[:i] == digit) for i, digit in enumerate(digits)])
         held_out = rank % 5 == 0
         chosen = {"all": np.full_like(held_out, True), "train": ~held_out, "test": held_out}[split]

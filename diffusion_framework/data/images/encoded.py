@@ -57,8 +57,8 @@ class EncodedImages(ImageDataset):
         super().__init__(image_size, channels)
         if value_range is not None and not value_range[0] < value_range[1]:
             raise ValueError(
-                f"Expected value_range to rise, got {value_range}. Fix: give the smaller value "
-                f"first."
+                f"Expected value_range to rise, got {value_range}. "
+                "Fix: give the smaller value first."
             )
         if not all(0 <= value <= 255 for value in background):
             raise ValueError(
@@ -74,7 +74,7 @@ class EncodedImages(ImageDataset):
 
     @cached_property
     def bits(self) -> int:  # type: ignore[override]
-        """Bits per channel, 8 or 16; unless given, read from the header of the first good image."""
+        """Bits per channel, 8 or 16; by default those of the first image with a good header."""
         if self._bits is not None:
             return self._bits
         for index in range(min(len(self), 100)):
@@ -89,7 +89,7 @@ class EncodedImages(ImageDataset):
         """Returns the path or the open file of image `index`, and its label or None."""
 
     def draw(self, index: int, epoch: int) -> ImageTensor | tuple[ImageTensor, int]:
-        """Returns image `index`, cropped for `epoch`, and its label with labels.
+        """Returns image `index`, cropped for `epoch`, or a pair (image, label).
 
         With broken='skip', the next good image (the first after the last) replaces a broken one.
 
@@ -121,8 +121,8 @@ class EncodedImages(ImageDataset):
         )
         if image.mode == "F" and self.bits == 8:
             raise ValueRangeError(
-                f"Expected images of 8 bits, as the first one, got image {index} with more. "
-                "Fix: --data.bits 16 keeps its depth, --data.bits 8 reduces it."
+                f"Expected images of 8 bits, like the first one, got more bits in image {index}. "
+                "Fix: set --data.bits 16 to keep its depth, or --data.bits 8 to reduce it."
             )
         vertical, horizontal = 0.5, 0.5
         if self.crop == "random":
@@ -145,9 +145,8 @@ class EncodedImages(ImageDataset):
         self._skipped.add(index)
         if len(self._skipped) > len(self) // 2:
             raise BrokenImageError(
-                f"More than half of the {len(self)} images of {self} are broken; the last one: "
-                f"{error}. "
-                "Fix: check the files."
+                f"Expected at most half of the {len(self)} images of {self} to be broken, "
+                f"got {len(self._skipped)}. {error}. Fix: replace the broken files."
             ) from error
         if not warned:
             warnings.warn(f"{error}; skipped ({len(self._skipped)} so far)", stacklevel=2)
@@ -171,6 +170,6 @@ def check_mode(convert_image_to: str | None) -> None:
             Image.new("RGB", (1, 1)).convert(convert_image_to).convert("RGB")
     except (ValueError, KeyError) as error:
         raise ValueError(
-            f"Expected a Pillow mode as convert_image_to, got {convert_image_to!r}. Fix: take L "
-            f"for grey, RGB, or null."
+            f"Expected a Pillow mode as convert_image_to, got {convert_image_to!r}. "
+            "Fix: take L for grey, RGB, or null."
         ) from error

@@ -128,9 +128,8 @@ def classes_of(scan: Scan) -> tuple[list[str], list[int]]:
     for path in scan.paths:
         if "/" not in path:
             raise ValueError(
-                f"Expected each image in a subfolder named after its class, got {path!r} directly "
-                f"in "
-                f"{scan.folder!r}. Fix: move it, or set labels: false."
+                "Expected each image in a subfolder named after its class, "
+                f"got {path!r} directly in {scan.folder!r}. Fix: move it, or set labels: false."
             )
     names = [path.partition("/")[0] for path in scan.paths]
     class_names = sorted(set(names))

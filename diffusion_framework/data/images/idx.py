@@ -62,17 +62,15 @@ class IDX(ImageDataset):
             ).tolist()
             if len(self.labels) != len(self.images):
                 raise ValueError(
-                    f"Expected {len(self.images)} labels for the {len(self.images)} images in "
-                    f"{folder}, "
-                    f"got {len(self.labels)}. Fix: download both files again."
+                    f"Expected {len(self.images)} labels for the {len(self.images)} images "
+                    f"in {folder}, got {len(self.labels)}. Fix: download both files again."
                 )
             self.class_names = [str(label) for label in range(max(self.labels) + 1)]
         height, width = self.images.shape[1:]
         if self.image_size[0] < height or self.image_size[1] < width:
             raise ValueError(
                 f"Expected image_size of at least {[height, width]} for {folder}, "
-                f"got {list(self.image_size)}. Fix: set the image_size of the network to a larger "
-                f"size."
+                f"got {list(self.image_size)}. Fix: raise the image_size of the network."
             )
 
     def __len__(self) -> int:
@@ -117,13 +115,13 @@ def read_idx(path: Path, dimensions: int) -> Tensor:
     if len(data) < start or data[:4] != bytes((0, 0, 8, dimensions)):
         raise ValueError(
             f"Expected an IDX file of unsigned bytes with {dimensions} dimensions, got {path}. "
-            f"Fix: download it again."
+            "Fix: download it again."
         )
     shape = struct.unpack(f">{dimensions}I", data[4:start])
     if len(data) - start != np.prod(shape, dtype=np.int64):
         raise ValueError(
-            f"Expected {list(shape)} bytes in {path}, got {len(data) - start}. Fix: download it "
-            f"again."
+            f"Expected {list(shape)} bytes of pixels in {path}, got {len(data) - start}. "
+            "Fix: download it again."
         )
     return torch.from_numpy(np.frombuffer(data, np.uint8, offset=start).reshape(shape).copy())
 
@@ -133,6 +131,6 @@ def _find(folder: str | os.PathLike[str], name: str) -> Path:
         if path.is_file():
             return path
     raise ValueError(
-        f"Expected {name} or {name}.gz in {folder}, got neither. Fix: set folder to the folder "
-        f"with MNIST's files."
+        f"Expected {name} or {name}.gz in {folder}, got neither. "
+        "Fix: set folder to the folder with MNIST's files."
     )

@@ -1,4 +1,4 @@
-"""Search for the image files below a folder: each file once, in a fixed order."""
+"""Search for the image files below a folder."""
 
 import os
 from collections import deque
@@ -11,7 +11,7 @@ class Scan(NamedTuple):
     Attributes:
         folder: Absolute path of the folder.
         paths: Paths of the image files relative to `folder`, with forward slashes, sorted.
-        dangling_links: Number of links whose target does not exist.
+        dangling_links: Number of links to a missing target.
     """
 
     folder: str
@@ -53,9 +53,9 @@ def scan_folder(folder: str | os.PathLike[str], endings: tuple[str, ...]) -> Sca
         )
         dangling = f" and {dangling_links} dangling links" if dangling_links else ""
         raise ValueError(
-            f"Expected images in {root!r}, got 0 images among {other_files} files{dangling} "
-            f"(endings searched: {shown}). Fix: check the folder, or list its endings in "
-            f"extensions."
+            f"Expected images in {root!r}, got 0 images among "
+            f"{other_files} files{dangling} (endings searched: {shown}). "
+            "Fix: check the folder, or list its endings in extensions."
         )
     return Scan(root, sorted(paths), dangling_links)
 
@@ -105,7 +105,7 @@ def walk(root: str, endings: tuple[str, ...]) -> tuple[list[str], int, int]:
 def new_files(
     links: list[tuple[str, str]], visited: set[str], endings: tuple[str, ...]
 ) -> list[str]:
-    """Selects the links whose target `walk` did not list itself, one link for each target.
+    """Selects one link for each target that `walk` did not list itself.
 
     Args:
         links: Pairs (path of the link, real path of its target).

@@ -24,8 +24,8 @@ _TRANSFER_SIZE = 1024  # images copied to a GPU at a time
 class ImageCache:
     """File of decoded images of one shape, read and filled by any number of processes.
 
-    Each image has a label and a checksum. Images that a killed process or a power failure left
-    incomplete therefore count as missing.
+    Each image is stored with its label and a checksum. Images left incomplete by a killed process
+    or a power failure therefore count as missing.
 
     Args:
         path: Path of the file; created if missing.
@@ -77,8 +77,8 @@ class ImageCache:
     def get(self, indices: np.ndarray) -> tuple[Tensor, Tensor, list[int]]:
         """Returns images [n, channels, height, width], labels [n], and positions of missing ones.
 
-        Checksums are computed on the returned copy in each call, because on a network disk another
-        machine may have changed the file meanwhile.
+        Checksums are computed on the returned copy in each call, because another machine may write
+        to the file on a network disk at the same time.
         """
         images, labels, checks = (self._rows[name][indices] for name in ("image", "label", "check"))
         intact = [
@@ -92,7 +92,7 @@ class CachedImages(TrainingDataset):
     """Images of another dataset, each decoded once.
 
     Args:
-        images: Dataset whose images are the same in every epoch.
+        images: Dataset of images that are the same in every epoch.
         cache: Cache for all its images.
     """
 
@@ -123,10 +123,10 @@ class CachedImages(TrainingDataset):
         return self.images.fingerprint()
 
     def resident(self, device: torch.device) -> "CachedImages | DecodedImages | None":
-        """Returns a source of batches without data workers once the cache is full, until then None.
+        """Returns a source of batches without data workers, or None if the cache is not yet full.
 
-        On a GPU, all images move to its memory, or None is returned if they take more than a
-        quarter of what is free.
+        For a GPU, all images move to its memory. If they take more than a quarter of its free
+        memory, None is returned.
         """
         if not self.cache.full():
             return None
@@ -178,7 +178,7 @@ def cache_size(count: int, shape: tuple[int, int, int], bits: int = 8) -> int:
 
 @contextmanager
 def file_in_memory() -> Iterator[str]:
-    """Yields the path of an empty file in memory that other processes can open meanwhile."""
+    """Yields the path of an empty file in memory, which other processes can open."""
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("images")
         try:
@@ -191,7 +191,7 @@ def file_in_memory() -> Iterator[str]:
 
 
 def cache_folder() -> Path:
-    """Returns the folder for files that later runs use again, creating it if missing.
+    """Returns the folder for cached files, creating it if missing.
 
     It is $XDG_CACHE_HOME/diffusion_framework, or ~/.cache/diffusion_framework.
 
@@ -216,7 +216,7 @@ def cache_folder() -> Path:
 
 
 def file_on_disk(images: ImageDataset) -> Path:
-    """Returns the path of the cache file of these images; deletes those of earlier versions.
+    """Returns the path of the cache file of a dataset, and deletes its outdated cache files.
 
     Raises:
         OSError: the cache folder cannot be written.

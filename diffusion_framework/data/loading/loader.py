@@ -23,9 +23,9 @@ from .shard_order import ShardedBatches
 class ShuffledBatches(Sampler[list[tuple[int, int]]]):
     """Yields endless shuffled batches as lists of (index, epoch).
 
-    Each epoch has its own order, and batches run across its end. All processes walk one global
-    sequence; each takes its share of every batch. The order is a function of the arguments, so a
-    checkpoint needs only the number of the next batch.
+    Each epoch has its own order, and batches run across the end of an epoch. All processes follow
+    one global sequence, and each takes its share of every batch. The order is a function of the
+    arguments, so a checkpoint needs only the number of the next batch.
 
     Args:
         length: Number of samples.
@@ -44,7 +44,7 @@ class ShuffledBatches(Sampler[list[tuple[int, int]]]):
         self.offset = rank * self.share
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        ahead = max(1, 1024 // self.share)  # batches computed at once, which is hardly slower
+        ahead = max(1, 1024 // self.share)  # batches computed at once
         in_batch = np.arange(self.offset, self.offset + self.share)
         for first in itertools.count(self.start, ahead):
             draws = (first + np.arange(ahead))[:, None] * self.batch_size + in_batch
@@ -77,7 +77,7 @@ def shuffled_batches(
 
 
 class _BatchDataset(Dataset):
-    """Gives a `DataLoader` whole batches by their list of (index, epoch)."""
+    """Dataset from which a `DataLoader` takes whole batches by a list of (index, epoch)."""
 
     def __init__(self, dataset: TrainingDataset) -> None:
         self.dataset = dataset
@@ -96,8 +96,8 @@ def loaded_batches(
 ) -> Iterator[Iterator[Any]]:
     """Yields an iterator over the batches, as `TrainingDataset.take` returns them.
 
-    Once the dataset has a resident source (see `TrainingDataset.resident`), batches come straight
-    from it and the data workers end. A full cache of decoded images is an example.
+    Once the dataset has a resident source, such as a full cache of decoded images, batches come
+    straight from it and the data workers end (see `TrainingDataset.resident`).
 
     Args:
         dataset: Dataset to load from.
@@ -125,7 +125,7 @@ def loaded_batches(
 def _until_resident(
     loaded: Iterator[Any], dataset: TrainingDataset, batches: Batches, device: torch.device
 ) -> Iterator[Any]:
-    """Yields the loaded batches, then those of the resident source; asks for it once an epoch."""
+    """Yields loaded batches, and batches of the resident source once an epoch ends with one."""
     epoch = -(-len(dataset) // batches.share)
     resident, taken = None, 0
     while resident is None:

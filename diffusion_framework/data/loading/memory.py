@@ -17,7 +17,7 @@ _FILES = {
 def free_memory(
     hierarchies: Path = Path("/sys/fs/cgroup"), of_process: Path = Path("/proc/self/cgroup")
 ) -> int:
-    """Returns the free memory in bytes, at most what the control groups of this process allow.
+    """Returns the free memory in bytes, within the limits of this process's control groups.
 
     Linux limits containers and batch jobs through control groups.
 

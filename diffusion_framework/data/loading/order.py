@@ -1,4 +1,4 @@
-"""A shuffled order that is computed, not stored: its cost does not grow with the dataset."""
+"""A shuffled order that is computed, not stored, at a cost independent of the dataset's size."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _ROUNDS = 16  # with 8, pairs in sets of five or seven are visibly uneven
 def permute(positions: np.ndarray, length: int | np.ndarray, key: int | np.ndarray) -> np.ndarray:
     """Returns the elements at these positions of a shuffled range(length).
 
-    Each key and length define one bijection of [0, length). The range is laid out in rows and
-    columns, about equally many. A Feistel network (Black & Rogaway 2002, sec. 5) shifts rows by
+    Each key and length define one bijection of [0, length). The range is laid out in about as many
+    rows as columns. A Feistel network (Black & Rogaway 2002, sec. 5) shifts rows by
     functions of the column, and columns by functions of the row, which is invertible round by
     round. The rectangle has slightly more than `length` cells; results outside are shuffled again.
 
@@ -33,8 +33,8 @@ def permute(positions: np.ndarray, length: int | np.ndarray, key: int | np.ndarr
     positions = np.asarray(positions, np.uint64)
     if (positions >= length).any():
         raise IndexError(
-            f"Expected positions in [0, {length}), got {positions.max()}. Fix: take them modulo "
-            f"length."
+            f"Expected positions in [0, {length}), got {positions.max()}. "
+            "Fix: take them modulo length."
         )
     rows, columns = _sides(length)
     out = _shuffle(positions, rows, columns, key)

@@ -1,4 +1,4 @@
-"""Decides whether decoded images are cached in memory, on disk, or not at all."""
+"""Choice between caching decoded images in memory, on disk, or not at all."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from accelerate.utils import gather_object
 from .cache import CachedImages, ImageCache, cache_folder, cache_size, file_in_memory, file_on_disk
 from .memory import free_memory
 
-_MEMORY_FRACTION, _DISK_FRACTION = 0.25, 0.5  # of the free memory and disk space
+_MEMORY_FRACTION, _DISK_FRACTION = 0.25, 0.5  # largest fraction of free memory, free disk space
 
 
 @contextmanager
@@ -26,8 +26,9 @@ def cached(
     Args:
         dataset: Any dataset; only one with `worth_caching` is cached.
         location: 'memory'; 'disk' (the cache folder, where later runs find the images); 'off'; or
-            'auto'. 'auto' takes memory if the images need at most a quarter of what is free,
-            otherwise disk if at most half. If neither fits, it warns and takes off.
+            'auto'. 'auto' takes memory if the images need at most a quarter of the free memory,
+            otherwise disk if they need at most half of the free space. If neither fits, it warns
+            and takes off.
         accelerator: Accelerator of the run.
 
     Raises:
@@ -42,7 +43,10 @@ def cached(
             try:
                 path = _make_file(dataset, location, stack)
             except (OSError, ValueError) as error:
-                failure = f"Cannot cache decoded images ({error}). Fix: set cache to memory or off."
+                failure = (
+                    f"Expected room for a cache of decoded images, got an error ({error}). "
+                    "Fix: set cache to memory or off."
+                )
         files = (
             gather_object([(path, failure)]) if accelerator.num_processes > 1 else [(path, failure)]
         )
@@ -59,21 +63,20 @@ def cached(
 
 
 def _make_file(dataset: Any, location: str, stack: ExitStack) -> str | None:
-    """Returns the path of a new or partly filled cache file, or None without room for one."""
+    """Returns the path of a new or partly filled cache file, or None if no place has room."""
     size = cache_size(len(dataset), *_layout(dataset))
     if location == "memory" or (location == "auto" and size <= _MEMORY_FRACTION * free_memory()):
         return stack.enter_context(file_in_memory())
     try:
         if location == "auto" and size > _DISK_FRACTION * shutil.disk_usage(cache_folder()).free:
-            raise OSError(f"{cache_folder()} has too little free space")
+            raise OSError(f"too little free space in {cache_folder()}")
         return _make_file_on_disk(dataset)
     except (OSError, ValueError) as error:
         if location == "disk":
             raise
         warnings.warn(
-            f"{len(dataset)} decoded images take {size / 1e9:.3g} GB, too much for the memory, and "
-            f"cannot be cached "
-            f"on disk ({error}). Each epoch will decode them again.",
+            f"{len(dataset)} decoded images take {size / 1e9:.3g} GB, too much for the memory, "
+            f"and cannot be cached on disk ({error}). Each epoch will decode them again.",
             stacklevel=2,
         )
         return None

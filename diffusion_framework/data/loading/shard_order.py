@@ -1,4 +1,4 @@
-"""The order of images in shards: shuffled, computed, and one shard after the other."""
+"""Shuffled order of images in shards, which reads few shards at a time."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from ...process.noise import mix
 from .order import permute
 
 _MAX_LANES = 8
-_SHARD_KEY, _IMAGE_KEY = range(2)  # purposes of keys: the order of shards, of images in a shard
+_SHARD_KEY, _IMAGE_KEY = range(2)  # first keys of the order of shards, and of images in a shard
 
 
 class ShardedBatches(Sampler[list[tuple[int, int]]]):
     """Yields endless shuffled batches as lists of (index, epoch), from a few shards at a time.
 
-    Shards are dealt out to lanes, and each lane fills an equal, contiguous part of every batch.
+    Shards are distributed over lanes, and each lane fills an equal, contiguous part of every batch.
     With 2 lanes, the first half of each batch comes from shards 0, 2, 4, ..., the second half from
-    shards 1, 3, 5, .... In each of its epochs, a lane shuffles its shards, reads one after the
-    other, and shuffles the images of each. Images in lanes with fewer images come slightly more
-    often. All processes walk the same lanes; each takes its share of every batch.
+    shards 1, 3, 5, .... In every epoch, a lane shuffles its shards, reads one after the other, and
+    shuffles the images of each. Images in lanes with fewer images are drawn slightly more often.
+    All processes follow the same lanes, and each takes its share of every batch.
 
     The number of lanes is the largest divisor of batch_size up to 8 and up to the number of shards.
     If the number of processes divides it, each process reads its own shards.
@@ -36,7 +36,7 @@ class ShardedBatches(Sampler[list[tuple[int, int]]]):
         start: Number of the first batch, to continue a stopped run.
         rank: Rank of this process.
         world: Number of processes; divides batch_size.
-        prefetch: Function called now and then with the shards that this process reads now and next.
+        prefetch: Function called regularly with the current and next shards of this process.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class ShardedBatches(Sampler[list[tuple[int, int]]]):
         self.slots = rank * self.share + np.arange(self.share)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        ahead = max(1, 1024 // self.share)  # batches computed at once, which is hardly slower
+        ahead = max(1, 1024 // self.share)  # batches computed at once
         lanes, offsets = np.divmod(self.slots, self.width)
         for first in itertools.count(self.start, ahead):
             positions = (first + np.arange(ahead))[:, None] * self.width + offsets
@@ -76,7 +76,7 @@ class ShardedBatches(Sampler[list[tuple[int, int]]]):
                 yield list(zip(*batch, strict=True))
 
     def draws(self, lanes: np.ndarray, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns (indices, epochs) at these positions of these lanes, arrays of one shape."""
+        """Returns (indices, epochs) at positions of lanes, all arrays of one shape."""
         epochs, offsets = np.divmod(positions, self.sizes[lanes])
         shards = np.empty_like(positions)
         for lane, epoch in np.unique(np.stack([lanes.ravel(), epochs.ravel()]), axis=1).T.tolist():
@@ -99,7 +99,7 @@ class ShardedBatches(Sampler[list[tuple[int, int]]]):
         return order, np.cumsum(self.lengths[order]) - self.lengths[order]
 
     def _now_and_next(self, lanes: list[int], position: int) -> list[int]:
-        """Returns the shard at this position of each lane, and the shard after it."""
+        """Returns the shards at a position of each lane, and the shards after them."""
         found = []
         for lane in lanes:
             epoch, offset = divmod(position, int(self.sizes[lane]))

@@ -27,7 +27,7 @@ def shard_names(shards: str | Sequence[str]) -> list[str]:
     """Expands patterns into the names of shards, in order.
 
     Args:
-        shards: Patterns with braces such as `{000..099}` (see `expand_braces`). Those of local
+        shards: Patterns with braces such as `{000..099}` (see `expand_braces`). Patterns of local
             files may also start with `~` and contain shell wildcards.
 
     Raises:
@@ -66,8 +66,8 @@ def expand_braces(text: str) -> list[str]:
     if "{" not in text and "}" not in text:
         return [text]
     malformed = ValueError(
-        f"Expected braces such as {{000..099}} or {{a,b}}, got {text!r}. Fix: balance them, or let "
-        f"the range rise."
+        f"Expected braces such as {{000..099}} or {{a,b}}, got {text!r}. "
+        "Fix: balance them, or let the range rise."
     )
     start = text.find("{")
     depth, cuts = 0, [start]
@@ -102,7 +102,7 @@ def is_remote(name: str) -> bool:
 
 
 def version(name: str) -> tuple[int, str]:
-    """Returns the size of a shard in bytes, and a text that changes whenever its content does.
+    """Returns the size of a shard in bytes, and a text that changes with its content.
 
     Raises:
         FileNotFoundError: the shard does not exist.
@@ -120,8 +120,8 @@ def version(name: str) -> tuple[int, str]:
         info = system.info(path)
     if info.get("size") is None:
         raise ValueError(
-            f"Expected a server that states sizes, got none for shard {name!r}. Fix: download it "
-            f"first."
+            f"Expected a server that states file sizes, got no size of shard {name!r}. "
+            "Fix: download the shard first."
         )
     stamps = ("ETag", "etag", "LastModified", "last_modified", "updated", "mtime", "created")
     return info[
@@ -157,12 +157,14 @@ class ShardFiles:
             ValueError: the size of the shard has changed since the dataset was made.
         """
         name, size = self.names[shard], self.sizes[shard]
-        file = self._copy(name, self.versions[shard], size) if is_remote(name) else open(name, "rb")  # noqa: SIM115
+        file = (
+            self._copy(name, self.versions[shard], size) if is_remote(name) else open(name, "rb")  # noqa: SIM115
+        )
         if (now := os.fstat(file.fileno()).st_size) != size:
             file.close()
             raise ValueError(
-                f"Expected {size} bytes in shard {name!r}, got {now}. Fix: restart with the "
-                f"changed shard."
+                f"Expected {size} bytes in shard {name!r}, got {now}. "
+                "Fix: restart training, which lists the changed shard again."
             )
         return file
 
@@ -185,7 +187,7 @@ class ShardFiles:
             with FileLock(self.folder / f"{int(key, 16) % _LOCK_FILES}.lock"):
                 if not is_complete():
                     _download(name, path, size)
-                with suppress(FileNotFoundError):  # deleted by another process meanwhile
+                with suppress(FileNotFoundError):  # deleted by another process
                     file = open(path, "rb")  # noqa: SIM115
                     self._delete_oldest()
                     return file
@@ -215,8 +217,8 @@ def _download(name: str, path: Path, size: int) -> None:
                 system.get_file(remote, part)
             if (got := part.stat().st_size) != size:
                 raise OSError(
-                    f"Expected {size} bytes of shard {name!r}, got {got}. Fix: restart if it has "
-                    f"changed."
+                    f"Expected {size} bytes of shard {name!r}, got {got}. "
+                    "Fix: restart training if the shard has changed."
                 )
             os.replace(part, path)
             return
@@ -241,8 +243,8 @@ def _connect(name: str) -> Iterator[tuple[Any, str]]:
         from fsspec.core import url_to_fs
     except ImportError as error:
         raise ValueError(
-            f"Expected fsspec for shard {name!r}, got no such package. Fix: pip install -e "
-            f"'.[shards]'."
+            f"Expected the package fsspec for shard {name!r}, got none. "
+            "Fix: pip install -e '.[shards]'."
         ) from error
     try:
         yield url_to_fs(name)  # not cached: connections do not survive a fork
@@ -252,13 +254,13 @@ def _connect(name: str) -> Iterator[tuple[Any, str]]:
         ) from error
     except (ImportError, ValueError) as error:  # the protocol is unknown or needs another package
         raise ValueError(
-            f"Expected a readable shard, got {name!r} ({_one_line(error)}). Fix: check its "
-            f"protocol."
+            f"Expected a readable shard, got {name!r} ({_one_line(error)}). "
+            "Fix: check its protocol."
         ) from error
     except Exception as error:  # each file system has its own exceptions
         raise OSError(
-            f"Expected a reachable shard, got {name!r} ({_one_line(error)}). Fix: check the URL "
-            f"and the access rights."
+            f"Expected a reachable shard, got {name!r} ({_one_line(error)}). "
+            "Fix: check the URL and the access rights."
         ) from error
 
 

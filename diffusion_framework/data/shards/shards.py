@@ -1,4 +1,4 @@
-"""Tar shards of images as a dataset, also for more images than fit on the disk."""
+"""Dataset of images in tar shards, which may exceed the local disk."""
 
 import os
 from collections import OrderedDict
@@ -40,12 +40,12 @@ class Shards(EncodedImages):
     """Images in tar files of the WebDataset convention: KEY.jpg (or another ending) and KEY.cls.
 
     Training reads a few shards at a time, each to its end, in a new order in each epoch (see
-    `ShardedBatches`). Therefore, distribute images over shards at random, about equally many each.
+    `ShardedBatches`). Therefore, distribute images over shards at random, in about equal numbers.
 
-    Shards are local files, or URLs that fsspec reads (s3://, http://, ...). Of remote shards, whole
-    copies of a few are kept in the cache folder, and the next ones are downloaded ahead of time.
-    Each shard is listed once and the list is cached, so the first start downloads every remote
-    shard. Validation reads from all of its shards: use few.
+    Shards are local files, or URLs that fsspec reads (s3://, http://, ...). The cache folder keeps
+    copies of a few remote shards, and the next shards are downloaded ahead of time. Each shard is
+    listed once and the list is cached, so the first start downloads every remote shard. Validation
+    reads from all of its shards, so use few.
 
     Attributes:
         names: Names of the shards.
@@ -127,8 +127,7 @@ class Shards(EncodedImages):
         self.files = ShardFiles(self.names, self.cache / "shards" / hashed(*self.names)[:16], keep)
         self.shard_lengths, highest = self._lengths_and_classes()
         self._ends = np.cumsum(self.shard_lengths)
-        if labels:
-            self.class_names = [str(label) for label in range(highest + 1)]
+        self.class_names = [str(label) for label in range(highest + 1)] if labels else []
         self._opened: OrderedDict[int, tuple[BinaryIO, np.ndarray]] = OrderedDict()
         self._prefetched: set[int] = set()
 
@@ -160,7 +159,7 @@ class Shards(EncodedImages):
         ), label if self.with_labels else None
 
     def prefetch(self, shards: Sequence[int]) -> None:
-        """Starts to download the remote ones of these shards, except those of the last call."""
+        """Starts to download the remote shards among these, unless the last call named them."""
         for shard in set(shards) - self._prefetched:
             if is_remote(self.names[shard]):
                 Thread(target=self._download, args=(shard,), daemon=True).start()
@@ -194,7 +193,7 @@ class Shards(EncodedImages):
     def _lengths_and_classes(self) -> tuple[np.ndarray, int]:
         """Returns the number of images of each shard, and the highest label.
 
-        Of several processes on a machine, one lists the shards.
+        Only one process of a machine lists the shards.
 
         Raises:
             OSError: the cache folder cannot be written.
@@ -218,9 +217,9 @@ class Shards(EncodedImages):
             first = images[np.argmax(images["label"] < 0)]
             got = {NO_LABEL: "no label", BAD_LABEL: "other text"}[int(first["label"])]
             raise ValueError(
-                f"Expected an integer below {MAX_CLASSES} as label of image "
-                f"{self._name(shard, first['offset'])!r}, "
-                f"got {got}. Fix: write it to its KEY.cls, or set labels: false."
+                f"Expected an integer below {MAX_CLASSES} as label of "
+                f"image {self._name(shard, first['offset'])!r}, got {got}. "
+                "Fix: write it to KEY.cls, or set labels: false."
             )
         return table[:, 0], int(table[:, 2].max())
 
@@ -239,13 +238,13 @@ class Shards(EncodedImages):
         )
 
     def _name(self, shard: int, offset: int) -> str:
-        """Returns the name of the member whose content starts at `offset`."""
+        """Returns the name of the member with content at `offset`."""
         with self.files.open(shard) as file:
             return f"{self.names[shard]}/{member_at(file, self.names[shard], offset)}"
 
 
 class Member(BytesIO):
-    """Content of a member of a tar file; its name is searched for only when read."""
+    """Content of a member of a tar file, with a name that is looked up when first needed."""
 
     def __init__(self, content: bytes, name: Callable[[], str]):
         super().__init__(content)

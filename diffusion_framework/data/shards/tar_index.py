@@ -6,8 +6,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-# One row an image: offset and size of its content in bytes, and its label, NO_LABEL or BAD_LABEL
-# (KEY.cls does not hold a class number).
+# One row for each image: offset and size of its content in bytes, and its label, NO_LABEL or
+# BAD_LABEL (KEY.cls does not hold a class number).
 RECORD = np.dtype([("offset", "<i8"), ("size", "<i8"), ("label", "<i4")])
 NO_LABEL, BAD_LABEL = -1, -2
 MAX_CLASSES = 1_000_000
@@ -15,7 +15,7 @@ MAX_LABEL_BYTES = 32  # longer contents are not labels
 
 
 def list_images(file: BinaryIO, shard: str, endings: frozenset[str]) -> np.ndarray:
-    """Lists the images of a tar file; headers and labels are read, image contents skipped.
+    """Lists the images of a tar file, reading only headers and labels.
 
     The key of a member is its path up to the first dot of the file name; the rest is its ending.
     A member is an image if its ending is one of `endings`, and a label if its ending is `.cls`: an
@@ -27,7 +27,7 @@ def list_images(file: BinaryIO, shard: str, endings: frozenset[str]) -> np.ndarr
         endings: Endings of images in lower case with the dot; they match in any case.
 
     Returns:
-        Array of RECORD, one row an image, in the order of the file.
+        Array of RECORD, one row for each image, in the order of the file.
 
     Raises:
         ValueError: the file is not a tar file, is damaged or truncated, or holds no image, or two
@@ -42,8 +42,8 @@ def list_images(file: BinaryIO, shard: str, endings: frozenset[str]) -> np.ndarr
         elif ending.lower() in endings:
             if key in images:
                 raise ValueError(
-                    f"Expected one image for each key, got two of the key {key!r} in shard "
-                    f"{shard!r}. "
+                    "Expected one image for each key, "
+                    f"got two of the key {key!r} in shard {shard!r}. "
                     "Fix: give each image its own key, or select one ending with extensions."
                 )
             images[key] = member.offset_data, member.size
@@ -52,22 +52,21 @@ def list_images(file: BinaryIO, shard: str, endings: frozenset[str]) -> np.ndarr
             f" and {len(endings) - 6} more" if len(endings) > 6 else ""
         )
         raise ValueError(
-            f"Expected images in shard {shard!r}, got none. Fix: name the members KEY.jpg or KEY "
-            f"with "
-            f"another ending in extensions ({shown})."
+            f"Expected images in shard {shard!r}, got none. "
+            f"Fix: name the members KEY.jpg or KEY with another ending in extensions ({shown})."
         )
     return np.array([(*span, labels.get(key, NO_LABEL)) for key, span in images.items()], RECORD)
 
 
 def member_at(file: BinaryIO, shard: str, offset: int) -> str:
-    """Returns the name of the member whose content starts at `offset`, or '?'."""
+    """Returns the name of the member with content at `offset`, or '?'."""
     return next(
         (member.name for member, _, _ in _members(file, shard) if member.offset_data == offset), "?"
     )
 
 
 def _members(file: BinaryIO, shard: str) -> Iterator[tuple[tarfile.TarInfo, str, bytes]]:
-    """Yields each regular member with a key: the member, its ending, and its content if a label.
+    """Yields each regular member with a key, with its ending, and with its content if a label.
 
     Raises:
         ValueError: the file is not a tar file, or is damaged or truncated.
@@ -76,8 +75,8 @@ def _members(file: BinaryIO, shard: str) -> Iterator[tuple[tarfile.TarInfo, str,
         archive = tarfile.open(fileobj=file, mode="r:")  # noqa: SIM115 - owns only `file`
     except (tarfile.TarError, ValueError, OverflowError) as error:
         raise ValueError(
-            f"Expected an uncompressed tar file, got shard {shard!r} ({error}). Fix: decompress "
-            f"it, or give tar files."
+            f"Expected an uncompressed tar file, got shard {shard!r} ({error}). "
+            "Fix: decompress it, or give tar files."
         ) from error
     try:
         while member := archive.next():

@@ -1,4 +1,4 @@
-"""Guidance: rules that make guided denoisers. One file a kind."""
+"""Guidance: classes that make guided denoisers, one file for each kind."""
 
 from .base import Guidance
 from .classifier_free import ClassifierFree, as_guidance

@@ -1,4 +1,4 @@
-"""What guides samples: a rule, and the denoiser that it makes of another."""
+"""Base class of guidance."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from ..network import NetworkDenoiser
 
 
 class Guidance(ABC):
-    """A frozen dataclass that makes a guided denoiser, one for each trajectory."""
+    """Base class of frozen dataclasses that make a guided denoiser for each trajectory."""
 
     @abstractmethod
     def bind(self, denoise: NetworkDenoiser) -> Denoiser:
-        """A denoiser that guides this one.
+        """Returns a guided version of a denoiser.
 
         Args:
-            denoise: Told the conditions of the trajectory, with an empty memory.
+            denoise: Denoiser under the conditions of the trajectory, with an empty memory.
 
         Raises:
-            ValueError: a network that was not trained for this guidance.
+            ValueError: the network was not trained for this guidance.
         """

@@ -17,15 +17,16 @@ from .base import Guidance
 @final
 @dataclass(frozen=True)
 class ClassifierFree(Guidance):
-    """Leads samples away from what the network makes without its conditions.
+    """Extrapolation from the unconditional prediction through the conditional one.
 
-    Both halves come from one call of the network, on a doubled batch; each remembers its own
-    estimates.
+    Both predictions come from one call of the network on a doubled batch. Each has its own memory
+    for self-conditioning.
 
     Args:
-        scale: 1 is no guidance, 0 leaves the conditions out, above 1 guides; `w + 1` of the paper.
-        conditions: Names of the conditions that the free half is not told; None is all that
-            training drops.
+        scale: Guidance scale, `w + 1` of the paper: 0 ignores the conditions, 1 samples without
+            guidance, more than 1 guides towards the conditions.
+        conditions: Names of the conditions that the unconditional prediction leaves out; None for
+            all that were trained with dropout.
 
     Raises:
         ValueError: a scale that is not finite.
@@ -37,29 +38,29 @@ class ClassifierFree(Guidance):
     def __post_init__(self) -> None:
         if not math.isfinite(self.scale):
             raise ValueError(
-                f"Expected a finite scale of guidance, got {self.scale}. Fix: a number from 1 to "
-                f"10."
+                f"Expected a finite guidance scale, got {self.scale}. "
+                "Fix: take a number from 1 to 10."
             )
 
     def bind(self, denoise: NetworkDenoiser) -> Denoiser:
-        """The guided denoiser; the same one for a scale of 1."""
+        """Returns the guided denoiser; for a scale of 1, `denoise` itself."""
         if self.scale == 1:
             return denoise
         return _GuidedDenoiser(denoise, denoise.without(self.conditions), self.scale)
 
 
 def as_guidance(value: float | Guidance | None) -> Guidance:
-    """The guidance that a value stands for: a number is a scale, None is no guidance."""
+    """Converts a scale to `ClassifierFree`; None means a scale of 1, guidance is returned as is."""
     return value if isinstance(value, Guidance) else ClassifierFree(1.0 if value is None else value)
 
 
 def extrapolate(given: Prediction, free: Prediction, scale: float) -> Prediction:
-    """`free + scale (given - free)`, for two predictions of the same x at one level.
+    """Returns `free + scale (given - free)` for two predictions of the same x at one level.
 
     Args:
-        given: With the condition; a learned variance is this one's.
-        free: Without it.
-        scale: 1 gives the first, 0 the second.
+        given: Conditional prediction, which also gives the learned variance.
+        free: Unconditional prediction.
+        scale: Guidance scale; 1 returns `given`, 0 returns `free`.
     """
     shares = ((scale, given), (1 - scale, free))
     x0_weights = tuple(share * w for share, prediction in shares for w in prediction.x0_weights)
@@ -70,7 +71,7 @@ def extrapolate(given: Prediction, free: Prediction, scale: float) -> Prediction
 
 @final
 class _GuidedDenoiser:
-    """Two denoisers asked together, and the point on the line through both."""
+    """Denoiser that combines a conditional and an unconditional one of the same network."""
 
     def __init__(self, given: NetworkDenoiser, free: NetworkDenoiser, scale: float) -> None:
         self.given, self.free, self.scale = given, free, scale

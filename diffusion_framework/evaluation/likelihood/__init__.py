@@ -1,4 +1,4 @@
-"""Likelihood: by the variational bound, and by the probability flow."""
+"""Likelihood, by the variational bound and by the probability flow."""
 
 from .bits import bits_per_dim, flow_bits_per_dim
 from .bound import BoundTerms, variational_bound

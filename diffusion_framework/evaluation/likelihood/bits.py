@@ -1,4 +1,4 @@
-"""How likely a model finds data, in bits per dimension."""
+"""Likelihood of data under a diffusion model, in bits per dimension."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ def bits_per_dim(
     show_progress: bool = False,
     **walk_options: Any,
 ) -> BoundTerms:
-    """How likely the model finds data, by the variational bound (see `variational_bound`).
+    """Computes the variational bound of data, as `variational_bound` describes.
 
     Args:
-        diffusion: The model; a network with self-conditioning is asked without it.
-        data: [batch, ...] in the user's units, of a space with bins: images of 8 bits in steps of
-            1 / 255.
-        variance: Variance of the reverse steps: 'small', 'large', or 'learned' or 'learned_range'
-            if the network learned it; None as in training (see `Loss.variance`).
+        diffusion: Diffusion model, whose space has bins. Its self-conditioning is off.
+        data: Data in the user's units, [batch, ...], such as 8-bit images in steps of 1 / 255.
+        variance: Variance of the reverse steps: 'small' or 'large', or for networks that learn it
+            'learned' or 'learned_range'; None for that of the training loss.
         show_progress: Whether to show a progress bar.
-        walk_options: As for `GaussianDiffusion.walk`, without time_difference: steps or a grid to
-            the clean end, seed, clip_denoised; and values of the conditions by name.
+        walk_options: Options of `GaussianDiffusion.walk`, such as steps, a grid to the clean end,
+            seed and clip_denoised, and values of the conditions by name. The model's
+            time_difference has no effect.
 
     Returns:
-        The bound in bits per dimension; `.total` is [batch].
+        The terms of the bound in bits per dimension; `total` has shape [batch].
 
     Raises:
-        ValueError: a space without bins; or those of `walk` and of `variational_bound`.
+        ValueError: If the space has no bins, or `walk` or `variational_bound` refuses an argument.
     """
     walk, x0, bins = _prepared(diffusion, data, walk_options)
     grid = walk.grid
-    if walk_options.get("grid") is None:  # steps must join, and time_difference pulls them apart
-        levels = [*(now for now, _ in grid), grid.end]
-        grid = Grid(itertools.pairwise(levels))
+    if walk_options.get("grid") is None:  # undo the time difference, so that the steps join
+        levels = [*(now for now, _ in grid), grid[-1][1]]
+        grid = list(itertools.pairwise(levels))
     denoise, variance = StatelessDenoiser(walk.fresh), variance or diffusion.loss.variance
     with diffusion.evaluating():
         return variational_bound(denoise, x0, grid, walk.noise, variance, bins, show_progress)
@@ -62,18 +62,23 @@ def flow_bits_per_dim(
     sigma_min: float = 1e-3,
     **walk_options: Any,
 ) -> Tensor:
-    """How likely the probability flow finds data; [batch], in bits per dimension.
+    """Computes the likelihood of data under the probability flow, as `flow_bits` describes.
 
-    Each datum is spread evenly over its bin.
+    Each value of the data is dequantised over its bin.
 
     Args:
-        diffusion: As for `bits_per_dim`, like data.
-        data: As for `bits_per_dim`.
-        trace: As for `flow_bits`, like tolerance and sigma_min.
-        walk_options: seed, and values of the conditions by name.
+        diffusion: Diffusion model, whose space has bins. Its self-conditioning is off.
+        data: Data in the user's units, [batch, ...], such as 8-bit images in steps of 1 / 255.
+        trace: Divergence of the flow: 'rademacher' or 'gaussian' probes, or 'exact'.
+        tolerance: Largest error of a solver step.
+        sigma_min: sigma / alpha at which the flow starts.
+        walk_options: Seed, and values of the conditions by name.
+
+    Returns:
+        Bits per dimension, [batch].
 
     Raises:
-        ValueError: a space without bins, or an ODE that cannot be solved to this tolerance.
+        ValueError: If the space has no bins, or the ODE cannot be solved to the tolerance.
     """
     options = {"steps": 1, "clip_denoised": False, **walk_options}
     walk, x0, bins = _prepared(diffusion, data, options)
@@ -93,14 +98,14 @@ def flow_bits_per_dim(
 def _prepared(
     diffusion: GaussianDiffusion, data: Tensor, walk_options: dict[str, Any]
 ) -> tuple[Walk, Tensor, int]:
-    """A walk that has drawn no noise yet, the encoded data, and the bins of the space."""
+    """Returns a walk without random draws so far, the encoded data, and the space's bins."""
     if (bins := diffusion.space.bins) is None:
         raise ValueError(
-            f"Expected a space with bins for bits per dimension, got "
-            f"{type(diffusion.space).__name__} of "
-            "continuous data. Fix: ImageSpace(bins=256), if the data has as many values."
+            "Expected a space with bins for bits per dimension, got "
+            f"{type(diffusion.space).__name__} of continuous data. "
+            "Fix: use ImageSpace(bins=256) if the data has 256 values."
         )
     data = data.to(diffusion.device)
-    nothing = torch.zeros(len(data), *diffusion.sample_shape, device=data.device)
-    walk = diffusion.walk(len(data), **{**walk_options, "noise": nothing})
+    zeros = torch.zeros(len(data), *diffusion.sample_shape, device=data.device)
+    walk = diffusion.walk(len(data), **{**walk_options, "noise": zeros})
     return walk, diffusion.encode(data, walk.condition), bins

@@ -1,4 +1,4 @@
-"""The variational bound of a whole process, step by step."""
+"""Variational bound of a whole process, and its terms."""
 
 from __future__ import annotations
 
@@ -19,13 +19,15 @@ from ...samplers.grids import Grid
 
 @dataclass(frozen=True)
 class BoundTerms:
-    """An upper bound on -log2 p(x0) of each image, and what it is made of, in bits per dimension,
-    float64.
+    """Terms of an upper bound on -log2 p(x0) of each image.
+
+    All terms are float64, in bits per dimension.
 
     Attributes:
-        grid: The steps, from noisy to clean.
-        prior: [batch]: how far the noisiest level is from pure noise.
-        steps: [batch, steps]: the KL divergence of each step, and last the reconstruction.
+        grid: Steps from noisy to clean.
+        prior: KL divergence of the noisiest level from pure noise, [batch].
+        steps: KL divergence of each step, [batch, steps]. The last column is the reconstruction
+            term.
     """
 
     grid: Grid
@@ -34,12 +36,12 @@ class BoundTerms:
 
     @property
     def total(self) -> Tensor:
-        """[batch]: the bound."""
+        """The bound, [batch]."""
         return self.prior + self.steps.sum(dim=1)
 
     @staticmethod
     def cat(bounds: Iterable[BoundTerms]) -> BoundTerms:
-        """The bound of all images of several batches with the same grid."""
+        """Concatenates the terms of several batches with the same grid."""
         parts = list(bounds)
         return BoundTerms(
             parts[0].grid, torch.cat([b.prior for b in parts]), torch.cat([b.steps for b in parts])
@@ -56,34 +58,35 @@ def variational_bound(
     bins: int | None = 256,
     progress: bool = False,
 ) -> BoundTerms:
-    """The bound on -log p(x0) of the process that walks the grid (Ho et al. 2020, eq. 5), each term
-    from one noise.
+    """Computes the bound on -log p(x0) of a process over a grid (Ho et al. 2020, eq. 5).
+
+    Each term is estimated from one noise.
 
     Args:
-        denoise: A function of x and the level alone: an estimate that it remembers would tell it of
-            x0.
+        denoise: Denoiser that depends on x and the level only. The memory of another call, as of
+            self-conditioning, would reveal x0.
         x0: Clean data in [-1, 1], [batch, ...].
-        grid: Steps that join, to the clean end.
-        noise: Gives the noise of one step after the other.
-        variance: Of the reverse steps.
-        bins: Equal steps of the data in [-1, 1]: 256 for 8-bit images, None for continuous data.
-        progress: Show a progress bar.
+        grid: Steps to the clean end, each of which starts where the last one ends.
+        noise: Function that draws the noise of each step in turn.
+        variance: Variance of the reverse steps.
+        bins: Number of data values, evenly spaced over [-1, 1]: 256 for 8-bit images, None for
+            continuous data.
+        progress: Whether to show a progress bar.
 
     Raises:
-        ValueError: steps that do not join or do not end clean, or a learned variance of a network
-            without one.
+        ValueError: If the steps do not join or do not end clean, or the variance is learned and the
+            network has none.
     """
     if not grid or not grid.end.is_end:
         raise ValueError(
-            "the bound needs a grid to the clean end; got one that stops before: make it with "
-            "clean=True"
+            "Expected a grid to the clean end for the bound, got one that stops before. "
+            "Fix: make the grid with clean=True."
         )
     for (_, reached), (now, _) in itertools.pairwise(grid):
         if reached != now:
             raise ValueError(
-                f"the bound needs steps that join; got one to t={reached.t:g}, the next from "
-                f"t={now.t:g}: "
-                "use a grid without time_difference"
+                f"Expected steps that join for the bound, got one to t={reached.t:g} and the next "
+                f"from t={now.t:g}. Fix: use a grid without time_difference."
             )
     befores = [grid.start, *(now for now, _ in grid[:-1])]
     terms = []

@@ -1,9 +1,8 @@
-"""The density that the probability-flow ODE gives an image (Song et al. 2021b, sec. 4.3 and app.
-D.2).
+"""Density of the probability-flow ODE (Song et al. 2021b, sec. 4.3 and app. D.2).
 
-It is integrated over the angle `phi = atan(sigma / alpha)`, in `z = x / sqrt(alpha² + sigma²)`, the
-process with its variance kept: there dz/dphi is the velocity `cos(phi) eps - sin(phi) x0`, on any
-schedule, down to pure noise at pi/2.
+The ODE is integrated over the angle `phi = atan(sigma / alpha)` in the variance-preserving variable
+`z = x / sqrt(alpha² + sigma²)`. With any schedule, dz/dphi is then the velocity
+`cos(phi) eps - sin(phi) x0`, up to pure noise at phi = pi/2.
 """
 
 from __future__ import annotations
@@ -33,31 +32,36 @@ def flow_bits(
     sigma_min: float = 1e-3,
     bins: int | None = 256,
 ) -> Tensor:
-    """-log2 of the density of x0 under the probability flow, per dimension.
+    """Computes -log2 of the density of x0 under the probability flow, per dimension.
+
+    With bins, x0 is dequantised uniformly over its bin, and the result is an upper bound on the
+    bits of the discrete data.
 
     Args:
-        denoise: A function of x and the level alone, differentiable in x. Do not clip it: the flow
-            would not be the model's.
+        denoise: Denoiser that depends on x and the level only and is differentiable in x. Clipping
+            would change the flow.
         x0: Clean data in [-1, 1], [batch, ...].
-        noise: Of the dequantisation and of the probe.
-        trace: The divergence by Hutchinson's estimator, e' J e with a probe e of signs or of normal
-            numbers, the same all along; or exact, for few dimensions: as many backward passes as
-            there are.
-        tolerance: Largest error of a step, in units of the standard deviation of the noisiest
-            level, and in nats per dimension.
-        sigma_min: sigma / alpha at which the flow starts, with x0 as it is; more where the schedule
-            starts with more.
-        bins: Equal steps of the data in [-1, 1], 256 for 8-bit images: x0 is spread evenly over its
-            step, and the result bounds the bits of the discrete image; None for continuous data.
+        noise: Function that draws the noise of the dequantisation and of the probe.
+        trace: Divergence of the flow. 'rademacher' and 'gaussian' use Hutchinson's estimator e' J e
+            with one probe e for the whole flow. 'exact' takes one backward pass per dimension.
+        tolerance: Largest error of a solver step, in standard deviations of the noisiest level and
+            in nats per dimension.
+        sigma_min: sigma / alpha at which the flow starts from x0; at least that of the schedule's
+            clean end.
+        bins: Number of data values, evenly spaced over [-1, 1]: 256 for 8-bit images, None for
+            continuous data.
 
     Returns:
-        [batch], in bits per dimension, float64.
+        Bits per dimension [batch], float64.
 
     Raises:
-        ValueError: an unknown trace, or an ODE that cannot be solved to this tolerance.
+        ValueError: If trace is unknown, or the ODE cannot be solved to the tolerance.
     """
     if trace not in ("rademacher", "gaussian", "exact"):
-        raise ValueError(f"trace must be 'rademacher', 'gaussian' or 'exact'; got {trace!r}")
+        raise ValueError(
+            f"Expected trace 'rademacher', 'gaussian' or 'exact', got {trace!r}. "
+            "Fix: use one of them."
+        )
     offset = 0.0
     if bins is not None:
         width = 2 / (bins - 1)
@@ -75,10 +79,10 @@ def flow_bits(
         return _with_divergence(lambda z: _velocity(denoise, z, at), z, probe)
 
     start, end = _angle(schedule.at_log_snr(high)), _angle(last)
-    z, gained = integrate(slope, x0 * math.cos(start), start, end, tolerance)
+    z, divergence = integrate(slope, x0 * math.cos(start), start, end, tolerance)
     z = z.cpu().double()
     nats = gaussian_nll(z, torch.zeros_like(z), torch.tensor(math.log(math.sin(end))))
-    return bits_per_dim(nats) - (gained / math.log(2) + math.log2(math.cos(start))) + offset
+    return bits_per_dim(nats) - (divergence / math.log(2) + math.log2(math.cos(start))) + offset
 
 
 def _angle(at: Level) -> float:
@@ -95,9 +99,9 @@ def _velocity(denoise: Denoiser, z: Tensor, at: Level) -> Tensor:
 def _with_divergence(
     velocity: Callable[[Tensor], Tensor], z: Tensor, probe: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """The velocity at z [batch, ...], and its divergence per dimension [batch].
+    """Returns the velocity at z [batch, ...] and its divergence per dimension [batch].
 
-    Without a probe exactly.
+    The divergence is exact without a probe, and an estimate with one.
     """
     z = z.detach().requires_grad_()
     value = velocity(z)

@@ -1,4 +1,4 @@
-"""A residual MLP on whole action sequences, which needs little compute."""
+"""Residual MLP on whole action sequences, cheap to compute."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class ResidualMLP(RecordsArguments, nn.Module):
     ) -> Tensor:
         """Computes the network's output [batch, horizon, action_dim] for noised actions.
 
-        The arguments are those of `UNet1D.forward`.
+        The arguments equal those of `UNet1D.forward`.
         """
         embedding = self.embed(time, context)
         h = (
@@ -75,7 +75,7 @@ class ResidualMLP(RecordsArguments, nn.Module):
 
 
 class _ResidualLayer(nn.Module):
-    """A residual MLP of two layers, whose normalised input the embedding scales and shifts.
+    """Residual MLP of two layers, with adaptive scale and shift of its normalised input.
 
     Maps features [batch, dim] and an embedding [batch, dim] to [batch, dim]. Starts as the
     identity.

@@ -54,8 +54,8 @@ class Transformer1D(RecordsArguments, nn.Module):
         super().__init__()
         if dim < 2 or dim % 2 or dim % heads:
             raise ValueError(
-                f"Expected an even dim divisible by heads, got {dim=}, {heads=}. Fix: change one "
-                f"of them."
+                f"Expected an even dim divisible by heads, got {dim=}, {heads=}. "
+                "Fix: change one of them."
             )
         self.sample_shape = (horizon, action_dim)
         self.context_shape = (observation_steps, observation_dim)
@@ -86,7 +86,7 @@ class Transformer1D(RecordsArguments, nn.Module):
     ) -> Tensor:
         """Computes the network's output [batch, horizon, action_dim] for noised actions.
 
-        The arguments are those of `UNet1D.forward`.
+        The arguments equal those of `UNet1D.forward`.
         """
         check_context(context, self.context_shape)
         memory = self.embed_time(time)[:, None]

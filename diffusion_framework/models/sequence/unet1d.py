@@ -82,15 +82,15 @@ class UNet1D(RecordsArguments, nn.Module):
         stride = 2 ** (len(down_dims) - 1)
         if horizon < stride or horizon % stride:
             raise ValueError(
-                f"Expected horizon divisible by {stride}, as {len(down_dims)} levels halve it "
-                f"{len(down_dims) - 1} "
-                f"times, got {horizon}. Fix: change horizon or give fewer down_dims."
+                f"Expected horizon divisible by {stride}, as {len(down_dims)} "
+                f"levels halve it {len(down_dims) - 1} times, got {horizon}. "
+                "Fix: change horizon or give fewer down_dims."
             )
         if not down_dims or min(down_dims) < 2 or down_dims[0] % 2 or kernel_size % 2 == 0:
             raise ValueError(
-                f"Expected down_dims of at least 2, the first one even, and an odd kernel_size, "
-                f"got {down_dims=}, "
-                f"{kernel_size=}. Fix: start from down_dims=(256, 512, 1024), kernel_size=5."
+                "Expected down_dims of at least 2, the first one even, "
+                f"and an odd kernel_size, got {down_dims=}, {kernel_size=}. "
+                "Fix: start from down_dims=(256, 512, 1024), kernel_size=5."
             )
         self.sample_shape = (horizon, action_dim)
         self.context_shape = (observation_steps, observation_dim)

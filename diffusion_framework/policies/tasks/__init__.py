@@ -1,1 +1,1 @@
-"""Tasks to try policies on."""
+"""Benchmark tasks for policies."""

@@ -1,11 +1,11 @@
-"""The fork: a task with a known answer. An agent must pass a disc, left or right, as often as
-experts would.
+"""The fork, a task with a known answer: pass a disc on the left as often as the experts do.
 
-The agent starts near (0, 0) in a plane and wants to reach x = 2 with |y| <= 0.25. A disc of radius
-0.3 lies in its way near (1, 0). An action is a point to go to, of which 0.2 can be gone in a step;
-touching the disc is a failure, but ends nothing. It observes its position, the y of the disc, and a
-context c in [0, 1]: experts pass on the left (the larger y) with probability c. A policy that
-averages the experts hits the disc.
+The agent starts near (0, 0) in a plane. Its goal is x >= 2 with |y| <= 0.25, and a disc of radius
+0.3 lies in its way near (1, 0). An action is a target point, towards which the agent moves by at
+most 0.2 per step. Touching the disc makes the episode a failure but does not end it.
+
+The agent observes its position, the y of the disc, and a context c in [0, 1]. Experts pass on the
+left (the larger y) with probability c. A policy that averages the experts hits the disc.
 """
 
 from __future__ import annotations
@@ -25,33 +25,38 @@ RADIUS, LENGTH, TOLERANCE, STEP, MAX_STEPS = 0.3, 2.0, 0.25, 0.2, 20
 
 
 def new_states(rng: np.random.Generator, context: np.ndarray) -> np.ndarray:
-    """[n, 4] starts: x, y, y of the disc, and the contexts [n]."""
+    """Draws initial states [n, 4]: x, y, y of the disc, and the given contexts [n]."""
     n = len(context)
     x, y, disc = rng.normal(0, 0.02, n), rng.uniform(-0.1, 0.1, n), rng.uniform(-0.1, 0.1, n)
     return np.stack([x, y, disc, context], axis=1)
 
 
 def move(states: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """One step of all agents: states [n, 4], actions [n, 2] -> states, and who hit the disc, and
-    who arrived, [n].
+    """Moves all agents by one step.
+
+    Args:
+        states: States before the step, [n, 4].
+        actions: Target points, [n, 2].
+
+    Returns:
+        States after the step [n, 4], whether each agent hit the disc [n], and whether it reached
+        the goal [n].
     """
-    way = actions - states[:, :2]
+    displacement = actions - states[:, :2]
+    distance = np.linalg.norm(displacement, axis=1, keepdims=True)
     states = states.copy()
-    states[:, :2] += way * np.minimum(
-        1, STEP / np.maximum(np.linalg.norm(way, axis=1, keepdims=True), 1e-12)
-    )
+    states[:, :2] += displacement * np.minimum(1, STEP / np.maximum(distance, 1e-12))
     hit = np.hypot(states[:, 0] - 1, states[:, 1] - states[:, 2]) < RADIUS
     arrived = (states[:, 0] >= LENGTH) & (np.abs(states[:, 1]) <= TOLERANCE)
     return states, hit, arrived
 
 
 class Expert:
-    """Goes by way of a point beside the disc, on a side drawn with probability c, with a shaky
-    hand.
+    """Experts that go around the disc with noisy actions, on the left with probability c.
 
     Args:
-        rng: Of everything it draws.
-        context: [n] probabilities of the left.
+        rng: Random generator for the side, the clearance and the action noise.
+        context: Probabilities c of passing on the left, [n].
     """
 
     def __init__(self, rng: np.random.Generator, context: np.ndarray) -> None:
@@ -60,10 +65,12 @@ class Expert:
         self.clearance = rng.normal(0.48, 0.05, len(context))
 
     def __call__(self, states: np.ndarray) -> np.ndarray:
-        """Actions [n, 2] for states [n, 4]."""
-        beside = np.stack([np.ones(len(states)), states[:, 2] + self.side * self.clearance], axis=1)
-        goal = np.broadcast_to([LENGTH + STEP, 0.0], beside.shape)
-        aim = np.where(states[:, :1] < 1 - STEP / 2, beside, goal) - states[:, :2]
+        """Returns actions [n, 2] for states [n, 4]."""
+        waypoint = np.stack(
+            [np.ones(len(states)), states[:, 2] + self.side * self.clearance], axis=1
+        )
+        goal = np.broadcast_to([LENGTH + STEP, 0.0], waypoint.shape)
+        aim = np.where(states[:, :1] < 1 - STEP / 2, waypoint, goal) - states[:, :2]
         aim *= STEP / np.maximum(np.linalg.norm(aim, axis=1, keepdims=True), STEP)
         return states[:, :2] + aim + self.rng.normal(0, 0.02, aim.shape)
 
@@ -71,11 +78,15 @@ class Expert:
 def run(
     act: Callable[[np.ndarray], np.ndarray], states: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, list[np.ndarray], list[np.ndarray]]:
-    """Let all agents go until they arrive or have made 20 steps.
+    """Runs all agents until they reach the goal, for at most 20 steps.
+
+    Args:
+        act: Function from states [n, 4] to actions [n, 2].
+        states: Initial states, [n, 4].
 
     Returns:
-        Success [n]; whether the agent went by, or through, on the left of the disc's middle [n];
-        states before each step, and actions, [n, ...] each.
+        Success [n], whether each agent passed on the left of the disc's centre [n], the states
+        before each step [n, 4], and the actions of each step [n, 2].
     """
     n = len(states)
     going, touched, left = np.full(n, True), np.full(n, False), np.full(n, False)
@@ -95,17 +106,22 @@ def run(
 
 
 def demonstrate(count: int, seed: int = 0) -> Episodes:
-    """So many demonstrations, failures among them, with contexts uniform in [0, 1]: `state` [4] and
-    `action` [2].
+    """Generates demonstrations with contexts uniform in [0, 1]; some of them fail.
+
+    Args:
+        count: Number of demonstrations.
+        seed: Seed for all randomness.
+
+    Returns:
+        Episodes with the arrays `state` [steps, 4] and `action` [steps, 2].
     """
     rng = np.random.default_rng(mix(seed))
     context = rng.uniform(size=count)
     states, expert = new_states(rng, context), Expert(rng, context)
     _, _, all_states, all_actions = run(expert, states)
     state, action = np.stack(all_states, axis=1), np.stack(all_actions, axis=1)
-    still = (state[:, 1:, :2] == state[:, :-1, :2]).all(
-        axis=2
-    )  # it no longer moves once its episode has ended
+    # An agent no longer moves after its episode has ended.
+    still = (state[:, 1:, :2] == state[:, :-1, :2]).all(axis=2)
     lengths = np.where(still.any(axis=1), still.argmax(axis=1) + 1, state.shape[1])
     kept = np.arange(state.shape[1]) < lengths[:, None]
     arrays = {"state": state[kept].astype(np.float32), "action": action[kept].astype(np.float32)}
@@ -113,12 +129,21 @@ def demonstrate(count: int, seed: int = 0) -> Episodes:
 
 
 class ForkDemonstrations(TrainingDataset):
-    """Windows of demonstrations at the fork, made when they are asked for.
+    """Windows of expert demonstrations of the fork task, generated when built.
 
     Args:
         episodes: Number of demonstrations.
-        seed: Of the demonstrations.
-        horizon: As for `EpisodeWindows`, like the rest.
+        seed: Seed of the demonstrations.
+        horizon: Number of actions of a window. scripts/train.py takes it from the policy.
+        observation_steps: Number of observations of a window. scripts/train.py takes it from the
+            policy.
+        action_steps: Number of actions of a plan that are executed. scripts/train.py takes it from
+            the policy.
+        split: Episodes to use: 'all', 'train' or 'validation'.
+        validation_share: Share of the episodes to hold out for validation, in [0, 1).
+
+    Raises:
+        ValueError: If an option is out of range.
     """
 
     def __init__(
@@ -157,10 +182,16 @@ class ForkDemonstrations(TrainingDataset):
 
 
 def binned_error(context: np.ndarray, left: np.ndarray, bins: int = 10) -> float:
-    """Mean over equal bins of c of |share of left - mean c|."""
-    place = np.minimum((context * bins).astype(int), bins - 1)
+    """Returns the error of the left share, |share of left - mean c|, averaged over bins of c.
+
+    Args:
+        context: Contexts c, [n].
+        left: Whether each agent passed on the left, [n].
+        bins: Number of equal bins of [0, 1]; empty ones are ignored.
+    """
+    index = np.minimum((context * bins).astype(int), bins - 1)
     return float(
         np.mean(
-            [abs(left[place == i].mean() - context[place == i].mean()) for i in np.unique(place)]
+            [abs(left[index == i].mean() - context[index == i].mean()) for i in np.unique(index)]
         )
     )

@@ -1,4 +1,4 @@
-"""The fork (see `fork`) as a gymnasium environment, `diffusion_framework/Fork-v0`."""
+"""The task of `fork` as a gymnasium environment, `diffusion_framework/Fork-v0`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from . import fork
 
 
 class ForkEnv(gymnasium.Env):
-    """One agent at the fork. The reward is 1 on arrival if it never touched the disc, else 0.
+    """Environment of one agent, with reward 1 for reaching the goal without touching the disc.
 
-    `reset(options={"context": c})` sets the context; else it is drawn.
+    All other rewards are 0. `reset(options={"context": c})` sets the context; otherwise it is drawn
+    uniformly from [0, 1].
     """
 
     metadata = {  # noqa: RUF012
@@ -32,7 +33,7 @@ class ForkEnv(gymnasium.Env):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """A new start; see `gymnasium.Env`."""
+        """Starts an episode, as `gymnasium.Env` describes."""
         super().reset(seed=seed)
         context = self.np_random.uniform() if not options else options["context"]
         self.states = fork.new_states(self.np_random, np.array([context]))
@@ -40,7 +41,7 @@ class ForkEnv(gymnasium.Env):
         return self.states[0].astype(np.float32), {}
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """One step; see `gymnasium.Env`. It ends on arrival, or (truncated) after 20 steps."""
+        """Takes one step, as `gymnasium.Env` describes; truncates the episode after 20 steps."""
         self.states, hit, arrived = fork.move(
             self.states, np.asarray(action, dtype=np.float64)[None]
         )
@@ -58,7 +59,7 @@ class ForkEnv(gymnasium.Env):
         )
 
     def render(self) -> np.ndarray:
-        """[160, 230, 3] uint8: the disc, the goal and the path so far."""
+        """Renders the disc, the goal and the path so far, [160, 230, 3] uint8."""
         y, x = np.mgrid[0.8:-0.8:160j, -0.1:2.2:230j]
         picture = np.full((160, 230, 3), 255, dtype=np.uint8)
         picture[np.hypot(x - 1, y - self.states[0, 2]) < fork.RADIUS] = 200

@@ -1,4 +1,4 @@
-"""The base classes of noise schedules: a falling curve `log_snr(t)`, split into alpha and sigma."""
+"""Base classes of noise schedules: a falling curve `log_snr(t)`, split into alpha and sigma."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ PRECONDITIONING: Mapping[str, str] = {"time_input": "c_noise", "input_scaling": 
 
 
 class NoiseSchedule(SavedAsJson, ABC):
-    """The noise level as a function of time t in [0, 1], from clean (0) to noisiest (1).
+    """Noise level as a function of time t in [0, 1], from clean (0) to noisiest (1).
 
-    A schedule is a frozen dataclass. It defines `log_snr` and its inverse `time`, both on float64
+    A schedule is a frozen dataclass that defines `log_snr` and its inverse `time`, both on float64
     tensors. The default `split` is variance preserving (alpha² + sigma² = 1). Derive from
-    `Exploding` or `Interpolating` for the others.
+    `Exploding` for alpha = 1, and from `Interpolating` for alpha + sigma = 1.
     """
 
     config_name = "schedule.json"
 
     @property
     def proposes(self) -> Mapping[str, str]:
-        """Names of parts that suit the schedule, for keywords of `GaussianDiffusion` left None."""
+        """Names of parts that suit the schedule, for options of `GaussianDiffusion` left None."""
         return {}
 
     @abstractmethod
@@ -75,7 +75,7 @@ class NoiseSchedule(SavedAsJson, ABC):
 
     @property
     def clean(self) -> Level:
-        """The level of floats without noise: t = 0 and log-SNR = +inf.
+        """Level of floats without noise: t = 0 and log-SNR = +inf.
 
         It exists for every schedule, even if the curve ends at a level with noise.
         """
@@ -97,8 +97,8 @@ class NoiseSchedule(SavedAsJson, ABC):
         log_snr = self.log_snr(torch.linspace(0, 1, steps + 1, dtype=torch.float64, device="cpu"))
         if constant := int((log_snr[1:] >= log_snr[:-1]).sum()):
             raise ValueError(
-                f"Expected log-SNR to fall in each of {steps} steps, got {constant} steps in which "
-                f"{self} is constant, so they have no reverse step. "
+                f"Expected log-SNR to fall in each of {steps} steps, got {constant} "
+                f"steps in which {self} is constant, so they have no reverse step. "
                 "Fix: take fewer steps, or lower clip_min."
             )
 
@@ -109,7 +109,7 @@ class NoiseSchedule(SavedAsJson, ABC):
         """
         t = _as_float64(at.t)
         to = t - 1 / steps
-        # Less than 1e-4 steps is rounding, not a time.
+        # less than 1e-4 steps is a rounding error
         level = self.at(torch.where(to * steps > 1e-4, to, 0.0))
         log_snr = torch.where(t * steps > 1e-4, level.log_snr, torch.inf)
         return self._level(level.t, log_snr, isinstance(at.t, Tensor))
@@ -120,9 +120,9 @@ class NoiseSchedule(SavedAsJson, ABC):
 
 
 class Exploding(NoiseSchedule):
-    """A variance-exploding schedule, with alpha = 1: noise is added, the data stays.
+    """Base class of variance-exploding schedules, with alpha = 1.
 
-    Its sigma can be large, so it proposes a scaling of the network's input.
+    Because sigma can be large, they propose a scaling of the network's input.
     """
 
     @property
@@ -134,7 +134,7 @@ class Exploding(NoiseSchedule):
 
 
 class Interpolating(NoiseSchedule):
-    """A schedule with alpha + sigma = 1, such as that of flow matching."""
+    """Base class of schedules with alpha + sigma = 1, such as that of flow matching."""
 
     def split(self, log_snr: Tensor) -> tuple[Tensor, Tensor]:
         return torch.sigmoid(0.5 * log_snr), torch.sigmoid(-0.5 * log_snr)
@@ -142,10 +142,10 @@ class Interpolating(NoiseSchedule):
 
 @dataclass(frozen=True)
 class Scaled(NoiseSchedule):
-    """A schedule with scaled data: alpha is multiplied by `scale` (Chen 2023, sec. 2.2).
+    """Schedule whose alpha is multiplied by `scale` (Chen 2023, sec. 2.2).
 
-    Scaling shifts log-SNR by `2 ln(scale)` at the same sigma. Large images need more noise, that
-    is a scale below 1, because neighbouring pixels are redundant.
+    Scaling shifts log-SNR by `2 ln(scale)` at the same sigma. Large images need more noise (a scale
+    below 1), because neighbouring pixels are redundant.
 
     Args:
         schedule: Noise schedule to scale.
@@ -182,5 +182,5 @@ class Scaled(NoiseSchedule):
 def _as_float64(value: Scalar) -> Tensor:
     if not isinstance(value, Tensor):
         return torch.tensor(value, dtype=torch.float64, device="cpu")
-    # MPS does not support float64.
+    # MPS does not support float64
     return value.to(torch.float32 if value.device.type == "mps" else torch.float64)

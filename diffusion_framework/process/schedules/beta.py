@@ -30,7 +30,7 @@ class _BetaSchedule(NoiseSchedule):
     zero_terminal_snr: bool
 
     def __post_init__(self) -> None:
-        _exact_spline(self)  # Raises ValueError if the betas do not define a curve.
+        _exact_spline(self)  # raises ValueError if the betas do not define a curve
 
     @abstractmethod
     def step_betas(self) -> tuple[float, ...]:
@@ -55,8 +55,8 @@ class _BetaSchedule(NoiseSchedule):
         drop, start, end = spline.drop[step], spline.start_slope[step], spline.end_slope[step]
         alpha = torch.exp(0.5 * F.logsigmoid(log_snr))
         one_minus_alpha = torch.sigmoid(-log_snr) / (1 + alpha)
-        # Share of the step's drop before (down) and after (up) this level. Of alpha and 1 - alpha,
-        # the smaller is used, since differences of the larger cancel.
+        # Share of the step's drop before (down) and after (up) this level, from the smaller of
+        # alpha and 1 - alpha: differences of the larger cancel.
         down = (one_minus_alpha - spline.one_minus_alpha[step]) / drop
         up = (alpha - spline.alpha[step + 1]) / drop
         near_clean = one_minus_alpha < 0.5
@@ -72,12 +72,12 @@ class _BetaSchedule(NoiseSchedule):
 
 @dataclass(frozen=True)
 class Betas(_BetaSchedule):
-    """A schedule given by the beta of each step, such as those of a checkpoint.
+    """Schedule given by the beta of each step, as stored in published checkpoints.
 
     Args:
         betas: beta of each step, from clean to noisy, in (0, 1); the last may be 1. Accepts any
             sequence of numbers. The default is an example with four steps.
-        zero_terminal_snr: Rescale alpha to be exactly 0 at t = 1 (Lin et al. 2023, Alg. 1).
+        zero_terminal_snr: Whether to rescale alpha to exactly 0 at t = 1 (Lin et al. 2023, Alg. 1).
 
     Raises:
         ValueError: If a beta is out of range or none is given, or if zero_terminal_snr has fewer
@@ -97,13 +97,13 @@ class Betas(_BetaSchedule):
 
 @dataclass(frozen=True)
 class LinearBeta(_BetaSchedule):
-    """beta rises linearly over the steps (Ho et al. 2020, sec. 4).
+    """Schedule whose beta rises linearly over the steps (Ho et al. 2020, sec. 4).
 
     Args:
         beta_start: beta of the first step, in (0, 1).
         beta_end: beta of the last step, in (0, 1).
         steps: Number of training steps, from 1 to 100,000.
-        zero_terminal_snr: Rescale alpha to be exactly 0 at t = 1 (Lin et al. 2023, Alg. 1).
+        zero_terminal_snr: Whether to rescale alpha to exactly 0 at t = 1 (Lin et al. 2023, Alg. 1).
     """
 
     beta_start: float = 1e-4
@@ -117,15 +117,13 @@ class LinearBeta(_BetaSchedule):
 
 @dataclass(frozen=True)
 class ScaledLinearBeta(_BetaSchedule):
-    """The square root of beta rises linearly over the steps, as in latent diffusion.
-
-    The source is Rombach et al. 2022.
+    """Schedule of latent diffusion: sqrt(beta) rises linearly over the steps (Rombach et al. 2022).
 
     Args:
         beta_start: beta of the first step, in (0, 1).
         beta_end: beta of the last step, in (0, 1).
         steps: Number of training steps, from 1 to 100,000.
-        zero_terminal_snr: Rescale alpha to be exactly 0 at t = 1 (Lin et al. 2023, Alg. 1).
+        zero_terminal_snr: Whether to rescale alpha to exactly 0 at t = 1 (Lin et al. 2023, Alg. 1).
     """
 
     beta_start: float = 0.00085
@@ -146,14 +144,14 @@ class ScaledLinearBeta(_BetaSchedule):
 
 @dataclass(frozen=True)
 class SquaredCosBeta(_BetaSchedule):
-    """alpha² falls like a squared cosine, with capped beta (Nichol & Dhariwal 2021, eq. 17).
+    """Schedule whose alpha² is a squared cosine, with capped beta (Nichol & Dhariwal 2021, eq. 17).
 
     The curve is cos²(pi/2 (t + s) / (1 + s)) with s = 0.008.
 
     Args:
         steps: Number of training steps, from 1 to 100,000.
         max_beta: Largest beta of a step, in (0, 1).
-        zero_terminal_snr: Rescale alpha to be exactly 0 at t = 1 (Lin et al. 2023, Alg. 1).
+        zero_terminal_snr: Whether to rescale alpha to exactly 0 at t = 1 (Lin et al. 2023, Alg. 1).
     """
 
     steps: int = 1000
@@ -181,7 +179,7 @@ class SquaredCosBeta(_BetaSchedule):
 
 
 class _Spline(NamedTuple):
-    """The spline of alpha: values at N + 1 nodes from clean to noisy, slopes over N steps."""
+    """Spline of alpha, with values at N + 1 nodes from clean to noisy and slopes over N steps."""
 
     alpha: Tensor  # [N + 1]
     one_minus_alpha: Tensor  # [N + 1]
@@ -193,7 +191,7 @@ class _Spline(NamedTuple):
 
 @lru_cache(maxsize=32)
 def _spline(schedule: _BetaSchedule, device: torch.device, dtype: torch.dtype) -> _Spline:
-    with torch.inference_mode(False):  # The cached tensors must serve training too.
+    with torch.inference_mode(False):  # cached tensors must also serve training
         return _Spline(*(value.to(device, dtype) for value in _exact_spline(schedule)))
 
 
@@ -201,7 +199,7 @@ def _spline(schedule: _BetaSchedule, device: torch.device, dtype: torch.dtype) -
 def _exact_spline(schedule: _BetaSchedule) -> _Spline:
     with torch.inference_mode(False):
         alpha, one_minus_alpha = _nodes(schedule.step_betas(), schedule.zero_terminal_snr)
-        # Of alpha and 1 - alpha, the smaller has the more precise differences.
+        # differences of the smaller of alpha and 1 - alpha are more precise
         drop = torch.where(one_minus_alpha[1:] < 0.5, one_minus_alpha.diff(), -alpha.diff())
         for i, value in enumerate(drop.tolist()):
             if not value > 0:
@@ -224,7 +222,7 @@ def _nodes(betas: tuple[float, ...], zero_terminal_snr: bool) -> tuple[Tensor, T
     for beta in betas[:-1]:
         if not 0 < beta < 1:
             raise ValueError(
-                f"Expected betas in (0, 1), got {beta}. Fix: only the last may be 1, none 0."
+                f"Expected betas in (0, 1), got {beta}. Fix: replace it; only the last may be 1."
             )
     if not 0 < betas[-1] <= 1:
         raise ValueError(

@@ -11,7 +11,7 @@ from .base import Exploding
 
 @dataclass(frozen=True)
 class EDM(Exploding):
-    """EDM: alpha = 1, and sigma^(1 / rho) rises linearly (Karras et al. 2022, eq. 5).
+    """Schedule of EDM: alpha = 1 and sigma^(1 / rho) rises linearly (Karras et al. 2022, eq. 5).
 
     At t = 0 sigma is sigma_min, not 0; `clean` gives the clean end.
 

@@ -11,9 +11,9 @@ from .base import Interpolating
 
 @dataclass(frozen=True)
 class Flow(Interpolating):
-    """The straight path of flow matching: alpha = 1 - t, sigma = t.
+    """Straight path of flow matching: alpha = 1 - t and sigma = t.
 
-    From Lipman et al. 2023 and Liu et al. 2023.
+    It is due to Lipman et al. 2023 and Liu et al. 2023.
 
     Args:
         shift: Shift of time towards high noise, above 0: t becomes `shift t / (1 + (shift - 1) t)`.

@@ -1,10 +1,8 @@
 """Schedules defined by gamma(t) = alpha²: linear, cosine and sigmoid (Chen 2023).
 
-The source is "On the Importance of Noise Scheduling for Diffusion Models".
-
-The formulas use differences that do not cancel, so log-SNR is exact to float64 rounding up to
-both ends. The usual form `log(gamma / (1 - gamma))` loses precision at the clean end and needs
-clamping at both.
+They are from "On the Importance of Noise Scheduling for Diffusion Models". The formulas use
+differences that do not cancel, so log-SNR is exact to float64 rounding up to both ends. The usual
+form `log(gamma / (1 - gamma))` loses precision at the clean end and needs clamping at both.
 """
 
 from __future__ import annotations
@@ -38,7 +36,7 @@ class _Gamma(NoiseSchedule):
 
 @dataclass(frozen=True)
 class Linear(_Gamma):
-    """gamma falls linearly from 1 to 0 (Chen 2023).
+    """Schedule whose gamma falls linearly from 1 to 0 (Chen 2023).
 
     Args:
         clip_min: Smallest gamma, reached at t = 1; in (0, 0.5).
@@ -55,7 +53,7 @@ class Linear(_Gamma):
 
 @dataclass(frozen=True)
 class Sigmoid(_Gamma):
-    """gamma falls along a logistic curve (Jabri et al. 2022, eq. 2). The default schedule.
+    """Default schedule, whose gamma falls along a logistic curve (Jabri et al. 2022, eq. 2).
 
     Args:
         start: Point of the logistic curve at t = 0.
@@ -101,9 +99,9 @@ class Sigmoid(_Gamma):
 
 @dataclass(frozen=True)
 class Cosine(_Gamma):
-    """gamma falls like cos(pi t / 2)^(2 tau) between two points of the curve.
+    """Schedule whose gamma is a segment of cos(pi t / 2)^(2 tau), rescaled to fall from 1 to 0.
 
-    From Nichol & Dhariwal 2021, generalised by Chen 2023.
+    It is due to Nichol & Dhariwal 2021, and generalised by Chen 2023.
 
     Args:
         start: Point of the quarter wave at t = 0, in [0, 1).
@@ -176,8 +174,8 @@ def _log_sinh(x: Tensor) -> Tensor:
 def _atanh_ratio(half: float, log_ratio: Tensor) -> Tensor:
     """Returns atanh(sinh(half) / (exp(log_ratio) + cosh(half))), for any half without overflow.
 
-    With s = sinh(half), c = cosh(half) and r = exp(log_ratio) this is log1p(2 s / (r + c - s)) / 2,
-    where c - s = exp(-half). Numerator and denominator are divided by exp(half).
+    With s = sinh(half), c = cosh(half) and r = exp(log_ratio), it is log1p(2 s / (r + c - s)) / 2.
+    Here, c - s = exp(-half). Numerator and denominator are divided by exp(half).
     """
     s = -math.expm1(-2 * half) / 2
     return 0.5 * torch.log1p(2 * s / (torch.exp(log_ratio - half) + math.exp(-2 * half)))

@@ -11,13 +11,13 @@ from .base import Exploding
 
 @dataclass(frozen=True)
 class VE(Exploding):
-    """Variance exploding: alpha = 1 and sigma rises geometrically (Song et al. 2021b, eq. 30).
+    """Variance-exploding schedule whose sigma rises geometrically (Song et al. 2021b, eq. 30).
 
     At t = 0 sigma is sigma_min, not 0; `clean` gives the clean end.
 
     Args:
         sigma_min: sigma at t = 0, above 0.
-        sigma_max: sigma at t = 1, above sigma_min. About the largest distance between data points.
+        sigma_max: sigma at t = 1, above sigma_min; about the largest distance between data points.
 
     Raises:
         ValueError: If a sigma is out of range.

@@ -15,7 +15,7 @@ from .solver import AdaptiveSolver, Reused
 class AdaptiveDPMSolver(AdaptiveSolver):
     """DPM-Solver++ of order 2 or 3 with adaptive step sizes (Lu et al. 2022a, app. C).
 
-    Steps are measured in ln(alpha / sigma). From a level without signal, where it is infinite, a
+    Steps are measured in ln(alpha / sigma). From a level without signal, at minus infinity, a
     first-order step leads to alpha / sigma = 0.001.
 
     Args:
@@ -73,7 +73,7 @@ class AdaptiveDPMSolver(AdaptiveSolver):
 
 
 def _advance(x: Tensor, now: Level, to: Level, first: Tensor, last: Tensor, node: float) -> Tensor:
-    """Returns x at level `to`, by the line through two predictions of clean data.
+    """Returns x at level `to`, from the line through two predictions of clean data.
 
     Args:
         x: Samples at level `now`, [batch, ...].
@@ -83,7 +83,7 @@ def _advance(x: Tensor, now: Level, to: Level, first: Tensor, last: Tensor, node
         last: Clean data predicted last.
         node: Position of the last prediction, as a share of the step from `now` to `to`.
     """
-    # mean is E[u] under the density exp(z u) on [0, 1]. Its closed form cancels where z is small.
+    # E[u] under the density exp(z u) on [0, 1]; its closed form cancels where z is small
     z = (to.log_snr - now.log_snr) / 2
     large_z = z.clamp(min=1e-3)
     mean = torch.where(z < 1e-3, 0.5 + z / 12, -1 / torch.expm1(-large_z) - 1 / large_z)

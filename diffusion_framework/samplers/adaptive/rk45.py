@@ -10,7 +10,7 @@ from ...denoisers import Denoiser
 from ...process.level import Level, combine, expand_to
 from .solver import AdaptiveSolver, Reused
 
-# Dormand & Prince 1980: the position of each stage in the step, and its weights of earlier slopes.
+# Dormand & Prince 1980: position of each stage in the step, and its weights of earlier slopes.
 STAGES = (
     (1 / 5, (1 / 5,)),
     (3 / 10, (3 / 40, 9 / 40)),
@@ -26,11 +26,11 @@ ERROR = (71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 
 class RK45(AdaptiveSolver):
     """Runge-Kutta of order 5(4) for the probability-flow ODE, with adaptive step sizes.
 
-    The method of Song et al. 2021b, sec. 4.3, in another variable. Scaled to alpha² + sigma² = 1, x
-    turns with the angle atan(sigma / alpha) at the velocity v (Salimans & Ho 2022, app. D). The
-    velocity is finite from pure noise (angle pi / 2) to the clean end (0). Steps are measured in
-    the negated angle. Each solver step takes six network calls, since its last slope is the first
-    of the next step.
+    It is the method of Song et al. 2021b, sec. 4.3, in another variable. x is scaled to
+    alpha² + sigma² = 1. Its derivative by the angle atan(sigma / alpha) is then the velocity v
+    (Salimans & Ho 2022, app. D), finite from pure noise (angle pi / 2) to the clean end (0).
+    Steps are measured in the negated angle. Each solver step takes six network calls, because its
+    last slope is the first slope of the next step.
 
     Args:
         rtol: Tolerated error of a step relative to x, in root mean squares over a sample.
@@ -80,7 +80,7 @@ def _scale(at: Level, x: Tensor) -> Tensor:
 
 
 def _slope(denoise: Denoiser, x: Tensor, at: Level) -> Tensor:
-    """Returns -v, the derivative of the scaled x as the angle falls."""
+    """Returns -v, the derivative of the scaled x by the negated angle."""
     prediction = denoise(x, at)
     scale, at = _scale(at, x), at.expand_to(x)
     return (at.sigma * prediction.x0 - at.alpha * prediction.eps) / scale

@@ -1,4 +1,4 @@
-"""The base class of samplers with adaptive step sizes."""
+"""Base class of samplers with adaptive step sizes."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ Reused = Sequence[Tensor]
 
 @dataclass(frozen=True)
 class AdaptiveSolver(Sampler[None]):
-    """A solver of the probability-flow ODE that takes its own steps inside each step of the grid.
+    """Solver of the probability-flow ODE that takes its own steps inside each step of the grid.
 
     Each sample has its own step sizes, so that it does not depend on the rest of the batch. With a
-    grid of one step the solver chooses all of them. Derived classes define a step.
+    grid of one step, the solver chooses all steps. Derived classes define a step.
 
     Args:
         rtol: Tolerated error of a step relative to x, in root mean squares over a sample.
         atol: Smallest tolerated error of a step, in units of the data.
         first: Length of the first step, in the variable of the solver.
-        end: sigma / alpha below which one first-order step leads to the clean end. The solver's own
-            steps stop there, or at the schedule's level for t = 0 if that is noisier. Raise `end`
-            for a network that was not trained at such low noise.
+        end: sigma / alpha below which one first-order step leads to the clean end. The level at
+            t = 0 replaces it if it is noisier. Raise `end` for a network that was not trained at
+            this noise level.
         max_steps: Largest number of solver steps, including rejected ones, per step of the grid.
 
     Raises:
@@ -75,8 +75,8 @@ class AdaptiveSolver(Sampler[None]):
             reused: Predictions kept at `position`, or () at the first step.
 
         Returns:
-            x after the step by the lower order, x by the higher order, and the predictions to keep
-            at the start and at the end of the step.
+            x after a step of the lower order, x after a step of the higher order, and the
+            predictions to keep at the start and at the end of the step.
         """
 
     def step(
@@ -97,7 +97,7 @@ class AdaptiveSolver(Sampler[None]):
         length, last_error = torch.full_like(position, self.first), torch.ones_like(position)
         reused: Reused = ()
         steps = 0
-        while (remaining := goal - position).max() > 0:  # Also false for NaN.
+        while (remaining := goal - position).max() > 0:  # also false for NaN
             if steps == self.max_steps:
                 raise ValueError(
                     f"Expected to reach the end within max_steps={self.max_steps} steps, got more. "
@@ -106,11 +106,11 @@ class AdaptiveSolver(Sampler[None]):
             tried = torch.minimum(length, remaining)
             low, high, at_start, at_end = self.attempt(denoise, x, position, tried, reused)
             error = _rms(low - high) / (self.rtol * _rms(high)).clamp(min=self.atol)
-            accepted = (error <= 1) & (remaining > 0)  # A sample at its goal no longer changes.
+            accepted = (error <= 1) & (remaining > 0)  # a sample at its goal no longer changes
             pairs = zip((high, *at_end), (x, *at_start), strict=True)
             x, *reused = (torch.where(expand_to(accepted, x).bool(), *pair) for pair in pairs)
             reached = torch.where(tried < remaining, position + tried, goal)
-            # A NaN error makes the position NaN, which ends the loop.
+            # a NaN error makes the position NaN, which ends the loop
             position = torch.where(accepted, reached, position + 0 * error)
             # Proportional-integral control of the next step (Hairer & Wanner 1996, IV.2).
             error = error.clamp(min=1e-9)

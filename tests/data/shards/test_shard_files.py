@@ -178,6 +178,6 @@ def test_without_fsspec_local_shards_work_and_remote_ones_are_an_error(tmp_path,
     monkeypatch.setitem(sys.modules, "fsspec", None)
     assert len(open_shards(write_shards(tmp_path / "in"), tmp_path)) == 30
     with pytest.raises(
-        ValueError, match=r"Expected fsspec for shard 's3://bucket/a\.tar'.*\[shards\]"
+        ValueError, match=r"Expected the package fsspec for shard 's3://bucket/a\.tar'.*\[shards\]"
     ):
         open_shards("s3://bucket/a.tar", tmp_path)

@@ -16,7 +16,7 @@ def by_class(**options):
 
 
 class Guided:
-    """Two exact denoisers, and the line through them."""
+    """Guidance with two exact denoisers."""
 
     def __init__(self, given, free, scale):
         self.given, self.free, self.scale, self.schedule = given, free, scale, given.schedule
@@ -42,9 +42,7 @@ def test_guidance_is_a_line_through_two_denoisers(t):
 
 
 def test_the_score_of_guidance_is_that_of_a_sharper_class():
-    """Of two classes in a mixture, guidance by 3 leaves hardly a sample of the other, and pushes
-    beyond the class.
-    """
+    """Guidance by 3 leaves hardly a sample of the other class, and overshoots the mean."""
     given, free = (
         GaussianOracle(0.4, 0.3),
         MixtureOracle(means=(-0.4, 0.4), stds=(0.3, 0.3), weights=(0.5, 0.5)),
@@ -130,7 +128,7 @@ def test_a_class_that_training_never_dropped_reads_no_row_of_no_class():
         (lambda: by_class(label_dropout=1.0), r"dropout in \[0, 1\), got 1"),
         (lambda: tiny_diffusion(label_dropout=0.1), "set its num_classes"),
         (lambda: by_class()(torch.rand(2, 1, 8, 8)), "a value for labels, got none"),
-        (lambda: ClassifierFree(float("nan")), "finite scale of guidance, got nan"),
+        (lambda: ClassifierFree(float("nan")), "finite guidance scale, got nan"),
     ],
 )
 def test_bad_input(make, message):

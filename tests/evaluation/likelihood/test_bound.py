@@ -1,3 +1,5 @@
+"""Tests of the variational bound and its report."""
+
 import math
 
 import numpy as np
@@ -23,9 +25,7 @@ DOUBLE = {"dtype": torch.float64}
 
 
 class Guess:
-    """A denoiser with a wrong noise and a learned variance, as plain functions of x that numpy
-    repeats.
-    """
+    """Denoiser with wrong noise and a learned variance, as simple functions of x."""
 
     schedule = SCHEDULE
 
@@ -54,28 +54,24 @@ def test_the_bound_and_all_its_terms_equal_a_calculation_from_betas(variance):
         bits = nats.mean(axis=(1, 2)) / np.log(2)
         np.testing.assert_allclose(bound.steps[:, i].numpy(), bits, rtol=1e-9)
         total += bits
-    # sampling starts with the standard deviation of the noisiest level
+    # The prior has the standard deviation of the noisiest level.
     prior = 0.5 * alpha_bar[-1] * x0.numpy() ** 2 / (1 - alpha_bar[-1])
     np.testing.assert_allclose(bound.prior.numpy(), prior.mean(axis=(1, 2)) / np.log(2), rtol=1e-9)
     np.testing.assert_allclose(bound.total.numpy(), total + bound.prior.numpy(), rtol=1e-12)
 
 
 class BestVariance(GaussianOracle):
-    """Gaussian data with the exact mean and, as a learned range, the exact variance of each reverse
-    step.
+    """Denoiser of Gaussian data with the exact mean and variance of each reverse step.
+
+    The variance is given as a learned range.
     """
 
     def follow(self, grid):
         self.shares = {}
-        before = grid.start
-        nothing = Prediction(
-            torch.zeros((), **DOUBLE), torch.zeros((), **DOUBLE), torch.zeros((), **DOUBLE)
-        )
+        before = grid[0][0]
+        zero = torch.zeros((), **DOUBLE)
         for now, to in grid:
-            ends = (
-                Prediction(nothing.x0, nothing.eps, torch.full((), share, **DOUBLE))
-                for share in (0.0, 1.0)
-            )
+            ends = (Prediction(zero, zero, torch.full((), share, **DOUBLE)) for share in (0.0, 1.0))
             small, large = (
                 log_variance("learned_range", end, now, to, before).item() for end in ends
             )
@@ -92,10 +88,7 @@ class BestVariance(GaussianOracle):
 @pytest.mark.parametrize("steps", [5, 60])
 @pytest.mark.parametrize("schedule", [Sigmoid(), EDM(), Flow()], ids=repr)
 def test_with_the_exact_reverse_steps_the_bound_is_the_entropy(schedule, steps):
-    """In any number of steps, as the true reverse steps of Gaussian data are Gaussian.
-
-    To 1 % of it.
-    """
+    """Holds for any number of steps, since reverse steps of Gaussian data are Gaussian."""
     grid = grid_of_times(schedule, uniform_times(steps))
     oracle = BestVariance(mean=0.3, std=0.9, schedule=schedule).follow(grid)
     x0 = 0.3 + 0.9 * torch.randn(400, 500, **DOUBLE)
@@ -114,7 +107,7 @@ def test_with_fixed_variances_the_bound_lies_above_the_entropy(variance):
     assert (bound.steps[:, :-1].mean(0) > 0).all()
 
 
-def test_a_grid_that_is_no_chain_is_refused():
+def test_a_grid_that_is_not_a_chain_is_refused():
     x0 = torch.zeros(1, 2)
     joined = grid_of_times(SCHEDULE, uniform_times(6))
     for grid, said in (
@@ -126,7 +119,7 @@ def test_a_grid_that_is_no_chain_is_refused():
             variational_bound(Guess(), x0, grid, generator_noise())
 
 
-def test_images_bound_alike_in_every_batch_on_respaced_steps():
+def test_the_bound_does_not_depend_on_the_batches_with_respaced_steps():
     diffusion = tiny_diffusion(timesteps=12)
     images = torch.randint(0, 256, (5, 1, 8, 8)) / 255
     whole = bits_per_dim(diffusion, images, steps="3,2", seed=3)
@@ -143,7 +136,7 @@ def test_images_bound_alike_in_every_batch_on_respaced_steps():
         bits_per_dim(diffusion, images, steps=3, variance="learned_range")
 
 
-def test_no_call_sees_what_another_made_of_the_image():
+def test_likelihood_is_computed_without_self_conditioning():
     diffusion = GaussianDiffusion(SelfConditioned(), timesteps=4)
     bits_per_dim(diffusion, torch.zeros(2, 1, 4, 4))
     flow_bits_per_dim(diffusion, torch.zeros(2, 1, 4, 4), tolerance=0.1)

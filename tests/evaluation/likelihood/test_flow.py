@@ -1,3 +1,5 @@
+"""Tests of the likelihood of the probability flow."""
+
 import math
 
 import pytest
@@ -15,7 +17,7 @@ NOISE = generator_noise()
 
 
 def exact_bits(oracle, x0):
-    """-log2 of the density of the data, per dimension."""
+    """Returns -log2 of the density of the data, per dimension."""
     parts = [(oracle.mean, oracle.std, 1.0)] if isinstance(oracle, GaussianOracle) else []
     parts = parts or zip(oracle.means, oracle.stds, oracle.weights, strict=True)
     logs = [
@@ -36,9 +38,10 @@ def test_every_sample_has_its_exact_density_where_the_schedule_ends_in_noise(ora
 
 
 @pytest.mark.parametrize("schedule", [VE(), EDM(), LinearBeta()], ids=repr)
-def test_the_mean_over_the_data_is_exact_where_a_trace_of_the_data_is_left_in_the_noise(schedule):
-    """There the density of one sample is off to first order in that trace, but its mean only to
-    second order.
+def test_the_mean_over_data_is_exact_where_the_schedule_leaves_some_signal(schedule):
+    """Covers schedules that leave a little of the data at their noisiest level.
+
+    The density of a sample is then wrong in first order, but its mean only in second order.
     """
     oracle = MixtureOracle(
         schedule=schedule, means=(-0.5, 0.5), stds=(0.2, 0.2), weights=(0.5, 0.5)
@@ -51,7 +54,7 @@ def test_the_mean_over_the_data_is_exact_where_a_trace_of_the_data_is_left_in_th
 
 
 class Correlated:
-    """Gaussian data with this covariance."""
+    """Denoiser of Gaussian data with a given covariance."""
 
     schedule = Flow()
 
@@ -94,15 +97,15 @@ def test_hutchinsons_estimate_is_right_on_average(correlated, trace):
     )
 
 
-def test_8_bit_images_count_the_width_of_their_steps():
-    """Of a density that hardly changes over a step, that step holds the density times 2 / 255."""
+def test_8_bit_images_include_the_width_of_their_bins():
+    """The probability of a bin is about the density times its width, 2 / 255."""
     oracle = GaussianOracle(mean=0.0, std=1.0)
     x0 = torch.linspace(-1, 1, 256, **DOUBLE)[100:150, None]
     wanted = exact_bits(oracle, x0) + math.log2(255 / 2)
     torch.testing.assert_close(flow_bits(oracle, x0, NOISE), wanted, rtol=0, atol=5e-3)
 
 
-def test_a_network_by_its_probes_agrees_with_its_exact_trace():
+def test_the_estimate_of_a_network_agrees_with_its_exact_trace():
     diffusion = GaussianDiffusion(tiny_unet(dim_mults=(1,), image_size=4))
     images = torch.randint(0, 256, (1, 1, 4, 4)) / 255
     exact = flow_bits_per_dim(diffusion, images, trace="exact", tolerance=1e-2, seed=[1]).item()
@@ -115,10 +118,7 @@ def test_a_network_by_its_probes_agrees_with_its_exact_trace():
 
 @pytest.mark.parametrize("tolerance", [1e-4, 1e-6, 1e-8])
 def test_the_solver_keeps_its_tolerance(tolerance):
-    """z' = cos(u) z has exp(sin u).
-
-    Each sample of another size, and the integral of z beside it.
-    """
+    """Solves z' = cos(u) z for two initial values, and integrates cos(u)."""
     z = torch.tensor([[1.0], [0.1]], **DOUBLE)
     calls = []
 
@@ -134,14 +134,14 @@ def test_the_solver_keeps_its_tolerance(tolerance):
     assert max(calls) <= 5.0 and len(calls) < 60 * tolerance**-0.2
 
 
-def test_bad_input_is_said_in_one_line():
+def test_bad_input_is_refused():
     oracle, x0 = GaussianOracle(), torch.zeros(1, 2)
-    with pytest.raises(ValueError, match="trace must be"):
+    with pytest.raises(ValueError, match="Expected trace 'rademacher', .*, got 'all'. Fix"):
         flow_bits(oracle, x0, NOISE, trace="all")
-    with pytest.raises(ValueError, match="at least 1e-06 in torch.float32; got 1e-08: raise it"):
+    with pytest.raises(ValueError, match="at least 1e-06 in torch.float32, got 1e-08. Fix: raise"):
         flow_bits(oracle, x0, NOISE, tolerance=1e-8)
     jumps = torch.zeros(1, **DOUBLE)
-    with pytest.raises(ValueError, match="cannot be solved"):
+    with pytest.raises(ValueError, match="steps below a millionth .* tolerance=1e-09. Fix: raise"):
         integrate(lambda u, z: (z + (u > 0.3) * 1e9, jumps), x0.double(), 0.0, 1.0, 1e-9)
     with pytest.raises(FloatingPointError, match="NaN"):
         integrate(lambda u, z: (z * math.nan, torch.zeros(1, **DOUBLE)), x0, 0.0, 1.0, 1e-3)

@@ -1,4 +1,4 @@
-"""The fork: its experts, its environment, and the numbers that judge a policy."""
+"""Tests of the fork task: its experts, environment and metrics."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ def starts(count: int) -> np.ndarray:
     return fork.new_states(rng, (np.arange(count) + 0.5) / count)
 
 
-def test_experts_arrive_and_go_left_as_often_as_the_context_says():
+def test_experts_arrive_and_pass_left_with_probability_c():
     states = starts(20_000)
     success, left, _, _ = fork.run(fork.Expert(np.random.default_rng(0), states[:, 3]), states)
     assert 0.98 < success.mean() < 0.995
-    assert fork.binned_error(states[:, 3], left) < 3 * 0.016 / np.sqrt(
-        5
-    )  # 0.016 is what 4,000 contexts leave
+    # 0.016 is the sampling error with 4,000 contexts
+    assert fork.binned_error(states[:, 3], left) < 3 * 0.016 / np.sqrt(5)
 
 
 def test_the_mean_of_the_experts_goes_through_the_disc():
@@ -36,7 +35,7 @@ def test_the_mean_of_the_experts_goes_through_the_disc():
     assert success.mean() < 0.1
 
 
-def test_a_step_is_at_most_so_long_and_touching_the_disc_forfeits_success():
+def test_steps_are_limited_and_touching_the_disc_forfeits_success():
     before = np.array([[0.0, 0, 0, 0.5], [0.69, 0, 0, 0.5], [1.9, 0.3, 0, 0.5]])
     states, hit, arrived = fork.move(before, np.array([[2.0, 0], [1.69, 1], [2.9, 0.3]]))
     np.testing.assert_allclose(np.linalg.norm(states[0, :2]), fork.STEP)
@@ -45,7 +44,7 @@ def test_a_step_is_at_most_so_long_and_touching_the_disc_forfeits_success():
     assert not straight.any() and (all_states[-1][:, 0] > 1.5).all()
 
 
-def test_demonstrations_repeat_and_are_the_experts_steps():
+def test_demonstrations_are_reproducible_steps_of_the_experts():
     one, same, other = (fork.demonstrate(50, seed) for seed in (0, 0, 1))
     assert one.fingerprint() == same.fingerprint() != other.fingerprint()
     state, action = one.arrays["state"], one.arrays["action"]
@@ -73,7 +72,7 @@ def test_the_binned_error_of_known_answers():
     assert fork.binned_error(context, np.full(4000, True)) == pytest.approx(0.5, abs=1e-3)
 
 
-def test_the_environment_is_the_task():
+def test_the_environment_agrees_with_the_task():
     gymnasium = pytest.importorskip("gymnasium", reason="gymnasium is not installed")
     from gymnasium.utils.env_checker import check_env
 

@@ -1,0 +1,167 @@
+"""All conditioners of a model by name, and their values bound to one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from .base import Conditioner, Keywords
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class BoundConditions:
+    """Encoded conditions of one batch, computed once and used at every step of a trajectory.
+
+    Attributes:
+        conditions: Conditioners of the model.
+        values: User's values by the name of their condition.
+        parts: Keyword arguments of the network by the name of their condition.
+    """
+
+    conditions: Conditions
+    values: Mapping[str, Any]
+    parts: Mapping[str, Keywords]
+
+    @property
+    def keywords(self) -> Keywords:
+        """Keyword arguments of the network, from all conditions together."""
+        return {keyword: v for part in self.parts.values() for keyword, v in part.items()}
+
+    def without(self, names: Collection[str] | None = None) -> BoundConditions:
+        """Returns a copy in which some conditions are replaced by "none".
+
+        Args:
+            names: Names of these conditions; None for all that were trained with dropout.
+
+        Raises:
+            ValueError: a condition that was trained without dropout, or no condition at all.
+        """
+        droppable = {name for name in self.conditions if self.conditions[name].dropout}
+        chosen = droppable if names is None else set(names)
+        if not chosen or not chosen <= droppable:
+            wrong = ", ".join(sorted(chosen - droppable)) or "none"
+            raise ValueError(
+                f"Expected conditions trained with dropout, got {wrong}. "
+                "Fix: train with dropout=0.1 in the conditioner (for labels, label_dropout=0.1)."
+            )
+        parts = {
+            name: self.conditions[name].none(part) if name in chosen else part
+            for name, part in self.parts.items()
+        }
+        return BoundConditions(self.conditions, self.values, parts)
+
+
+@final
+class Conditions(nn.ModuleDict):
+    """Conditioners of a model by name; users pass a value for each name.
+
+    Args:
+        conditioners: Conditioners by name; None for no conditions.
+        sample_shape: Shape of one encoded sample, without the batch dimension.
+        reserved: Names that conditions cannot have, because they have another meaning.
+
+    Raises:
+        ValueError: a reserved name, or two conditioners that return the same keyword argument.
+    """
+
+    def __init__(
+        self,
+        conditioners: Mapping[str, Conditioner] | None = None,
+        sample_shape: tuple[int, ...] = (),
+        reserved: Iterable[str] = (),
+    ) -> None:
+        super().__init__()
+        taken = set(reserved) | set(dir(self))
+        owners: dict[str, str] = {}
+        for name, conditioner in (conditioners or {}).items():
+            if name in taken or not name.isidentifier():
+                raise ValueError(
+                    f"Expected an unreserved Python name for a condition, got {name!r}. "
+                    "Fix: rename the condition."
+                )
+            for keyword in conditioner.keywords:
+                if keyword in owners:
+                    raise ValueError(
+                        "Expected each keyword argument of the network from one condition, "
+                        f"got {keyword!r} from {owners[keyword]!r} and {name!r}. "
+                        "Fix: set keyword= in one of them."
+                    )
+                owners[keyword] = name
+            conditioner.build(sample_shape)
+            self[name] = conditioner
+
+    def __getitem__(self, name: str) -> Conditioner:
+        return super().__getitem__(name)  # type: ignore[return-value]
+
+    def bind(
+        self,
+        values: Mapping[str, Any],
+        batch: int | None = None,
+        *,
+        drop: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> BoundConditions:
+        """Encodes the value of every condition.
+
+        Args:
+            values: User's values by the name of their condition; None counts as missing.
+            batch: Number of samples; None takes it from the values. A value of a single sample is
+                repeated `batch` times, except with `drop`.
+            drop: Whether to drop conditions, each at its own rate, as in training.
+            generator: Source of randomness for dropout; None for PyTorch's default generator.
+
+        Raises:
+            ValueError: an unknown or a missing condition, a value that its conditioner refuses, or
+                values for another number of samples.
+        """
+        given = {name: value for name, value in values.items() if value is not None}
+        if unknown := given.keys() - self.keys():
+            raise ValueError(
+                f"Expected conditions {_list(self)}, got {_list(unknown)}. "
+                "Fix: leave it out, or build the model with a conditioner for it (conditions=)."
+            )
+        if missing := self.keys() - given.keys():
+            raise ValueError(
+                f"Expected a value for {_list(missing)}, got none. "
+                f"Fix: pass {min(missing)}=..., one for each sample."
+            )
+        parts: dict[str, Keywords] = {}
+        for name in self:
+            conditioner = self[name]
+            value = given[name]
+            if batch is not None and not drop:  # in training, a single value is a mistake
+                value = conditioner.repeat(value, batch)
+            parts[name] = conditioner(value, drop=drop, generator=generator)
+            for encoded in parts[name].values():
+                batch = len(encoded) if batch is None else batch
+                if len(encoded) != batch:
+                    raise ValueError(
+                        f"Expected a value of {name} for each of {batch} samples, "
+                        f"got {len(encoded)}. Fix: pass one for each sample."
+                    )
+        return BoundConditions(self, given, parts)
+
+    def flip(self, values: Mapping[str, Any], where: Tensor) -> dict[str, Any]:
+        """Returns the values that match data of which some samples are flipped horizontally.
+
+        Values under other names are returned unchanged.
+
+        Args:
+            values: User's values by name.
+            where: Boolean mask [batch] of the flipped samples.
+        """
+        return {n: self[n].flip(v, where) if n in self else v for n, v in values.items()}
+
+    @property
+    def needs_fit(self) -> bool:
+        """Whether statistics of a condition are still unknown."""
+        return any(self[name].needs_fit for name in self)
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "none"
