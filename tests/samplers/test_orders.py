@@ -100,7 +100,7 @@ def test_the_stochastic_solver_keeps_mean_and_variance(order, predict):
         mean + std * torch.randn(count, dtype=torch.float64),
         grid,
     )
-    mean, std = oracle.marginal(grid[-1][1])
+    mean, std = oracle.marginal(grid.end)
     bias = 0.04 if order == 1 else 0.004  # bias of the method, added to five standard errors
     assert x.mean().item() == pytest.approx(mean, abs=5 * std / math.sqrt(count) + bias * std)
     assert x.std().item() == pytest.approx(std, rel=5 / math.sqrt(2 * count) + bias)

@@ -187,7 +187,7 @@ def test_consistency_sampling_has_exact_marginals_for_data_at_one_point():
     grid = even_grid(Sigmoid(), -6.0, 4.0, 4)
     noise = generator_noise(torch.Generator().manual_seed(1))
     sampler = LCM(timestep_scaling=1e9)  # c_skip = 0: no boundary condition
-    for snapshot in trajectory(sampler, oracle, start(oracle, grid[0][0]), grid, noise):
+    for snapshot in trajectory(sampler, oracle, start(oracle, grid.start), grid, noise):
         mean, std = oracle.marginal(snapshot.to)
         assert snapshot.x.mean().item() == pytest.approx(mean, abs=5 * std / math.sqrt(COUNT))
         assert snapshot.x.std().item() == pytest.approx(std, rel=5 / math.sqrt(2 * COUNT))

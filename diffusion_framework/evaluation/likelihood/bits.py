@@ -46,8 +46,8 @@ def bits_per_dim(
     walk, x0, bins = _prepared(diffusion, data, walk_options)
     grid = walk.grid
     if walk_options.get("grid") is None:  # undo the time difference, so that the steps join
-        levels = [*(now for now, _ in grid), grid[-1][1]]
-        grid = list(itertools.pairwise(levels))
+        levels = [*(now for now, _ in grid), grid.end]
+        grid = Grid(itertools.pairwise(levels))
     denoise, variance = StatelessDenoiser(walk.fresh), variance or diffusion.loss.variance
     with diffusion.evaluating():
         return variational_bound(denoise, x0, grid, walk.noise, variance, bins, show_progress)
