@@ -167,10 +167,10 @@ def test_a_config_is_found_as_file_folder_or_pipeline(tmp_path):
 def test_files_that_hold_no_config_are_refused(tmp_path):
     path = tmp_path / "scheduler_config.json"
     path.write_text("{")
-    with pytest.raises(ValueError, match="scheduler_config.json cannot be read"):
+    with pytest.raises(ValueError, match="scheduler_config.json: expected a JSON file"):
         read_scheduler_config(path)
     path.write_text("[]")
     with pytest.raises(ValueError, match="scheduler_config.json: expected a JSON object, got list"):
         read_scheduler_config(path)
-    with pytest.raises(ValueError, match="cannot be read"):
+    with pytest.raises(ValueError, match="expected a JSON file"):
         read_scheduler_config(tmp_path / "nowhere")

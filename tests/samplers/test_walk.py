@@ -63,7 +63,9 @@ def test_a_sampler_can_be_given_by_name():
     diffusion = tiny_diffusion()
     for name, sampler in (("heun", Heun()), ("UniPC", UniPC()), ("ddim", DDIM())):
         assert diffusion.walk(1, sampler=name).sampler == sampler
-    with pytest.raises(ValueError, match="sampler: there is no sampler 'hein'. Did you mean Heun"):
+    with pytest.raises(
+        ValueError, match="sampler: expected a sampler, got 'hein'. Fix: write 'Heun'"
+    ):
         diffusion.walk(1, sampler="hein")
 
 
