@@ -52,21 +52,15 @@ ASKING = {
     "parts/hints.py",  # type hints
     "parts/plan.py",  # fields of a dataclass
     "parts/signatures.py",  # docstrings
-    "parts/table.py",  # classes of a module
+    "parts/search.py",  # classes of a module
     "storage/config.py",  # fields of a dataclass, classes of a module
     "training/distributed.py",  # sharded tensors
     "training/stopping.py",  # the operating system
 }
 LONG_FILES = {
-    "parts/table.py",  # one table of parts
     "diffusion.py",
-    "parts/plan.py",
 }
 LONG_FUNCTIONS = {
-    "cli/evaluate.py: _evaluate",
-    "cli/help.py: _entry",
-    "cli/rollout.py: _rollout",
-    "cli/sample.py: _sample",
     "diffusion.py: __init__",
     "diffusion.py: walk",
     "models/rin.py: __init__",

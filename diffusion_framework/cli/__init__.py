@@ -1,4 +1,4 @@
-"""The commands behind scripts/, one file each."""
+"""The commands of scripts/, one file each."""
 
 from .evaluate import evaluate
 from .rollout import rollout

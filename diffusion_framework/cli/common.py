@@ -1,5 +1,6 @@
-"""From typed words to a call: a command is a function, its signature the flags and its docstring
-the help.
+"""Runs commands from typed words.
+
+A command is a function: its signature gives the flags, and its docstring gives the help.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from typing import Any, NoReturn
 
 import torch
 
-from ..parts import BadPart, NotTrusted, Typed, convert, nearest, read_yaml
+from ..parts import BadPart, NotTrusted, Typed, convert, read_yaml, unknown_name
 from .help import config_text, page, part_page
 from .words import nested, overlay, split
 
 Tree = dict[str, Any]
-_EVERYWHERE = ("config", "trust", "help", "print_config")
+_COMMON = ("config", "trust", "help", "print_config")
 
 
 def run(
@@ -31,23 +32,23 @@ def run(
     *,
     defaults: Mapping[str, Any] | None = None,
     given: Mapping[str, Mapping[str, str]] | None = None,
-    below: Callable[[Tree, bool], list[Path]] | None = None,
+    base_configs: Callable[[Tree, bool], list[Path]] | None = None,
 ) -> None:
-    """Run a command. What a user can mend ends the program with one line and exit code 2.
+    """Runs a command; an error that the user can correct ends it with one line and exit code 2.
 
     Args:
-        command: Its keyword-only parameters are flags, its others words without dashes. Parts
-            arrive as plans.
-        words: The command line, without the program.
+        command: Function to call. Its keyword-only parameters are flags, and its other parameters
+            are words without dashes. Parts arrive as plans.
+        words: Command line, without the program.
         prog: Name of the script.
-        defaults: Tree of classes that are meant where only options are given.
-        given: For an argument of the command, options that the command supplies itself, with what
-            they come from.
-        below: From the tree of the flags and whether a config was named, the config files that
-            lie below.
+        defaults: Tree of the classes that are meant where only options are given.
+        given: For each argument of the command, the options that the command supplies itself, with
+            their origins.
+        base_configs: Returns the config files that lie below the flags. It takes the tree of the
+            flags, and whether a config was named.
     """
     with one_line_errors(prog, words):
-        tree, trust, asked = _read(command, words, prog, below)
+        tree, trust, asked = _read(command, words, prog, base_configs)
         if "help" in asked:
             print(part_page(asked["help"]) if asked["help"] else page(command, prog, given or {}))
             sys.exit(0)
@@ -67,25 +68,23 @@ def _read(
     command: Callable[..., Any],
     words: Sequence[str],
     prog: str,
-    below: Callable[[Tree, bool], list[Path]] | None,
+    base_configs: Callable[[Tree, bool], list[Path]] | None,
 ) -> tuple[Tree, tuple[str, ...], dict[str, str]]:
-    """The tree of configs and flags, the trusted packages, and what else was asked for."""
+    """Returns the tree of configs and flags, the trusted packages, and the help asked for."""
     parameters = list(inspect.signature(command).parameters.values())
-    alone = [p.name for p in parameters if p.annotation in (bool, "bool") and p.default is False]
-    options = [p.name for p in parameters if p.name not in _EVERYWHERE]
-    plain, pairs = split(words, {*alone, "help", "print_config"})
+    switches = [p.name for p in parameters if p.annotation in (bool, "bool") and p.default is False]
+    options = [p.name for p in parameters if p.name not in _COMMON]
+    plain, pairs = split(words, {*switches, "help", "print_config"})
     names = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name in options] + list(
-        _EVERYWHERE
+        _COMMON
     )
     for name, _ in pairs:
         if name.split(".")[0] not in names:
-            raise BadPart(
-                f"there is no --{name}.{nearest(f'--{name}', [f'--{n}' for n in names])} See "
-                f"{prog} --help."
-            )
+            flags_known, flag = [f"--{known}" for known in names], f"--{name.split('.')[0]}"
+            raise unknown_name("", f"an option of {prog}", flag, flags_known)
     flags: Tree = {}
     for name, value in sorted(pairs, key=lambda pair: pair[0].count(".")):
-        if name not in _EVERYWHERE:
+        if name not in _COMMON:
             flags = overlay(flags, nested(name, value))
     flags |= _positional(parameters, plain, prog)
     configs = [str(value) for name, value in pairs if name == "config"]
@@ -95,8 +94,8 @@ def _read(
     for path in configs:
         tree = overlay(tree, _config(Path(path), options, prog))
     tree = overlay(tree, flags)
-    if below and not asked.get("help"):
-        for file in reversed(below(tree, bool(configs))):
+    if base_configs and not asked.get("help"):
+        for file in reversed(base_configs(tree, bool(configs))):
             tree = overlay(_config(file, options, prog), tree)
     return tree, trust, asked
 
@@ -109,21 +108,21 @@ def _positional(parameters: Sequence[inspect.Parameter], plain: list[Typed], pro
         elif parameter.kind is parameter.POSITIONAL_OR_KEYWORD and plain:
             found[parameter.name], plain = plain[0], plain[1:]
     if plain:
-        raise BadPart(f"{prog} has no use for {plain[0]!r:.60}. See {prog} --help.")
+        raise BadPart(
+            f"Expected options of {prog}, got {plain[0]!r:.60}. Fix: leave it out, or see --help."
+        )
     return found
 
 
 def _config(path: Path, known: Sequence[str], prog: str) -> Tree:
-    """The options in a config file."""
+    """Returns the options in a config file."""
     if not path.is_file():
-        raise BadPart(f"--config: there is no file {path}.")
+        raise BadPart(f"--config: expected an existing file, got {path}. Fix: correct the path.")
     tree = read_yaml(path.read_bytes(), str(path))
     if not isinstance(tree, dict):
-        raise BadPart(f"--config: {path} holds no options.")
+        raise BadPart(f"{path}: expected options, got none. Fix: start from --print_config.")
     if unknown := [key for key in tree if key not in known]:
-        raise BadPart(
-            f"{path}: {prog} has no option {unknown[0]!r:.60}.{nearest(unknown[0], known)}"
-        )
+        raise unknown_name(str(path), f"an option of {prog}", unknown[0], known)
     return tree
 
 
@@ -135,9 +134,9 @@ def _arguments(
     given: Mapping[str, Mapping[str, str]],
     prog: str,
 ) -> dict[str, Any]:
-    """The command's arguments, checked.
+    """Returns the command's arguments, checked.
 
-    A part that has a default of None is asked for only where `typed` names it.
+    A part with a default is taken from the tree only if `typed` names it.
     """
     hints, found = typing.get_type_hints(command), {}
     for parameter in inspect.signature(command).parameters.values():
@@ -152,7 +151,10 @@ def _arguments(
             context: dict[str, Any] = {"trust": trust, "where": where, "given": given.get(name)}
             found[name] = convert(tree[name], hints[name], **context)
         elif needed:
-            raise BadPart(f"{name.upper() if flat else f'--{name}'} is missing. See {prog} --help.")
+            shown = name.upper() if flat else f"--{name}"
+            raise BadPart(
+                f"{shown}: expected a value, got none. Fix: give it; {prog} --help describes it."
+            )
         elif not flat:
             found[name] = parameter.default
     return found
@@ -160,11 +162,11 @@ def _arguments(
 
 @contextmanager
 def one_line_errors(prog: str, words: Sequence[str]) -> Iterator[None]:
-    """What users can cause ends the script with one line and exit code 2."""
+    """Ends the script with one line and exit code 2 at an error that a user can cause."""
     try:
         yield
     except KeyboardInterrupt as interrupt:
-        if not str(interrupt):  # else it was said already
+        if not str(interrupt):  # else the message was printed already
             print("interrupted", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:  # the reader of the output has gone
@@ -176,32 +178,36 @@ def one_line_errors(prog: str, words: Sequence[str]) -> Iterator[None]:
         message = str(error)
         if isinstance(error, NotTrusted):
             again = shlex.join(["python", f"scripts/{prog}", *words, "--trust", error.package])
-            message += f" Fix, if you trust it: {again}"
+            message = (
+                f"{message.partition(' Fix: ')[0]} Fix: if you trust that package, run {again}"
+            )
         _fail(message)
 
 
 def _fail(message: str) -> NoReturn:
-    if os.environ.get("RANK", "0") == "0":  # of several processes, one is enough to say it
+    if os.environ.get("RANK", "0") == "0":  # one of several processes prints it
         print(f"error: {_one_line(message)}", file=sys.stderr)
     sys.exit(2)
 
 
 def _one_line(message: str) -> str:
-    """The part of a message that helps, on one line."""
-    if "Original Traceback" in message:  # from a data worker: its last line is the error itself
+    """Returns a message on one line, without the traceback of a data worker."""
+    if "Original Traceback" in message:  # its last line is the error itself
         message = message.strip().splitlines()[-1].partition(": ")[2]
     return " ".join(message.split())
 
 
 def check_positive(**numbers: int) -> None:
-    """Raise ValueError for a number below 1."""
+    """Raises ValueError for a number below 1."""
     for name, number in numbers.items():
         if number < 1:
-            raise ValueError(f"{name} must be at least 1; got {number}")
+            raise ValueError(
+                f"--{name}: expected at least 1, got {number}. Fix: give a whole number above 0."
+            )
 
 
 def device_named(name: str) -> torch.device:
-    """The device of this name, tried; 'auto' is the first GPU, if there is one."""
+    """Returns the device of a name after trying it; 'auto' is the first GPU, if one exists."""
     if name == "auto":
         name = (
             "cuda"
@@ -213,6 +219,7 @@ def device_named(name: str) -> torch.device:
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:
+        cause = str(error).splitlines()[0]
         raise ValueError(
-            f"device {name!r} cannot be used here ({str(error).splitlines()[0]}); try cpu"
+            f"--device: expected a usable device, got {name!r} ({cause}). Fix: choose cpu."
         ) from error

@@ -1,8 +1,8 @@
-"""scripts/evaluate.py."""
+"""The command of scripts/evaluate.py."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,11 +25,11 @@ from ..process.posterior import Variance
 from .common import check_positive, device_named, run
 
 DEFAULTS = {"data": {"class_path": "ImageFolder"}}
-GIVEN = {"data": dict.fromkeys(("image_size", "channels"), "the network.")}
+GIVEN = {"data": dict.fromkeys(("image_size", "channels"), "the network")}
 
 
 def evaluate(argv: Sequence[str]) -> None:
-    """Run scripts/evaluate.py; argv is the command line, without the program."""
+    """Runs scripts/evaluate.py; argv is the command line, without the program."""
     run(_evaluate, argv, "evaluate.py", defaults=DEFAULTS, given=GIVEN)
 
 
@@ -50,76 +50,102 @@ def _evaluate(
     progress: bool = True,
     trust: tuple[str, ...] = (),
 ) -> None:
-    """Measure trained models on images that they have not seen.
+    """Measures trained models on held-out images.
 
     Args:
-        runs: Results folders, or one checkpoint of each.
-        data: Images to measure on.
-        likelihood: Measure bits per dimension, by the bound and by the flow.
-        num_images: Images to take, from the first.
-        batch_size: Images at a time.
-        steps: Steps of the bound, or 'ddim50' or '10,15,20'; null: as trained.
-        variance: Variance of the bound's reverse steps; null: as in training.
-        tolerance: Largest error of a step of the flow.
+        runs: Results folders of runs, or one checkpoint of each run.
+        data: Dataset of images to measure on.
+        likelihood: Whether to measure bits per dimension, by the variational bound and by the
+            probability flow ODE.
+        num_images: Number of images to measure on, the first of the dataset.
+        batch_size: Number of images measured together.
+        steps: Number of steps of the variational bound, or 'ddim50' or '10,15,20'; null uses the
+            model's timesteps.
+        variance: Variance of the reverse steps in the variational bound; null is that of training.
+        tolerance: Error tolerance of each step of the ODE solver.
         seed: Seed of the noise.
-        weights: Averaged weights, or the last.
-        output: Folder of the tables and the plot.
-        overwrite: Replace tables of these names.
-        device: auto, cpu, cuda, cuda:1, mps, ...
-        progress: Show progress bars.
-        trust: Packages whose classes the files may name, which runs their code.
+        weights: Weights to use: ema (their moving average) or model (the last ones).
+        output: Folder for the tables and the plot.
+        overwrite: Whether to replace existing tables.
+        device: Device to run on: auto, cpu, cuda, cuda:1, mps, ...
+        progress: Whether to show progress bars.
+        trust: Packages whose classes the files may name; their code then runs.
     """
     if not runs:
-        raise ValueError("RUNS is missing; give results folders, or one checkpoint of each")
-    if not likelihood:
-        raise ValueError("nothing to evaluate; add --likelihood")
-    check_positive(num_images=num_images, batch_size=batch_size)
-    names = [Path(name).resolve().name for name in runs]
-    folder = Path(output)
-    files = [folder / f"{name}.csv" for name in names]
-    if len(set(names)) < len(names):
         raise ValueError(
-            f"runs of different names are needed, as each has a table; got {', '.join(names)}"
+            "RUNS: expected results folders, got none. Fix: give the folders of trained runs."
         )
-    if not overwrite and (there := [file for file in files if file.exists()]):
-        raise ValueError(f"{there[0]} exists already; choose another --output, or add --overwrite")
+    if not likelihood:
+        raise ValueError("Expected a quantity to measure, got none. Fix: add --likelihood.")
+    check_positive(num_images=num_images, batch_size=batch_size)
+    folder = Path(output)
+    names = _table_names(runs, folder, overwrite)
     check_plot()
     place = device_named(device)
-    models = [
-        GaussianDiffusion.from_pretrained(path, weights=weights, trust=trust).to(place)
-        for path in runs
-    ]
-    bounds, lines = {}, []
-    for name, file, diffusion in zip(names, files, models, strict=True):
+    models = {
+        name: GaussianDiffusion.from_pretrained(path, weights=weights, trust=trust).to(place)
+        for name, path in zip(names, runs, strict=True)
+    }
+    options = {"seed": seed, "tolerance": tolerance, "steps": steps, "variance": variance}
+    _measure_likelihood(models, folder, data, num_images, batch_size, progress, **options)
+
+
+def _table_names(runs: Sequence[str], folder: Path, overwrite: bool) -> list[str]:
+    """Returns the name of each run's table, without suffix.
+
+    Raises:
+        ValueError: If two names are equal, or a table exists and may not be replaced.
+    """
+    names = [Path(run).resolve().name for run in runs]
+    if len(set(names)) < len(names):
+        raise ValueError(
+            f"RUNS: expected folders of different names, as each names a table, got "
+            f"{', '.join(names)}. Fix: rename one."
+        )
+    existing = [file for name in names if (file := folder / f"{name}.csv").exists()]
+    if existing and not overwrite:
+        raise ValueError(
+            f"--output: expected a folder without these tables, got {existing[0]}. "
+            f"Fix: choose another folder, or add --overwrite."
+        )
+    return names
+
+
+def _measure_likelihood(
+    models: Mapping[str, GaussianDiffusion],
+    folder: Path,
+    data: Any,
+    num_images: int,
+    batch_size: int,
+    progress: bool,
+    **options: Any,
+) -> None:
+    """Measures models by name; prints and writes the results."""
+    bounds, rows = {}, []
+    for name, diffusion in models.items():
         bounds[name], flow = _likelihood(
-            diffusion,
-            data,
-            name,
-            num_images,
-            batch_size,
-            progress,
-            seed,
-            tolerance,
-            steps=steps,
-            variance=variance,
+            diffusion, data, name, num_images, batch_size, progress, **options
         )
-        write_bound(bounds[name], file)
-        reconstruction = bounds[name].steps[:, -1].mean().item()
-        (bound, bound_error), (mean, error) = (
-            mean_and_error(bounds[name].total),
-            mean_and_error(flow),
-        )
-        lines.append(
-            f"{name:24} {bound:8.4f} +- {bound_error:.4f} {bounds[name].prior.mean().item():10.2g} "
-            f"{reconstruction:15.4f} {mean:11.4f} +- {error:.4f}"
-        )
+        write_bound(bounds[name], folder / f"{name}.csv")
+        rows.append(_row(name, bounds[name], flow))
     plot_bounds(bounds, folder / "bounds.png")
     print(
         f"{'bits per dimension':24} {'bound':>8} {'':9} {'prior':>10} {'reconstruction':>15} "
         f"{'flow':>11}"
     )
-    print(*lines, sep="\n")
+    print(*rows, sep="\n")
     print(f"done: the bound's terms as tables, and bounds.png, in {folder}")
+
+
+def _row(name: str, bound: BoundTerms, flow: torch.Tensor) -> str:
+    """Returns the printed row of a model: means and standard errors in bits per dimension."""
+    total, total_error = mean_and_error(bound.total)
+    mean, error = mean_and_error(flow)
+    prior, reconstruction = bound.prior.mean().item(), bound.steps[:, -1].mean().item()
+    return (
+        f"{name:24} {total:8.4f} +- {total_error:.4f} {prior:10.2g} {reconstruction:15.4f} "
+        f"{mean:11.4f} +- {error:.4f}"
+    )
 
 
 def _likelihood(
@@ -133,18 +159,16 @@ def _likelihood(
     tolerance: float,
     **bound_options: Any,
 ) -> tuple[BoundTerms, torch.Tensor]:
-    """The bound on the first images of the data, and [images] bits per dimension by the flow."""
+    """Returns the bound and the flow's bits per dimension [images], on the first images."""
     channels, *size = diffusion.sample_shape
     data = data_plan.build(image_size=tuple(size), channels=channels)
     if data.bits != 8:
-        raise ValueError(
-            f"Expected 8-bit images, whose likelihood is counted, got {data.bits} bits. Fix: "
-            f"--data.bits 8."
-        )
+        raise ValueError(f"--data.bits: expected 8 bits, got {data.bits}. Fix: set --data.bits 8.")
     has_classes = diffusion.num_classes is not None
     if has_classes and not data.class_names:
         raise ValueError(
-            "this network has classes, and the images come without; add --data.labels true"
+            "--data: expected images with labels, as the network has classes, got none. "
+            "Fix: add --data.labels true."
         )
     bounds, flows = [], []
     count = min(num_images, len(data))

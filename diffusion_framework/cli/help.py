@@ -1,4 +1,4 @@
-"""What `--help` and `--print_config` print, from the signatures and docstrings."""
+"""Texts of `--help` and `--print_config`, from signatures and docstrings."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from ..parts import BadPart, Option, Plan, fold, names_of, nearest, options, write_yaml
-from ..parts.hints import said
+from ..parts import Option, Plan, fold, names_of, options, unknown_name, write_yaml
+from ..parts.hints import in_words
+from ..parts.search import is_named, parts_of
 from ..parts.signatures import REQUIRED, descriptions, members
-from ..parts.table import PACKAGE, is_named, parts_of
+from ..parts.table import PACKAGE
 from ..storage.config import to_config
 
 WIDTH = 100
 
 
 def page(command: Callable[..., Any], prog: str, given: Mapping[str, Mapping[str, str]]) -> str:
-    """The options of a command, and those of the classes that have no names to choose from."""
+    """Returns the help of a command: its options, and the options of its groups."""
     docs, hints = descriptions(command), typing.get_type_hints(command)
     head = inspect.cleandoc(command.__doc__ or "").partition("Args:\n")[0].strip()
     rows = []
@@ -27,8 +28,8 @@ def page(command: Callable[..., Any], prog: str, given: Mapping[str, Mapping[str
         name = parameter.name
         flat = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.VAR_POSITIONAL)
         option = Option(name, hints[name], parameter.default, docs.get(name, ""))
-        rows.append(_row(name.upper() if flat else f"--{name}", _told(option)))
-        rows += _inner(option, f"--{name}", given.get(name, {}))
+        rows.append(_row(name.upper() if flat else f"--{name}", _describe(option)))
+        rows += _group_rows(option, f"--{name}", given.get(name, {}))
     rows += [
         _row("--config FILE", "Read options from a YAML file; flags override them."),
         _row("--print_config", "Print all options as a config, to start a file from."),
@@ -37,38 +38,39 @@ def page(command: Callable[..., Any], prog: str, given: Mapping[str, Mapping[str
     return f"{head}\n\nOptions of {prog}:\n" + "\n".join(rows)
 
 
-def _inner(option: Option, flag: str, given: Mapping[str, str]) -> Iterator[str]:
-    """Rows for the options of a class of this package that has no name in the table."""
+def _group_rows(option: Option, flag: str, given: Mapping[str, str]) -> Iterator[str]:
+    """Yields rows for the options of a class of this package without a name in the table."""
     for kind in members(option.hint):
         if inspect.isclass(kind) and kind.__module__.startswith(PACKAGE) and not is_named(kind):
             for inner in options(kind).values():
                 if inner.name not in given:
-                    yield _row(f"{flag}.{inner.name}", _told(inner))
-                    yield from _inner(inner, f"{flag}.{inner.name}", {})
+                    yield _row(f"{flag}.{inner.name}", _describe(inner))
+                    yield from _group_rows(inner, f"{flag}.{inner.name}", {})
 
 
 def part_page(name: str) -> str:
-    """The options of the parts of a name; raises BadPart if there is none."""
+    """Returns the help of the parts that have a name.
+
+    Raises:
+        BadPart: If the name is unknown.
+    """
     known = parts_of(object)
     word = fold(name.split(".")[-1])
     found = dict.fromkeys(cls for key, cls in known if word in (fold(key), fold(cls.__name__)))
     if not found:
-        raise BadPart(
-            f"--help: there is no part "
-            f"{name!r:.60}.{nearest(name, [cls.__name__ for _, cls in known])}"
-        )
+        raise unknown_name("--help", "the name of a part", name, [cls.__name__ for _, cls in known])
     pages = []
     for cls in found:
         head = inspect.cleandoc(cls.__doc__ or "").partition("Args:\n")[0].strip()
-        rows = [_row(f".{option.name}", _told(option)) for option in options(cls).values()]
+        rows = [_row(f".{option.name}", _describe(option)) for option in options(cls).values()]
         pages.append("\n".join([f"{cls.__name__}: {head}", "", *rows]))
     return "\n\n".join(pages)
 
 
-def _told(option: Option) -> str:
-    """The description of an option, what it takes and its default."""
+def _describe(option: Option) -> str:
+    """Returns the description of an option, its values and its default."""
     kinds = [kind for kind in members(option.hint) if inspect.isclass(kind) and is_named(kind)]
-    taken = f"one of {', '.join(names_of(kinds[0]))}" if kinds else said(option.hint)
+    taken = f"one of {', '.join(names_of(kinds[0]))}" if kinds else in_words(option.hint)
     default = "required" if option.default is REQUIRED else f"default: {_short(option.default)}"
     return f"{option.doc} ({taken}; {default})".strip()
 
@@ -90,7 +92,7 @@ def _row(flag: str, text: str, column: int = 30) -> str:
 
 
 def config_text(arguments: Mapping[str, Any], given: Mapping[str, Mapping[str, str]]) -> str:
-    """Arguments of a command as a commented config, the defaults of their parts included."""
+    """Returns the arguments of a command as a commented config, with all defaults."""
     return "\n".join(
         line
         for name, value in arguments.items()
@@ -99,43 +101,38 @@ def config_text(arguments: Mapping[str, Any], given: Mapping[str, Mapping[str, s
 
 
 def _entry(name: str, value: Any, pad: str, given: Mapping[str, str]) -> Iterator[str]:
+    """Yields the lines of an option and its value, indented by `pad`."""
     if (
         dataclasses.is_dataclass(value)
         and not isinstance(value, Plan)
         and not is_named(type(value))
     ):
         value = Plan(type(value), dict(vars(value)))  # a group of options
-    if isinstance(value, dict) and any(
-        isinstance(item, Plan) for item in value.values()
-    ):  # parts by name
+    if isinstance(value, Plan):
+        yield f"{pad}{name}:"
+        yield from _part(value, f"{pad}  ", given)
+    elif isinstance(value, dict) and any(isinstance(item, Plan) for item in value.values()):
         yield f"{pad}{name}:"
         for key, item in value.items():
             yield from _entry(key, item, f"{pad}  ", {})
-        return
-    if not isinstance(value, Plan):
+    else:
         data = write_yaml(to_config(value), flow=True)
         yield f"{pad}{name}: {data.removesuffix('...' + chr(10)).rstrip()}"
-        return
-    yield f"{pad}{name}:"
-    ours = value.cls.__module__.startswith(PACKAGE)
-    named = not ours or any(cls is value.cls for _, cls in parts_of(object))
-    if named:
-        path = value.cls.__name__ if ours else f"{value.cls.__module__}.{value.cls.__qualname__}"
-        yield f"{pad}  class_path: {path}"
-        yield f"{pad}  init_args:"
+
+
+def _part(part: Plan, pad: str, given: Mapping[str, str]) -> Iterator[str]:
+    """Yields the lines of a part: its class if files can name it, and its commented options."""
+    ours = part.cls.__module__.startswith(PACKAGE)
+    if not ours or any(cls is part.cls for _, cls in parts_of(object)):
+        path = part.cls.__name__ if ours else f"{part.cls.__module__}.{part.cls.__qualname__}"
+        yield f"{pad}class_path: {path}"
+        yield f"{pad}init_args:"
         pad += "  "
-    for option in options(value.cls).values():
-        if option.name in given or (
-            option.name not in value.options and option.default is REQUIRED
-        ):
+    for option in options(part.cls).values():
+        if option.name in given or (option.name not in part.options and option.default is REQUIRED):
             continue
-        if option.doc:
-            yield from textwrap.wrap(
-                option.doc,
-                WIDTH - len(pad) - 4,
-                initial_indent=f"{pad}  # ",
-                subsequent_indent=f"{pad}  # ",
-            )
-        yield from _entry(
-            option.name, value.options.get(option.name, option.default), f"{pad}  ", {}
+        comment = f"{pad}# "
+        yield from textwrap.wrap(
+            option.doc, WIDTH - len(pad) - 2, initial_indent=comment, subsequent_indent=comment
         )
+        yield from _entry(option.name, part.options.get(option.name, option.default), pad, {})

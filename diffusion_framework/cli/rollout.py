@@ -1,9 +1,8 @@
-"""scripts/rollout.py."""
+"""The command of scripts/rollout.py."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +18,7 @@ DEFAULTS = {"sampler": {"class_path": "DDIM"}}
 
 
 def rollout(argv: Sequence[str]) -> None:
-    """Run scripts/rollout.py; argv is the command line, without the program."""
+    """Runs scripts/rollout.py; argv is the command line, without the program."""
     run(_rollout, argv, "rollout.py", defaults=DEFAULTS)
 
 
@@ -42,26 +41,27 @@ def _rollout(
     progress: bool = True,
     trust: tuple[str, ...] = (),
 ) -> None:
-    """Let a trained policy act in a gymnasium environment.
+    """Evaluates a trained policy in a gymnasium environment.
 
     Args:
-        checkpoint: A results folder, or one checkpoint in it.
-        env: Id of the environment, such as gym_pusht/PushT-v0.
+        checkpoint: Results folder of a run, or one of its checkpoints.
+        env: Id of the gymnasium environment, such as gym_pusht/PushT-v0.
         options: Options of the environment, such as '{obs_type: state}'.
-        episodes: Episodes to run.
-        environments: Environments that run side by side.
-        sampler: Sampler of plans; null is the policy's own. For policies that sample, like the next
-            three.
-        steps: Sampler steps of a plan; null is the policy's.
-        spacing: Quantity in which the steps are even; null is time.
-        warm_start: Time in (0, 1] at which plans start from the last ones; null: from pure noise.
-        seed: Seed of the first episode; each further one has the next number.
-        video: Folder for an animated GIF of each episode.
-        latency: Plans to time, one environment at a time.
-        weights: Averaged weights, or the last.
-        device: auto, cpu, cuda, cuda:1, mps, ...
-        progress: Show a progress bar.
-        trust: Packages whose classes the files may name, which runs their code.
+        episodes: Number of episodes to run.
+        environments: Number of environments that run side by side.
+        sampler: Sampler for the action plans of a diffusion policy; null selects the policy's own.
+        steps: Number of sampler steps of a diffusion policy's plan; null uses the policy's own.
+        spacing: Quantity in which the sampler steps of a diffusion policy are evenly spaced; null
+            is time.
+        warm_start: Time in (0, 1] to which the last plan of a diffusion policy is noised to start
+            the next one; null starts from pure noise.
+        seed: Seed of the first episode; each further episode has the next number.
+        video: Folder for an animated GIF of each episode; null writes none.
+        latency: Number of plans to time, for one environment at a time.
+        weights: Weights to use: ema (their moving average) or model (the last ones).
+        device: Device to run on: auto, cpu, cuda, cuda:1, mps, ...
+        progress: Whether to show a progress bar.
+        trust: Packages whose classes the files may name; their code then runs.
     """
     plan: Any = sampler
     asked = {"sampler": None if plan is None else plan.build(), "steps": steps, "spacing": spacing}
@@ -70,24 +70,24 @@ def _rollout(
     policy.to(device_named(device))
     walk = {name: value for name, value in asked.items() if value is not None}
     controller = Controller(policy, warm_start=warm_start, **walk)
-    make = partial(
-        make_environment, env, **{"render_mode": "rgb_array"} if video else {}, **(options or {})
-    )
-    made = [make() for _ in range(min(environments, episodes))]
+    options = {**({"render_mode": "rgb_array"} if video else {}), **(options or {})}
+    made = [make_environment(env, **options) for _ in range(min(environments, episodes))]
+    seeds = range(seed, seed + episodes)
     with tqdm(total=episodes, desc="episodes", disable=not progress) as bar:
         finished = run_episodes(
-            controller,
-            made,
-            range(seed, seed + episodes),
-            frames=video is not None,
-            on_end=lambda episode: bar.update(),
+            controller, made, seeds, frames=video is not None, on_end=lambda _: bar.update()
         )
     print(summary(finished))
-    observation = streams(policy.observations, [made[0].reset(seed=seed)[0]])
-    median, worst = plan_latency(policy, observation, latency, **walk)
-    print(
-        f"one plan     {1000 * median:.1f} ms median, {1000 * worst:.1f} ms 99th percentile "
-        f"({latency} plans)"
-    )
+    observation, _ = made[0].reset(seed=seed)
+    _print_latency(policy, observation, latency, walk)
     for episode in finished if video else ():
         save_animation(episode.frames, Path(video or "") / f"{episode.seed}.gif")
+
+
+def _print_latency(policy: Policy, observation: Any, count: int, walk: dict[str, Any]) -> None:
+    observations = streams(policy.observations, [observation])
+    median, worst = plan_latency(policy, observations, count, **walk)
+    print(
+        f"one plan     {1000 * median:.1f} ms median, {1000 * worst:.1f} ms 99th percentile "
+        f"({count} plans)"
+    )

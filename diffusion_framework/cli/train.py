@@ -1,4 +1,4 @@
-"""scripts/train.py."""
+"""The command of scripts/train.py."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ..data import TrainingDataset
-from ..parts import options
+from ..parts import options, read_yaml
 from ..policies import Policy
 from ..storage.building import check_size
 from ..storage.checkpoint import Checkpoint, list_checkpoints
@@ -18,40 +18,40 @@ from ..trainable import Trainable
 from ..training import Trainer
 from .common import Tree, run
 
-_NETWORK = {"class_path": "UNet"}
 DEFAULTS = {
     "data": {"class_path": "ImageFolder"},
-    "diffusion": {"class_path": "GaussianDiffusion", "init_args": {"model": _NETWORK}},
+    "diffusion": {
+        "class_path": "GaussianDiffusion",
+        "init_args": {"model": {"class_path": "UNet"}},
+    },
     "trainer": {},
 }
-_SIZE = "the network. Fix: set --diffusion.model.image_size."
-_POLICY = "the policy. Fix: set it there."
-_LINKS = {
-    "image_size": _SIZE,
-    "channels": "the network. Fix: set --diffusion.model.channels.",
-    "horizon": _POLICY,
-    "observation_steps": _POLICY,
-    "action_steps": _POLICY,
+_FROM_MODEL = {
+    "image_size": "--diffusion.model.image_size",
+    "channels": "--diffusion.model.channels",
+    **dict.fromkeys(("horizon", "observation_steps", "action_steps"), "the policy"),
 }
-_PARTS = ("model", "folder_or_dataset", "validation", "convert_image_to")
 GIVEN = {
-    "data": _LINKS,
-    "validation": _LINKS,
-    "trainer": dict.fromkeys(
-        ("model", "folder_or_dataset", "validation", "convert_image_to"), "--diffusion and --data."
-    ),
+    "data": _FROM_MODEL,
+    "validation": _FROM_MODEL,
+    "trainer": {
+        "model": "--diffusion",
+        "folder_or_dataset": "--data",
+        "validation": "--validation",
+        "convert_image_to": "--data.convert_image_to",
+    },
 }
 
 
 def train(argv: Sequence[str], default_config: Path) -> None:
-    """Run scripts/train.py.
+    """Runs scripts/train.py.
 
     Args:
-        argv: The command line, without the program.
-        default_config: What to train where the command line names neither a config nor data.
+        argv: Command line, without the program.
+        default_config: Config to use where the command line names neither a config nor data.
     """
-    below = partial(_configs_below, default_config)
-    run(_train, argv, "train.py", defaults=DEFAULTS, given=GIVEN, below=below)
+    base_configs = partial(_base_configs, default_config)
+    run(_train, argv, "train.py", defaults=DEFAULTS, given=GIVEN, base_configs=base_configs)
 
 
 def _train(
@@ -63,22 +63,22 @@ def _train(
     resume: bool = False,
     trust: tuple[str, ...] = (),
 ) -> None:
-    """Train a diffusion model on a folder of images, or without any options on handwritten digits.
+    """Trains a diffusion model on a folder of images, or without options on handwritten digits.
 
       train.py --data.folder PATH --diffusion.model.image_size 64 --trainer.results_folder PATH
       train.py --config configs/flowers64.yaml --data.folder PATH
 
-    A part is chosen by name (--diffusion.model DiT) and has options of its own
+    A part is chosen by name (--diffusion.model DiT) and has its own options
     (--diffusion.model.dim 64). `--config FILE` reads options from a file, and flags override it.
 
     Args:
-        data: Images or other samples to train on.
-        diffusion: The model, with its network, noise schedule, objective and loss.
-        trainer: Steps, batch size, learning rate, precision and what else the training loop needs.
-        validation: Held-out samples.
-        resume: Go on from the newest checkpoint of the results folder, with its settings where no
-            others are given.
-        trust: Packages whose classes the files may name, which runs their code.
+        data: Dataset of images or other samples to train on.
+        diffusion: Model, with its network, noise schedule, objective and loss.
+        trainer: Options of the training loop, such as steps, batch size and learning rate.
+        validation: Held-out dataset to validate on.
+        resume: Whether to resume from the newest checkpoint of the results folder, with its
+            settings where no others are given.
+        trust: Packages whose classes the files may name; their code then runs.
     """
     plans: Any = {
         "data": data,
@@ -87,16 +87,15 @@ def _train(
         "validation": validation,
     }
     check_size(plans["diffusion"])
-    torch.manual_seed(
-        plans["trainer"].options.get("seed", options(Trainer)["seed"].default)
-    )  # first weights
+    seed = plans["trainer"].options.get("seed", options(Trainer)["seed"].default)
+    torch.manual_seed(seed)  # for the initial weights
     model = plans["diffusion"].build()
     channels, *size = model.sample_shape
-    links = {"channels": channels, "image_size": tuple(size)}
+    from_model = {"channels": channels, "image_size": tuple(size)}
     if isinstance(model, Policy):
-        links |= model.data_options
+        from_model |= model.data_options
     built = {
-        name: plans[name].build(**links)
+        name: plans[name].build(**from_model)
         for name in ("data", "validation")
         if plans[name] is not None
     }
@@ -111,9 +110,10 @@ def _train(
         )
 
 
-def _configs_below(default_config: Path, tree: Tree, config_named: bool) -> list[Path]:
-    """The configs that lie below the flags: the default one where no data is named, and that of the
-    resumed run.
+def _base_configs(default_config: Path, tree: Tree, config_named: bool) -> list[Path]:
+    """Returns the config that lies below the flags: of the resumed run, or else the default.
+
+    The default config serves only where the flags name neither a config nor data.
     """
     data = tree.get("data")
     names_data = isinstance(data, str) or (
@@ -123,8 +123,6 @@ def _configs_below(default_config: Path, tree: Tree, config_named: bool) -> list
     if str(tree.get("resume")) == "true":
         results = (tree.get("trainer") or {}).get("results_folder")
         if results is None and found:
-            from ..parts import read_yaml
-
             results = read_yaml(default_config.read_bytes(), str(default_config))["trainer"][
                 "results_folder"
             ]
@@ -134,11 +132,11 @@ def _configs_below(default_config: Path, tree: Tree, config_named: bool) -> list
 
 
 def _stored_config(results_folder: str) -> Path | None:
-    """The config of the newest checkpoint that has a readable one."""
+    """Returns the config of the newest checkpoint whose config can be read, or None."""
     for path in reversed(list_checkpoints(results_folder)):
         try:
             if Checkpoint.open(path).config:
                 return path / "config.yaml"
         except ValueError:
-            continue  # the trainer says what is wrong with it
+            continue  # the Trainer warns of the damage
     return None

@@ -1,4 +1,4 @@
-"""The words of a command line, and the tree of options that they and config files make."""
+"""Splits the words of a command line, and merges trees of options."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ _NUMBER = re.compile(r"-(\d|\.\d|\.?inf)\S*")
 
 
 def split(
-    words: Sequence[str], alone: Collection[str]
+    words: Sequence[str], switches: Collection[str]
 ) -> tuple[list[Typed], list[tuple[str, Typed]]]:
-    """The words without dashes, and pairs of a flag and its value.
+    """Returns the words without dashes, and pairs of a flag and its value.
 
     Args:
-        words: The command line, without the program.
-        alone: Flags that may stand without a value, which then is 'true'.
+        words: Command line, without the program.
+        switches: Flags whose value may be omitted; it is then 'true'.
 
     Raises:
-        BadPart: a flag without a value, or an option with one dash.
+        BadPart: If another flag has no value, or an option has one dash.
     """
     plain: list[Typed] = []
     pairs: list[tuple[str, Typed]] = []
@@ -36,14 +36,16 @@ def split(
             plain.append(Typed(word))
             continue
         if not word.startswith("--"):
-            raise BadPart(f"{word}: expected options with two dashes. Fix: -{word}.")
+            raise BadPart(
+                f"Expected options with two dashes, got {word:.60}. Fix: write -{word:.60}."
+            )
         name, equals, value = word[2:].partition("=")
         if not equals:
             follows = bool(rest) and (
                 not rest[0].startswith("-") or bool(_NUMBER.fullmatch(rest[0]))
             )
             if (
-                name in alone
+                name in switches
                 and not (follows and rest[0] in ("true", "false"))
                 and not (follows and name in ("help", "print_config"))
             ):
@@ -51,22 +53,24 @@ def split(
             elif follows:
                 value = rest.pop(0)
             else:
-                raise BadPart(f"--{name} needs a value.")
+                raise BadPart(
+                    f"--{name:.60}: expected a value, got none. Fix: write it after the flag."
+                )
         pairs.append((name.replace("-", "_"), Typed(value)))
     return plain, pairs
 
 
 def nested(name: str, value: Any) -> dict[str, Any]:
-    """`a.b.c` with a value as the tree {a: {b: {c: value}}}."""
+    """Returns the tree {a: {b: {c: value}}} for the name `a.b.c`."""
     first, *others = [part for part in name.split(".") if part not in ("class_path", "init_args")]
     return {first: nested(".".join(others), value) if others else value}
 
 
 def overlay(below: Any, above: Any) -> Any:
-    """Two trees as one, where the upper one's values win.
+    """Merges two trees; values of the upper tree take precedence.
 
-    A part keeps its options if the upper tree names the same class or only options, and loses them
-    if it names another class.
+    A part keeps the options of the lower tree if the upper tree names the same class or no class.
+    If the upper tree names another class, the part loses them.
     """
     if isinstance(above, str) and isinstance(below, Mapping) and "class_path" in below:
         return (
@@ -76,7 +80,7 @@ def overlay(below: Any, above: Any) -> Any:
         )
     if not isinstance(above, Mapping):
         return above
-    if isinstance(below, str):  # a name, which now gets options
+    if isinstance(below, str):  # a name without options
         below = {"class_path": below}
     if not isinstance(below, Mapping):
         return above

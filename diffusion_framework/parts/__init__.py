@@ -1,15 +1,17 @@
-"""Names and options become objects here: flags, config files, checkpoints and JSON all come through
-`plan`.
+"""Turns names and options into objects.
 
-`plan` checks plain data against the signatures of the classes it names and builds nothing.
-`Plan.build` then makes the object. A file may name the parts of `TABLE` and, if the user says so,
-classes of trusted packages. Only a word typed on a command line (`Typed`) may name any class.
+Flags, config files, checkpoints and JSON all pass through `plan`, which checks plain data against
+the signatures of the classes that it names and builds nothing. `Plan.build` then makes the object.
+
+A file may name the parts of `TABLE` and, if the user allows it, classes of trusted packages. Only a
+word typed on a command line (`Typed`) may name any class.
 """
 
+from .errors import BadPart, NotTrusted
 from .plan import Plan, convert, plan, resolve
+from .search import Typed, find, fold, names_of, nearest, unknown_name
 from .signatures import Option, options
 from .strict_yaml import read_yaml, write_yaml
-from .table import BadPart, NotTrusted, Typed, find, fold, names_of, nearest
 
 __all__ = [
     "BadPart",
@@ -26,5 +28,6 @@ __all__ = [
     "plan",
     "read_yaml",
     "resolve",
+    "unknown_name",
     "write_yaml",
 ]

@@ -1,4 +1,4 @@
-"""The options of a class, read from its `__init__` and its docstring."""
+"""Reads the options of a class from its `__init__` and its docstring."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ REQUIRED = inspect.Parameter.empty
 
 @dataclasses.dataclass(frozen=True)
 class Option:
-    """One option: its type, its default (`REQUIRED` for none) and its description."""
+    """An option: its name, type, default (`REQUIRED` for none) and description."""
 
     name: str
     hint: Any
@@ -25,8 +25,9 @@ class Option:
 
 
 def options(cls: type) -> Mapping[str, Option]:
-    """What can be set on a class: the arguments of its `__init__`, and of the one above that its
-    `**` go to.
+    """Returns the options of a class by name: the arguments of its `__init__`.
+
+    If it takes `**` arguments, the options of its parent's `__init__` follow.
     """
     return _options(cls)
 
@@ -43,8 +44,8 @@ def _options(cls: Any) -> Mapping[str, Option]:
             if dataclasses.is_dataclass(cls)
             else {}
         )
-        # an inherited field's annotation belongs to the module of its class, which get_type_hints
-        # of a class respects
+        # The annotation of an inherited field is resolved in the module of its own class, which
+        # get_type_hints does for a class but not for a function.
         hints = typing.get_type_hints(cls if fields else init)
         parameters = list(inspect.signature(init).parameters.values())[1:]
         docs = descriptions(cls) | descriptions(base)
@@ -61,8 +62,9 @@ def _options(cls: Any) -> Mapping[str, Option]:
 
 
 def descriptions(described: Any) -> dict[str, str]:
-    """The arguments' descriptions in a Google-style docstring, of a function or of a class and its
-    `__init__`.
+    """Returns the descriptions of arguments in the Google-style docstring of a function or class.
+
+    The docstring of a class's `__init__` counts too.
     """
     found = {}
     for text in (described.__doc__, getattr(described, "__init__", None).__doc__):
@@ -75,5 +77,5 @@ def descriptions(described: Any) -> dict[str, str]:
 
 
 def members(hint: Any) -> tuple[Any, ...]:
-    """The types of a union, or the one type."""
+    """Returns the types of a union, or the one type."""
     return typing.get_args(hint) if typing.get_origin(hint) in (Union, types.UnionType) else (hint,)

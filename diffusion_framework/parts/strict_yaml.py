@@ -1,4 +1,4 @@
-"""YAML as plain data: the scalars of YAML 1.2, no tags, no aliases, no key twice, bounded depth."""
+"""Reads and writes plain data as YAML: YAML 1.2 scalars, no tags, aliases or duplicate keys."""
 
 from __future__ import annotations
 
@@ -7,27 +7,28 @@ from typing import Any
 
 import yaml
 
-from .table import BadPart
+from .errors import BadPart, expected, one_line
 
 MAX_DEPTH = 40
 MAX_BYTES = 4_000_000
 
 
 class Strict(yaml.SafeLoader):
-    """`no`, `off` and `1:30` are words and 1e-4 is a number, which YAML 1.1 has the other way
-    round.
+    """A YAML 1.2 loader: `no`, `off` and `1:30` are words and 1e-4 is a number.
+
+    YAML 1.1, PyYAML's own version, reads each of these the other way round.
     """
 
-    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012, pyyaml's own attribute
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012, an attribute of PyYAML
     yaml_constructors: dict[Any, Any] = {}  # noqa: RUF012
     depth = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("aliases are not read")
+            raise yaml.YAMLError("aliases are not supported")
         self.depth += 1
         if self.depth > MAX_DEPTH:
-            raise yaml.YAMLError("nested too deep")
+            raise yaml.YAMLError(f"nested more than {MAX_DEPTH} deep")
         try:
             return super().compose_node(parent, index)
         finally:
@@ -41,7 +42,7 @@ class Strict(yaml.SafeLoader):
             if not isinstance(key_node, yaml.ScalarNode):
                 raise yaml.YAMLError("a key must be a word")
             if key_node.value in found:
-                raise yaml.YAMLError(f"the key {key_node.value!r:.60} stands there twice")
+                raise yaml.YAMLError(f"the key {key_node.value!r:.60} occurs twice")
             found[key_node.value] = self.construct_object(value_node, deep=True)
         return found
 
@@ -51,7 +52,7 @@ def _float(loader: Strict, node: Any) -> float:
 
 
 def _refused(loader: Strict, node: Any) -> Any:
-    raise yaml.YAMLError(f"the tag {node.tag!r:.60} is not read")
+    raise yaml.YAMLError(f"the tag {node.tag!r:.60} is not supported")
 
 
 _FLOAT = r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
@@ -81,7 +82,7 @@ Strict.add_constructor(None, _refused)
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes words that YAML 1.1 or 1.2 would read as something else; writes no aliases."""
+    """A YAML writer without aliases that quotes words of special meaning in YAML 1.1 or 1.2."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012
         first: yaml.SafeDumper.yaml_implicit_resolvers.get(first, [])
@@ -94,7 +95,7 @@ class _Dumper(yaml.SafeDumper):
 
 
 def write_yaml(data: Any, flow: bool = False) -> str:
-    """Text that `read_yaml` reads as the same plain data; in one line with `flow`."""
+    """Returns text that `read_yaml` reads as the same plain data; on one line with `flow`."""
     return str(
         yaml.dump(
             data,
@@ -107,14 +108,20 @@ def write_yaml(data: Any, flow: bool = False) -> str:
 
 
 def read_yaml(text: str | bytes, what: str) -> Any:
-    """Plain data: None, bool, int, float, str, lists, and dictionaries with words as keys.
+    """Returns plain data: None, bool, int, float, str, lists, and dictionaries with words as keys.
+
+    Args:
+        text: YAML text of at most 4 MB.
+        what: Name of the text, for errors.
 
     Raises:
-        BadPart: text that is not such YAML; names `what` was read.
+        BadPart: If the text is not YAML of this kind.
     """
     if len(text) > MAX_BYTES:
-        raise BadPart(f"{what} is not a config: it has {len(text)} bytes, more than {MAX_BYTES}.")
+        fix = "give a config file"
+        raise BadPart(expected(what, f"at most {MAX_BYTES} bytes", len(text), fix))
     try:
         return yaml.load(text, Strict)
     except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:
-        raise BadPart(f"{what} is not valid YAML: {' '.join(str(error).split()):.200}") from error
+        got = f"an error ({one_line(error)})"
+        raise BadPart(expected(what, "plain YAML", got, "correct the text")) from error

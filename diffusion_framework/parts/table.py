@@ -1,15 +1,6 @@
-"""The parts that files may name, and the search for the class of a name."""
+"""The parts of this package that files may name."""
 
 from __future__ import annotations
-
-import difflib
-import inspect
-import re
-import sys
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
-from importlib import import_module
-from typing import Any
 
 PACKAGE = __name__.split(".")[0]
 
@@ -126,7 +117,7 @@ TABLE: dict[str, dict[str, str]] = {
     },
     "Normalizer": {"normalizer": "spaces.normalizer:Normalizer"},
 }
-"""Kind -> name -> module:Class. All that a file can name without being trusted."""
+"""Kind -> name -> module:Class. A file can name these classes without being trusted."""
 
 NOUNS = {
     "Sampler": "sampler",
@@ -144,158 +135,3 @@ NOUNS = {
     "TrainingDataset": "dataset",
     "ImageDataset": "dataset of images",
 }
-
-
-class BadPart(ValueError):
-    """A name, an option or a value that the user can mend; the message is one line."""
-
-
-class NotTrusted(BadPart):
-    """A file names a class of a package that the user has not trusted. `package` is its name."""
-
-    def __init__(self, message: str, package: str) -> None:
-        super().__init__(message)
-        self.package = package
-
-
-class Typed(str):
-    """A word of a command line, not read yet. It may name any class; no file can hold one."""
-
-
-def fold(name: str) -> str:
-    """Returns a name without underscores and capitals, as `dpmsolver` for `DPM_Solver`."""
-    return name.replace("_", "").lower()
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Returns ' Did you mean X?' with the nearest known name, or else a list of the names."""
-    known = list(known)
-    if close := difflib.get_close_matches(fold(word[:80]), [fold(k) for k in known], 1, 0.6):
-        return f" Did you mean {next(k for k in known if fold(k) == close[0])}?"
-    return f" There are {', '.join(known)}." if 0 < len(known) <= 20 else ""
-
-
-def noun(kind: type) -> str:
-    """What an error calls a part of this kind."""
-    return NOUNS.get(kind.__name__, kind.__name__)
-
-
-def parts_of(kind: type) -> list[tuple[str, type]]:
-    """Names and classes of the parts that are a `kind`; imports them."""
-    parts = [(name, _load(home)) for row in TABLE.values() for name, home in row.items()]
-    return [(name, cls) for name, cls in parts if issubclass(cls, kind)]
-
-
-def names_of(kind: type) -> list[str]:
-    """Class names of the parts that are a `kind`."""
-    return [cls.__name__ for _, cls in parts_of(kind)]
-
-
-def is_named(kind: type) -> bool:
-    """Whether parts of this kind have names in the table."""
-    return bool(parts_of(kind))
-
-
-def name_in_table(cls: type) -> str | None:
-    """The name that the table has for a class."""
-    homes = {
-        f"{PACKAGE}.{home.replace(':', '.')}": name
-        for row in TABLE.values()
-        for name, home in row.items()
-    }
-    return homes.get(f"{cls.__module__}.{cls.__qualname__}")
-
-
-def find(name: Any, kind: type, trust: Collection[str] = (), where: str = "") -> type:
-    """The class that a name stands for: a part of the table, or an import path.
-
-    Args:
-        name: A name of the table or of a class, in any case of letters; of a path within this
-            package only the last word counts. Other import paths need `Typed` or `trust`.
-        kind: The class that the result must be derived from.
-        trust: Top-level packages whose classes a file may name.
-        where: Place of the name, for the error.
-
-    Raises:
-        BadPart: no such class, or of another kind.
-        NotTrusted: a class of another package.
-    """
-    if (
-        not isinstance(name, str)
-        or len(name) > 300
-        or not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", name)
-    ):
-        raise BadPart(f"{where}: {name!r:.60} is not the name of a class.")
-    root, last = name.split(".")[0], name.split(".")[-1]
-    if "." not in name or root == PACKAGE:
-        return _in_table(last, kind, where)
-    if root == "__main__" and not isinstance(name, Typed):
-        raise BadPart(
-            f"{where}: {last:.60} is a class of the script that saved it. Fix: open it from Python "
-            f"with model=, or "
-            "move the class to a module of its own."
-        )
-    if not isinstance(name, Typed) and root not in trust:
-        raise NotTrusted(
-            f"{where}: {name:.80} is not part of this package, and opening it runs code of "
-            f"{root:.40}.",
-            root,
-        )
-    cls = _import(name, where)
-    if not isinstance(cls, type) or not issubclass(cls, kind) or inspect.isabstract(cls):
-        raise BadPart(
-            f"{where}: expected a {noun(kind)}, got {name:.80}.{nearest(last, names_of(kind))}"
-        )
-    if not isinstance(name, Typed) and cls.__module__.split(".")[0] not in (*trust, PACKAGE):
-        raise BadPart(f"{where}: {name:.80} comes from {cls.__module__}, which is not trusted.")
-    return cls
-
-
-def _in_table(name: str, kind: type, where: str) -> type:
-    """The class of a row whose name or class is called so, if it is a `kind`.
-
-    Or the kind itself.
-    """
-    if (
-        kind.__module__.split(".")[0] == PACKAGE
-        and fold(name) == fold(kind.__name__)
-        and not inspect.isabstract(kind)
-    ):
-        return kind
-    for row in TABLE.values():
-        for key, home in row.items():
-            if fold(name) in (fold(key), fold(home.split(":")[1])) and issubclass(
-                cls := _load(home), kind
-            ):
-                return cls
-    raise BadPart(f"{where}: there is no {noun(kind)} {name!r:.60}.{nearest(name, names_of(kind))}")
-
-
-def _load(home: str) -> type:
-    """The class of a row of the table."""
-    module, name = home.split(":")
-    cls: type = getattr(import_module(f"{PACKAGE}.{module}"), name)
-    return cls
-
-
-def _import(path: str, where: str) -> Any:
-    """What an import path names; the current folder is searched last, and only now."""
-    module, _, name = path.rpartition(".")
-    with _current_folder():
-        try:
-            return getattr(import_module(module), name)
-        except (ImportError, AttributeError) as error:
-            raise BadPart(
-                f"{where}: cannot import {path:.80} ({' '.join(str(error).split()):.200})."
-            ) from error
-
-
-@contextmanager
-def _current_folder() -> Iterator[None]:
-    """The current folder at the end of the search path, and afterwards not."""
-    sys.path.append("")
-    try:
-        yield
-    finally:
-        if "" in sys.path:
-            del sys.path[len(sys.path) - 1 - sys.path[::-1].index("")]

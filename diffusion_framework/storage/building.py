@@ -21,11 +21,11 @@ from torch.nn.modules.module import (
 
 from ..parts import Plan
 
-MOST_TENSORS = 100_000
+MOST_TENSORS = 10_000  # far above any real network; 2 s on the meta device
 
 
 class TooLarge(ValueError):
-    """Raised for a description of a module that is larger than it may be."""
+    """A description of a module that is too large."""
 
 
 def build_fitting(
@@ -47,9 +47,8 @@ def build_fitting(
         if name not in tensors or tensors[name].shape != shape:
             got = [*tensors[name].shape] if name in tensors else "none"
             raise ValueError(
-                f"Expected weights of {what} that fit the model of its config, with {[*shape]} for "
-                f"{name:.200}, got "
-                f"{got}. Fix: use the config and the weights of one run."
+                f"{what}: expected weights of shape {[*shape]} for {name:.200}, as in the config, "
+                f"got {got}. Fix: use the config and the weights of one run."
             )
     module: nn.Module = planned.build(**given)
     return module
@@ -65,16 +64,15 @@ def check_size(planned: Plan) -> None:
     memory = psutil.virtual_memory().total  # in bytes
     if 4 * count > memory:
         raise TooLarge(
-            f"{planned.where}: Expected weights of at most {1e-9 * memory:.3g} GB, the memory of "
-            f"this machine, got "
-            f"{4e-9 * count:.3g} GB. Fix: make the network smaller."
+            f"{planned.where}: expected weights of at most {1e-9 * memory:.3g} GB, the memory of "
+            f"this machine, got {4e-9 * count:.3g} GB. Fix: make the network smaller."
         )
 
 
 def _shapes(planned: Plan, most: int, **given: Any) -> dict[str, torch.Size]:
     """Returns the shapes in the state of a plan's module by name, without taking memory.
 
-    It returns none for a network of the user's own whose constructor needs the values of tensors.
+    The result is empty for a user's network that cannot be built on the meta device.
     """
     try:
         with torch.device("meta"), _at_most(most):
@@ -86,7 +84,7 @@ def _shapes(planned: Plan, most: int, **given: Any) -> dict[str, torch.Size]:
     except (ValueError, NotImplementedError):
         if planned.is_ours():
             raise
-        return {}  # such a network cannot be built on the meta device
+        return {}  # its constructor may need the values of tensors
 
 
 @contextmanager
@@ -102,9 +100,8 @@ def _at_most(tensors: int) -> Iterator[None]:
         counts[what] += 1
         if counts[what] > limits[what]:
             raise TooLarge(
-                f"Expected at most {limits[what]} {what} for {tensors} tensors, got a model of "
-                f"more. "
-                "Fix: make the network smaller."
+                f"Expected at most {limits[what]} {what} for {tensors} tensors, got a model with "
+                f"more. Fix: make the network smaller."
             )
 
     hooks = [

@@ -68,9 +68,8 @@ class Checkpoint:
         found = list_checkpoints(path)
         if not found:
             raise ValueError(
-                f"Expected a results folder, a checkpoint or an export, got no checkpoint at "
-                f"{path}. Fix: give the "
-                "folder that a training run or save_pretrained wrote."
+                f"{path}: expected a results folder, a checkpoint or an export, got no checkpoint. "
+                f"Fix: give the folder that a training run or save_pretrained wrote."
             )
         return cls.open(found[-1])
 
@@ -88,9 +87,8 @@ class Checkpoint:
             raise _damaged(path, f"its manifest cannot be read ({error})") from error
         if version > FORMAT_VERSION:
             raise ValueError(
-                f"Expected a checkpoint of a format up to {FORMAT_VERSION}, got {path} of format "
-                f"{version}. "
-                "Fix: upgrade diffusion_framework."
+                f"{path}: expected a checkpoint of format {FORMAT_VERSION} or lower, got format "
+                f"{version}. Fix: upgrade diffusion_framework."
             )
         for name, expected in files.items():
             if Path(name).name != name:  # no path outside the folder may be read
@@ -125,8 +123,8 @@ class Checkpoint:
                 if file.endswith(".safetensors")
             )
             raise ValueError(
-                f"Expected weights of {self.path} among {', '.join(names)}, got {name!r}. Fix: "
-                f"choose one of them."
+                f"{self.path}: expected weights among {', '.join(names)}, got {name!r}. "
+                f"Fix: choose one of these."
             )
         return load(self._read(f"{name}.safetensors"))
 
@@ -180,11 +178,11 @@ class Checkpoint:
         recorded = str(config[part].get("class_path", "")).split(".")[-1]
         if not inspect.isabstract(kind) and recorded != kind.__name__:
             raise ValueError(
-                f"Expected a {kind.__name__} in {self.path}, got a {recorded:.60}. Fix: "
-                f"{recorded:.60}.from_pretrained."
+                f"{self.path}: expected a {kind.__name__}, got a {recorded:.60}. "
+                f"Fix: open it with {recorded:.60}.from_pretrained."
             )
         planned = plan(
-            config[part], kind, trust=trust, where=where, given=dict.fromkeys(given, "the call.")
+            config[part], kind, trust=trust, where=where, given=dict.fromkeys(given, "the call")
         )
         module: Any = build_fitting(planned, tensors, str(self.path), **given)
         self.load_weights(module, weights)
@@ -207,9 +205,9 @@ class Checkpoint:
             module.load_state_dict(adapt(self.tensors(name)))
         except RuntimeError as error:
             raise ValueError(
-                f"Expected weights in {self.path} that fit the model, got others "
-                f"({' '.join(str(error).split())[:300]}). Fix: build the model from the config of "
-                f"the checkpoint."
+                f"{self.path}: expected weights that fit the model, got an error "
+                f"({' '.join(str(error).split())[:300]}). "
+                f"Fix: build the model from the config of the checkpoint."
             ) from error
 
 
@@ -239,17 +237,17 @@ def newest_whole_checkpoint(results_folder: str | os.PathLike[str]) -> Checkpoin
             checkpoint = Checkpoint.open(path)
             checkpoint.verify()
         except ValueError as error:
-            warnings.warn(f"{error} Going back to the checkpoint before.", stacklevel=2)
+            warnings.warn(f"{error} The previous checkpoint is used instead.", stacklevel=2)
         else:
             return checkpoint
     raise ValueError(
-        f"Expected an undamaged checkpoint in {results_folder}, got none. Fix: train again in "
-        f"another results_folder."
+        f"{results_folder}: expected an undamaged checkpoint, got none. "
+        f"Fix: train again in another results_folder."
     )
 
 
 def _damaged(path: Path, how: str) -> ValueError:
     return ValueError(
-        f"Expected a complete checkpoint, got {path}, which is damaged: {how}. Fix: use an older "
-        f"checkpoint."
+        f"{path}: expected a complete checkpoint, got damage: {how}. "
+        f"Fix: use an older checkpoint, or copy this one again."
     )

@@ -26,8 +26,8 @@ T = TypeVar("T")
 class RecordsArguments:
     """Records the arguments of the constructor, so that a checkpoint can rebuild the object.
 
-    Put it first among the bases of a network of your own. Dataclasses do not need this mixin; their
-    fields record the arguments.
+    List it first among the base classes of your own network. Dataclasses do not need this mixin;
+    their fields record the arguments.
     """
 
     _init_args: dict[str, Any]
@@ -111,7 +111,7 @@ def from_config(
 
 
 class SavedAsJson:
-    """Base of samplers, schedules and objectives, which are saved as plain data in a JSON file.
+    """Base class of samplers, schedules and objectives, which are saved as JSON files.
 
     Attributes:
         config_name: Name of the JSON file.
@@ -157,9 +157,10 @@ def read_json(path: Path) -> Any:
     """
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise ValueError(f"it has more than {MAX_BYTES} bytes")
+            raise ValueError(f"more than {MAX_BYTES} bytes")
         return json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
+        cause = " ".join(str(error).split())
         raise BadPart(
-            f"{path} cannot be read ({' '.join(str(error).split()):.200}). Fix: save it again."
+            f"{path}: expected a JSON file, got an error ({cause:.200}). Fix: save it again."
         ) from error

@@ -69,8 +69,8 @@ def _save_tensors(group: Mapping[str, Tensor], path: Path) -> None:
         save_file(tensors, path)
     except SafetensorError as error:  # such as a full disk
         raise OSError(
-            f"{path} could not be written ({error}). Earlier checkpoints are undamaged. Fix: free "
-            f"disk space."
+            f"{path}: expected to write it, got an error ({error}). Earlier checkpoints are "
+            f"unchanged. Fix: free disk space."
         ) from error
 
 

@@ -21,8 +21,8 @@ def save_picture(image: Tensor, path: Path) -> None:
     """
     if len(image) not in (1, 3, 4):
         raise ValueError(
-            f"Expected an image with 1, 3 or 4 channels, got {len(image)}. Fix: choose the "
-            f"channels to show."
+            f"Expected an image with 1, 3 or 4 channels, got {len(image)}. "
+            f"Fix: choose the channels to show."
         )
     pixels = (image.float() * 255).round().byte().cpu().permute(1, 2, 0).numpy()
     picture = Image.fromarray(pixels[:, :, 0] if len(image) == 1 else pixels)
@@ -35,8 +35,8 @@ def save_picture(image: Tensor, path: Path) -> None:
 def save_grid(images: Tensor, path: Path, columns: int | None = None) -> None:
     """Writes images as one PNG file, arranged in a grid.
 
-    Images narrower than 25 pixels are enlarged by a whole factor, to at most 48 pixels. Of images
-    with 2 channels only the first is shown, of images with more than 4 the first three.
+    Images narrower than 25 pixels are enlarged by a whole factor, to a width of at most 48 pixels.
+    Images with 2 channels are shown by the first, images with more than 4 by the first three.
 
     Args:
         images: Images [batch, channels, height, width] in [0, 1], row by row.

@@ -82,7 +82,9 @@ def write_export(
     """
     final = Path(folder)
     if final.exists():
-        raise ValueError(f"Expected a new folder, got {final}, which exists. Fix: choose another.")
+        raise ValueError(
+            f"{final}: expected a new folder, got an existing one. Fix: choose another."
+        )
     final.parent.mkdir(parents=True, exist_ok=True)
     temporary = final.with_name(f".tmp-{final.name}")
     try:
@@ -116,8 +118,7 @@ def check_space(results_folder: str | os.PathLike[str], size: int, count: int) -
     free = shutil.disk_usage(folder).free
     if free < size * count:
         raise ValueError(
-            f"Expected {size * count / 1e9:.3g} GB of free space in {folder}, for {count} "
-            f"checkpoints of "
-            f"{size / 1e9:.3g} GB, got {free / 1e9:.3g} GB. Fix: free disk space, or lower "
-            f"saving.keep_newest."
+            f"{folder}: expected {size * count / 1e9:.3g} GB of free space for {count} checkpoints "
+            f"of {size / 1e9:.3g} GB, got {free / 1e9:.3g} GB. "
+            f"Fix: free disk space, or lower saving.keep_newest."
         )

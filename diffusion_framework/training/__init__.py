@@ -1,4 +1,4 @@
-"""Training: the Trainer, and the groups of its options."""
+"""The Trainer and the groups of its options."""
 
 from .compute import Compute
 from .ema import EMA

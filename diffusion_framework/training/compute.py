@@ -1,4 +1,4 @@
-"""How a run uses its devices, beyond the number format of `mixed_precision`."""
+"""Compilation and sharding of the network."""
 
 from __future__ import annotations
 
@@ -15,13 +15,12 @@ from .precision import Precision
 
 @dataclass(frozen=True)
 class Compute:
-    """How the network is run and where its weights lie.
+    """Options for compiling the network and sharding its weights.
 
     Args:
-        compile: Compile the network with `torch.compile`.
-        shard: Keep on each of several processes only its part of the weights, of their average and
-            of the optimizer's state (FSDP). Checkpoints hold them whole and serve any number of
-            processes.
+        compile: Whether to compile the network with `torch.compile`.
+        shard: Whether to shard the weights, their EMA and the optimizer state over all processes
+            (FSDP). Checkpoints hold full tensors and serve any number of processes.
     """
 
     compile: bool = False
@@ -35,7 +34,8 @@ class Compute:
             results_folder: Folder for TensorBoard's files.
 
         Raises:
-            ValueError: a way of launching whose runs could not be saved and resumed exactly.
+            ValueError: If accelerate was launched with its own FSDP, DeepSpeed, Megatron-LM or XLA,
+                or sharding is combined with fp16.
         """
         # accelerate keeps the precision of the first accelerator in a process for all later ones.
         AcceleratorState._reset_state()
@@ -46,11 +46,11 @@ class Compute:
         )
         kind = accelerator.distributed_type.value
         fix = (
-            "launch with accelerate launch --multi_gpu, or torchrun, and set compute.shard to true "
-            "for a model too large for one device"
+            "launch with torchrun or accelerate launch --multi_gpu, and set compute.shard to true "
+            "if the model is too large for one device"
         )
         fits = kind not in ("FSDP", "DEEPSPEED", "MEGATRON_LM", "XLA")
-        expect(fits, "plain processes", f"{kind} of accelerate", fix)
+        expect(fits, "plain or data-parallel processes", kind, fix)
         fits = not (self.shard and precision == "fp16")
-        expect(fits, "bf16 or float32 with compute.shard", precision, "set mixed_precision to bf16")
+        expect(fits, "bf16 or no for mixed_precision with compute.shard", precision, "choose bf16")
         return accelerator

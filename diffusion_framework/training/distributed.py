@@ -1,6 +1,7 @@
-"""The processes of one run: tasks of the main process, and weights sharded over all (FSDP).
+"""Runs tasks on the main process, and shards weights over all processes (FSDP).
 
-Sharding is torch's own. accelerate's does not run on CPUs, so tests could not cover it everywhere.
+Sharding uses PyTorch's `fully_shard`. The FSDP of accelerate does not run on CPUs, where the tests
+run.
 """
 
 from __future__ import annotations
@@ -25,8 +26,7 @@ def on_main_process(accelerator: Accelerator, task: Callable[[], T]) -> T | None
         The task's result on the main process, None on the others.
 
     Raises:
-        Exception: the task's exception on the main process, an OSError with its message on the
-            others.
+        Exception: If the task raises it; the other processes raise an OSError with its message.
     """
     result, error = None, None
     if accelerator.is_main_process:
@@ -47,10 +47,10 @@ def on_main_process(accelerator: Accelerator, task: Callable[[], T]) -> T | None
 def shard_networks(model: nn.Module, networks: Collection[nn.Module], device: str) -> None:
     """Shards the weights of the networks of a model over all processes.
 
-    Each block of an nn.ModuleList is gathered as a unit of its own, when it is called.
+    Each block of an nn.ModuleList is a separate unit, gathered when it is called.
 
     Raises:
-        ValueError: the model trains weights outside of the networks.
+        ValueError: If the model trains weights outside of the networks.
     """
     from torch.distributed.device_mesh import init_device_mesh  # slow to import
     from torch.distributed.fsdp import fully_shard  # from torch 2.6 on
@@ -59,9 +59,8 @@ def shard_networks(model: nn.Module, networks: Collection[nn.Module], device: st
     for name, parameter in model.named_parameters():
         if parameter.requires_grad and id(parameter) not in inside:
             raise ValueError(
-                f"Expected all trained weights in the network with compute.shard, got {name} "
-                f"outside of it. "
-                "Fix: set compute.shard to false."
+                f"compute.shard: expected all trained weights in the network, got {name} outside "
+                f"of it. Fix: set compute.shard to false."
             )
     mesh = init_device_mesh(device, (torch.distributed.get_world_size(),))
     # Resharding after the forward pass also serves sampling, which has no backward pass.
@@ -79,7 +78,7 @@ def shard_networks(model: nn.Module, networks: Collection[nn.Module], device: st
 
 @contextmanager
 def no_sync(networks: Collection[Any]) -> Iterator[None]:
-    """A context in which each process adds up its own gradients, without an all-reduce."""
+    """Accumulates gradients without an all-reduce inside the context."""
     for network in networks:
         network.set_requires_gradient_sync(False)
     try:
@@ -90,10 +89,7 @@ def no_sync(networks: Collection[Any]) -> Iterator[None]:
 
 
 def full_tensor(tensor: Tensor) -> Tensor:
-    """Returns the tensor, gathered from all processes if it is sharded.
-
-    All of them must then call.
-    """
+    """Returns the full tensor; a sharded one is gathered, so that all processes must call this."""
     maybe_sharded: Any = tensor
     return maybe_sharded.full_tensor() if hasattr(tensor, "full_tensor") else tensor
 
@@ -101,7 +97,7 @@ def full_tensor(tensor: Tensor) -> Tensor:
 def shard_like(values: Mapping[str, Tensor], own: Mapping[str, Any]) -> dict[str, Tensor]:
     """Returns the values, each sharded like the tensor of the same name in `own`.
 
-    Every process passes full tensors and keeps its own part.
+    Every process passes full tensors and keeps its own shard.
     """
     from torch.distributed.tensor import distribute_tensor
 

@@ -13,15 +13,15 @@ Schedule = Literal["constant", "linear", "cosine"]
 
 @dataclass(frozen=True)
 class LearningRate:
-    """A linear warm-up to the peak, the Trainer's `train_lr`, and what follows it.
+    """Learning rate schedule: a linear warm-up to the Trainer's `train_lr`, then a decay.
 
     Args:
-        schedule: Course after the warm-up: 'constant', or 'linear' or 'cosine' to 0 at the last
-            step.
-        warmup_steps: Optimizer steps over which the learning rate rises from 0.
+        schedule: Learning rate after the warm-up: 'constant', or a 'linear' or 'cosine' decay to 0
+            at the last step.
+        warmup_steps: Number of optimizer steps over which the learning rate rises from 0.
 
     Raises:
-        ValueError: a field out of range.
+        ValueError: If a field is out of range.
     """
 
     schedule: Schedule = "constant"
@@ -30,17 +30,17 @@ class LearningRate:
     def __post_init__(self) -> None:
         names = ", ".join(get_args(Schedule))
         known = self.schedule in get_args(Schedule)
-        expect(known, f"learning_rate.schedule among {names}", self.schedule, "take one of these")
+        expect(known, f"learning_rate.schedule among {names}", self.schedule, "choose one of these")
         wanted = "learning_rate.warmup_steps of at least 0"
-        expect(self.warmup_steps >= 0, wanted, self.warmup_steps, "0 for no warm-up")
+        expect(self.warmup_steps >= 0, wanted, self.warmup_steps, "set it to 0 for no warm-up")
 
     def at(self, step: int, *, peak: float, num_steps: int) -> float:
         """Returns the learning rate of optimizer step `step`, counted from 0.
 
         Args:
-            step: Optimizer steps already taken.
-            peak: The highest learning rate.
-            num_steps: Optimizer steps of the whole run.
+            step: Number of optimizer steps already taken.
+            peak: Highest learning rate.
+            num_steps: Number of optimizer steps of the whole run.
         """
         if step < self.warmup_steps:
             return peak * (step + 1) / self.warmup_steps

@@ -1,4 +1,4 @@
-"""How batches reach the training loop."""
+"""Opens datasets and their batches."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ Cache = Literal["auto", "memory", "disk", "off"]
 
 @dataclass(frozen=True)
 class Loading:
-    """How samples are read.
+    """Options for loading samples.
 
     Args:
-        num_workers: Data-loading processes of each training process; 0 loads in the training
-            process itself.
-        cache: Place for decoded images of a folder, so that only the first epoch decodes them:
-            'memory', 'disk' (below `~/.cache/diffusion_framework`, for later runs too), 'off', or
-            'auto', the first of these with enough room.
+        num_workers: Number of data workers of each training process; 0 loads samples in the
+            training process itself.
+        cache: Place of the cache for decoded images of a folder: 'memory', 'disk' (below
+            `~/.cache/diffusion_framework`, kept for later runs), 'off', or 'auto', the first of
+            these with enough room.
 
     Raises:
-        ValueError: a field out of range.
+        ValueError: If a field is out of range.
     """
 
     num_workers: int = 2
@@ -39,17 +39,19 @@ class Loading:
 
     def __post_init__(self) -> None:
         wanted = "loading.num_workers of at least 0"
-        expect(self.num_workers >= 0, wanted, self.num_workers, "0 loads without data workers")
+        expect(
+            self.num_workers >= 0, wanted, self.num_workers, "set it to 0 to load without workers"
+        )
         known = self.cache in get_args(Cache)
         names = ", ".join(get_args(Cache))
-        expect(known, f"loading.cache among {names}", self.cache, "take one of these")
+        expect(known, f"loading.cache among {names}", self.cache, "choose one of these")
 
     def check(self, dataset: TrainingDataset) -> None:
-        """Raises ValueError if samples are to be kept that may differ from epoch to epoch."""
+        """Raises ValueError if the cache is set and samples may differ from epoch to epoch."""
         fits = dataset.worth_caching or self.cache in ("auto", "off")
         expect(
             fits,
-            f"images of a folder, cropped at the center, for loading.cache={self.cache!r}",
+            f"a folder of images with center crops for loading.cache={self.cache!r}",
             type(dataset).__name__,
             "set loading.cache to auto or off",
         )
@@ -62,14 +64,14 @@ class Loading:
         start: int,
         accelerator: Accelerator,
     ) -> AbstractContextManager[Iterator[Any]]:
-        """Opens the endless batches of this process, as the dataset collates them.
+        """Returns a context manager of the endless batches of this process.
 
         Args:
-            dataset: Samples to train on.
-            batch_size: Samples of a batch over all processes.
-            seed: Seed for the order.
-            start: Number of the first batch.
-            accelerator: The run's.
+            dataset: Dataset to train on, which collates its batches.
+            batch_size: Number of samples of a batch over all processes.
+            seed: Seed of the order.
+            start: Index of the first batch.
+            accelerator: Accelerator of the run.
         """
         rank, world = accelerator.process_index, accelerator.num_processes
         order = shuffled_batches(dataset, batch_size, seed, start, rank, world)
@@ -82,21 +84,22 @@ def open_dataset(
     """Returns the training data of a Trainer's argument.
 
     Args:
-        folder_or_dataset: A path of a folder of images, or what `as_dataset` takes.
+        folder_or_dataset: Path of a folder of images, or any argument of `as_dataset`.
         sample_shape: Shape of the model's samples, (channels, height, width) for a folder.
         convert_image_to: Pillow mode that images of a folder are converted to first.
 
     Raises:
-        ValueError: data that does not fit the model, or is none.
-        FileNotFoundError: a folder that does not exist.
+        ValueError: If the argument is not a dataset, or does not fit the model.
+        FileNotFoundError: If the folder does not exist.
     """
     if not isinstance(folder_or_dataset, str | os.PathLike):
         fix = "set it on the dataset instead"
-        expect(convert_image_to is None, "convert_image_to with a path only", convert_image_to, fix)
+        wanted = "convert_image_to=None with a dataset"
+        expect(convert_image_to is None, wanted, convert_image_to, fix)
         return as_dataset(folder_or_dataset)
     fits = len(sample_shape) == 3
     wanted = "a model of images [channels, height, width] for a folder of images"
-    expect(fits, wanted, sample_shape, "give a dataset of such samples")
+    expect(fits, wanted, sample_shape, "give a dataset of samples of this shape")
     channels, height, width = sample_shape
     return ImageFolder(
         folder_or_dataset, (height, width), channels, convert_image_to=convert_image_to

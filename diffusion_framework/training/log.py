@@ -1,4 +1,4 @@
-"""The log of a run in CSV files, TensorBoard and the terminal, without waiting for the device."""
+"""Logs a run to CSV files, TensorBoard and the terminal without waiting for the device."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ COLUMNS = ("step", "loss", "grad_norm", "lr", "images_per_second")
 
 @dataclass(frozen=True)
 class Logging:
-    """How often numbers are written, and whether progress is shown.
+    """Options of the log.
 
     Args:
-        every: Optimizer steps between two rows of `log.csv`.
-        progress: Show a progress bar in a terminal, or else a line for each row of the log.
+        every: Number of optimizer steps between two rows of `log.csv`.
+        progress: Whether to show progress: a bar in a terminal, otherwise a line for each row of
+            the log.
 
     Raises:
-        ValueError: a field out of range.
+        ValueError: If a field is out of range.
     """
 
     every: int = 50
@@ -38,21 +39,20 @@ class Logging:
 
     def __post_init__(self) -> None:
         wanted = "logging.every of at least 1"
-        expect(self.every >= 1, wanted, self.every, "1 writes a row for each step")
+        expect(self.every >= 1, wanted, self.every, "set it to 1 for a row at each step")
 
 
 class TrainingLog:
-    """Collects losses on the device and writes their means, a row for each call of `write`.
-
-    With `progress`, a terminal shows a progress bar and any other output a line for each row.
+    """Collects losses on the device and writes a row of their means at each `write`.
 
     Args:
         folder: Folder of log.csv and validation.csv.
-        accelerator: The run's; its trackers get the same numbers, and its main process writes.
-        start: Step that training starts from; later rows, of a run that went further, are dropped.
-        stop: Step that training ends at.
-        images_per_step: Samples of a step over all processes.
-        progress: Whether to show progress.
+        accelerator: Accelerator of the run. Its trackers get the same numbers, and only its main
+            process writes.
+        start: Number of optimizer steps already taken; later rows in the files are dropped.
+        stop: Number of optimizer steps of the whole run.
+        images_per_step: Number of samples of a step over all processes.
+        progress: Whether to show a progress bar in a terminal, otherwise a line for each row.
         unwritten: Result of `unwritten` when the run stopped at `start`.
     """
 
@@ -101,14 +101,14 @@ class TrainingLog:
         self.bar.update()
 
     def pause(self, seconds: float) -> None:
-        """Leaves seconds spent on saving or sampling out of the images per second."""
+        """Excludes seconds spent on saving or sampling from the images per second."""
         self.since += seconds
 
     def unwritten(self) -> list[tuple[float, float]]:
         """Returns loss and gradient norm, over all processes, of each step since the last row.
 
-        Waits for the device. A checkpoint keeps them, so that the next row of a resumed run is that
-        of a run that never stopped.
+        Waits for the device. A checkpoint keeps these numbers, so that the next row of a resumed
+        run equals that of an uninterrupted run.
         """
         if self.steps:
             mean = self.accelerator.reduce(torch.stack(self.steps), reduction="mean")
@@ -149,7 +149,7 @@ class TrainingLog:
                 csv.writer(file).writerow([step, *(f"{value:.6g}" for value in metrics.values())])
 
     def saved(self, step: int) -> None:
-        """Shows from now on that the newest checkpoint is of this step."""
+        """Sets the step of the newest checkpoint, which the progress shows."""
         self.checkpoint = f"step {step}"
 
     def add_picture(self, path: Path, step: int) -> None:
@@ -169,7 +169,7 @@ class TrainingLog:
 
 
 def _drop_rows_after(step: int, path: Path, header: Sequence[str] = ()) -> None:
-    """Rewrites a CSV file with its whole rows up to a step, below the given header or its own."""
+    """Rewrites a CSV file with its complete rows up to a step, below the header or its own."""
     rows = []
     if path.exists():
         with open(path, newline="") as file:

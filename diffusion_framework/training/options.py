@@ -1,4 +1,4 @@
-"""The options of a run: checked, recorded, and compared with those of a checkpoint."""
+"""Checks, records and compares the options of a run."""
 
 from __future__ import annotations
 
@@ -25,15 +25,27 @@ def check_options(options: Mapping[str, Any]) -> None:
         "save_and_sample_every num_samples"
     )
     for names, fits, wanted, fix in (
-        (counts, lambda value: value >= 1, "of at least 1", "give a whole number above 0"),
-        ("weight_decay", lambda value: value >= 0, "of at least 0", "0 for none"),
-        ("train_lr max_grad_norm", lambda value: 0 < value < math.inf, "above 0", "give one"),
-        ("ema_decay", lambda value: 0 <= value <= 1, "in [0, 1]", "0.995 suits most runs"),
+        (counts, lambda value: value >= 1, "of at least 1", "choose a whole number above 0"),
+        ("weight_decay", lambda value: value >= 0, "of at least 0", "set it to 0 for none"),
+        (
+            "train_lr max_grad_norm",
+            lambda value: 0 < value < math.inf,
+            "above 0",
+            "choose a positive number",
+        ),
+        (
+            "ema_decay",
+            lambda value: 0 <= value <= 1,
+            "in [0, 1]",
+            "choose 0.995, which suits most runs",
+        ),
     ):
         for name in names.split():
             expect(fits(options[name]), f"{name} {wanted}", options[name], fix)
     minutes = options["minutes"]
-    expect(minutes is None or minutes > 0, "minutes above 0", minutes, "leave it out for no limit")
+    expect(
+        minutes is None or minutes > 0, "minutes above 0", minutes, "set it to None for no limit"
+    )
 
 
 def check_data(
@@ -44,33 +56,32 @@ def check_data(
 ) -> None:
     """Raises ValueError for data that does not fit the results folder or the batch size.
 
-    `batch_size` is that of all processes together.
+    `batch_size` counts the samples of all processes together.
     """
-    fix = "make it divisible, or set split_batches to false"
+    fix = "choose a multiple, or set split_batches to false"
     wanted = f"train_batch_size divisible by {num_processes} processes"
     expect(batch_size % num_processes == 0, wanted, batch_size, fix)
     folder = dataset.folder
     if folder is not None and results_folder.resolve().is_relative_to(Path(folder).resolve()):
         raise ValueError(
-            f"Expected results_folder outside of the data, got {results_folder}, which lies inside "
-            f"the data folder {folder}, so that its images would be trained on. Fix: choose "
-            f"another."
+            f"Expected results_folder outside of the data folder {folder}, got {results_folder}. "
+            f"Fix: choose another results_folder; its previews would be trained on."
         )
     if len(dataset) < batch_size:
         raise ValueError(
             f"Expected at least a batch of {batch_size} samples, got {dataset} with "
-            f"{len(dataset)}. Fix: add samples or lower train_batch_size."
+            f"{len(dataset)}. Fix: add samples, or lower train_batch_size."
         )
 
 
 def check_samples(model: Trainable, *datasets: TrainingDataset | None) -> None:
-    """Raises ValueError for data that the model refuses; looks at the first sample of each."""
+    """Raises ValueError if the model refuses the first sample of a dataset."""
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     for dataset in datasets:
         if dataset is None:
             continue
         data, condition = to_device(dataset.take(np.zeros(1, int)), device)
-        if dataset.class_names:  # the highest label stands for all of them
+        if dataset.class_names:  # the highest label fits only if all labels do
             highest = torch.full_like(condition["labels"], len(dataset.class_names) - 1)
             condition = {**condition, "labels": highest}
         model.check(data, **condition)
@@ -82,7 +93,7 @@ def run_config(
     dataset: TrainingDataset,
     validation: TrainingDataset | None,
 ) -> dict[str, Any]:
-    """Returns everything that built the run, in the form that scripts/train.py reads."""
+    """Returns all options that build the run, in the form that scripts/train.py reads."""
     parts = ("model", "folder_or_dataset", "validation", "convert_image_to")
     options = {  # groups become plain mappings
         name: vars(value) if dataclasses.is_dataclass(value) else value
@@ -94,9 +105,7 @@ def run_config(
 
 
 def changed_options(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> Iterator[str]:
-    """Yields options that make a resumed run go on in another way, as "group.key: theirs, not
-    ours".
-    """
+    """Yields changed options that affect a resumed run, as "group.key: theirs, not ours"."""
     matter = (
         "augment_horizontal_flip train_lr train_num_steps max_grad_norm ema_update_every ema_decay "
         "betas weight_decay ema learning_rate"
@@ -106,7 +115,7 @@ def changed_options(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> Itera
 
 
 def differences(theirs: Any, ours: Any, at: str = "") -> Iterator[str]:
-    """Yields what differs between two configs, as "key: theirs, not ours"."""
+    """Yields the differences between two configs, as "key: theirs, not ours"."""
     if isinstance(theirs, dict) and isinstance(ours, dict):
         for key in dict.fromkeys((*theirs, *ours)):
             name = at if key == "init_args" else f"{at}.{key}".lstrip(".")

@@ -1,4 +1,4 @@
-"""The number format of the network's arithmetic."""
+"""Chooses the number format of the network's arithmetic."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch import nn
 
 Precision = Literal["no", "fp16", "bf16"]
 
-_LARGE = 1_000_000  # parameters; on CPUs, smaller networks lose more by casts than they gain
+_LARGE = 1_000_000  # parameters; smaller networks lose more by casts on CPUs than they gain
 
 
 def choose_precision(wanted: Literal["auto"] | Precision, network: nn.Module) -> Precision:
-    """Resolves 'auto': the format that accelerate was launched with, else bf16 where it is faster.
+    """Resolves 'auto': the format that accelerate was launched with, or bf16 where it is faster.
 
-    bf16 is taken to be faster on GPUs with bf16, and on CPUs with AVX-512 BF16 for networks of at
-    least a million parameters. Nothing is measured, so that a resumed run on the same kind of
+    bf16 is assumed to be faster on GPUs that support it, and on CPUs with AVX-512 BF16 for networks
+    of at least a million parameters. Nothing is measured, so that a resumed run on the same kind of
     machine makes the same choice.
 
     Args:
@@ -25,7 +25,7 @@ def choose_precision(wanted: Literal["auto"] | Precision, network: nn.Module) ->
         network: Module whose parameters are counted.
 
     Raises:
-        ValueError: fp16 is wanted without a GPU.
+        ValueError: If fp16 is requested without a GPU.
     """
     if wanted == "fp16" and not torch.cuda.is_available():
         raise ValueError(

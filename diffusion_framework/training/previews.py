@@ -1,4 +1,4 @@
-"""Previews: a grid of samples from the averaged weights, every so many steps."""
+"""Draws previews: grids of samples from the averaged weights."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from .checks import expect
 
 @dataclass(frozen=True)
 class Previews:
-    """When and how the averaged weights draw a grid of `num_samples` images.
+    """Options of the previews, grids of `num_samples` images drawn by the averaged weights.
 
-    Conditions of the samples come from the validation data, or from the training data if there is
-    none; classes take turns.
+    Conditions of the samples come from the validation data, or from the training data if no
+    validation data is given. Classes take turns.
 
     Args:
-        every: Optimizer steps between two grids, with one more at the last step; None is
-            `save_and_sample_every`, 0 draws none.
-        sampling_steps: Sampler steps for each image.
+        every: Number of optimizer steps between two previews, with one more at the last step. None
+            is `save_and_sample_every`; 0 draws none.
+        sampling_steps: Number of sampler steps for each image of a preview.
 
     Raises:
-        ValueError: a field out of range.
+        ValueError: If a field is out of range.
     """
 
     every: int | None = None
@@ -40,9 +40,9 @@ class Previews:
 
     def __post_init__(self) -> None:
         fits = self.every is None or self.every >= 0
-        expect(fits, "previews.every of at least 0", self.every, "0 switches previews off")
+        expect(fits, "previews.every of at least 0", self.every, "set it to 0 for no previews")
         wanted = "previews.sampling_steps of at least 1"
-        fix = "set previews.every to 0 for none"
+        fix = "choose at least 1, or set previews.every to 0 for no previews"
         expect(self.sampling_steps >= 1, wanted, self.sampling_steps, fix)
 
     def draw(
@@ -55,18 +55,18 @@ class Previews:
     ) -> Tensor | None:
         """Draws samples on all processes together.
 
-        Image i depends on the seed and on i alone, whatever the number of processes.
+        The noise of image i depends only on the seed and i, not on the number of processes.
 
         Args:
             model: Model to sample from.
-            dataset: Dataset whose conditions the model is told.
+            dataset: Dataset that provides the conditions.
             count: Number of images.
-            seed: Seed for their noise.
-            accelerator: The run's accelerator.
+            seed: Seed of the noise.
+            accelerator: Accelerator of the run.
 
         Returns:
-            [count, channels, height, width] in [0, 1] on every process, or None for samples that
-            are not images.
+            Images [count, channels, height, width] in [0, 1] on every process, or None if the
+            samples are not images.
         """
         share = math.ceil(count / accelerator.num_processes)
         first = accelerator.process_index * share
@@ -83,14 +83,14 @@ def preview_conditions(
 ) -> Mapping[str, Any]:
     """Returns conditions for previews, [batch, ...] by name.
 
-    Classes take turns. Other conditions come from samples that are evenly spread over the dataset,
-    or for shards from its first samples.
+    Classes take turns. Other conditions come from samples evenly spread over the dataset, or from
+    the first samples of shards.
 
     Args:
         dataset: Dataset that the conditions come from.
-        chosen: Numbers of the previews, [batch], each below count.
-        count: Number of previews in all.
-        device: Device for the conditions.
+        chosen: Indices of the previews [batch], each below count.
+        count: Total number of previews.
+        device: Device of the conditions.
     """
     if dataset.class_names:
         labels = torch.from_numpy(chosen % len(dataset.class_names))

@@ -1,4 +1,4 @@
-"""A lock that gives each results folder to one run at a time."""
+"""Locks a results folder, so that only one run at a time uses it."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ _UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 class RunLock:
-    """Locks a results folder until `release` or the end of the process, even by a kill.
+    """Lock on a results folder, held until `release` or the end of the process, even by a kill.
 
-    The lock is a POSIX record lock on the file `.lock`. Forked workers do not hold it, and other
-    machines see it through NFS. A file system without locks is warned about. Windows has no lock.
+    It is a POSIX record lock on the file `.lock`. Forked workers do not hold it, and other machines
+    see it through NFS. A file system without locks causes a warning. On Windows nothing is locked.
 
     Args:
-        folder: Results folder; made if needed.
+        folder: Results folder, which is made if needed.
 
     Raises:
-        ValueError: another process holds the lock; nothing was written.
-        OSError: the folder cannot be written to.
+        ValueError: If another process holds the lock; nothing is written then.
+        OSError: If the folder is not writable.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -50,8 +50,7 @@ class RunLock:
                 self.file.close()
                 raise ValueError(
                     f"Expected a results_folder that no other run uses, got {folder}, in use by "
-                    f"{owner}. "
-                    "Fix: wait for it to end, or choose another results_folder."
+                    f"{owner}. Fix: wait for its end, or choose another results_folder."
                 ) from error
             warnings.warn(
                 f"The file system of {folder} has no locks. Let only one run at a time use it.",
@@ -68,7 +67,7 @@ class RunLock:
 
 @contextmanager
 def locked(folder: Path, accelerator: Accelerator) -> Iterator[None]:
-    """Holds a results folder locked, by the main process for all of them; raises like `RunLock`."""
+    """Locks a results folder for all processes inside the context; raises like `RunLock`."""
     lock = on_main_process(accelerator, lambda: RunLock(folder))
     try:
         yield

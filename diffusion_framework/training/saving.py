@@ -1,4 +1,4 @@
-"""The checkpoints of a run: written, kept, and found again."""
+"""Writes, keeps and finds the checkpoints of a run."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from .state import TrainingState
 
 @dataclass(frozen=True)
 class Saving:
-    """Which checkpoints are kept, of those written every `save_and_sample_every` steps.
+    """Options for keeping the checkpoints, one of which is written every `save_and_sample_every`.
 
     Args:
-        keep_newest: Number of checkpoints to keep, the newest.
-        keep_best: Number of checkpoints to keep besides, the best by `best_metric`.
-        best_metric: Column of `validation.csv` that tells which are best, the smaller the better:
+        keep_newest: Number of newest checkpoints to keep.
+        keep_best: Number of best checkpoints to keep in addition, by `best_metric`.
+        best_metric: Column of `validation.csv` that ranks checkpoints, the smaller the better:
             validation_loss, or action_error for policies.
 
     Raises:
-        ValueError: a field out of range.
+        ValueError: If a field is out of range.
     """
 
     keep_newest: int = 3
@@ -39,9 +39,9 @@ class Saving:
 
     def __post_init__(self) -> None:
         wanted = "saving.keep_newest of at least 1"
-        expect(self.keep_newest >= 1, wanted, self.keep_newest, "1 keeps the last checkpoint alone")
+        expect(self.keep_newest >= 1, wanted, self.keep_newest, "set it to 1 to keep the last")
         wanted = "saving.keep_best of at least 0"
-        expect(self.keep_best >= 0, wanted, self.keep_best, "0 keeps the newest alone")
+        expect(self.keep_best >= 0, wanted, self.keep_best, "set it to 0 to keep only the newest")
 
     def check(
         self,
@@ -50,13 +50,13 @@ class Saving:
         validate_every: int | None,
         save_every: int,
     ) -> None:
-        """Raises ValueError if best checkpoints are to be kept and not each is measured.
+        """Raises ValueError if the best checkpoints are kept but not every one is validated.
 
         Args:
-            metric_names: Metrics that the model has.
-            validation: The validation data, or None.
-            validate_every: Optimizer steps between two measurements; None is save_every.
-            save_every: Optimizer steps between two checkpoints.
+            metric_names: Names of the model's metrics.
+            validation: Validation data, or None.
+            validate_every: Number of optimizer steps between two validations; None is save_every.
+            save_every: Number of optimizer steps between two checkpoints.
         """
         if not self.keep_best:
             return
@@ -67,17 +67,17 @@ class Saving:
         fix = "leave validation_options.every out, or set saving.keep_best to 0"
         expect(fits, f"{wanted}, as saving.keep_best is set", validate_every, fix)
         known, names = self.best_metric in metric_names, ", ".join(metric_names)
-        expect(known, f"saving.best_metric among {names}", self.best_metric, "take one of these")
+        expect(known, f"saving.best_metric among {names}", self.best_metric, "choose one of these")
 
     def check_space(self, folder: Path, size: int, count: int) -> None:
-        """Raises ValueError if the disk has no room for the checkpoints that are kept.
+        """Raises ValueError if the disk has no space for the checkpoints that are kept.
 
         Args:
-            folder: The results folder.
-            size: Bytes of one checkpoint.
+            folder: Results folder.
+            size: Size of one checkpoint in bytes.
             count: Number of checkpoints that the run writes.
         """
-        most = min(self.keep_newest + 1, count)  # one more than are kept, while it is written
+        most = min(self.keep_newest + 1, count)  # a new one is written before an old one is deleted
         check_space(folder, size, max(1, most - len(list_checkpoints(folder))))
 
     def write(
@@ -88,18 +88,18 @@ class Saving:
         numbers: Mapping[str, Any],
         accelerator: Accelerator,
     ) -> None:
-        """Writes a checkpoint and deletes those that are not kept. All processes must call it.
+        """Writes a checkpoint and deletes old ones. All processes must call it.
 
         Args:
-            folder: The results folder.
-            state: What the run has changed.
-            config: What built the run.
-            numbers: What the checkpoint says besides, as plain data; its `metrics` decide whether
+            folder: Results folder.
+            state: Training state to save.
+            config: All options that build the run.
+            numbers: Further content of the checkpoint, as plain data; its `metrics` decide whether
                 it is among the best.
-            accelerator: The run's.
+            accelerator: Accelerator of the run.
 
         Raises:
-            OSError: it could not be written.
+            OSError: If the checkpoint cannot be written.
         """
         tensors, numbers = state.tensors(), {**state.numbers(), **numbers}
 
@@ -113,12 +113,13 @@ class Saving:
         """Returns the steps of the best `keep_best` checkpoints.
 
         Candidates are the checkpoints in the results folder, each of which holds its own metrics,
-        and the one about to be written.
+        and the checkpoint about to be written.
 
         Args:
-            folder: The results folder.
+            folder: Results folder.
             step: Step of the checkpoint about to be written.
-            metrics: Its metrics by name; a metric that is missing or not finite is never best.
+            metrics: Metrics of that checkpoint by name; one that is missing or not finite is never
+                best.
         """
         values = {step: metrics.get(self.best_metric, math.inf)}
         for path in list_checkpoints(folder) if self.keep_best else ():
@@ -135,37 +136,36 @@ class Saving:
 def resumable(
     folder: Path, resume: bool, config: Mapping[str, Any], order: Mapping[str, Any]
 ) -> Checkpoint | None:
-    """Returns the checkpoint that a run goes on from, or None where a new one may begin.
+    """Returns the checkpoint that a run resumes from, or None where a new run may begin.
 
-    A setting that changed and makes the run go on in another way is warned about.
+    A changed setting that affects the resumed run causes a warning.
 
     Args:
-        folder: The results folder.
-        resume: Whether the user asked to go on.
-        config: What builds the run now.
-        order: What decides which samples a step sees, with what noise and how exactly, now.
+        folder: Results folder.
+        resume: Whether the user asked to resume.
+        config: All options that build this run.
+        order: Values that determine the samples, noise and precision of each step of this run.
 
     Raises:
-        ValueError: the folder holds a run and resume is not set, or one of another model, or no
-            whole checkpoint.
+        ValueError: If the folder holds a run and resume is not set, a run of another model, or no
+            undamaged checkpoint.
     """
     if not list_checkpoints(folder):
         return None
     if not resume:
         raise ValueError(
-            f"Expected an empty results_folder, got {folder}, which already holds a run. Fix: "
-            f"resume it, or choose "
-            "another results_folder."
+            f"Expected an empty results_folder, got {folder}, which already holds a run. "
+            f"Fix: resume it, or choose another results_folder."
         )
     checkpoint = newest_whole_checkpoint(folder)
     if different := list(differences(checkpoint.config["diffusion"], config["diffusion"])):
         raise ValueError(
-            f"Expected a checkpoint of this model, got {checkpoint.path} of another "
-            f"({'; '.join(different)}). Fix: "
-            "resume it with its own settings, or choose another results_folder."
+            f"{checkpoint.path}: expected a checkpoint of this model, got another model "
+            f"({'; '.join(different)}). "
+            f"Fix: resume it with its own settings, or choose another results_folder."
         )
     different = list(differences(checkpoint.state["order"], order))
     different += changed_options(checkpoint.config["trainer"], config["trainer"])
     if different:
-        warnings.warn(f"not the same run as before: {'; '.join(different)}", stacklevel=4)
+        warnings.warn(f"The resumed run differs from before: {'; '.join(different)}", stacklevel=4)
     return checkpoint

@@ -1,4 +1,4 @@
-"""Keys of the run's random numbers, which never depend on the state of a global generator."""
+"""Keys of the run's random numbers, which never depend on a global generator."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class Purpose(IntEnum):
-    """Use of a key derived from the run's seed; no two uses share their numbers."""
+    """Purpose of random numbers; each purpose derives its own seeds from the run's seed."""
 
     ORDER = 0
     FLIP = 1

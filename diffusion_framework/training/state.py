@@ -1,4 +1,4 @@
-"""Everything that training changes, and its way into a checkpoint and back."""
+"""The training state: saved to a checkpoint and restored from it."""
 
 from __future__ import annotations
 
@@ -18,21 +18,20 @@ from .distributed import full_tensor, no_sync, shard_like, shard_networks
 
 
 class TrainingState:
-    """The weights, their average, the optimizer and the number of steps taken.
+    """The weights, their EMA, the optimizer and the number of optimizer steps taken.
 
     Args:
-        model: Model to train; it is moved to the device.
-        accelerator: The run's accelerator, which names the device and wraps the model for several
+        model: Model to train, which is moved to the device.
+        accelerator: Accelerator of the run, which names the device and wraps the model for several
             processes.
-        average: Makes the average of a model's weights (see `EMA.average`).
+        average: Function that returns the EMA of a model (see `EMA.average`).
         adam: Options of AdamW.
         compile: Whether to compile the network.
-        shard: Whether each process keeps only its part of the weights, their average and the
-            optimizer's state.
+        shard: Whether to shard the weights, their EMA and the optimizer state over all processes.
 
     Attributes:
-        step: Optimizer steps taken.
-        loss: The model to call for the loss, wrapped for several processes.
+        step: Number of optimizer steps taken.
+        loss: Model to call for the loss, wrapped for several processes.
     """
 
     def __init__(
@@ -66,7 +65,7 @@ class TrainingState:
         return self.ema.ema_model
 
     def no_sync(self) -> AbstractContextManager[None]:
-        """A context in which each process adds up its own gradients, without an all-reduce."""
+        """Accumulates gradients without an all-reduce inside the context."""
         return no_sync(self.model.networks) if self.sharded else self.accelerator.no_sync(self.loss)
 
     @property
@@ -81,14 +80,14 @@ class TrainingState:
             group["lr"] = rate
 
     def clip_gradients(self, max_norm: float) -> Tensor:
-        """Scales the gradients down to a norm; returns the norm before, over all processes."""
+        """Clips the gradients to a norm; returns the norm before clipping, over all processes."""
         return full_tensor(self.accelerator.clip_grad_norm_(self.loss.parameters(), max_norm))
 
     def advance(self, skip_step: Tensor | None) -> None:
-        """Takes an optimizer step and updates the average.
+        """Takes an optimizer step and updates the EMA.
 
         Args:
-            skip_step: Scalar on the device; above 0, the weights stay as they are. With fp16 the
+            skip_step: Scalar on the device; above 0, the weights stay unchanged. With fp16 the
                 gradient scaler decides instead.
         """
         if skip_step is not None and self.accelerator.scaler is None:
@@ -104,7 +103,7 @@ class TrainingState:
     def size(self) -> int:
         """Returns the size of a checkpoint in bytes, approximately."""
         weights = sum(p.numel() * p.element_size() for p in self.model.parameters())
-        return 4 * weights  # weights, their average, and Adam's two moments
+        return 4 * weights  # weights, their EMA, and Adam's two moments
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """Returns all tensors of a checkpoint by file and name, on the main process.
@@ -125,17 +124,14 @@ class TrainingState:
             return groups
         gathered: dict[str, dict[str, Tensor]] = {name: {} for name in groups}
         for name, group in groups.items():
-            for (
-                key,
-                value,
-            ) in group.items():  # one by one: together they might not fit on the device
+            for key, value in group.items():  # one by one, as all might not fit on the device
                 value = full_tensor(value)
                 if self.accelerator.is_main_process:
                     gathered[name][key] = value.cpu()
         return gathered
 
     def numbers(self) -> dict[str, Any]:
-        """Returns what a checkpoint needs besides the tensors, as plain data."""
+        """Returns the data of a checkpoint besides the tensors, as plain data."""
         scaler = self.accelerator.scaler
         return {
             "optimizer": {
@@ -146,15 +142,14 @@ class TrainingState:
         }
 
     def begin(self, checkpoint: Checkpoint | None, batches: Iterable[Batch]) -> None:
-        """Restores a checkpoint, or takes the statistics of the training data for a new run.
+        """Restores a checkpoint, or fits the model's statistics to the training data.
 
         Args:
-            checkpoint: Checkpoint to go on from, or None.
-            batches: All training data once; nothing is read if nothing is unknown.
+            checkpoint: Checkpoint to resume from, or None for a new run.
+            batches: All training data once; it is read only if the model has unknown statistics.
 
         Raises:
-            ValueError: a checkpoint that does not fit the model, or that is not the same on all
-                processes.
+            ValueError: If the checkpoint does not fit the model, or differs between processes.
         """
         if checkpoint is not None:
             self.load(checkpoint)
@@ -184,9 +179,8 @@ class TrainingState:
         ).tolist()
         if len(set(steps)) > 1:
             raise ValueError(
-                f"Expected one step to resume from, got {steps} on the processes. Fix: give all of "
-                f"them the same "
-                "results_folder."
+                f"Expected the same checkpoint on all processes, got the steps {steps}. "
+                f"Fix: give all processes the same results_folder."
             )
 
     def _shard(self, values: dict[str, Tensor], own: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -207,7 +201,7 @@ class TrainingState:
         }
 
     def _load_optimizer(self, slots: dict[str, Any]) -> None:
-        """Undoes `_optimizer_slots`; options of the parameter groups are not restored."""
+        """Restores the result of `_optimizer_slots`, but no options of the parameter groups."""
         index = {name: i for i, name in enumerate(self._names())}
         state: dict[int, dict[str, Any]] = {}
         for key, value in slots.items():

@@ -1,4 +1,4 @@
-"""The training step: from a batch to updated weights."""
+"""The training step."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from .stopping import Guard
 
 @dataclass(frozen=True)
 class TrainingStep:
-    """Takes one optimizer step.
+    """One optimizer step, from batches to updated weights.
 
     All randomness is a function of the seed, the step and the process.
 
     Args:
-        accelerator: The run's accelerator.
-        seed: The run's seed.
-        num_steps: Optimizer steps of the whole run.
-        learning_rate: Learning rate of each step, by its number from 0.
-        accumulate: Batches of one step.
-        flip: Whether each image is flipped horizontally with probability 1/2.
-        max_grad_norm: Norm to which larger gradients are scaled down.
+        accelerator: Accelerator of the run.
+        seed: Seed of the run.
+        num_steps: Number of optimizer steps of the whole run.
+        learning_rate: Function from the step, counted from 0, to its learning rate.
+        accumulate: Number of batches of one step (gradient accumulation).
+        flip: Whether to flip each image horizontally with probability 1/2.
+        max_grad_norm: Gradient norm above which gradients are clipped.
     """
 
     accelerator: Accelerator
@@ -52,13 +52,13 @@ class TrainingStep:
         Args:
             state: State that the step changes.
             batches: Batches of this process, as the dataset collates them.
-            guard: Decides whether the step may be taken.
+            guard: Guard that refuses the step if it is not finite.
 
         Returns:
             Loss of this process and gradient norm over all processes, scalars on the device.
 
         Raises:
-            FloatingPointError: a loss or gradient that is not finite (see `Guard`).
+            FloatingPointError: If the loss or the gradient is not finite (see `Guard`).
         """
         device, process = self.accelerator.device, self.accelerator.process_index
         state.learning_rate = self.learning_rate(state.step)
@@ -69,9 +69,9 @@ class TrainingStep:
             if self.flip:
                 coins = keyed_generator(device, self.seed, Purpose.FLIP, *key, process)
                 data, condition = flipped(state.model, data, condition, coins)
-            # One draw for all processes, so that none waits for another's extra forward pass.
+            # One draw for all processes, so that no process waits for an extra forward pass.
             draw = random.Random(mix(self.seed, Purpose.SELF_CONDITION, *key)).random()
-            # Dropout can only draw from torch's own generator.
+            # Dropout can only draw from the global generator of PyTorch.
             torch.manual_seed(mix(self.seed, Purpose.DROPOUT, *key, process))
             with nullcontext() if last else state.no_sync():  # one all-reduce a step
                 with self.accelerator.autocast():
@@ -94,12 +94,12 @@ class TrainingStep:
 def flipped(
     model: Trainable, data: Tensor, condition: dict[str, Any], generator: torch.Generator
 ) -> tuple[Tensor, dict[str, Any]]:
-    """Flips each image horizontally with probability 1/2, and whatever must be flipped with it.
+    """Flips each image horizontally with probability 1/2, together with its conditions.
 
     Args:
-        model: Model that knows which conditions are flipped.
-        data: Images [batch, channels, height, width]; other data stays as it is.
-        condition: What came with the data, by name.
+        model: Model that flips the conditions.
+        data: Images [batch, channels, height, width]; other data is returned unchanged.
+        condition: Conditions of the data by name.
         generator: Generator of the choice, on the device of the data.
     """
     if data.ndim != 4:

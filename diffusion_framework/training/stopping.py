@@ -1,7 +1,7 @@
-"""What ends a run before its last step: numbers that are not finite, a signal, its minutes.
+"""Ends a run before its last step: at a number that is not finite, a signal, or a time limit.
 
-Signals are noted when they arrive and acted on between two steps. All processes decide together
-at every step, without making a GPU wait.
+Signals are recorded on arrival and handled between two steps. All processes decide together at
+every step, without making a GPU wait.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from torch import Tensor
 STOP_SIGNALS = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)
 ]
-_OVERFLOWS = 50  # in a row; fp16's gradient scale, halved each time, has then left its range
-_ECHO = 1.0  # seconds in which a launcher may repeat a signal that its whole group received
+_OVERFLOWS = 50  # in a row; the gradient scale of fp16, halved each time, is then out of range
+_ECHO = 1.0  # seconds within which a launcher may repeat a signal
 
 
 class NotedSignals:
-    """A context that notes the first stop signal; a second one ends the process at once.
+    """A context that records the first stop signal; a second one ends the process at once.
 
-    A repetition within a second does not count as a second one. Outside the main thread, where
-    Python does not allow signal handlers, no signal is noted.
+    A repetition within a second is ignored. Outside the main thread, where Python does not allow
+    signal handlers, no signal is recorded.
 
     Attributes:
         received: Number of the signal, or 0.
@@ -59,9 +59,7 @@ class NotedSignals:
 
 
 def end_process(number: int, message: str = "") -> NoReturn:
-    """Ends the process as a signal does, by KeyboardInterrupt for SIGINT, else exit code 128 +
-    number.
-    """
+    """Ends the process as a signal does: KeyboardInterrupt for SIGINT, else code 128 + number."""
     raise KeyboardInterrupt(message) if number == signal.SIGINT else SystemExit(128 + number)
 
 
@@ -76,7 +74,7 @@ def end_run(number: int, message: str, accelerator: Accelerator) -> NoReturn:
 def outlive_signals(parent_ended: Event, _: int = 0) -> None:
     """Makes a data worker ignore stop signals until its parent has ended.
 
-    The parent receives them as well, and may need the worker for the step in progress.
+    The parent receives the signals too, and may need the worker for the step in progress.
     """
 
     def leave(number: int, frame: FrameType | None) -> None:
@@ -90,21 +88,21 @@ def outlive_signals(parent_ended: Event, _: int = 0) -> None:
 class Guard:
     """Refuses steps that are not finite, and tells all processes when to stop.
 
-    Each step asks a question by an all-reduce. On a GPU the answer is read one step late, so that
-    the device never waits. Until then `skip_step` holds steps back on the device, so that neither a
-    bad step nor the next one changes the weights.
+    Each step shares its flags by an all-reduce. On a GPU the result is read one step late, so that
+    the device never waits. Until then `skip_step` acts on the device, so that neither a bad step
+    nor the next one changes the weights.
 
     Args:
-        accelerator: The run's accelerator.
+        accelerator: Accelerator of the run.
         signals: Signals that this process receives.
-        late: Whether to read answers one step late; None is on GPUs only.
-        minutes: Minutes from now until `time_is_up`; None is no limit.
+        late: Whether to read results one step late; None does so on GPUs only.
+        minutes: Number of minutes from now until `time_is_up`; None is no limit.
 
     Attributes:
         skip_step: Scalar on the device, above 0 from the first bad step on; the `found_inf` of
-            torch's fused optimizers.
-        signal: Number of a signal that any process received, or 0, by the answers read so far.
-        time_is_up: Whether the minutes of any process are over, by the answers read so far.
+            PyTorch's fused optimizers.
+        signal: Number of a signal that any process received, or 0, by the results read so far.
+        time_is_up: Whether the time of any process is up, by the results read so far.
     """
 
     def __init__(
@@ -122,15 +120,15 @@ class Guard:
         self.go_on = torch.zeros(len(STOP_SIGNALS) + 1, device=accelerator.device)
         self.signal, self.time_is_up = 0, False
         self.deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
-        self.answers: deque[tuple[int, Tensor, torch.cuda.Event | None]] = deque()
+        self._results: deque[tuple[int, Tensor, torch.cuda.Event | None]] = deque()
 
     @property
     def stop(self) -> bool:
-        """Whether the run is to end after the last step taken."""
+        """Whether the run ends after the last step taken."""
         return bool(self.signal) or self.time_is_up
 
     def inspect(self, step: int, loss: Tensor, norm: Tensor) -> None:
-        """Asks whether a step may be taken.
+        """Checks on all processes whether a step may be taken.
 
         Args:
             step: Number of the step, from 1.
@@ -138,7 +136,7 @@ class Guard:
             norm: Gradient norm over all processes, a scalar on the device.
 
         Raises:
-            FloatingPointError: this step is not finite, or with late answers the one before.
+            FloatingPointError: If this step is not finite, or with late results the previous one.
         """
         self.overflows = (self.overflows + 1) * ~torch.isfinite(norm)
         bad = ~torch.isfinite(loss) | (self.overflows > self.patience)
@@ -146,33 +144,31 @@ class Guard:
         if received or over:
             flags = [*(received == number for number in STOP_SIGNALS), over]
             stops = torch.tensor(flags, dtype=torch.float32, device=loss.device)
-        answer = self.accelerator.reduce(torch.cat([bad.float()[None], stops]), reduction="sum")
-        self.skip_step = torch.maximum(self.skip_step, answer[0])
+        result = self.accelerator.reduce(torch.cat([bad.float()[None], stops]), reduction="sum")
+        self.skip_step = torch.maximum(self.skip_step, result[0])
         event = None
-        if answer.is_cuda:
-            answer = answer.to("cpu", non_blocking=True)
+        if result.is_cuda:
+            result = result.to("cpu", non_blocking=True)
             event = torch.cuda.Event()
             event.record()
-        self.answers.append((step, answer, event))
+        self._results.append((step, result, event))
         self._read(leave=1 if self.late else 0)
 
     def settle(self) -> None:
-        """Waits for all answers, before results are written; raises like `inspect`."""
+        """Waits for all results, before anything is written; raises like `inspect`."""
         self._read(leave=0)
 
     def _read(self, leave: int) -> None:
-        while len(self.answers) > leave:
-            step, answer, event = self.answers.popleft()
+        while len(self._results) > leave:
+            step, result, event = self._results.popleft()
             if event is not None:
                 event.synchronize()
-            bad, *counts, over = answer.tolist()
+            bad, *counts, over = result.tolist()
             if bad:
                 raise FloatingPointError(
-                    f"Expected finite numbers, but the loss or the gradient of step {step} is not "
-                    f"finite; the step "
-                    "was not taken. Fix: lower train_lr, or use bf16 instead of fp16, and resume "
-                    "from the last "
-                    "checkpoint."
+                    f"Expected finite numbers, got a loss or gradient of step {step} that is not "
+                    f"finite; the step was not taken. Fix: lower train_lr, or use bf16 instead of "
+                    f"fp16, and resume from the last checkpoint."
                 )
             received = [number for number, count in zip(STOP_SIGNALS, counts, strict=True) if count]
             self.signal = self.signal or max(received, default=0)

@@ -1,4 +1,4 @@
-"""The training loop."""
+"""The Trainer, with the training loop."""
 
 from __future__ import annotations
 
@@ -50,41 +50,44 @@ class Trainer(RecordsArguments):
     Args:
         model: Model to train.
         folder_or_dataset: Path of a folder of images, or a dataset, list, tensor or array of images
-            [channels, height, width] or other samples, each alone or in a pair with a label or a
-            dictionary of conditions.
-        validation: Dataset like `folder_or_dataset` but held out; the averaged weights are measured
-            on it and the results go to `validation.csv`.
-        train_batch_size: Samples of a batch, over all processes with split_batches, else of each.
-        gradient_accumulate_every: Batches of one optimizer step.
-        augment_horizontal_flip: Flip each image horizontally with probability 1/2.
-        train_lr: Learning rate of Adam at its peak.
-        train_num_steps: Optimizer steps of the whole run.
-        max_grad_norm: Norm to which larger gradients are scaled down.
-        ema_update_every: Optimizer steps between two updates of the averaged weights.
-        ema_decay: Decay of the averaged weights at an update, at its maximum (see `EMA`).
+            [channels, height, width] or other samples. Each sample is alone or in a pair with a
+            label or a dictionary of conditions.
+        validation: Held-out data in the form of `folder_or_dataset`, on which the averaged weights
+            are measured. The results are written to `validation.csv`.
+        train_batch_size: Number of samples of a batch, of all processes together with
+            split_batches, otherwise of each process.
+        gradient_accumulate_every: Number of batches of one optimizer step (gradient accumulation).
+        augment_horizontal_flip: Whether to flip each image horizontally with probability 1/2.
+        train_lr: Peak learning rate of Adam.
+        train_num_steps: Number of optimizer steps of the whole run.
+        max_grad_norm: Gradient norm above which gradients are clipped.
+        ema_update_every: Number of optimizer steps between two updates of the averaged weights
+            (EMA).
+        ema_decay: Maximum decay of the averaged weights (EMA) at an update.
         betas: Adam's betas.
-        weight_decay: Weight decay of AdamW; with 0 it is Adam.
-        save_and_sample_every: Optimizer steps between two checkpoints.
-        num_samples: Images of a preview.
-        results_folder: Folder for everything that the run writes.
-        mixed_precision: 'no' (float32), 'fp16' or 'bf16' for the network's arithmetic (the weights
-            stay float32), or 'auto', bf16 where it is faster (see `choose_precision`).
-        split_batches: Whether train_batch_size counts all processes together.
-        convert_image_to: Pillow mode that the images of a folder are converted to first, as 'L'.
+        weight_decay: Weight decay of AdamW; 0 is plain Adam.
+        save_and_sample_every: Number of optimizer steps between two checkpoints.
+        num_samples: Number of images in a preview.
+        results_folder: Folder for all files of the run.
+        mixed_precision: Number format of the network's arithmetic: 'no' (float32), 'fp16', 'bf16',
+            or 'auto', which is bf16 where it is faster. The weights stay float32.
+        split_batches: Whether train_batch_size counts the samples of all processes together.
+        convert_image_to: Pillow mode, such as 'L', that images of a folder are converted to first.
         seed: Seed for all randomness of the run.
-        minutes: Minutes of training after which the run ends as at its last step; None is no limit.
-        ema: Course of the decay of the averaged weights.
-        learning_rate: Course of the learning rate.
-        loading: Data workers, and where decoded images are kept.
-        validation_options: When and on how many samples validation runs.
-        saving: Which checkpoints are kept.
-        previews: When and with how many sampler steps previews are drawn.
-        logging: How often the log is written.
-        compute: Compilation, and weights spread over processes.
+        minutes: Time limit of the run in minutes, after which it ends as at its last step; None is
+            no limit.
+        ema: Warm-up of the EMA decay.
+        learning_rate: Warm-up and decay of the learning rate.
+        loading: Data workers, and the cache for decoded images.
+        validation_options: Interval and number of samples of the validation.
+        saving: Checkpoints to keep.
+        previews: Interval and number of sampler steps of the previews.
+        logging: Interval of the log, and display of progress.
+        compute: Compilation, and sharding of the weights.
 
     Raises:
-        ValueError: an option out of range, options that do not go together, or fewer images than a
-            batch.
+        ValueError: If an option is out of range, options contradict each other, or the dataset is
+            smaller than a batch.
     """
 
     def __init__(
@@ -165,26 +168,26 @@ class Trainer(RecordsArguments):
 
     @property
     def averaged(self) -> Trainable:
-        """The model with the averaged weights: the one to sample from."""
+        """The model with the averaged weights (EMA), from which samples are drawn."""
         return self.state.averaged
 
     def train(self, resume: bool = False) -> None:
         """Trains to train_num_steps, or for `minutes`.
 
-        SIGINT (Ctrl-C), SIGTERM or SIGUSR1 to any process of the run ends all of them with a
-        checkpoint after the step in progress, and then as such a signal ends a process:
-        KeyboardInterrupt, or exit code 128 + its number. A second one ends at once.
+        SIGINT (Ctrl-C), SIGTERM or SIGUSR1 to any process ends all processes of the run after the
+        step in progress, with a checkpoint. They end by KeyboardInterrupt for SIGINT, otherwise
+        with exit code 128 + number. A second signal ends them at once.
 
         Args:
-            resume: Whether to go on from the newest checkpoint of the results folder, if it holds
+            resume: Whether to resume from the newest checkpoint of the results folder, if it holds
                 one.
 
         Raises:
-            ValueError: the results folder holds a run and resume is not set, or holds one of
-                another model, or is in use; or the disk has no room for the checkpoints.
-            FloatingPointError: the loss or the gradient of a step is not finite. It changed
-                nothing.
-            OSError: something could not be written.
+            ValueError: If the results folder holds a run and resume is not set, holds a run of
+                another model, or is in use; or if the disk has no space for the checkpoints.
+            FloatingPointError: If the loss or the gradient of a step is not finite; that step
+                changes nothing.
+            OSError: If a file cannot be written.
         """
         checkpoint = self.check(resume)
         with (
@@ -202,17 +205,17 @@ class Trainer(RecordsArguments):
                 self._loop(batches, guard, log)
         if guard.signal:
             stopped = f"stopped after step {self.state.step} and saved in {self.results_folder}"
-            end_run(guard.signal, f"{stopped}; resume to go on", self.accelerator)
+            end_run(guard.signal, f"{stopped}; resume to continue", self.accelerator)
 
     def _loop(self, batches: Iterator[Any], guard: Guard, log: TrainingLog) -> None:
-        """The training loop: steps, and what is due after some of them."""
+        """Takes steps, and does the tasks that are due after some of them."""
         state = self.state
         while state.step < self.num_steps and not guard.stop:
             loss, norm = self.take_step(state, batches, guard)
             log.add(loss, norm)
             if not (guard.stop or self._due()):
                 continue
-            guard.settle()  # raises if a step was not finite: nothing of it is written down
+            guard.settle()  # raises if a step was not finite, before anything is written
             due = self._due(last=guard.time_is_up)
             if "log" in due:
                 log.write(state.step, state.learning_rate)
@@ -225,7 +228,7 @@ class Trainer(RecordsArguments):
             log.pause(time.perf_counter() - began)
 
     def _due(self, last: bool = False) -> set[str]:
-        """What is due after the last step taken; at the end of a run, everything is."""
+        """Returns the tasks that are due after the last step taken; at the end, all are."""
         every = {
             "log": self.logging.every,
             "validate": self._every(self.validation_options.every)
@@ -242,16 +245,17 @@ class Trainer(RecordsArguments):
         return self.save_every if every is None else every
 
     def check(self, resume: bool = False) -> Checkpoint | None:
-        """Raises what `train` would raise before its first step, writing nothing.
+        """Raises the errors that `train` raises before its first step; writes nothing.
 
-        Returns the checkpoint that it would resume from.
+        Returns:
+            The checkpoint that `train` resumes from, or None.
         """
         size, count = self.state.size(), -(-self.num_steps // self.save_every)
         self.saving.check_space(self.results_folder, size, count)
         return resumable(self.results_folder, resume, self.config, self._order())
 
     def _order(self) -> dict[str, Any]:
-        """What decides which samples a step sees, with what noise and how exactly."""
+        """Returns the values that determine the samples, noise and precision of each step."""
         order = {"seed": self.seed, "images per step": self.images_per_step}
         return {**order, "images": self.dataset.fingerprint(), "precision": self.precision}
 
@@ -271,21 +275,20 @@ class Trainer(RecordsArguments):
         return self.loading.batches(dataset, self.batch_size, seed, start, self.accelerator)
 
     def _validate(self, log: TrainingLog) -> dict[str, float]:
-        """Measures the averaged weights on the validation data."""
-        assert self.validation is not None, "else nothing would be due"
+        """Measures the averaged weights on the validation data and logs the metrics."""
+        assert self.validation is not None, "validation is due only with data"
         options, size = self.validation_options, self.batch_size
         metrics = options.measure(self.averaged, self.validation, size, self.seed, self.accelerator)
         log.write_metrics(self.state.step, metrics)
         return metrics
 
     def _save(self, log: TrainingLog, metrics: dict[str, float]) -> None:
-        """Writes a checkpoint."""
         numbers = {"order": self._order(), "metrics": metrics, "unwritten": log.unwritten()}
         self.saving.write(self.results_folder, self.state, self.config, numbers, self.accelerator)
         log.saved(self.state.step)
 
     def _preview(self, log: TrainingLog) -> None:
-        """Draws a grid of samples, if they are images."""
+        """Draws and logs a grid of samples, if they are images."""
         seed = mix(self.seed, Purpose.SAMPLE)
         dataset = self.dataset if self.validation is None else self.validation
         images = self.previews.draw(
@@ -293,7 +296,5 @@ class Trainer(RecordsArguments):
         )
         if images is not None and self.accelerator.is_main_process:
             path = self.results_folder / "samples" / f"step-{self.state.step:08d}.png"
-            save_grid(
-                images, path, columns=len(dataset.class_names or ()) or None
-            )  # a class a column
+            save_grid(images, path, columns=len(dataset.class_names or ()) or None)  # by class
             log.add_picture(path, self.state.step)

@@ -1,4 +1,4 @@
-"""How good a model is on data that it was not trained on."""
+"""Measures a model on validation data."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from .checks import expect
 
 @dataclass(frozen=True)
 class ValidationOptions:
-    """When and on how much of the validation data the averaged weights are measured.
+    """Options of the validation, which measures the averaged weights.
 
     Args:
-        every: Optimizer steps between two measurements, with one more at the last step; None is
-            `save_and_sample_every`, 0 measures never.
-        samples: Number of samples that are measured, evenly spread over the validation data.
+        every: Number of optimizer steps between two validations, with one more at the last step.
+            None is `save_and_sample_every`; 0 switches validation off.
+        samples: Number of validation samples to measure, evenly spread over the dataset.
 
     Raises:
-        ValueError: a field out of range.
+        ValueError: If a field is out of range.
     """
 
     every: int | None = None
@@ -34,11 +34,10 @@ class ValidationOptions:
     def __post_init__(self) -> None:
         fits = self.every is None or self.every >= 0
         wanted = "validation_options.every of at least 0"
-        expect(fits, wanted, self.every, "0 switches validation off")
+        expect(fits, wanted, self.every, "set it to 0 for no validation")
         wanted = "validation_options.samples of at least 1"
-        expect(
-            self.samples >= 1, wanted, self.samples, "set validation_options.every to 0 for none"
-        )
+        fix = "choose at least 1, or set validation_options.every to 0 for no validation"
+        expect(self.samples >= 1, wanted, self.samples, fix)
 
     def measure(
         self,
@@ -48,16 +47,16 @@ class ValidationOptions:
         seed: int,
         accelerator: Accelerator,
     ) -> dict[str, float]:
-        """Returns means of the model's metrics over the samples, on all processes together.
+        """Returns the means of the model's metrics over the samples, on all processes together.
 
-        The noise is the same at every measurement.
+        The noise is the same at every validation.
 
         Args:
             model: Model to measure; it is left in evaluation mode.
             dataset: Validation data.
-            batch_size: Samples of a batch over all processes.
-            seed: Seed for the noise.
-            accelerator: The run's accelerator.
+            batch_size: Number of samples of a batch over all processes.
+            seed: Seed of the noise.
+            accelerator: Accelerator of the run.
         """
         model.eval()
         length, device = len(dataset), accelerator.device

@@ -57,7 +57,7 @@ def test_the_rescaled_bound_is_the_sum_over_the_grid(schedule, variance):
     total = 0.0
     grid = GaussianDiffusion(tiny_unet(), noise_schedule=schedule, timesteps=steps).grid()
     assert len(grid) == len(batch.x0)
-    befores = [grid[0][0], *(now for now, _ in grid)]
+    befores = [grid.start, *(now for now, _ in grid)]
     for i, ((now, to), before) in enumerate(
         zip(reversed(grid), befores[len(grid) - 1 :: -1], strict=True)
     ):
@@ -225,11 +225,23 @@ def test_only_training_updates_the_memory_of_losses():
         (lambda: tiny_diffusion(objective=PreviousX(Cosine(), 4)), "model's schedule, Sigmoid"),
         (lambda: HybridLoss(variance="small"), "to train, got variance='small'"),
         (lambda: HybridLoss(share=0.0), "above 0, got 0"),
-        (lambda: tiny_diffusion(loss="kl"), "no loss 'kl'. There are SimpleLoss"),
-        (lambda: tiny_diffusion(times="often"), "no time sampler 'often'. There are Uniform"),
-        (lambda: tiny_diffusion(loss_weight="snr"), "no loss weight 'snr'. Did you mean MinSNR"),
-        (lambda: tiny_diffusion(time_input="s"), "no time input 's'. There are UnitTime"),
-        (lambda: tiny_diffusion(input_scaling="s"), "no input scaling 's'. There are Unscaled"),
+        (
+            lambda: tiny_diffusion(loss="kl"),
+            "expected a loss, got 'kl'. Fix: choose one of SimpleLoss",
+        ),
+        (
+            lambda: tiny_diffusion(times="often"),
+            "time sampler, got 'often'. Fix: choose one of Uniform",
+        ),
+        (lambda: tiny_diffusion(loss_weight="snr"), "loss weight, got 'snr'. Fix: write 'MinSNR'"),
+        (
+            lambda: tiny_diffusion(time_input="s"),
+            "a time input, got 's'. Fix: choose one of UnitTime",
+        ),
+        (
+            lambda: tiny_diffusion(input_scaling="s"),
+            "an input scaling, got 's'. Fix: choose one of Unscaled",
+        ),
         (
             lambda: tiny_diffusion(schedule_kwargs={"tua": 1.0}),
             "among start, end, tau, clip_min, got 'tua'",

@@ -1,10 +1,13 @@
 """No file runs code, imports what it names, or takes memory that its tensors do not need."""
 
+import copy
+import functools
 import hashlib
 import json
 import os
 import random
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -20,7 +23,8 @@ from diffusion_framework import GaussianDiffusion, NoiseSchedule, Sampler, cli
 from diffusion_framework.interop import read_scheduler_config
 from diffusion_framework.interop.schedulers import SCHEDULERS
 from diffusion_framework.parts import BadPart, Typed, options, plan, read_yaml
-from diffusion_framework.parts.table import TABLE, _load, parts_of
+from diffusion_framework.parts.search import load_class, parts_of
+from diffusion_framework.parts.table import TABLE
 from diffusion_framework.storage.checkpoint import list_checkpoints
 from diffusion_framework.storage.config import from_config
 
@@ -51,7 +55,7 @@ def ten_images_of_module():
 
 @pytest.fixture
 def victim(run, tmp_path, monkeypatch):
-    """A copy of the run beside a module that leaves a trace when it is imported."""
+    """A copy of the run beside modules that leave a trace when they are imported."""
     monkeypatch.chdir(tmp_path)
     for name in ("stranger", "tensorflow", "tensorboard"):
         (tmp_path / f"{name}.py").write_text("open('executed', 'w')")
@@ -59,13 +63,18 @@ def victim(run, tmp_path, monkeypatch):
     return tmp_path / "run"
 
 
+@functools.cache
+def parsed(text):
+    return yaml.safe_load(text)
+
+
 def reseal(results, change):
-    """Change the newest checkpoint's config and have its manifest agree."""
+    """Changes the newest checkpoint's config, and the manifest accordingly."""
     path = list_checkpoints(results)[-1]
-    config = yaml.safe_load((path / "config.yaml").read_text())
+    config = copy.deepcopy(parsed((path / "config.yaml").read_text()))
     config["data"] = {"class_path": "Digits"}
     change(config)
-    (path / "config.yaml").write_text(yaml.safe_dump(config))
+    (path / "config.yaml").write_text(json.dumps(config))  # JSON is YAML, and fast to write
     manifest = json.loads((path / "manifest.json").read_text())
     data = (path / "config.yaml").read_bytes()
     manifest["files"]["config.yaml"] = {
@@ -113,7 +122,7 @@ def test_a_checkpoint_runs_nothing(gadget, door, victim, capsys):
     ]
     for i, place in enumerate(places):
         if door in ("sample", "evaluate") and i >= 4:
-            continue  # these doors read the model alone
+            continue  # these doors read only the model
         shutil.copytree(victim, victim.with_name(f"run{i}"))
         config = reseal(victim.with_name(f"run{i}"), place)
         with watched() as seen, pytest.raises(SystemExit) as end:
@@ -136,7 +145,7 @@ def test_a_json_file_runs_nothing(kind, tmp_path):
         "os.system",
     ):
         (tmp_path / kind.config_name).write_text(json.dumps(node))
-        with watched() as seen, pytest.raises(ValueError, match="not part of this|no |[Ee]xpected"):
+        with watched() as seen, pytest.raises(ValueError, match="expected .* Fix: "):
             kind.from_pretrained(tmp_path)
         assert not seen
 
@@ -153,18 +162,21 @@ def test_options_without_a_type_take_no_parts():
 
 
 def test_scripts_do_not_import_what_lies_in_the_current_folder(victim):
-    import subprocess
-
-    for words in (
-        ["sample.py", str(victim), "--steps=1", "--num_samples=1"],
-        ["train.py", "--help"],
-    ):
-        command = [sys.executable, str(ROOT / "scripts" / words[0]), *words[1:]]
-        done = subprocess.run(
-            command, capture_output=True, text=True, cwd=victim.parent, check=False, timeout=120
+    commands = (["sample.py", victim, "--steps=1", "--num_samples=1"], ["train.py", "--help"])
+    running = [
+        subprocess.Popen(
+            [sys.executable, ROOT / "scripts" / name, *words],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=victim.parent,
         )
-        assert done.returncode == 0, done.stderr
-        assert not (victim.parent / "executed").exists()
+        for name, *words in commands
+    ]
+    for process in running:
+        _, error = process.communicate(timeout=120)
+        assert process.returncode == 0, error
+    assert not (victim.parent / "executed").exists()
 
 
 @pytest.mark.parametrize(
@@ -176,7 +188,7 @@ def test_scripts_do_not_import_what_lies_in_the_current_folder(victim):
         {"image_size": 10**9},
         {"dim_mults": [1] * 2000},
     ],
-    ids=str,
+    ids=lambda change: str(change)[:40],
 )
 def test_a_config_larger_than_its_tensors_takes_no_memory(change, victim):
     import resource
@@ -186,7 +198,7 @@ def test_a_config_larger_than_its_tensors_takes_no_memory(change, victim):
 
     reseal(victim, place)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(ValueError, match="cannot be built|[Ee]xpected|must"):
+    with pytest.raises(ValueError, match="[Ee]xpected .*Fix: "):
         GaussianDiffusion.from_pretrained(victim)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kB
 
@@ -227,9 +239,7 @@ def test_numbers_of_steps_are_bounded(node):
 
 
 def seeds():
-    """Descriptions to start from: the configs of the project, and every sampler and schedule with
-    its defaults.
-    """
+    """Yields descriptions to start from: configs of the project, samplers and schedules."""
     for path in sorted((ROOT / "configs").glob("*.yaml")):
         yield read_yaml(path.read_bytes(), path.name)["diffusion"], GaussianDiffusion
     for kind in (Sampler, NoiseSchedule):
@@ -245,7 +255,7 @@ def seeds():
 def test_mutated_descriptions_end_in_one_line_or_in_an_object():
     for row in TABLE.values():
         for home in row.values():
-            options(_load(home))  # all imports happen before
+            options(load_class(home))  # imports everything beforehand
     chance, found = random.Random(0), list(seeds())
     ends = {"built": 0, "refused": 0}
     for _ in range(1500):
@@ -314,6 +324,6 @@ def test_mutated_scheduler_configs_end_in_one_line_or_in_a_plan():
 def test_a_typed_word_may_name_any_class_and_a_word_of_a_file_may_not(tmp_path):
     assert plan(Typed("torch.nn.SiLU"), torch.nn.Module).build() is not None
     (tmp_path / "config.yaml").write_text("class_path: torch.nn.SiLU")
-    with pytest.raises(BadPart, match="not part of this package"):
+    with pytest.raises(BadPart, match="a class of diffusion_framework, got torch.nn.SiLU"):
         plan(read_yaml((tmp_path / "config.yaml").read_bytes(), "config"), torch.nn.Module)
     assert not os.path.exists("executed")

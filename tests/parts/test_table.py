@@ -11,8 +11,9 @@ import diffusion_framework as df
 from diffusion_framework.data.loading.cache import CachedImages
 from diffusion_framework.data.wrapped import WrappedDataset
 from diffusion_framework.parts import fold
+from diffusion_framework.parts.search import load_class
 from diffusion_framework.parts.signatures import options
-from diffusion_framework.parts.table import NOUNS, TABLE, _load
+from diffusion_framework.parts.table import NOUNS, TABLE
 
 NOT_NAMED = {CachedImages, WrappedDataset}  # made by the trainer, around a dataset
 ROWS = [(kind, name, home) for kind, row in TABLE.items() for name, home in row.items()]
@@ -33,7 +34,7 @@ def kind_named(name):
     ("kind", "name", "home"), ROWS, ids=[f"{kind}-{name}" for kind, name, _ in ROWS]
 )
 def test_every_row_names_a_concrete_class_of_its_kind(kind, name, home):
-    cls = _load(home)
+    cls = load_class(home)
     assert issubclass(cls, kind_named(kind)) and not inspect.isabstract(cls)
     assert f"{cls.__module__}:{cls.__qualname__}" == f"diffusion_framework.{home}"
     for option in options(cls).values():
@@ -55,7 +56,7 @@ def test_every_concrete_class_of_a_kind_has_a_row(kind):
         and not cls.__name__.startswith("_")
         and cls.__module__.startswith("diffusion_framework.")
     }
-    assert concrete - NOT_NAMED == {_load(home) for home in TABLE[kind].values()}
+    assert concrete - NOT_NAMED == {load_class(home) for home in TABLE[kind].values()}
 
 
 def test_names_of_a_kind_differ_whatever_the_case_of_their_letters():

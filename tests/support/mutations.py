@@ -13,7 +13,7 @@ STRANGE = [
     "torch.nn.Linear",
     "torch.load",
     "this.x",
-    "diffusion_framework.parts.table.import_module",
+    "diffusion_framework.parts.search.import_module",
     "diffusion_framework.data.os.system",
     "",
     "..",

@@ -94,9 +94,9 @@ def test_a_resumed_run_names_the_settings_of_groups_that_changed(ten_images, tmp
     config = Checkpoint.find(tmp_path).config["trainer"]
     assert config["ema"] == {"inv_gamma": 1.0, "power": 2 / 3}, "in the form of a config file"
     changed = {"ema": EMA(power=0.75), "learning_rate": LearningRate("linear", warmup_steps=1)}
-    with pytest.warns(UserWarning, match="not the same run as before: ") as warned:
+    with pytest.warns(UserWarning, match="The resumed run differs from before: ") as warned:
         trainer(ten_images, tmp_path, **changed).train(resume=True)
-    (message,) = {str(w.message) for w in warned if "not the same run" in str(w.message)}
+    (message,) = {str(w.message) for w in warned if "differs from before" in str(w.message)}
     for part in (
         "ema.power: 0.6666666666666666, not 0.75",
         "learning_rate.schedule: constant, not linear",
