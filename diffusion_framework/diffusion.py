@@ -3,6 +3,7 @@
 import inspect
 import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, final
 
 import torch
@@ -32,7 +33,7 @@ from .process.level import Level, check_step_count
 from .process.noise import generator_noise, noise_source
 from .process.objectives import Objective
 from .process.schedules import NoiseSchedule, Scaled, schedule_named
-from .samplers import DDPM, Sampler, Snapshot, Walk, checked, choose_grid, trajectory
+from .samplers import DDPM, Sampler, Snapshot, Walk, checked, choose_grid, first_noise, trajectory
 from .samplers.grids import Grid, Spacing, grid_of_times, respaced_times, spaced_grid
 from .spaces import DataSpace, ImageSpace
 from .spaces.statistics import KeepsStatistics
@@ -142,9 +143,10 @@ class GaussianDiffusion(KeepsStatistics, Trainable):
         self.preconditioning = preconditioning_for(
             time_input=time_input, input_scaling=input_scaling, **known
         )
-        self.loss_weight: LossWeight | None = MinSNR(min_snr_gamma) if min_snr_loss_weight else None
-        if loss_weight is not None:
-            self.loss_weight = resolve(loss_weight, LossWeight, "loss_weight", **known)
+        weight = loss_weight or (MinSNR(min_snr_gamma) if min_snr_loss_weight else None)
+        self.loss_weight: LossWeight | None = None
+        if weight is not None:
+            self.loss_weight = resolve(weight, LossWeight, "loss_weight", **known)
         self.loss = resolve(loss, Loss, "loss", **known)
         self.times = resolve(times or self.loss.times or "uniform", TimeSampler, "times", **known)
         self.loss.check(self.parts, self.times.fixed_steps)
@@ -272,13 +274,7 @@ class GaussianDiffusion(KeepsStatistics, Trainable):
             ValueError: data of another shape; on the CPU, data out of range.
         """
         x0 = self.space.encode(data if prepared else self.space.prepare(data), condition)
-        if x0.shape[1:] != self.sample_shape:
-            expected = ", ".join(map(str, self.sample_shape))
-            raise ValueError(
-                f"Expected samples [batch, {expected}] for {self.signature.name}, got "
-                f"{[*x0.shape]}. "
-                "Fix: give data of the network's shape, or build the network for this shape."
-            )
+        self.signature.check_sample(x0)
         return x0.to(self.parts.exact_dtype)
 
     @torch.no_grad()
@@ -360,22 +356,15 @@ class GaussianDiffusion(KeepsStatistics, Trainable):
         batch_size = operator.index(batch_size)
         _check("batch_size", batch_size, batch_size >= 1, "at least 1")
         sampler = self.sampler if sampler is None else resolve(sampler, Sampler, "sampler")
-
-        def make(steps: int | str | None) -> Grid:
-            return self.grid(steps, spacing, first=first, last=last)
-
+        make = partial(self.grid, spacing=spacing, first=first, last=last)
         budget: dict[str, Any] = {"steps": steps, "calls": calls, "grid": grid}
         grid = choose_grid(sampler, self.schedule, make, strength=strength, **budget)
         source = noise_source(seed, generator, batch_size, noise_device or self.device)
-        parts, level = self.parts, grid[0][0]
-        x = torch.empty(batch_size, *self.sample_shape, device=self.device, dtype=parts.exact_dtype)
-        if noise is not None and noise.shape != x.shape:
-            raise ValueError(
-                f"Expected noise {[*x.shape]}, got {[*noise.shape]}. Fix: give one for each sample."
-            )
-        x = (source(x) if noise is None else noise.to(x)) * level.sigma
+        parts, shape = self.parts, (batch_size, *self.sample_shape)
+        like = torch.empty(shape, device=self.device, dtype=parts.exact_dtype)
+        x = first_noise(noise, source, like) * grid.start.sigma
         if start is not None:
-            x = x + level.alpha * self.encode(start.to(self.device), condition)
+            x = x + grid.start.alpha * self.encode(start.to(self.device), condition)
         with self.evaluating():
             bound = self.conditions.bind(condition, batch_size)
         rule = as_guidance(guidance)
@@ -427,24 +416,22 @@ class GaussianDiffusion(KeepsStatistics, Trainable):
         first: Level | None = None,
         last: Level | None = None,
     ) -> Grid:
-        """The levels that `sample` walks, from t = 1 to the clean end.
+        """Returns the levels that `sample` visits, to the clean end; see `spaced_grid`.
 
         Args:
-            steps: Number of steps; None is `timesteps`; a text such as 'ddim50' or '10,15,20'
-                chooses among them (Nichol & Dhariwal 2021).
-            spacing: 'time' and 'log_snr' are even in those, 'optimal' minimises a bound on a
-                solver's error.
-            first: Level where the first step starts; None is t = 1.
-            last: Level where the last step starts; None leaves it to the spacing.
+            steps: Number of sampler steps; None uses `timesteps`. A respacing string such as
+                'ddim50' or '10,15,20' chooses among `timesteps` (see `respaced_times`).
+            spacing: Spacing of the steps: 'time', 'log_snr' or 'optimal'.
+            first: Level where the first step starts; None starts at t = 1.
+            last: Level where the last step starts; None uses the default of the spacing.
 
         Raises:
-            ValueError: fewer than one step, or an unknown text or spacing.
+            ValueError: If an option is out of range or unknown.
         """
-        if isinstance(steps, str):
-            times = respaced_times(steps, self.timesteps)
-            return grid_of_times(self.schedule, times, self.time_difference)
-        steps = self.timesteps if steps is None else operator.index(steps)
         gap = self.time_difference
+        if isinstance(steps, str):
+            return grid_of_times(self.schedule, respaced_times(steps, self.timesteps), gap)
+        steps = self.timesteps if steps is None else operator.index(steps)
         return spaced_grid(
             self.schedule, steps, spacing, first=first, last=last, time_difference=gap
         )

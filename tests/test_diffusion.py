@@ -326,7 +326,7 @@ def test_spacings():
     diffusion = tiny_diffusion(timesteps=100)
     for spacing in ("time", "log_snr", "optimal"):
         grid = diffusion.grid(9, spacing)
-        assert len(grid) == 9 and grid[0][0].t == pytest.approx(1.0) and grid[-1][1].is_end
+        assert len(grid) == 9 and grid.start.t == pytest.approx(1.0) and grid.end.is_end
     gaps = [to.log_snr - now.log_snr for now, to in diffusion.grid(9, "log_snr")[:-1]]
     assert gaps == pytest.approx([gaps[0]] * 8)
     assert [now.t for now, _ in diffusion.grid("ddim50")] == pytest.approx(

@@ -137,6 +137,15 @@ class NetworkSignature:
                 f"Fix: set conditions={{{missing[0]!r}: ...}}, or give it a default in forward."
             )
 
+    def check_sample(self, x0: Tensor) -> None:
+        """Raises ValueError unless encoded data [batch, ...] has the network's shape."""
+        if x0.shape[1:] != self.sample_shape:
+            expected = ", ".join(map(str, self.sample_shape))
+            raise ValueError(
+                f"Expected samples [batch, {expected}] for {self.name}, got {[*x0.shape]}. "
+                "Fix: give data of the network's shape, or build the network for this shape."
+            )
+
     def check_latents(self, returned: Any) -> tuple[Any, Tensor]:
         """Returns the output and the detached latents of a network that carries latents.
 

@@ -43,7 +43,7 @@ def invert(
     x0 = diffusion.encode(data, condition)
     with diffusion.evaluating():
         x = walk_back(StatelessDenoiser(walk.fresh), x0, walk.grid, walk.sampler)
-    return x / walk.grid[0][0].sigma
+    return x / walk.grid.start.sigma
 
 
 @torch.no_grad()
@@ -92,7 +92,7 @@ def walk_back(denoise: Denoiser, x0: Tensor, grid: Grid, sampler: Sampler[Any]) 
     Raises:
         ValueError: If the sampler draws noise, or the grid ends without noise.
     """
-    if grid[-1][1].is_end:
+    if grid.end.is_end:
         raise ValueError(
             "Expected a grid that ends with some noise, where inversion starts, got one that ends "
             "clean. Fix: make the grid with clean=False."
@@ -105,7 +105,7 @@ def walk_back(denoise: Denoiser, x0: Tensor, grid: Grid, sampler: Sampler[Any]) 
         )
 
     backwards = [(to, now) for now, to in reversed(grid)]
-    for snapshot in trajectory(sampler, denoise, x0 * grid[-1][1].alpha, backwards, no_noise):
+    for snapshot in trajectory(sampler, denoise, x0 * grid.end.alpha, backwards, no_noise):
         x = snapshot.x
     return x
 

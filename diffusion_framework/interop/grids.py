@@ -98,11 +98,11 @@ class StepSpacing(Spacing):
                 for sigma in self._spaced_sigmas(*ends, steps)
             ]
         last = schedule.clean if self.ends_clean else schedule.at(1 / trained_steps)
-        grid = [
+        grid = Grid(
             (now, to)
             for now, to in itertools.pairwise([*levels, last])
             if to.log_snr - now.log_snr > 1e-9
-        ]
+        )
         if not grid:
             raise ValueError(
                 f"Expected a grid with at least one step, got steps={steps}, from process step "
@@ -162,7 +162,7 @@ class GeometricSpacing(Spacing):
         low, high = schedule.at(0.0), schedule.at(1.0)
         sigmas = exponential_sigmas(steps, low.sigma, high.sigma)[:-1]
         levels = [schedule.at_log_snr(-2 * math.log(sigma)) for sigma in sigmas]
-        return list(itertools.pairwise([*levels, schedule.clean]))
+        return Grid(itertools.pairwise([*levels, schedule.clean]))
 
 
 def _at_process_step(schedule: NoiseSchedule, trained_steps: int, number: float) -> Level:

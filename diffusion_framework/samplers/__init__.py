@@ -22,7 +22,7 @@ from .reverse_diffusion import ReverseDiffusion
 from .score_sde import ScoreSDE
 from .singlestep import SinglestepDPM
 from .unipc import UniPC
-from .walk import Walk, checked, choose_grid
+from .walk import Walk, checked, choose_grid, first_noise
 
 __all__ = [
     "DDIM",
@@ -47,5 +47,6 @@ __all__ = [
     "Walk",
     "checked",
     "choose_grid",
+    "first_noise",
     "trajectory",
 ]

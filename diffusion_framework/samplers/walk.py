@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -84,6 +83,26 @@ def checked(snapshots: Iterable[Snapshot]) -> Iterator[Snapshot]:
         )
 
 
+def first_noise(noise: Tensor | None, source: Noise, like: Tensor) -> Tensor:
+    """Returns the given noise, or draws it.
+
+    Args:
+        noise: Standard normal noise, [batch, ...]; None draws it from `source`.
+        source: Source of noise.
+        like: Tensor of the expected shape, dtype and device.
+
+    Raises:
+        ValueError: If the noise has another shape.
+    """
+    if noise is None:
+        return source(like)
+    if noise.shape != like.shape:
+        raise ValueError(
+            f"Expected noise {[*like.shape]}, got {[*noise.shape]}. Fix: give one for each sample."
+        )
+    return noise.to(like)
+
+
 def choose_grid(
     sampler: Sampler,
     schedule: NoiseSchedule,
@@ -118,8 +137,8 @@ def choose_grid(
         )
     if calls is not None:
         grid = grid_for_calls(sampler, calls, schedule, make)
-    grid = partial_grid(make(steps) if grid is None else grid, strength)
-    if not _is_connected(grid) and sampler.init(len(grid)) is not None:
+    grid = partial_grid(make(steps) if grid is None else Grid(grid), strength)
+    if not grid.is_connected and sampler.init(len(grid)) is not None:
         raise ValueError(
             "Expected a sampler without memory, such as DDIM or DDPM, for a grid with gaps "
             f"(time_difference), got {sampler}. Fix: set sampler='ddim' or time_difference=0."
@@ -162,12 +181,6 @@ def grid_for_calls(
     while steps < calls and calls_for(steps + 1) <= calls:
         steps += 1
     return make(steps)
-
-
-def _is_connected(grid: Grid) -> bool:
-    """Returns whether each step starts at the level where the previous step ended."""
-    pairs = ((end.log_snr, start.log_snr) for (_, end), (start, _) in itertools.pairwise(grid))
-    return all(math.isclose(a, b, rel_tol=1e-6, abs_tol=1e-6) for a, b in pairs)
 
 
 def count_calls(sampler: Sampler, schedule: NoiseSchedule, grid: Grid) -> int:

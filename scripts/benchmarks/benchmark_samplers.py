@@ -294,10 +294,10 @@ def our_methods() -> list[Method]:
         def run(problem: Problem, calls: int) -> Tensor:
             grid = grid_named(grid_name, problem, (calls - 1) // calls_a_step + 1, order)
             state, noise = sampler.init(len(grid)), generator_noise()
-            x = problem.z * problem.s_max * grid[0][0].alpha
+            x = problem.z * problem.s_max * grid.start.alpha
             for now, to in grid:
                 x, state = sampler.step(problem, x, now, to, state, noise)
-            return x / grid[-1][1].alpha
+            return x / grid.end.alpha
 
         return Method("ours", name, grid_name, run)
 
@@ -391,7 +391,7 @@ def k_diffusion_methods() -> list[Method]:
             else:
                 grid = grid_named(grid_name, problem, steps, 1)
                 sigmas = [
-                    grid[0][0].sigma / grid[0][0].alpha,
+                    grid.start.sigma / grid.start.alpha,
                     *(to.sigma / to.alpha for _, to in grid),
                 ]
             levels = torch.tensor(sigmas, dtype=torch.float64)

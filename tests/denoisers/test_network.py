@@ -93,7 +93,7 @@ def test_guided_sampling_is_that_of_two_denoisers(sampler):
     )
     *_, last = diffusion.trajectory(walk)
     noise = per_sample_noise([5, 6], "cpu")
-    start = noise(walk.start) * walk.grid[0][0].sigma
+    start = noise(walk.start) * walk.grid.start.sigma
     *_, apart = trajectory(sampler, Apart(), start, walk.grid, noise)
     torch.testing.assert_close(last.x, apart.x, rtol=1e-9, atol=1e-9)
 

@@ -29,10 +29,10 @@ def test_inversion_finds_the_noise_of_the_exact_flow(schedule):
     oracle = GaussianOracle(schedule=schedule)
     x0 = torch.linspace(-1, 1, 9, dtype=torch.float64)[:, None]
     grid = angles(schedule, 200)
-    start = grid[-1][1]
-    exact = oracle.flow(start.alpha * x0, start, grid[0][0])
+    start = grid.end
+    exact = oracle.flow(start.alpha * x0, start, grid.start)
     got = walk_back(oracle, x0, grid, Heun())
-    torch.testing.assert_close(got / grid[0][0].sigma, exact / grid[0][0].sigma, rtol=0, atol=2e-3)
+    torch.testing.assert_close(got / grid.start.sigma, exact / grid.start.sigma, rtol=0, atol=2e-3)
 
 
 @pytest.mark.parametrize(("sampler", "order"), [(DDIM(), 1), (Heun(), 2)], ids=repr)
@@ -43,7 +43,7 @@ def test_the_round_trip_has_the_order_of_the_sampler(sampler, order):
     for steps in (100, 200, 400):
         grid = angles(oracle.schedule, steps)
         *_, last = trajectory(sampler, oracle, walk_back(oracle, x0, grid, sampler), grid, None)
-        errors.append((last.x / grid[-1][1].alpha - x0).abs().mean().item())
+        errors.append((last.x / grid.end.alpha - x0).abs().mean().item())
     assert all(math.log2(a / b) > order - 0.3 for a, b in itertools.pairwise(errors)), errors
 
 
@@ -99,8 +99,8 @@ def test_bad_input_is_refused():
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)
 def test_uniform_angles_are_even_and_within_the_schedule(schedule):
     grid = angles(schedule, 16)
-    assert len(grid) == 16 and grid[0][0].log_snr == schedule.at(1.0).log_snr
-    levels = [grid[0][0], *(to for _, to in grid)]
+    assert len(grid) == 16 and grid.start.log_snr == schedule.at(1.0).log_snr
+    levels = [grid.start, *(to for _, to in grid)]
     steps = [
         math.atan2(a.sigma, a.alpha) - math.atan2(b.sigma, b.alpha)
         for a, b in itertools.pairwise(levels)

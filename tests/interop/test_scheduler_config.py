@@ -73,7 +73,7 @@ def test_zero_terminal_snr_leaves_no_signal_and_nearly_agrees(name, monkeypatch)
     """At the last process step, alpha² is 0 here and 2⁻²⁴ in diffusers."""
     config = {**LATENT, **SPACINGS[2], **TYPES[2], "rescale_betas_zero_snr": True}
     off, _, grid, _ = compare(name, config, 20, monkeypatch)
-    assert grid[0][0].alpha == 0
+    assert grid.start.alpha == 0
     assert off < 1e-3
 
 
@@ -86,12 +86,12 @@ def test_lms_started_in_mid_schedule_ends_closer_to_the_exact_solution(monkeypat
     grid = recipe.grid(40)[20:]
     x = start()
     *_, last = trajectory(recipe.sampler, network, x, grid, Draws())
-    other = x / grid[0][0].alpha
+    other = x / grid.start.alpha
     for t, (now, _) in list(zip(scheduler.timesteps, recipe.grid(40), strict=True))[20:]:
         other = scheduler.step(
             network.output(scheduler.scale_model_input(other, t), now), t, other
         ).prev_sample
-    exact = oracle.flow(x, grid[0][0], grid[-1][1])
+    exact = oracle.flow(x, grid.start, grid.end)
     assert difference(last.x, exact) < difference(other, exact) / 2
 
 

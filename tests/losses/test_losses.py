@@ -57,7 +57,7 @@ def test_the_rescaled_bound_is_the_sum_over_the_grid(schedule, variance):
     total = 0.0
     grid = GaussianDiffusion(tiny_unet(), noise_schedule=schedule, timesteps=steps).grid()
     assert len(grid) == len(batch.x0)
-    befores = [grid[0][0], *(now for now, _ in grid)]
+    befores = [grid.start, *(now for now, _ in grid)]
     for i, ((now, to), before) in enumerate(
         zip(reversed(grid), befores[len(grid) - 1 :: -1], strict=True)
     ):

@@ -15,6 +15,7 @@ import diffusion_framework as df
 from diffusion_framework import trajectory
 from diffusion_framework.process.noise import generator_noise
 from diffusion_framework.samplers.grids import (
+    Grid,
     distilled_times,
     grid_of_log_snrs,
     grid_of_sigmas,
@@ -97,7 +98,7 @@ def test_every_sampler_reaches_the_data_on_every_schedule_and_grid(text, schedul
     oracle = GaussianOracle(mean=0.3, std=0.5, schedule=schedule)
     for name, make in GRIDS.items():
         grid = make(schedule)
-        mean, std = oracle.marginal(grid[0][0])
+        mean, std = oracle.marginal(grid.start)
         x = mean + std * torch.randn(50, 20, dtype=torch.float64)
         *_, last = trajectory(SAMPLERS[text], oracle, x, grid, seeded(1))
         assert last.to.is_end
@@ -109,8 +110,8 @@ def test_every_sampler_reaches_the_data_on_every_schedule_and_grid(text, schedul
 
 def run(sampler, seed):
     oracle = MixtureOracle()
-    grid = [*even_grid(oracle.schedule, -5.0, 5.0, 6)]
-    grid.append((grid[-1][1], oracle.schedule.clean))
+    grid = even_grid(oracle.schedule, -5.0, 5.0, 6)
+    grid = Grid([*grid, (grid.end, oracle.schedule.clean)])
     x = torch.randn(4, 9, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     return list(trajectory(sampler, oracle, x, grid, seeded(seed)))
 
@@ -130,10 +131,8 @@ def test_a_run_pickled_after_any_step_resumes_bit_for_bit(text):
     """The samples, the state, the generator and the sampler itself are pickled after each step."""
     sampler, oracle = SAMPLERS[text], MixtureOracle()
     snapshots = run(sampler, 3)
-    state, x = (
-        sampler.init(len(snapshots)),
-        torch.randn(4, 9, generator=torch.Generator().manual_seed(3), dtype=torch.float64),
-    )
+    state = sampler.init(len(snapshots))
+    x = torch.randn(4, 9, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     generator_state = torch.Generator().manual_seed(3).get_state()
     for snapshot in snapshots:
         parts = (sampler, x, state, generator_state)

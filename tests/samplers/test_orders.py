@@ -29,6 +29,7 @@ from diffusion_framework import (
     trajectory,
 )
 from diffusion_framework.process.noise import generator_noise
+from diffusion_framework.samplers.grids import Grid
 
 ORDERS = [
     (DDIM(), 1),
@@ -72,8 +73,8 @@ def test_every_sampler_reaches_the_exact_solution_for_gaussian_data(sampler, ord
     oracle = GaussianOracle(mean=0.3, std=0.5)
     first, last = -6.0, 8.0
     grid = even_grid(oracle.schedule, first, last, 200)
-    grid.append((grid[-1][1], oracle.schedule.at(0.0)))
-    now = grid[0][0]
+    grid = Grid([*grid, (grid.end, oracle.schedule.at(0.0))])
+    now = grid.start
     mean, std = oracle.marginal(now)
     x = mean + std * torch.randn(100, dtype=torch.float64)
     error = (
@@ -91,7 +92,7 @@ def test_every_sampler_reaches_the_exact_solution_for_gaussian_data(sampler, ord
 def test_the_stochastic_solver_keeps_mean_and_variance(order, predict):
     oracle = GaussianOracle(mean=0.4, std=0.3)
     grid = even_grid(oracle.schedule, -8.0, 10.0, 150 if predict == "x0" else 600)
-    mean, std = oracle.marginal(grid[0][0])
+    mean, std = oracle.marginal(grid.start)
     count = 100_000
     x = end(
         DPMSolver(order, predict, eta=1.0),
@@ -99,7 +100,7 @@ def test_the_stochastic_solver_keeps_mean_and_variance(order, predict):
         mean + std * torch.randn(count, dtype=torch.float64),
         grid,
     )
-    mean, std = oracle.marginal(grid[-1][1])
+    mean, std = oracle.marginal(grid.end)
     bias = 0.04 if order == 1 else 0.004  # bias of the method, added to five standard errors
     assert x.mean().item() == pytest.approx(mean, abs=5 * std / math.sqrt(count) + bias * std)
     assert x.std().item() == pytest.approx(std, rel=5 / math.sqrt(2 * count) + bias)
@@ -113,12 +114,12 @@ def test_predicting_velocity_is_exact_for_gaussian_data_of_std_sigma_data_in_any
     """From t = 1, which is pure noise on some schedules, to clean data."""
     oracle = GaussianOracle(mean=0.0, std=0.3, schedule=schedule)
     times = [1 - i / steps for i in range(steps + 1)]
-    grid = [
+    grid = Grid(
         (schedule.at(a), schedule.at(b) if b else schedule.clean)
         for a, b in itertools.pairwise(times)
-    ]
-    x = torch.randn(20, dtype=torch.float64) * oracle.marginal(grid[0][0])[1]
-    expected = oracle.flow(x, grid[0][0], grid[-1][1])
+    )
+    x = torch.randn(20, dtype=torch.float64) * oracle.marginal(grid.start)[1]
+    expected = oracle.flow(x, grid.start, grid.end)
     torch.testing.assert_close(
         end(UniPC(3, predict="v", sigma_data=0.3), oracle, x, grid), expected
     )
@@ -162,7 +163,7 @@ def test_multistep_methods_end_on_finite_data_at_sigma_0(sampler):
     """No polynomial in log-SNR passes through sigma = 0, so the last step is a special case."""
     oracle = MixtureOracle()
     grid = even_grid(oracle.schedule, -5.0, 6.0, 20)
-    grid.append((grid[-1][1], oracle.schedule.at(0.0)))
+    grid = Grid([*grid, (grid.end, oracle.schedule.at(0.0))])
     x = end(sampler, oracle, torch.randn(50, dtype=torch.float64), grid)
     assert torch.isfinite(x).all()
     assert x.abs().max() < 2

@@ -51,9 +51,9 @@ def start(oracle, level, count=COUNT):
 def test_mean_and_variance_match_the_data(sampler, bias):
     oracle = GaussianOracle(mean=0.4, std=0.5)
     grid = even_grid(oracle.schedule, -7.0, 7.0, 200)
-    x = start(oracle, grid[0][0], 64_000).reshape(1000, 64)
+    x = start(oracle, grid.start, 64_000).reshape(1000, 64)
     x = end(sampler, oracle, x, grid)
-    mean, std = oracle.marginal(grid[-1][1])
+    mean, std = oracle.marginal(grid.end)
     assert x.mean().item() == pytest.approx(mean, abs=5 * std / math.sqrt(x.numel()) + bias * std)
     assert x.std().item() == pytest.approx(std, rel=5 / math.sqrt(2 * x.numel()) + bias)
 
@@ -70,9 +70,9 @@ def test_churn_raises_the_level_and_keeps_the_marginal_there():
 
     sampler = Churn(RecordingHeun(), s_churn=1.0, s_min=0.0, s_max=1e9)
     noise = generator_noise(torch.Generator().manual_seed(1))
-    sampler.step(oracle, start(oracle, grid[0][0]), *grid[0], sampler.init(4), noise)
+    sampler.step(oracle, start(oracle, grid.start), *grid[0], sampler.init(4), noise)
     ((x, level),) = seen
-    before = grid[0][0]
+    before = grid.start
     assert level.sigma / level.alpha == pytest.approx(1.25 * before.sigma / before.alpha)
     mean, std = oracle.marginal(level)
     assert x.mean().item() == pytest.approx(mean, abs=5 * std / math.sqrt(COUNT))
@@ -83,7 +83,7 @@ def test_churn_outside_its_range_does_nothing():
     oracle = MixtureOracle()
     grid = even_grid(oracle.schedule, -4.0, 4.0, 10)
     x = torch.randn(20, dtype=torch.float64)
-    ratio = grid[-1][1].sigma / grid[-1][1].alpha
+    ratio = grid.end.sigma / grid.end.alpha
     idle = Churn(Heun(), s_churn=40.0, s_min=0.0, s_max=ratio)
     assert torch.equal(end(idle, oracle, x, grid), end(Heun(), oracle, x, grid))
     assert not torch.equal(
@@ -106,7 +106,7 @@ def test_langevin_treats_each_sample_independently_of_the_batch():
 
 def published_score_sde(oracle, x, grid, predictor, snr, corrections, noise):
     """Song et al. 2021b, Alg. 2 and 4 (VE), 3 and 5 (VP), in the paper's beta, sigma and score."""
-    is_ve = grid[0][0].alpha == 1
+    is_ve = grid.start.alpha == 1
     for now, to in grid:
         beta = 1 - (now.alpha / to.alpha) ** 2
         fall = now.sigma**2 - to.sigma**2  # VE
@@ -150,7 +150,7 @@ def test_score_sde_equals_the_published_sampler(schedule, predictor, corrections
         if predictor != "ancestral"
         else DDPM("small" if schedule == VE() else "large")
     )
-    x = grid[0][0].sigma * torch.randn(6, 20, dtype=torch.float64)
+    x = grid.start.sigma * torch.randn(6, 20, dtype=torch.float64)
     samples = end(ScoreSDE(step, 0.16, corrections), oracle, x, grid)
     noise = generator_noise(torch.Generator().manual_seed(1))
     torch.testing.assert_close(
@@ -173,7 +173,7 @@ def test_score_sde_reaches_the_data_from_pure_noise(schedule, step):
     """Also from a level without signal. Corrections multiply the variance by 1 + snr²."""
     oracle = GaussianOracle(mean=0.4, std=0.5, schedule=schedule)
     grid = grid_of_times(schedule, uniform_times(200))
-    x = start(oracle, grid[0][0], 40_000).reshape(40, 1000)
+    x = start(oracle, grid.start, 40_000).reshape(40, 1000)
     for snr, corrections in ((0.16, 0), (0.2, 1)):
         last = end(ScoreSDE(step, snr, corrections), oracle, x, grid)
         assert last.mean().item() == pytest.approx(0.4, abs=0.5 * (5 / math.sqrt(40_000) + 0.01))
@@ -187,7 +187,7 @@ def test_consistency_sampling_has_exact_marginals_for_data_at_one_point():
     grid = even_grid(Sigmoid(), -6.0, 4.0, 4)
     noise = generator_noise(torch.Generator().manual_seed(1))
     sampler = LCM(timestep_scaling=1e9)  # c_skip = 0: no boundary condition
-    for snapshot in trajectory(sampler, oracle, start(oracle, grid[0][0]), grid, noise):
+    for snapshot in trajectory(sampler, oracle, start(oracle, grid.start), grid, noise):
         mean, std = oracle.marginal(snapshot.to)
         assert snapshot.x.mean().item() == pytest.approx(mean, abs=5 * std / math.sqrt(COUNT))
         assert snapshot.x.std().item() == pytest.approx(std, rel=5 / math.sqrt(2 * COUNT))

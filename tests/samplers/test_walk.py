@@ -38,7 +38,7 @@ def test_a_budget_of_calls_is_used_and_not_exceeded(sampler, schedule, calls):
     diffusion = GaussianDiffusion(Plain(), noise_schedule=schedule)
     grid = diffusion.walk(1, sampler=sampler, calls=calls).grid
     oracle = Counting(schedule=diffusion.schedule)
-    x = torch.randn(2, 3, dtype=torch.float64) * grid[0][0].sigma
+    x = torch.randn(2, 3, dtype=torch.float64) * grid.start.sigma
     list(trajectory(sampler, oracle, x, grid, torch.randn_like))
     assert oracle.calls == count_calls(sampler, diffusion.schedule, grid) <= calls
     longer = diffusion.grid(len(grid) + 1 - isinstance(diffusion.schedule, EDM))
@@ -50,8 +50,8 @@ def test_the_first_and_the_last_step_start_at_first_and_last():
     first, last = schedule.at(0.9), schedule.at(0.05)
     for spacing in ("time", "log_snr", "optimal"):
         grid = spaced_grid(schedule, 6, spacing, first=first, last=last)
-        assert len(grid) == 6 and grid[-1][1].is_end
-        starts = [grid[0][0].log_snr, grid[-1][0].log_snr]
+        assert len(grid) == 6 and grid.end.is_end
+        starts = [grid.start.log_snr, grid[-1][0].log_snr]
         assert starts == pytest.approx([first.log_snr, last.log_snr])
     gaps = [now.t - to.t for now, to in spaced_grid(schedule, 6, first=first, last=last)[:-1]]
     assert gaps == pytest.approx([0.17] * 5)
@@ -81,7 +81,7 @@ def test_noise_comes_from_seeds_from_a_generator_or_as_a_tensor():
     assert torch.equal(one, other) and not torch.equal(one, by_seed)
     noise = torch.randn(3, 1, 8, 8)
     walk = diffusion.walk(3, noise=noise)
-    assert torch.equal(walk.start, noise * walk.grid[0][0].sigma)
+    assert torch.equal(walk.start, noise * walk.grid.start.sigma)
     assert torch.equal(diffusion.walk(3, seed=5, noise_device="cpu").start, by_seed)
 
 
@@ -89,7 +89,7 @@ def test_start_is_noised_to_the_level_of_strength():
     diffusion = tiny_diffusion(timesteps=10)
     data, noise = torch.rand(2, 1, 8, 8), torch.randn(2, 1, 8, 8)
     walk = diffusion.walk(2, start=data, noise=noise, strength=0.6)
-    level = walk.grid[0][0]
+    level = walk.grid.start
     assert level.t == pytest.approx(0.6) and len(walk.grid) == 6
     torch.testing.assert_close(walk.start, level.alpha * (2 * data - 1) + level.sigma * noise)
 

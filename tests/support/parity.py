@@ -129,5 +129,5 @@ def exact_errors(name, config, steps, monkeypatch):
     network = OracleNetwork(recipe, oracle)
     end, x, _ = run_diffusers(scheduler, network, steps, monkeypatch)
     mine, grid = run_recipe(recipe, network, x.double(), steps)
-    exact = oracle.flow(x.double(), grid[0][0], grid[-1][1])
+    exact = oracle.flow(x.double(), grid.start, grid.end)
     return difference(mine, exact), difference(end, exact)

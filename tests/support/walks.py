@@ -8,6 +8,7 @@ from scipy.integrate import solve_ivp
 
 from diffusion_framework import trajectory
 from diffusion_framework.process.noise import generator_noise
+from diffusion_framework.samplers.grids import Grid
 
 
 def even_grid(schedule, first, last, steps, graded=0):
@@ -19,7 +20,7 @@ def even_grid(schedule, first, last, steps, graded=0):
     first_step = (last - first) / steps
     starts = [first + first_step * 2.0**-k for k in range(graded, 0, -1)]
     points = [first, *starts, *(first + first_step * i for i in range(1, steps + 1))]
-    return list(itertools.pairwise(schedule.at_log_snr(point) for point in points))
+    return Grid(itertools.pairwise(schedule.at_log_snr(point) for point in points))
 
 
 def exact_flow(oracle, x, now, to):

@@ -12,6 +12,7 @@ from ...denoisers import StatelessDenoiser
 from ...diffusion import GaussianDiffusion
 from ...process.posterior import Variance
 from ...samplers import Walk
+from ...samplers.grids import Grid
 from .bound import BoundTerms, variational_bound
 from .flow import Trace, flow_bits
 
@@ -45,8 +46,8 @@ def bits_per_dim(
     walk, x0, bins = _prepared(diffusion, data, walk_options)
     grid = walk.grid
     if walk_options.get("grid") is None:  # undo the time difference, so that the steps join
-        levels = [*(now for now, _ in grid), grid[-1][1]]
-        grid = list(itertools.pairwise(levels))
+        levels = [*(now for now, _ in grid), grid.end]
+        grid = Grid(itertools.pairwise(levels))
     denoise, variance = StatelessDenoiser(walk.fresh), variance or diffusion.loss.variance
     with diffusion.evaluating():
         return variational_bound(denoise, x0, grid, walk.noise, variance, bins, show_progress)

@@ -77,7 +77,7 @@ def variational_bound(
         ValueError: If the steps do not join or do not end clean, or the variance is learned and the
             network has none.
     """
-    if not grid or not grid[-1][1].is_end:
+    if not grid or not grid.end.is_end:
         raise ValueError(
             "Expected a grid to the clean end for the bound, got one that stops before. "
             "Fix: make the grid with clean=True."
@@ -88,7 +88,7 @@ def variational_bound(
                 f"Expected steps that join for the bound, got one to t={reached.t:g} and the next "
                 f"from t={now.t:g}. Fix: use a grid without time_difference."
             )
-    befores = [grid[0][0], *(now for now, _ in grid[:-1])]
+    befores = [grid.start, *(now for now, _ in grid[:-1])]
     terms = []
     for before, (now, to) in zip(
         befores, tqdm(grid, desc="bound", disable=not progress), strict=True
@@ -97,4 +97,4 @@ def variational_bound(
         terms.append(
             bound_term(x0, x, denoise(x, now), now, to, variance, before, bins).cpu().double()
         )
-    return BoundTerms(grid, prior_term(x0, grid[0][0]).cpu().double(), torch.stack(terms, dim=1))
+    return BoundTerms(grid, prior_term(x0, grid.start).cpu().double(), torch.stack(terms, dim=1))

@@ -5,12 +5,42 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from typing import SupportsIndex, final, overload
 
 from ...process.level import Level
 from ...process.schedules import NoiseSchedule
 
-Grid = list[tuple[Level, Level]]
-"""Pairs (now, to) of levels of floats, one for each sampler step."""
+
+@final
+class Grid(tuple[tuple[Level, Level], ...]):
+    """Pairs (now, to) of levels of floats, one for each sampler step, from noisy to clean."""
+
+    __slots__ = ()
+
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> tuple[Level, Level]: ...
+    @overload
+    def __getitem__(self, index: slice) -> Grid: ...
+    def __getitem__(self, index: SupportsIndex | slice) -> tuple[Level, Level] | Grid:
+        if isinstance(index, slice):
+            return Grid(super().__getitem__(index))
+        return super().__getitem__(index)
+
+    @property
+    def start(self) -> Level:
+        """Level where the first step starts."""
+        return self[0][0]
+
+    @property
+    def end(self) -> Level:
+        """Level where the last step ends."""
+        return self[-1][1]
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether each step starts at the level where the previous step ended."""
+        pairs = ((end.log_snr, start.log_snr) for (_, end), (start, _) in itertools.pairwise(self))
+        return all(math.isclose(a, b, rel_tol=1e-6, abs_tol=1e-6) for a, b in pairs)
 
 
 def grid_of_times(
@@ -49,14 +79,15 @@ def grid_of_times(
                 f"Expected falling times, from noisy to clean, got {now} then {to}. "
                 "Fix: reverse the list, or sort it in falling order."
             )
-    pairs = [
-        (schedule.at(now), schedule.at(max(to - time_difference, 0.0)))
-        for now, to in itertools.pairwise(times)
-    ]
+    starts = [schedule.at(time) for time in times]
+    ends = starts
+    if time_difference:
+        ends = [schedule.at(max(time - time_difference, 0.0)) for time in times]
+    pairs = zip(starts[:-1], ends[1:], strict=True)
     grid = [(now, to) for now, to in pairs if now.log_snr < to.log_snr]
     if clean and not grid[-1][1].is_end:
-        grid.append((schedule.at(times[-1]), schedule.clean))
-    return grid
+        grid.append((starts[-1], schedule.clean))
+    return Grid(grid)
 
 
 def grid_of_log_snrs(
@@ -92,7 +123,7 @@ def grid_of_log_snrs(
                 f"(sigma / alpha from {_sigma(low):.6g} to {_sigma(high):.6g}), "
                 f"got {value:.6g} (sigma / alpha {_sigma(value):.6g}). Fix: move it into the range."
             )
-    return list(itertools.pairwise(schedule.at_log_snr(value) for value in values))
+    return Grid(itertools.pairwise(schedule.at_log_snr(value) for value in values))
 
 
 def grid_of_sigmas(schedule: NoiseSchedule, sigmas: Sequence[float], clean: bool = True) -> Grid:
@@ -140,7 +171,7 @@ def partial_grid(grid: Grid, strength: float) -> Grid:
         raise ValueError(
             f"Expected strength in (0, 1], got {strength}. Fix: use 1 for the whole grid."
         )
-    remaining = [(now, to) for now, to in grid if now.t <= strength + 1e-9]
+    remaining = Grid((now, to) for now, to in grid if now.t <= strength + 1e-9)
     if not remaining:
         last = f" and a last step from {grid[-1][0].t:g}" if grid else " and an empty grid"
         raise ValueError(

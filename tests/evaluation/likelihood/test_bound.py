@@ -68,7 +68,7 @@ class BestVariance(GaussianOracle):
 
     def follow(self, grid):
         self.shares = {}
-        before = grid[0][0]
+        before = grid.start
         zero = torch.zeros((), **DOUBLE)
         for now, to in grid:
             ends = (Prediction(zero, zero, torch.full((), share, **DOUBLE)) for share in (0.0, 1.0))

@@ -16,6 +16,7 @@ from diffusion_framework import (
     trajectory,
 )
 from diffusion_framework.process.noise import generator_noise
+from diffusion_framework.samplers.grids import Grid
 
 SAMPLERS = [AdaptiveDPMSolver(order=2), AdaptiveDPMSolver(order=3), RK45()]
 
@@ -85,8 +86,8 @@ def test_rk45_agrees_with_scipy_at_no_more_calls():
 def test_a_grid_of_one_step_leads_from_one_end_of_every_schedule_to_the_other(sampler, schedule):
     """Some schedules have no signal at t = 1, and some have noise at t = 0."""
     oracle = GaussianOracle(schedule=schedule)
-    grid = [(schedule.at(1.0), schedule.clean)]
-    mean, std = oracle.marginal(grid[0][0])
+    grid = Grid([(schedule.at(1.0), schedule.clean)])
+    mean, std = oracle.marginal(grid.start)
     x = mean + std * torch.randn(3, 50, dtype=torch.float64)
     end = list(trajectory(sampler, Counting(oracle), x, grid, generator_noise()))[-1].x
     assert (end - oracle.flow(x, *grid[0])).abs().max() < 1e-3
@@ -101,7 +102,7 @@ def test_a_sample_does_not_depend_on_the_rest_of_the_batch(sampler, schedule):
     def end(rows):
         return list(trajectory(sampler, oracle, rows, grid, generator_noise()))[-1].x
 
-    x = torch.randn(11, 5, dtype=torch.float64) * grid[0][0].sigma
+    x = torch.randn(11, 5, dtype=torch.float64) * grid.start.sigma
     together = end(x)
     assert torch.equal(together, torch.cat([end(row[None]) for row in x]))
     assert torch.equal(together[3:7], end(x[3:7]))
@@ -110,7 +111,7 @@ def test_a_sample_does_not_depend_on_the_rest_of_the_batch(sampler, schedule):
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=repr)
 def test_it_stops_after_max_steps_and_at_once_on_nan(sampler):
     oracle = Counting(MixtureOracle())
-    grid = [(Sigmoid().at(0.99), Sigmoid().at(0.001))]
+    grid = Grid([(Sigmoid().at(0.99), Sigmoid().at(0.001))])
     x = torch.randn(5, 1, dtype=torch.float64)
     limited = type(sampler)(**{**vars(sampler), "max_steps": 3})
     with pytest.raises(ValueError, match="within max_steps=3 steps"):

@@ -57,7 +57,7 @@ GRIDS = {
 @pytest.mark.parametrize("make", GRIDS.values(), ids=GRIDS)
 def test_every_grid_falls_to_the_clean_level_in_floats(make, schedule):
     grid = make(schedule)
-    assert grid[-1][1] == schedule.clean
+    assert grid.end == schedule.clean
     assert all(type(v) is float for pair in grid for level in pair for v in vars(level).values())
     for now, to in grid:
         assert now.log_snr < to.log_snr and now.t >= to.t and now.sigma > 0
@@ -162,7 +162,7 @@ def test_exponential_sigmas_are_even_in_log_snr():
 
 def test_pure_noise_can_start_a_grid():
     grid = grid_of_sigmas(Flow(), [math.inf, 1.0])
-    assert grid[0][0] == Flow().at(1.0) and grid[0][0].alpha == 0
+    assert grid.start == Flow().at(1.0) and grid.start.alpha == 0
     with pytest.raises(ValueError, match="range"):
         grid_of_sigmas(EDM(), [math.inf, 1.0])
 
