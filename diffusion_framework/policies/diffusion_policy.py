@@ -39,6 +39,7 @@ class DiffusionPolicy(Policy):
     """
 
     warm_starts = True
+    replaceable = {"model": "model.model", "space": "model.space"}
 
     def __init__(
         self,
