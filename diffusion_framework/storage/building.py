@@ -28,9 +28,7 @@ class TooLarge(ValueError):
     """A description of a module that is too large."""
 
 
-def build_fitting(
-    planned: Plan, tensors: Mapping[str, Tensor], what: str
-) -> nn.Module:
+def build_fitting(planned: Plan, tensors: Mapping[str, Tensor], what: str) -> nn.Module:
     """Builds the module of a plan after checking that tensors of a file fit its state.
 
     Args:
@@ -75,9 +73,7 @@ def _shapes(planned: Plan, most: int) -> dict[str, torch.Size]:
     """
     try:
         with torch.device("meta"), _at_most(most):
-            return {
-                name: tensor.shape for name, tensor in planned.build().state_dict().items()
-            }
+            return {name: tensor.shape for name, tensor in planned.build().state_dict().items()}
     except TooLarge:
         raise
     except (ValueError, NotImplementedError):
