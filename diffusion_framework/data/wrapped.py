@@ -57,9 +57,8 @@ def _describe(sample: Any) -> str:
     if isinstance(sample, Mapping):
         return f"a dictionary of {', '.join(map(str, sample))}"[:80]
     if isinstance(sample, Sequence) and not isinstance(sample, str):
-        return f"{type(sample).__name__} of {', '.join(type(item).__name__ for item in sample)}"[
-            :80
-        ]
+        items = ", ".join(type(item).__name__ for item in sample)
+        return f"{type(sample).__name__} of {items}"[:80]
     return type(sample).__name__
 
 

@@ -50,7 +50,7 @@ def sin_cos_positions(rows: int, columns: int, dim: int) -> Tensor:
     if dim < 4 or dim % 4:
         raise ValueError(
             f"Expected dim divisible by 4, for positions in two dimensions, got {dim}. "
-            "Fix: change dim."
+            "Fix: round dim up to a multiple of 4."
         )
     frequencies = torch.exp(torch.arange(dim // 4) * (-4 * math.log(10_000) / dim))
 

@@ -46,9 +46,7 @@ class DDPM(Sampler[None]):
         if to.is_end:
             return x, None
         if self.variance in ("small", "large"):
-            return x.add(
-                noise(x), alpha=small if self.variance == "small" else forward_std(now, to)
-            ), None
-        return x.addcmul(
-            noise(x), torch.exp(log_variance(self.variance, prediction, now, to) / 2)
-        ), None
+            std = small if self.variance == "small" else forward_std(now, to)
+            return x.add(noise(x), alpha=std), None
+        learned_std = torch.exp(log_variance(self.variance, prediction, now, to) / 2)
+        return x.addcmul(noise(x), learned_std), None

@@ -99,8 +99,8 @@ def eps_factors(
 ) -> tuple[float, ...]:
     """Returns the factors of x and of predicted noise (DPM-Solver, Lu et al. 2022a).
 
-    The polynomial is in log-SNR; a step to sigma = 0 uses the polynomial in sigma / alpha. The
-    arguments equal those of `x0_factors`, with now.alpha > 0.
+    The polynomial is in log-SNR; a step to sigma = 0 uses the polynomial in sigma / alpha. See
+    `x0_factors` for the arguments; now.alpha must be above 0.
     """
     if to.is_end:
         return sigma_factors(levels, now, to)

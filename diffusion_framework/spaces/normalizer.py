@@ -112,7 +112,7 @@ class Normalizer(RecordsArguments, KeepsStatistics):
                 buffer.copy_(numbers)
 
     def fit(self, data: Mapping[str, Any]) -> None:
-        """Replaces all statistics by those of whole streams, arrays [samples, ...].
+        """Replaces all statistics by the statistics of whole streams, arrays [samples, ...].
 
         Raises:
             ValueError: a stream is empty, or holds NaN or infinity.
@@ -159,10 +159,8 @@ class Normalizer(RecordsArguments, KeepsStatistics):
                 f"Expected a fitted stream ({known}), got {stream!r}. "
                 "Fix: fit the normalizer, or train the policy."
             )
-        offset, scale = (
-            self.get_buffer(_buffer("offset", stream)),
-            self.get_buffer(_buffer("scale", stream)),
-        )
+        offset = self.get_buffer(_buffer("offset", stream))
+        scale = self.get_buffer(_buffer("scale", stream))
         if shape is not None and shape[len(shape) - offset.ndim :] != offset.shape:
             numbers = ", ".join(map(str, offset.shape))
             raise ValueError(

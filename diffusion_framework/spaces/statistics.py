@@ -32,13 +32,8 @@ class RunningStatistics:
         squares = (rows - mean).square().sum(dim=0)
         low, high = rows.amin(dim=0), rows.amax(dim=0)
         if not self.count:
-            self.count, self.mean, self.squares, self.low, self.high = (
-                count,
-                mean,
-                squares,
-                low,
-                high,
-            )
+            self.count, self.mean, self.squares = count, mean, squares
+            self.low, self.high = low, high
             return
         total, difference = self.count + count, mean - self.mean
         self.squares = self.squares + squares + difference.square() * (self.count * count / total)

@@ -105,12 +105,8 @@ def test_edm_preconditioning_matches_the_paper(schedule):
         at = schedule.at(t)
         sigma, scaled = at.sigma / at.alpha, x / at.alpha
         root = math.sqrt(sigma**2 + sigma_data**2)
-        c_skip, c_out, c_in, c_noise = (
-            sigma_data**2 / root**2,
-            sigma * sigma_data / root,
-            1 / root,
-            math.log(sigma) / 4,
-        )
+        c_skip, c_out = sigma_data**2 / root**2, sigma * sigma_data / root
+        c_in, c_noise = 1 / root, math.log(sigma) / 4
         expected = c_skip * scaled + c_out * network(c_in * scaled, torch.tensor([c_noise]))
         torch.testing.assert_close(diffusion.denoiser()(x, at).x0, expected, rtol=1e-6, atol=1e-6)
 

@@ -131,10 +131,8 @@ def test_a_run_pickled_after_any_step_resumes_bit_for_bit(text):
     """The samples, the state, the generator and the sampler itself are pickled after each step."""
     sampler, oracle = SAMPLERS[text], MixtureOracle()
     snapshots = run(sampler, 3)
-    state, x = (
-        sampler.init(len(snapshots)),
-        torch.randn(4, 9, generator=torch.Generator().manual_seed(3), dtype=torch.float64),
-    )
+    state = sampler.init(len(snapshots))
+    x = torch.randn(4, 9, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     generator_state = torch.Generator().manual_seed(3).get_state()
     for snapshot in snapshots:
         parts = (sampler, x, state, generator_state)

@@ -20,11 +20,8 @@ class SlowPictures(Dataset):
     """64 images of noise, each drawn in `seconds`; image `bad` is NaN."""
 
     def __init__(self, seconds: float = 0.0, bad: int = -1) -> None:
-        self.pictures, self.seconds, self.bad = (
-            torch.rand(64, 1, 8, 8, generator=torch.Generator().manual_seed(0)),
-            seconds,
-            bad,
-        )
+        self.pictures = torch.rand(64, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+        self.seconds, self.bad = seconds, bad
 
     def __len__(self) -> int:
         return 64

@@ -120,7 +120,8 @@ def decode_image(
         raise deep.ValueRangeError(f"Image {quoted_name(source)}: {error}") from error
     except DECODING_ERRORS as error:
         raise BrokenImageError(
-            f"Expected a readable image, got {quoted_name(source)} ({reason(error)})"
+            f"Expected a readable image, got {quoted_name(source)} ({reason(error)}). "
+            "Fix: replace or remove the file."
         ) from error
     return to_channels(eight_bit, channels, background, convert_image_to)
 
@@ -136,7 +137,8 @@ def is_deep_file(source: str | os.PathLike[str] | BinaryIO) -> bool:
             return deep.is_deep(image)
     except DECODING_ERRORS as error:
         raise BrokenImageError(
-            f"Expected a readable image, got {quoted_name(source)} ({reason(error)})"
+            f"Expected a readable image, got {quoted_name(source)} ({reason(error)}). "
+            "Fix: replace or remove the file."
         ) from error
 
 

@@ -74,7 +74,7 @@ class EncodedImages(ImageDataset):
 
     @cached_property
     def bits(self) -> int:  # type: ignore[override]
-        """Bits per channel, 8 or 16; by default those of the first image with a good header."""
+        """Bits per channel, 8 or 16; by default the depth of the first image with a good header."""
         if self._bits is not None:
             return self._bits
         for index in range(min(len(self), 100)):
@@ -140,16 +140,19 @@ class EncodedImages(ImageDataset):
             BrokenImageError: with broken='error', or for more than half of the images.
         """
         if self.broken == "error":
-            raise BrokenImageError(f"{error}. Fix: remove it, or set broken: skip.") from error
+            message = str(error).removesuffix(".")
+            raise BrokenImageError(f"{message}, or set broken: skip.") from error
         warned = index in self._skipped
         self._skipped.add(index)
         if len(self._skipped) > len(self) // 2:
             raise BrokenImageError(
                 f"Expected at most half of the {len(self)} images of {self} to be broken, "
-                f"got {len(self._skipped)}. {error}. Fix: replace the broken files."
+                f"got {len(self._skipped)}, the last one with the error: {error}"
             ) from error
         if not warned:
-            warnings.warn(f"{error}; skipped ({len(self._skipped)} so far)", stacklevel=2)
+            warnings.warn(
+                f"Skipped a broken image ({len(self._skipped)} so far): {error}", stacklevel=2
+            )
 
 
 def file_endings(extensions: list[str] | None) -> list[str]:

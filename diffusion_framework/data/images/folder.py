@@ -99,9 +99,8 @@ class ImageFolder(EncodedImages):
         return len(self.paths)
 
     def encoded(self, index: int) -> tuple[str, int | None]:
-        return os.path.join(
-            self.folder, self.paths[index]
-        ), None if self.labels is None else self.labels[index]
+        label = None if self.labels is None else self.labels[index]
+        return os.path.join(self.folder, self.paths[index]), label
 
     def fingerprint(self) -> str:
         """Returns a hash of the relative paths; file contents are not read."""

@@ -78,7 +78,7 @@ class ImageCache:
         """Returns images [n, channels, height, width], labels [n], and positions of missing ones.
 
         Checksums are computed on the returned copy in each call, because another machine may write
-        to the file on a network disk at the same time.
+        to a file on a network disk.
         """
         images, labels, checks = (self._rows[name][indices] for name in ("image", "label", "check"))
         intact = [

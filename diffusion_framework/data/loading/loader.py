@@ -97,7 +97,7 @@ def loaded_batches(
     """Yields an iterator over the batches, as `TrainingDataset.take` returns them.
 
     Once the dataset has a resident source, such as a full cache of decoded images, batches come
-    straight from it and the data workers end (see `TrainingDataset.resident`).
+    straight from it and the data workers end. See `TrainingDataset.resident`.
 
     Args:
         dataset: Dataset to load from.

@@ -26,9 +26,8 @@ def cached(
     Args:
         dataset: Any dataset; only one with `worth_caching` is cached.
         location: 'memory'; 'disk' (the cache folder, where later runs find the images); 'off'; or
-            'auto'. 'auto' takes memory if the images need at most a quarter of the free memory,
-            otherwise disk if they need at most half of the free space. If neither fits, it warns
-            and takes off.
+            'auto'. 'auto' takes memory if the images need at most a quarter of it; otherwise disk
+            if they need at most half of its free space; otherwise off, with a warning.
         accelerator: Accelerator of the run.
 
     Raises:

@@ -49,12 +49,8 @@ class ShardedBatches(Sampler[list[tuple[int, int]]]):
         world: int = 1,
         prefetch: Callable[[Sequence[int]], Any] = lambda shards: None,
     ) -> None:
-        self.lengths, self.seed, self.start, self.prefetch = (
-            np.asarray(lengths, np.int64),
-            seed,
-            start,
-            prefetch,
-        )
+        self.lengths = np.asarray(lengths, np.int64)
+        self.seed, self.start, self.prefetch = seed, start, prefetch
         self.firsts = np.cumsum(self.lengths) - self.lengths
         lanes = max(n for n in range(1, min(_MAX_LANES, len(lengths)) + 1) if batch_size % n == 0)
         self.lanes = [np.arange(lane, len(lengths), lanes) for lane in range(lanes)]
@@ -85,9 +81,8 @@ class ShardedBatches(Sampler[list[tuple[int, int]]]):
             turns = np.searchsorted(starts, offsets[here], side="right") - 1
             shards[here], offsets[here] = order[turns], offsets[here] - starts[turns]
         keys = mix(self.seed, _IMAGE_KEY, shards.astype(np.uint64), epochs.astype(np.uint64))
-        return self.firsts[shards] + permute(offsets, self.lengths[shards], keys).astype(
-            np.int64
-        ), epochs
+        shuffled = permute(offsets, self.lengths[shards], keys).astype(np.int64)
+        return self.firsts[shards] + shuffled, epochs
 
     def _turns(self, lane: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """Returns a lane's shards in the order of an epoch, and the position where each starts."""

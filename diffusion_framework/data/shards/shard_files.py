@@ -124,9 +124,8 @@ def version(name: str) -> tuple[int, str]:
             "Fix: download the shard first."
         )
     stamps = ("ETag", "etag", "LastModified", "last_modified", "updated", "mtime", "created")
-    return info[
-        "size"
-    ], f"{name} {info['size']} {next((info[key] for key in stamps if info.get(key)), '')}"
+    stamp = next((info[key] for key in stamps if info.get(key)), "")
+    return info["size"], f"{name} {info['size']} {stamp}"
 
 
 class ShardFiles:
@@ -157,9 +156,10 @@ class ShardFiles:
             ValueError: the size of the shard has changed since the dataset was made.
         """
         name, size = self.names[shard], self.sizes[shard]
-        file = (
-            self._copy(name, self.versions[shard], size) if is_remote(name) else open(name, "rb")  # noqa: SIM115
-        )
+        if is_remote(name):
+            file = self._copy(name, self.versions[shard], size)
+        else:
+            file = open(name, "rb")  # noqa: SIM115
         if (now := os.fstat(file.fileno()).st_size) != size:
             file.close()
             raise ValueError(

@@ -149,14 +149,12 @@ class Shards(EncodedImages):
     def encoded(self, index: int) -> tuple[BinaryIO, int | None]:
         shard = int(np.searchsorted(self._ends, index, side="right"))
         file, images = self._open(shard)
-        offset, size, label = images[
-            index - int(self._ends[shard] - self.shard_lengths[shard])
-        ].tolist()
+        first = int(self._ends[shard] - self.shard_lengths[shard])
+        offset, size, label = images[index - first].tolist()
         # pread, because forked workers would share the position of a seek
         content = os.pread(file.fileno(), size, offset)
-        return Member(
-            content, partial(self._name, shard, offset)
-        ), label if self.with_labels else None
+        member = Member(content, partial(self._name, shard, offset))
+        return member, label if self.with_labels else None
 
     def prefetch(self, shards: Sequence[int]) -> None:
         """Starts to download the remote shards among these, unless the last call named them."""

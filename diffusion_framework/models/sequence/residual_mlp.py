@@ -60,7 +60,7 @@ class ResidualMLP(RecordsArguments, nn.Module):
     ) -> Tensor:
         """Computes the network's output [batch, horizon, action_dim] for noised actions.
 
-        The arguments equal those of `UNet1D.forward`.
+        See `UNet1D.forward` for the arguments.
         """
         embedding = self.embed(time, context)
         h = (

@@ -86,7 +86,7 @@ class Transformer1D(RecordsArguments, nn.Module):
     ) -> Tensor:
         """Computes the network's output [batch, horizon, action_dim] for noised actions.
 
-        The arguments equal those of `UNet1D.forward`.
+        See `UNet1D.forward` for the arguments.
         """
         check_context(context, self.context_shape)
         memory = self.embed_time(time)[:, None]

@@ -50,9 +50,8 @@ def missing(cache):
 def equal(taken, images, indices):
     """Returns whether a batch equals the images and labels drawn one by one."""
     drawn = [images.draw(index, 0) for index in indices.tolist()]
-    return torch.equal(taken[0], torch.stack([image for image, _ in drawn])) and taken[
-        1
-    ].tolist() == [label for _, label in drawn]
+    same_images = torch.equal(taken[0], torch.stack([image for image, _ in drawn]))
+    return same_images and taken[1].tolist() == [label for _, label in drawn]
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])

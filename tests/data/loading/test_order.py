@@ -14,9 +14,8 @@ from diffusion_framework.process.noise import mix
 def test_permute_is_a_bijection_for_every_length():
     for length in [*range(1, 130), 1000, 4097, 65536, 99_991]:
         for key in (0, mix(length)):
-            assert np.array_equal(
-                np.sort(permute(np.arange(length), length, key)), np.arange(length)
-            ), length
+            shuffled = permute(np.arange(length), length, key)
+            assert np.array_equal(np.sort(shuffled), np.arange(length)), length
 
 
 def test_a_part_equals_that_part_of_the_whole():

@@ -126,10 +126,8 @@ def test_a_full_disk_leaves_no_cache_file(folder, tmp_path, monkeypatch):
 
     monkeypatch.setattr(placement, "free_memory", lambda: 0)
     monkeypatch.setattr(os, "posix_fallocate", full)
-    images, accelerator = (
-        ImageFolder(folder, 8, 1),
-        trainer(folder, folder.parent / "run").accelerator,
-    )
+    images = ImageFolder(folder, 8, 1)
+    accelerator = trainer(folder, folder.parent / "run").accelerator
     with (
         pytest.warns(UserWarning, match="No space left"),
         cached(images, "auto", accelerator) as same,

@@ -27,11 +27,8 @@ class Guided:
 
 @pytest.mark.parametrize("t", [0.1, 0.7, 1.0])
 def test_guidance_is_a_line_through_two_denoisers(t):
-    given, free, x = (
-        GaussianOracle(0.4, 0.2),
-        GaussianOracle(-0.3, 0.9),
-        torch.randn(5, 3, dtype=torch.float64),
-    )
+    given, free = GaussianOracle(0.4, 0.2), GaussianOracle(-0.3, 0.9)
+    x = torch.randn(5, 3, dtype=torch.float64)
     at = Sigmoid().at(t)
     for scale in (0.0, 1.0, 2.5, -1.0):
         guided = Guided(given, free, scale)(x, at)
@@ -43,10 +40,8 @@ def test_guidance_is_a_line_through_two_denoisers(t):
 
 def test_the_score_of_guidance_is_that_of_a_sharper_class():
     """Guidance by 3 leaves hardly a sample of the other class, and overshoots the mean."""
-    given, free = (
-        GaussianOracle(0.4, 0.3),
-        MixtureOracle(means=(-0.4, 0.4), stds=(0.3, 0.3), weights=(0.5, 0.5)),
-    )
+    given = GaussianOracle(0.4, 0.3)
+    free = MixtureOracle(means=(-0.4, 0.4), stds=(0.3, 0.3), weights=(0.5, 0.5))
     diffusion = tiny_diffusion()
     x = torch.randn(4000, dtype=torch.float64)
 
