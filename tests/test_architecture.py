@@ -27,7 +27,8 @@ LAYERS = [
     {"conditions", "data"},
     {"denoisers", "models"},
     {"losses", "samplers"},
-    {"interop", "diffusion"},
+    {"interop", "sampling"},
+    {"diffusion"},
     {"editing", "evaluation", "policies"},
     {"training"},
     {"cli"},
@@ -63,7 +64,7 @@ LONG_FILES = {
 }
 LONG_FUNCTIONS = {
     "diffusion.py: __init__",
-    "diffusion.py: walk",
+    "sampling.py: walk",
     "models/rin.py: __init__",
     "models/sequence/unet1d.py: __init__",
     "models/unet.py: __init__",
