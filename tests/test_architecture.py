@@ -63,7 +63,6 @@ LONG_FILES = {
 LONG_FUNCTIONS = {
     "diffusion.py: __init__",
     "diffusion.py: walk",
-    "models/rin.py: __init__",
     "models/sequence/unet1d.py: __init__",
     "models/unet.py: __init__",
     "training/trainer.py: __init__",
