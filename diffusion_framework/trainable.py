@@ -27,10 +27,13 @@ class Trainable(RecordsArguments, nn.Module, ABC):
         metric_names: Keys of `validation_metrics`; smaller values are better.
         prepares: Whether `prepare` changes data, so that its result may be cached and passed to
             `forward` with prepared=True.
+        replaceable: Parts that `from_pretrained` can replace, and their places among the recorded
+            arguments.
     """
 
     metric_names: ClassVar[tuple[str, ...]] = ("validation_loss",)
     prepares: bool = False
+    replaceable: ClassVar[Mapping[str, str]] = {"model": "model", "space": "space"}
 
     @property
     @abstractmethod

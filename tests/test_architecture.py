@@ -1,6 +1,7 @@
 """The one-way order of imports, and what every part promises."""
 
 import ast
+import builtins
 import dataclasses
 import inspect
 import json
@@ -66,6 +67,15 @@ LONG_FUNCTIONS = {
     "models/sequence/unet1d.py: __init__",
     "models/unet.py: __init__",
     "training/trainer.py: __init__",
+}
+# Functions whose errors are caught inside the package, or extend an error that has a remedy.
+WITHOUT_REMEDY = {
+    "data/images/decode.py: check_size",
+    "data/images/decode.py: decode_image",
+    "data/images/encoded.py: _skip",
+    "data/loading/placement.py: _make_file",
+    "data/shards/tar_index.py: _members",
+    "storage/config.py: read_json",
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 TREES = {path: ast.parse(path.read_text()) for path in FILES}
@@ -181,6 +191,48 @@ def test_functions_fit_a_screen():
                 if node.end_lineno - node.lineno + 1 - described > 40:
                     long.add(f"{name(path)}: {node.name}")
     compare(long, LONG_FUNCTIONS)
+
+
+def literal(node: ast.AST) -> str | None:
+    """Returns the literal text in a message, or None for a message made elsewhere."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.JoinedStr):
+        return "".join(part.value for part in node.values if isinstance(part, ast.Constant))
+    if isinstance(node, ast.BinOp):
+        texts = [text for side in (node.left, node.right) if (text := literal(side)) is not None]
+        return "".join(texts) if texts else None
+    return None
+
+
+def test_every_error_has_a_remedy():
+    """Users can act on a ValueError, an OSError and the like; other errors are of the code."""
+    modules = [
+        import_module(module.name) for module in walk_packages(df.__path__, "diffusion_framework.")
+    ]
+    of_users = (ValueError, OSError, FloatingPointError, RuntimeError, ImportError)
+    errors = {
+        key
+        for module in (builtins, *modules)
+        for key, value in vars(module).items()
+        if inspect.isclass(value) and issubclass(value, of_users)
+    } - {"NotImplementedError"}
+    found = set()
+    for path, tree in TREES.items():
+        for function in ast.walk(tree):
+            if not isinstance(function, ast.FunctionDef):
+                continue
+            for call in ast.walk(function):
+                if isinstance(call, ast.Call) and call.args and raised_name(call) in errors:
+                    message = literal(call.args[0])
+                    if message is not None and "Fix: " not in message:
+                        found.add(f"{name(path)}: {function.name}")
+    compare(found, WITHOUT_REMEDY)
+
+
+def raised_name(call: ast.Call) -> str:
+    """Returns the name of the called class or function, without its module."""
+    return getattr(call.func, "attr", getattr(call.func, "id", ""))
 
 
 def test_the_loop_names_no_sampler_and_nothing_dispatches_on_types_of_them():

@@ -130,7 +130,7 @@ def test_self_conditioning_is_compared_in_a_table(tmp_path):
     )
 
 
-def test_a_network_of_ones_own_by_its_import_path(tmp_path):
+def test_a_users_network_is_named_by_its_import_path(tmp_path):
     (tmp_path / "mypackage.py").write_text(
         "from torch import nn\n"
         "from diffusion_framework import RecordsArguments\n"
@@ -246,7 +246,7 @@ def test_every_config_builds_its_model(path, capsys):
     with torch.device("meta"):
         model = from_config(config["diffusion"], Trainable)
     assert isinstance(model, Policy) == path.name.startswith("policy")
-    assert config["trainer"]["results_folder"] != "./results", "each config has a folder of its own"
+    assert config["trainer"]["results_folder"] != "./results", "each config has its own folder"
 
 
 def test_help_names_the_options_and_not_every_module(capsys):
@@ -275,7 +275,7 @@ def test_sampling_does_not_depend_on_the_batch_size(digits_run, tmp_path):
         assert abs(a - b).max() <= 1
 
 
-def test_sampling_uses_the_runs_own_sampler_unless_told(digits_run, tmp_path, monkeypatch):
+def test_sampling_uses_the_models_own_sampler_by_default(digits_run, tmp_path, monkeypatch):
     seen = []
     original = GaussianDiffusion.sample
     monkeypatch.setattr(
@@ -303,7 +303,7 @@ def test_a_copied_checkpoint_does_no_harm(digits_run, tmp_path):
     assert Checkpoint.find(run).path == newest
 
 
-def test_images_are_not_overwritten_unless_told(digits_run, tmp_path):
+def test_images_are_overwritten_only_on_request(digits_run, tmp_path):
     sample(digits_run, "--num_samples=2", "--steps=1", f"--output={tmp_path}")
     before = (tmp_path / "00000.png").stat().st_mtime_ns
     with pytest.raises(SystemExit):
@@ -477,7 +477,7 @@ def test_likelihood_writes_a_table_for_each_run_and_a_picture(digits_run, tmp_pa
         "total",
     ]
     totals = [float(table[-1].split(",")[3]) for table in tables]
-    assert totals[0] == pytest.approx(totals[1], rel=1e-4)  # whatever the batch size
+    assert totals[0] == pytest.approx(totals[1], rel=1e-4)  # independent of the batch size
     assert (tmp_path / "a" / "bounds.png").stat().st_size > 1000
 
 
@@ -506,7 +506,7 @@ def test_bad_evaluation_input_is_one_line_and_creates_nothing(
     assert not (tmp_path / "new").exists()
 
 
-def test_tables_are_not_overwritten_unless_told(digits_run, tmp_path, capsys):
+def test_tables_are_overwritten_only_on_request(digits_run, tmp_path, capsys):
     (tmp_path / "digits.csv").write_text("mine")
     with pytest.raises(SystemExit):
         evaluate(digits_run, "--data=Digits", "--likelihood", "--output", tmp_path)
@@ -579,7 +579,7 @@ def test_labels_are_taken_in_turn(tmp_path, monkeypatch, capsys):
         "guidance"
     ] == 2
     sample(run, "--num_samples=12", f"--output={tmp_path / 'b'}")
-    assert seen[-1]["labels"].tolist() == [*range(10), 0, 1], "balanced unless told otherwise"
+    assert seen[-1]["labels"].tolist() == [*range(10), 0, 1], "balanced by default"
     for words, message in (
         (["--labels=3,10"], "--labels: expected classes from 0 to 9, got 10"),
         (["--labels=three"], "whole number.* got 'th"),

@@ -121,9 +121,12 @@ class Conditions(nn.ModuleDict):
         """
         given = {name: value for name, value in values.items() if value is not None}
         if unknown := given.keys() - self.keys():
+            remedy = "build the model with a conditioner for it (conditions=)"
+            if "labels" in unknown:
+                remedy = "build the network with num_classes"
             raise ValueError(
                 f"Expected conditions {_list(self)}, got {_list(unknown)}. "
-                "Fix: leave it out, or build the model with a conditioner for it (conditions=)."
+                f"Fix: leave it out, or {remedy}."
             )
         if missing := self.keys() - given.keys():
             raise ValueError(

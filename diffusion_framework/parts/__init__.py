@@ -7,6 +7,7 @@ A file may name the parts of `TABLE` and, if the user allows it, classes of trus
 word typed on a command line (`Typed`) may name any class.
 """
 
+from .convert import Kept
 from .errors import BadPart, NotTrusted
 from .plan import Plan, convert, plan, resolve
 from .search import Typed, find, fold, names_of, nearest, unknown_name
@@ -15,6 +16,7 @@ from .strict_yaml import read_yaml, write_yaml
 
 __all__ = [
     "BadPart",
+    "Kept",
     "NotTrusted",
     "Option",
     "Plan",

@@ -56,7 +56,7 @@ class Context:
 
 @dataclass(frozen=True)
 class Kept:
-    """A value of a default object, which needs no check."""
+    """An object that stands in a description in place of plain data, and needs no check."""
 
     value: Any
 

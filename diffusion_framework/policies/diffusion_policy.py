@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +39,7 @@ class DiffusionPolicy(Policy):
     """
 
     warm_starts = True
+    replaceable: ClassVar[Mapping[str, str]] = {"model": "model.model", "space": "model.space"}
 
     def __init__(
         self,

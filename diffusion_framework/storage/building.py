@@ -28,29 +28,26 @@ class TooLarge(ValueError):
     """A description of a module that is too large."""
 
 
-def build_fitting(
-    planned: Plan, tensors: Mapping[str, Tensor], what: str, **given: Any
-) -> nn.Module:
+def build_fitting(planned: Plan, tensors: Mapping[str, Tensor], what: str) -> nn.Module:
     """Builds the module of a plan after checking that tensors of a file fit its state.
 
     Args:
         planned: Plan of the module.
         tensors: Tensors by the names in the module's state.
         what: Name of the file, for errors.
-        given: Arguments that replace those of the plan, as in `Plan.build`.
 
     Raises:
         ValueError: If a name or shape differs, or the module has far more parameters or submodules
             than the file has tensors.
     """
-    for name, shape in _shapes(planned, len(tensors), **given).items():
+    for name, shape in _shapes(planned, len(tensors)).items():
         if name not in tensors or tensors[name].shape != shape:
             got = [*tensors[name].shape] if name in tensors else "none"
             raise ValueError(
                 f"{what}: expected weights of shape {[*shape]} for {name:.200}, as in the config, "
                 f"got {got}. Fix: use the config and the weights of one run."
             )
-    module: nn.Module = planned.build(**given)
+    module: nn.Module = planned.build()
     return module
 
 
@@ -69,16 +66,14 @@ def check_size(planned: Plan) -> None:
         )
 
 
-def _shapes(planned: Plan, most: int, **given: Any) -> dict[str, torch.Size]:
+def _shapes(planned: Plan, most: int) -> dict[str, torch.Size]:
     """Returns the shapes in the state of a plan's module by name, without taking memory.
 
     The result is empty for a user's network that cannot be built on the meta device.
     """
     try:
         with torch.device("meta"), _at_most(most):
-            return {
-                name: tensor.shape for name, tensor in planned.build(**given).state_dict().items()
-            }
+            return {name: tensor.shape for name, tensor in planned.build().state_dict().items()}
     except TooLarge:
         raise
     except (ValueError, NotImplementedError):

@@ -27,7 +27,7 @@ from typing import Any, TypeVar
 from safetensors.torch import load
 from torch import Tensor, nn
 
-from ..parts import plan, read_yaml
+from ..parts import Kept, find, plan, read_yaml
 from .building import build_fitting
 from .files import FORMAT_VERSION
 
@@ -165,7 +165,8 @@ class Checkpoint:
             kind: Class that the module must be an instance of.
             weights: Name of the tensors, such as 'ema' or 'model'.
             trust: Packages whose classes the config may name, as in `parts.plan`.
-            given: Arguments that replace those in the config.
+            given: Parts that replace those in the config, at the places that the class names in
+                `replaceable`.
 
         Raises:
             ValueError: If the config does not fit the signatures, or the weights do not fit the
@@ -173,20 +174,31 @@ class Checkpoint:
         """
         tensors = self.tensors(weights)
         where = f"{self.path / 'config.yaml'}: {part}"
-        if not isinstance((config := self.config).get(part), dict):
+        if not isinstance((description := self.config.get(part)), dict):
             raise _damaged(self.path, f"config.yaml has no {part}")
-        recorded = str(config[part].get("class_path", "")).split(".")[-1]
+        recorded = str(description.get("class_path", "")).split(".")[-1]
         if not inspect.isabstract(kind) and recorded != kind.__name__:
             raise ValueError(
                 f"{self.path}: expected a {kind.__name__}, got a {recorded:.60}. "
                 f"Fix: open it with {recorded:.60}.from_pretrained."
             )
-        planned = plan(
-            config[part], kind, trust=trust, where=where, given=dict.fromkeys(given, "the call")
-        )
-        module: Any = build_fitting(planned, tensors, str(self.path), **given)
+        cls: Any = find(description.get("class_path"), kind, trust, where)
+        for name, value in given.items():
+            self._replace(description, cls.replaceable[name], Kept(value))
+        planned = plan(description, kind, trust=trust, where=where)
+        module: Any = build_fitting(planned, tensors, str(self.path))
         self.load_weights(module, weights)
         return module
+
+    def _replace(self, description: dict[str, Any], place: str, value: Kept) -> None:
+        """Puts an object at a place such as 'model.space' in the description of a part."""
+        *outer, name = place.split(".")
+        try:
+            for key in outer:
+                description = description["init_args"][key]
+            description["init_args"][name] = value
+        except (KeyError, TypeError) as error:
+            raise _damaged(self.path, f"config.yaml has no place for {name}") from error
 
     def load_weights(
         self, module: nn.Module, name: str, adapt: Callable[[dict[str, Tensor]], Any] = dict

@@ -1,23 +1,27 @@
-"""Measures the samplers' accuracy and time beside those of diffusers and k-diffusion.
+"""Measures accuracy and time of the samplers in comparison with diffusers and k-diffusion.
 
     python scripts/benchmarks/benchmark_samplers.py
 
-Accuracy: the data are Gaussian mixtures, so the denoiser is exact, and what is left is the solver's
-error: the RMS distance from its result to the exact end, at sigma = 0, of the probability-flow ODE
-from the same noise. Every method starts at the same noise level, walks down to sigma = 0 and may
-call the denoiser as often as stated, at most. Time: of one step without the network, one thread,
-the two libraries in turn.
+Accuracy: the data are Gaussian mixtures, so that the denoiser is exact and only the solver's error
+remains. The error is the RMS distance between its result and the exact solution of the probability
+flow ODE at sigma = 0, from the same noise. Every method starts at the same noise level, ends at
+sigma = 0 and has the same budget of denoiser calls.
 
-`pip install diffusers k-diffusion` brings the others; one that is not installed is left out. Takes
-about four minutes on one core, with --quick half a minute. Writes errors.csv (every run),
+Time: one step without the network on one thread, measured in turns for two libraries.
+
+`pip install diffusers k-diffusion` installs the other libraries; a missing one is skipped. Takes
+about four minutes on one core, or half a minute with --quick. Writes errors.csv (every run),
 benchmark.json and errors.png to --output.
 
-What is done for the others: schedules they do not know are given to diffusers as 1000 trained betas
-at the same levels; the denoiser is asked at the very sigma they use, not at a rounded timestep; a
-scheduler that stops above sigma = 0 is taken the rest of the way with its last noise, at no call.
-Grids of diffusers run from training step 1000 to step 1, our last step starts at time 1/1000, or
-1e-4 (k-diffusion's too) where the grid says so. An error in a table is the geometric mean over
-mixtures; the best is chosen after the fact on both sides.
+The comparison treats the other libraries fairly:
+
+- diffusers gets schedules that it does not have as 1000 trained betas at the same levels;
+- the denoiser is called at the exact sigma of the method, not at a rounded timestep;
+- a scheduler that stops above sigma = 0 is extended to 0 with its last noise, at no call.
+
+Grids of diffusers run from training step 1000 to step 1. Our last step starts at time 1/1000, or at
+1e-4 (as in k-diffusion) where the name of the grid says so. An error in a table is the geometric
+mean over mixtures. The best method is chosen after measuring, for all libraries.
 """
 
 from __future__ import annotations
@@ -90,10 +94,9 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 GRIDS = ("time", "log-SNR", "log-SNR to 1e-4", "Karras", "optimal")
-LAST_TIME = 1e-3  # where the last step starts, unless the grid's name says 1e-4
-SCHEDULES: dict[
-    str, tuple[NoiseSchedule, float]
-] = {  # and the time to start from, where there is some signal
+LAST_TIME = 1e-3  # start of the last step, unless the name of the grid says 1e-4
+# Each schedule with its first time, at which some signal is left.
+SCHEDULES: dict[str, tuple[NoiseSchedule, float]] = {
     "LinearBeta": (LinearBeta(), 1.0),
     "Sigmoid": (Sigmoid(), 0.999),
     "ScaledLinearBeta": (ScaledLinearBeta(), 1.0),
@@ -101,9 +104,8 @@ SCHEDULES: dict[
     "EDM": (EDM(), 1.0),
     "Flow": (Flow(), 0.999),
 }
-OURS: list[
-    tuple[str, Sampler, int, int]
-] = [  # name, sampler, network calls a step, order of its optimal grid
+# Name, sampler, network calls per step, order of its optimal grid.
+OURS: list[tuple[str, Sampler, int, int]] = [
     ("DDIM = Euler", DDIM(), 1, 1),
     ("Heun", Heun(), 2, 0),
     ("DPM2", DPM2(), 2, 0),
@@ -122,9 +124,8 @@ SPACINGS: dict[str, dict[str, Any]] = {
     "Karras": {"use_karras_sigmas": True},
     "log-SNR": {"use_exponential_sigmas": True},
 }
-DIFFUSERS: list[
-    tuple[str, str, dict[str, Any], dict[str, dict[str, Any]]]
-] = [  # name, class, options, grids
+# Name, class, options, grids.
+DIFFUSERS: list[tuple[str, str, dict[str, Any], dict[str, dict[str, Any]]]] = [
     ("DDIM", "DDIMScheduler", {"clip_sample": False}, TRAILING),
     ("PNDM", "PNDMScheduler", {"skip_prk_steps": True, "set_alpha_to_one": True}, TRAILING),
     ("Euler", "EulerDiscreteScheduler", {}, SPACINGS),
@@ -143,13 +144,8 @@ DIFFUSERS: list[
     ("DEIS 2", "DEISMultistepScheduler", {"solver_order": 2}, SPACINGS),
     ("DEIS 3", "DEISMultistepScheduler", {"solver_order": 3}, SPACINGS),
 ]
-K_DIFFUSION = [
-    ("euler", 1),
-    ("heun", 2),
-    ("dpm_2", 2),
-    ("lms", 1),
-    ("dpmpp_2m", 1),
-]  # and network calls a step
+# Name and network calls per step.
+K_DIFFUSION = [("euler", 1), ("heun", 2), ("dpm_2", 2), ("lms", 1), ("dpmpp_2m", 1)]
 TIMED: list[tuple[str, Sampler, str, dict[str, Any]]] = [
     ("DDPM", DDPM(), "DDPMScheduler", {"clip_sample": False}),
     ("DDIM", DDIM(), "DDIMScheduler", {"clip_sample": False, "timestep_spacing": "trailing"}),
@@ -164,16 +160,18 @@ TIMED: list[tuple[str, Sampler, str, dict[str, Any]]] = [
 
 @dataclass(frozen=True)
 class Mixture:
-    """Data of equally likely Gaussians: means and standard deviations [modes, dimensions]."""
+    """A mixture of equally likely Gaussians, whose means and stds are [modes, dimensions]."""
 
     name: str
     means: Tensor
     stds: Tensor
 
     def predict(self, y: Tensor, s: float) -> tuple[Tensor, Tensor]:
-        """Exact clean data and noise, for y = x / alpha [batch, dimensions] and s = sigma / alpha.
+        """Returns the exact posterior means of clean data and noise.
 
-        S may be 0.
+        Args:
+            y: Noised data x / alpha [batch, dimensions].
+            s: Noise level sigma / alpha, at least 0.
         """
         variance = self.stds**2 + s**2
         off = y[:, None] - self.means
@@ -186,9 +184,7 @@ class Mixture:
 
 @dataclass
 class Problem:
-    """One mixture and schedule: a denoiser that counts its calls, where to start, and the exact
-    end.
-    """
+    """One mixture and schedule, with a counting denoiser, initial noise and the exact solution."""
 
     mixture: Mixture
     name: str
@@ -221,7 +217,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Method:
-    """`run(problem, calls)` gives the result at sigma = 0, with at most so many calls."""
+    """A method; `run(problem, calls)` returns its result at sigma = 0 within a budget of calls."""
 
     library: str
     sampler: str
@@ -242,9 +238,9 @@ class Run:
 
 
 def mixtures(seed: int) -> list[Mixture]:
-    """Dimensions 1, 2 and 16, one to twelve modes, narrow to wide.
+    """Returns mixtures in 1, 2 and 16 dimensions with two to twelve modes, narrow to wide.
 
-    Of about the size of images in [-1, 1].
+    Their values are of about the size of images in [-1, 1].
     """
     generator = torch.Generator().manual_seed(seed)
 
@@ -273,7 +269,7 @@ def mixtures(seed: int) -> list[Mixture]:
 
 
 def grid_named(name: str, problem: Problem, steps: int, order: int) -> Grid:
-    """So many steps from the start to sigma = 0."""
+    """Returns the grid of a name, with `steps` steps from the first time to sigma = 0."""
     schedule, start = problem.schedule, problem.start_time
     last = 1e-4 if name.endswith("1e-4") else LAST_TIME
     if name == "time":
@@ -315,7 +311,7 @@ def our_methods() -> list[Method]:
 
 @lru_cache(maxsize=64)
 def trained_betas(schedule: NoiseSchedule, start: float, count: int = 1000) -> tuple[float, ...]:
-    """The schedule in discrete steps, which are at times start (i + 1) / count."""
+    """Returns the betas of the schedule in discrete steps at times start (i + 1) / count."""
     log_snr = schedule.at(start * torch.arange(1, count + 1, dtype=torch.float64) / count).log_snr
     kept = torch.sigmoid(log_snr)
     return tuple(torch.cat([torch.sigmoid(-log_snr[:1]), 1 - kept[1:] / kept[:-1]]).tolist())
@@ -348,7 +344,7 @@ def diffusers_methods() -> list[Method]:
 
 
 def walk(scheduler: Any, problem: Problem) -> Tensor:
-    """A scheduler of diffusers from the noise to sigma = 0."""
+    """Runs a scheduler of diffusers from the noise to sigma = 0."""
     kind = type(scheduler).__name__
     exploding = "Discrete" in kind  # x is not scaled by alpha
     if kind in ("DDIMScheduler", "PNDMScheduler"):
@@ -362,12 +358,11 @@ def walk(scheduler: Any, problem: Problem) -> Tensor:
 
     x = problem.z * sigmas[0] * alpha(sigmas[0])
     if hasattr(scheduler, "set_begin_index"):
-        scheduler.set_begin_index(
-            0
-        )  # else one whose first timesteps round to the same starts at the second
+        # Otherwise a scheduler whose first timesteps round to the same starts at the second.
+        scheduler.set_begin_index(0)
     for s, timestep in zip(sigmas, scheduler.timesteps, strict=False):
         if exploding:
-            scheduler.scale_model_input(x, timestep)  # which these ask for
+            scheduler.scale_model_input(x, timestep)  # required by these schedulers
         _, eps = problem.predict(x.double() / alpha(s), s)
         x = scheduler.step(eps, timestep, x, return_dict=False)[0]
     return x.double() / alpha(sigmas[-1]) - sigmas[-1] * eps
@@ -378,7 +373,7 @@ def k_diffusion_methods() -> list[Method]:
     if found is None:
         print("k-diffusion is not installed: left out")
         return []
-    # Only its samplers: the package itself would load networks and their many requirements.
+    # Only its samplers are imported; the package would load networks and their requirements.
     package = types.ModuleType("k_diffusion")
     package.__path__ = list(found.submodule_search_locations or [])
     sys.modules["k_diffusion"] = package
@@ -423,7 +418,9 @@ def measure_errors(
             problem.calls = 0
             error = (method.run(problem, budget) - problem.end).square().mean().sqrt().item()
             if problem.calls > budget:
-                raise RuntimeError(f"{method} may call {budget} times; got {problem.calls}")
+                raise RuntimeError(
+                    f"Expected at most {budget} calls of {method}, got {problem.calls}"
+                )
             names = (method.library, method.sampler, method.grid)
             runs.append(
                 Run(problem.name, problem.mixture.name, budget, problem.calls, *names, error)
@@ -436,7 +433,7 @@ def measure_errors(
 
 
 def mean_errors(runs: Iterable[Run]) -> dict[tuple[str, str, str], float]:
-    """The geometric mean error of each (library, sampler, grid)."""
+    """Returns the geometric mean error of each (library, sampler, grid)."""
     logs: dict[tuple[str, str, str], list[float]] = {}
     for run in runs:
         error = run.error if math.isfinite(run.error) else 1e9
@@ -447,7 +444,7 @@ def mean_errors(runs: Iterable[Run]) -> dict[tuple[str, str, str], float]:
 
 
 def summarise(runs: list[Run]) -> list[dict[str, Any]]:
-    """For each schedule, and all, and each number of calls: the best of ours and of the others."""
+    """Returns the best of our and the other methods, by schedule (or all) and number of calls."""
     rows = []
     for schedule in ["all", *dict.fromkeys(run.schedule for run in runs)]:
         for calls in sorted({run.calls for run in runs}):
@@ -517,7 +514,7 @@ def plot_errors(runs: list[Run], rows: list[dict[str, Any]], path: Path) -> None
         axis.grid(alpha=0.3)
     for axis in axes[:, 0]:
         axis.set_ylabel("RMS error (geometric mean over mixtures)")
-    axes[0, 0].set_ylim(top=1)  # shared by all; errors above that are of no interest
+    axes[0, 0].set_ylim(top=1)  # shared by all axes
     axes[0, 0].legend(fontsize=10, loc="lower left")
     figure.tight_layout()
     figure.savefig(path, dpi=110)
@@ -525,7 +522,7 @@ def plot_errors(runs: list[Run], rows: list[dict[str, Any]], path: Path) -> None
 
 
 def plot_schedule(axis: Any, runs: list[Run]) -> None:
-    """A thin line for each sampler, on its best grid at each number of calls."""
+    """Draws a thin line for each sampler, on its best grid at each number of calls."""
     curves: dict[tuple[str, str], list[tuple[int, float]]] = {}
     for calls in sorted({run.calls for run in runs}):
         best: dict[tuple[str, str], float] = {}
@@ -549,8 +546,9 @@ def plot_schedule(axis: Any, runs: list[Run]) -> None:
 
 
 def time_steps(shape: tuple[int, ...], repetitions: int, steps: int = 20) -> list[dict[str, Any]]:
-    """Microseconds a network call, for our step and for `scheduler.step`, whole trajectories of the
-    two in turn.
+    """Returns microseconds per network call, for our step and for `scheduler.step`.
+
+    Whole trajectories of the two libraries take turns.
     """
     import diffusers
 
@@ -591,7 +589,7 @@ def time_steps(shape: tuple[int, ...], repetitions: int, steps: int = 20) -> lis
 
 
 class Counted:
-    """A denoiser for timing: counts its calls."""
+    """A denoiser for timing that counts its calls."""
 
     def __init__(self, answer: Callable[[Tensor, Level], Prediction]) -> None:
         self.schedule: NoiseSchedule = LinearBeta()
@@ -643,7 +641,7 @@ def print_times(rows: list[dict[str, Any]]) -> None:
 
 
 def setting() -> dict[str, Any]:
-    """When, on what machine, with which versions."""
+    """Returns the date, the machine and the versions."""
     cpuinfo = Path("/proc/cpuinfo")
     names = [
         line
@@ -680,23 +678,30 @@ def parse_arguments() -> argparse.Namespace:
         "--output", type=Path, default=Path("results/benchmark_samplers"), help="folder to write to"
     )
     parser.add_argument(
-        "--calls", type=int, nargs="+", default=[5, 10, 20, 50], help="network calls"
+        "--calls", type=int, nargs="+", default=[5, 10, 20, 50], help="budgets of network calls"
     )
-    parser.add_argument("--samples", type=int, default=256, help="starting points for each mixture")
+    parser.add_argument(
+        "--samples", type=int, default=256, help="number of starting points for each mixture"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--quick", action="store_true", help="two schedules, three mixtures, fewer repetitions"
+        "--quick",
+        action="store_true",
+        help="use two schedules, three mixtures and fewer repetitions",
     )
     args = parser.parse_args()
     if min(args.calls) < 4 or max(args.calls) > 500:
-        parser.error(f"--calls must lie in [4, 500]; got {args.calls}")
+        parser.error(
+            f"--calls: expected numbers from 4 to 500, got {args.calls}. Fix: choose others."
+        )
     if args.samples < 1:
-        parser.error(f"--samples must be at least 1; got {args.samples}")
+        parser.error(f"--samples: expected at least 1, got {args.samples}. Fix: choose more.")
     try:
         args.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         parser.error(
-            f"--output must be a folder that can be made; got {args.output}: {error.strerror}"
+            f"--output: expected a writable folder, got {args.output} ({error.strerror}). "
+            f"Fix: choose another."
         )
     return args
 

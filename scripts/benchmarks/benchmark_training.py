@@ -1,27 +1,26 @@
-"""Measures the speed of training beside that of denoising-diffusion-pytorch and diffusers.
+"""Measures training speed in comparison with denoising-diffusion-pytorch and diffusers.
 
     python scripts/benchmarks/benchmark_training.py FOLDER
 
-Trains on the images of FOLDER with denoising-diffusion-pytorch's Trainer, with a loop that does
-what diffusers' training example for unconditional images does, and with ours on a network of the
-same levels and (within 5 %) as many parameters as that of either: same batch, same size. Each runs
-in a process of its own, with its own default settings but for the stated precision, and all but one
-are stopped (SIGSTOP) while that one takes a few steps: they take turns. Self-conditioning, a
-default of ours alone, is off. Printed:
+Three training loops run on the images of FOLDER with equal batch and image sizes: the Trainer of
+denoising-diffusion-pytorch, a copy of diffusers' unconditional training example, and our Trainer.
+Our networks have the same levels and, within 5 %, the same number of parameters as each of theirs.
+Each loop runs in a separate process with its default settings, except for the stated precision. The
+processes take turns: one takes a few steps while the others are stopped (SIGSTOP).
+Self-conditioning, a default only of ours, is off. The script prints:
 
-- images per second, the median of the turns; the seconds from the start of python to the end of the
-  first step; the peak of memory (of the GPU, if there is one); and the share of the machine's
-  convolution rate that the network gets, that rate measured in the same run, in the same precision,
-  FLOPs counted by torch;
-- images per second of the loaders alone, first and later epochs, of FOLDER and of PHOTOS, if they
-  are given;
-- what a checkpoint costs of the thousand steps between two; the seconds of `import
-  diffusion_framework` beyond those of `import torch`; and of `sample.py --help`.
+- images per second (median of the turns), the seconds from the start of Python to the end of the
+  first step, peak memory (of the GPU, if one exists), and the network's FLOPs per second as a share
+  of a convolution's, measured in the same run and precision, with FLOPs counted by PyTorch;
+- images per second of the loaders alone in the first and later epochs, for FOLDER and, if given,
+  PHOTOS;
+- the time of a checkpoint as a share of 1000 steps, the import time of `diffusion_framework` beyond
+  that of `torch`, and the time of `sample.py --help`.
 
-`pip install -e '.[benchmark]'` brings the others. Networks are smaller than the examples' (--width)
-so that a CPU can do with them: 20 minutes on two cores. On a GPU take --width 128 --batch 64 --turn
-50. Writes training.json and training.png to --output; benchmark_training_cpu.json beside this file
-is of one run. Linux only.
+`pip install -e '.[benchmark]'` installs the other libraries. The default --width is smaller than in
+their examples to suit a CPU, and takes 20 minutes on two cores. On a GPU use --width 128 --batch 64
+--turn 50. Writes training.json and training.png to --output; benchmark_training_cpu.json in this
+folder is one result. Linux only.
 """
 
 from __future__ import annotations
@@ -48,13 +47,7 @@ from typing import Any
 
 import matplotlib
 import torch
-from contestants import (
-    CONTESTANTS,
-    LOADERS,
-    SUFFIXES,
-    Task,
-    command,
-)  # which also makes the package here importable
+from contestants import CONTESTANTS, LOADERS, SUFFIXES, Task, command
 from torch.utils.flop_counter import FlopCounterMode
 
 from diffusion_framework.training.precision import choose_precision
@@ -67,7 +60,7 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 class Run:
-    """A contestant in its own process group, stopped but for its turns."""
+    """A contestant in its own process group, stopped except during its turns."""
 
     def __init__(self, name: str, task: Task, folder: Path) -> None:
         self.name, self.began = name, time.monotonic()
@@ -80,22 +73,22 @@ class Run:
             stderr=self.errors.open("w"),
             start_new_session=True,
         )
-        self.seconds: list[float] = []  # of a step, turn by turn
+        self.seconds: list[float] = []  # per step, one value for each turn
 
     def start(self) -> None:
-        """Waits for its first step."""
+        """Waits for the first step, then stops the process."""
         self.first_step = self._wait(1)[0][1] - self.began
         self._signal(signal.SIGSTOP)
 
     def turn(self) -> None:
-        """Some steps; the first few do not count, since they end what was stopped midway."""
+        """Times some steps; the first few, one of which was interrupted, are not counted."""
         self._signal(signal.SIGCONT)
         (_, before, _), (_, after, _) = self._wait(len(self._lines()) + 2)[-2:]
         self._signal(signal.SIGSTOP)
         self.seconds.append((after - before) / self.task.every)
 
     def end(self) -> dict[str, float]:
-        """Kills it. Returns its figures."""
+        """Kills the process and returns its measurements."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         memory = int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024  # type: ignore[index]
         peak = self._lines()[-1][2] or memory
@@ -118,7 +111,7 @@ class Run:
         ]
 
     def _wait(self, lines: int) -> list[tuple[int, float, int]]:
-        while len(found := self._lines()) < lines + 1:  # the first line is of no step
+        while len(found := self._lines()) < lines + 1:  # the first line precedes the first step
             if self.process.poll() is not None:
                 raise RuntimeError(f"{self.name} ended:\n{self.errors.read_text()}")
             time.sleep(0.02)
@@ -129,7 +122,7 @@ class Run:
 
 
 def take_turns(names: list[str], task: Task, turns: int) -> dict[str, dict[str, Any]]:
-    """Figures of these contestants, by name."""
+    """Returns the measurements of these contestants by name."""
     with tempfile.TemporaryDirectory() as folder:
         runs = []
         try:
@@ -152,7 +145,7 @@ def take_turns(names: list[str], task: Task, turns: int) -> dict[str, dict[str, 
 
 
 def network_figures(name: str, task: Task) -> dict[str, Any]:
-    """Precision, parameters, and FLOPs an image of a forward and a backward pass."""
+    """Returns precision, parameters, and FLOPs per image of a forward and backward pass."""
     _, make, precision = CONTESTANTS[name]
     network = make(task).to(DEVICE)
     x, t = (
@@ -168,9 +161,7 @@ def network_figures(name: str, task: Task) -> dict[str, Any]:
 
 
 def convolution_rate(dtype: torch.dtype, task: Task) -> float:
-    """FLOPs a second of a 3 x 3 convolution, forward and backward, of a width and size that suit
-    the machine.
-    """
+    """Returns the highest FLOPs per second of a 3 x 3 convolution, forward and backward."""
     best, channels = 0.0, 4 * task.width
     for layout in (torch.contiguous_format, torch.channels_last):
         convolution = torch.nn.Conv2d(channels, channels, 3, padding=1, device=DEVICE, dtype=dtype)
@@ -194,9 +185,7 @@ def convolution_rate(dtype: torch.dtype, task: Task) -> float:
 
 
 def loader_rates(folder: str, task: Task, epochs: int = 3) -> dict[str, dict[str, float]]:
-    """Images a second of each loader: in the first epoch, from its very start, and in the best of
-    the later ones.
-    """
+    """Returns images per second of each loader, in the first epoch and in the best later epoch."""
     task = replace(task, folder=folder)
     count = sum(path.suffix.lower() in SUFFIXES for path in Path(folder).rglob("*"))
     task = replace(task, batch=min(task.batch, count))
@@ -206,7 +195,7 @@ def loader_rates(folder: str, task: Task, epochs: int = 3) -> dict[str, dict[str
         "denoising_diffusion_pytorch",
         "torchvision",
     ):
-        importlib.import_module(package)  # which is not to be timed
+        importlib.import_module(package)  # not part of the measured time
     rates: dict[str, dict[str, float]] = {}
     for name, loader in LOADERS.items():
         say(f"loader of {name}, {count} images of {folder} ...")
@@ -223,7 +212,7 @@ def loader_rates(folder: str, task: Task, epochs: int = 3) -> dict[str, dict[str
 
 
 def checkpoint_seconds(task: Task) -> float:
-    """What writing a checkpoint takes, of the larger of our networks."""
+    """Returns the median time of writing a checkpoint of the larger of our networks."""
     from diffusion_framework import Digits, GaussianDiffusion, Trainer
     from diffusion_framework.storage.writing import write_checkpoint
 
@@ -235,7 +224,7 @@ def checkpoint_seconds(task: Task) -> float:
         )
         for parameter in trainer.model.parameters():
             parameter.grad = torch.zeros_like(parameter)
-        trainer.state.advance(skip_step=None)  # so that Adam has its moments
+        trainer.state.advance(skip_step=None)  # creates the moments of Adam
 
         def save() -> None:
             tensors, numbers = trainer.state.tensors(), trainer.state.numbers()
@@ -246,7 +235,7 @@ def checkpoint_seconds(task: Task) -> float:
 
 
 def start_seconds() -> dict[str, float]:
-    """Seconds of starting python with some imports, the median of seven in turn."""
+    """Returns the start-up time of Python with some imports, the median of seven turns."""
     commands = {
         "import torch": ["-c", "import torch"],
         "import diffusion_framework": ["-c", "import torch, diffusion_framework"],
@@ -268,7 +257,7 @@ def start_seconds() -> dict[str, float]:
 
 
 def seconds(call: Callable[[], object]) -> float:
-    """That a call takes."""
+    """Returns the duration of a call in seconds."""
     began = time.perf_counter()
     call()
     return time.perf_counter() - began
@@ -279,7 +268,7 @@ def say(text: str) -> None:
 
 
 def show(found: dict[str, Any]) -> None:
-    """The figures as tables."""
+    """Prints the measurements as tables."""
     print(f"\n{'':32s} images/s   first step   memory   parameters   of the convolutions' rate")
     for name, run in found["training"].items():
         print(
@@ -303,7 +292,7 @@ def show(found: dict[str, Any]) -> None:
 
 
 def plot(found: dict[str, Any], path: Path) -> None:
-    """Bars of images a second."""
+    """Draws images per second as bars."""
     names = list(found["training"])
     figure, axes = plt.subplots(figsize=(8, 0.5 * len(names) + 1.5), layout="constrained")
     rates = [found["training"][name]["images_per_second"] for name in names]
@@ -312,7 +301,7 @@ def plot(found: dict[str, Any], path: Path) -> None:
     axes.bar_label(bars, fmt="%.3g", padding=3)
     axes.margins(x=0.1)
     axes.invert_yaxis()
-    axes.set_xlabel("images a second in training")
+    axes.set_xlabel("images per second in training")
     axes.set_title(
         f"{found['image_size']} x {found['image_size']} pixels, batch {found['batch']}, "
         f"{found['device']}"
@@ -322,7 +311,7 @@ def plot(found: dict[str, Any], path: Path) -> None:
 
 
 def ratios(training: dict[str, dict[str, Any]]) -> dict[str, float]:
-    """Of ours to each of the others: both with their defaults, and at equal precision."""
+    """Returns our speed relative to the others, with the defaults and at equal precision."""
     pairs = []
     for other in ("lucidrains", "diffusers"):
         pairs += [
@@ -341,24 +330,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", help="of images to train on")
-    parser.add_argument("--photos", help="another folder of images, for the loaders")
+    parser.add_argument("folder", help="folder of images to train on")
+    parser.add_argument("--photos", help="another folder of images, for the loaders only")
     parser.add_argument("--output", type=Path, default=Path("results/benchmark_training"))
     parser.add_argument("--image-size", type=int, default=64)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument(
-        "--width", type=int, default=64, help="channels of the others' networks at full resolution"
+        "--width", type=int, default=64, help="channels of the other networks at full resolution"
     )
     parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--turn", type=int, default=2, help="steps of a turn that count")
+    parser.add_argument("--turn", type=int, default=2, help="number of counted steps in a turn")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
     for folder in filter(None, (arguments.folder, arguments.photos)):
         if not any(path.suffix.lower() in SUFFIXES for path in Path(folder).rglob("*")):
-            parser.error(f"there is no folder {folder} of {', '.join(SUFFIXES)}; give one")
+            parser.error(
+                f"Expected images in {folder}, got none. Fix: add {', '.join(SUFFIXES)} files."
+            )
     for package in ("diffusers", "denoising_diffusion_pytorch"):
         if importlib.util.find_spec(package) is None:
-            parser.error(f"there is no {package} to compare with; pip install -e '.[benchmark]'")
+            parser.error(f"Expected {package}, got none. Fix: pip install -e '.[benchmark]'.")
     arguments.output.mkdir(parents=True, exist_ok=True)
     os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
     torch.set_num_threads(arguments.threads)
@@ -376,9 +367,9 @@ def main() -> None:
         "no": convolution_rate(torch.float32, task),
         "bf16": convolution_rate(torch.bfloat16, task),
     }
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and so end the contestants
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # also ends the contestants
     training: dict[str, dict[str, Any]] = {}
-    for other in ("lucidrains", "diffusers"):  # all at once would need twice the memory
+    for other in ("lucidrains", "diffusers"):  # one after the other, to save memory
         training |= take_turns(
             [name for name in CONTESTANTS if other in name], task, arguments.turns
         )

@@ -1,9 +1,9 @@
-"""One picture of all samplers: rows are samplers, columns numbers of network calls, from one
-trained run.
+"""Draws samples of one trained model by all samplers in one picture.
 
     python scripts/benchmarks/compare_samplers.py results/digits --output samplers.png
 
-Every cell starts from the same noise. About a minute on the digits.
+Rows are samplers and columns are numbers of network calls. Every cell starts from the same noise.
+Takes about a minute on the digits.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from diffusion_framework import (
 from diffusion_framework.samplers.grids import grid_of_log_snrs, uniform_log_snrs
 from diffusion_framework.storage.images import arrange
 
-SAMPLERS: list[tuple[str, Sampler, int]] = [  # and their network calls a step
+SAMPLERS: list[tuple[str, Sampler, int]] = [  # label, sampler, network calls per step
     ("DDIM", DDIM(), 1),
     ("DDIM, eta 1 = DDPM small", DDIM(eta=1.0), 1),
     ("DDPM large", DDPM(variance="large"), 1),
@@ -59,7 +59,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", help="results folder of a run")
     parser.add_argument("--calls", type=int, nargs="+", default=[6, 12, 24, 48, 96])
-    parser.add_argument("--num_samples", type=int, default=8, help="images in each cell")
+    parser.add_argument("--num_samples", type=int, default=8, help="number of images in each cell")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=Path("samplers.png"))
     args = parser.parse_args()

@@ -1,13 +1,17 @@
-"""Measures what self-conditioning is worth to a RIN, on handwritten digits.
+"""Measures the benefit of self-conditioning for a RIN on handwritten digits.
 
     python scripts/benchmarks/compare_self_conditioning.py
 
-Trains the same network from the same first weights, on the same images and noise, four times a
-seed: fed back nothing, its last image, its last latents, or both. Prints the error of the averaged
-weights on held-out digits: of a first call; of a second call at the same level, as in training; and
-of the last of five calls at falling levels, as in sampling with 50 steps. Writes the numbers to
-OUTPUT/losses.json, and a run for each, with samples, beside it. Takes seven minutes a seed on one
-core.
+For each seed it trains four networks from the same initial weights, on the same images and noise.
+They are given nothing, their last image, their last latents, or both. It prints the error of the
+averaged weights on held-out digits for three kinds of call:
+
+- a first call;
+- a second call at the same noise level, as in training;
+- the last of five calls at falling noise levels, as in sampling with 50 steps.
+
+The numbers are written to OUTPUT/losses.json, and the runs with their samples to folders beside it.
+Takes seven minutes per seed on one core.
 """
 
 from __future__ import annotations
@@ -31,21 +35,21 @@ from diffusion_framework.training import LearningRate, Loading, Logging
 
 
 class Nothing(RIN):
-    """A RIN that is never given an estimate of its own."""
+    """A RIN without self-conditioning."""
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         return super().forward(x, time)
 
 
 class Image(RIN):
-    """A RIN that is given its last image."""
+    """A RIN conditioned on its last image."""
 
     def forward(self, x: Tensor, time: Tensor, self_cond: Tensor | None = None) -> Tensor:
         return super().forward(x, time, self_cond)
 
 
 class Latents(RIN):
-    """A RIN that is given its last latents."""
+    """A RIN conditioned on its last latents."""
 
     def forward(
         self, x: Tensor, time: Tensor, latents: Tensor | None = None, return_latents: bool = False
@@ -54,17 +58,18 @@ class Latents(RIN):
 
 
 FED_BACK = {"nothing": Nothing, "image": Image, "latents": Latents, "both": RIN}
-CALLS = {
+CALLS = {  # differences of the calls' times to t
     "first call": (0.0,),
     "second call": (0.0, 0.0),
     "carried": (0.08, 0.06, 0.04, 0.02, 0.0),
-}  # before time t
+}
 
 
 @torch.no_grad()
 def held_out_losses(diffusion: GaussianDiffusion, repeats: int = 5) -> dict[str, float]:
-    """Mean squared error of v on the test digits, for each kind of `CALLS`, with the same times and
-    noise for all.
+    """Returns the mean squared error of v on the test digits, for each kind of `CALLS`.
+
+    Times and noise are the same for all kinds.
     """
     images = torch.stack([*Digits(split="test")]).float().repeat(repeats, 1, 1, 1) / 255
     generator = keyed_generator("cpu", 0)
@@ -84,7 +89,7 @@ def held_out_losses(diffusion: GaussianDiffusion, repeats: int = 5) -> dict[str,
 
 
 def train(fed_back: str, seed: int, args: argparse.Namespace) -> dict[str, float]:
-    """Train one network; returns its held-out losses and the seconds it took."""
+    """Trains one network; returns its held-out losses and its training time in seconds."""
     torch.manual_seed(seed)
     network = FED_BACK[fed_back](
         dim=64,
@@ -116,24 +121,25 @@ def train(fed_back: str, seed: int, args: argparse.Namespace) -> dict[str, float
     began = time.perf_counter()
     trainer.train()
     seconds = time.perf_counter() - began
-    trained = GaussianDiffusion.from_pretrained(
-        trainer.results_folder, model=network
-    )  # its class is this script's
+    # The class of the network is defined in this script, so that it is passed in.
+    trained = GaussianDiffusion.from_pretrained(trainer.results_folder, model=network)
     return {"seconds": seconds, **held_out_losses(trained)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=3000, help="of training")
+    parser.add_argument("--steps", type=int, default=3000, help="number of optimizer steps")
     parser.add_argument("--batch_size", type=int, default=32)
     parser.add_argument("--lr", type=float, default=4e-3)
-    parser.add_argument("--seeds", type=int, default=1, help="networks of each kind")
+    parser.add_argument("--seeds", type=int, default=1, help="number of networks of each kind")
     parser.add_argument("--kinds", nargs="+", choices=FED_BACK, default=list(FED_BACK))
-    parser.add_argument("--output", default="results/self_conditioning", help="a new folder")
+    parser.add_argument(
+        "--output", default="results/self_conditioning", help="new folder to write to"
+    )
     args = parser.parse_args()
     output = Path(args.output)
     if output.exists():
-        parser.error(f"{output} is there already; choose another --output")
+        parser.error(f"--output: expected a new folder, got {output}. Fix: choose another.")
 
     rows = []
     for seed in range(args.seeds):
@@ -156,7 +162,7 @@ def _mean(rows: list[dict], key: str) -> float:
 
 
 def _spread(rows: list[dict], key: str) -> float:
-    """Standard deviation over the seeds."""
+    """Returns the standard deviation over the seeds."""
     return statistics.stdev(row[key] for row in rows) if len(rows) > 1 else 0.0
 
 

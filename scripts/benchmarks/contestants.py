@@ -1,8 +1,7 @@
-"""What scripts/benchmarks/benchmark_training.py compares: training loops on a folder of images, and
-loaders of it.
+"""Training loops and loaders on a folder of images, which benchmark_training.py compares.
 
-Run as `python contestants.py NAME JSON`, one trains until it is killed, and writes a line every few
-steps into a file: steps done, seconds since some moment, and the peak of GPU memory in bytes.
+`python contestants.py NAME JSON` trains one contestant until it is killed. Every few steps it
+appends a line to a file: steps done, the monotonic time in seconds, and peak GPU memory in bytes.
 """
 
 from __future__ import annotations
@@ -22,23 +21,23 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 STEPS_OF_A_RUN = 1_000_000
-SUFFIXES = (".jpg", ".jpeg", ".png")  # of images that all of them read
+SUFFIXES = (".jpg", ".jpeg", ".png")  # image formats that all contestants read
 
 
 @dataclass(frozen=True)
 class Task:
-    """What all are to do.
+    """The task of all contestants.
 
     Args:
-        folder: Of the images.
-        image_size: Pixels of a side.
-        batch: Images of a step.
-        width: Channels of the networks at full resolution, of the others; ours is fitted to their
-            parameters.
-        report: The file for the lines.
-        every: Steps to a line.
-        results: A folder for what a run writes.
-        threads: Of torch.
+        folder: Folder of the images.
+        image_size: Height and width in pixels.
+        batch: Number of images of a step.
+        width: Number of channels at full resolution in the other libraries' networks. Our networks
+            have the same number of parameters, within 5 %.
+        report: File for the lines.
+        every: Number of steps between two lines.
+        results: Folder for the files of a run.
+        threads: Number of PyTorch threads.
     """
 
     folder: str
@@ -52,7 +51,7 @@ class Task:
 
 
 def reported(network: nn.Module, task: Task) -> nn.Module:
-    """The network, which from now on reports its calls in training."""
+    """Returns the network after adding a hook that reports its calls in training."""
     calls, file = itertools.count(), open(task.report, "a", buffering=1)  # noqa: SIM115
 
     def report(module: nn.Module, *_: object) -> None:
@@ -70,7 +69,7 @@ def reported(network: nn.Module, task: Task) -> nn.Module:
     return network
 
 
-# The networks: two of the others, and ours of the same levels and as many parameters (within 5 %).
+# The networks: two of other libraries, and ours with the same levels and, within 5 %, parameters.
 
 
 def lucidrains_unet(task: Task) -> nn.Module:
@@ -80,8 +79,10 @@ def lucidrains_unet(task: Task) -> nn.Module:
 
 
 def like_lucidrains(task: Task) -> nn.Module:
-    """With 3 in place of 4 times the width at the third level, and half the heads, for as many
-    parameters.
+    """Returns our U-Net for comparison with denoising-diffusion-pytorch.
+
+    For the same number of parameters, the third level has 3 instead of 4 times the width, and the
+    attention has half the heads.
     """
     from diffusion_framework import UNet
 
@@ -96,7 +97,7 @@ def like_lucidrains(task: Task) -> nn.Module:
 
 
 def diffusers_unet(task: Task) -> nn.Module:
-    """Of diffusers' training example, but for the width."""
+    """Returns the network of diffusers' training example, with another width."""
     from diffusers import UNet2DModel
 
     down = ("DownBlock2D",) * 4 + ("AttnDownBlock2D", "DownBlock2D")
@@ -156,7 +157,7 @@ def train_lucidrains(task: Task, network: Callable[[Task], nn.Module], precision
 
 
 def train_diffusers(task: Task, network: Callable[[Task], nn.Module], precision: str) -> None:
-    """The steps of diffusers' unconditional training example, with its default settings."""
+    """Trains as diffusers' unconditional training example does, with its default settings."""
     from accelerate import Accelerator
     from diffusers import DDPMScheduler
     from diffusers.optimization import get_cosine_schedule_with_warmup
@@ -186,7 +187,7 @@ def train_diffusers(task: Task, network: Callable[[Task], nn.Module], precision:
                 optimizer.step()
                 rate.step()
                 optimizer.zero_grad()
-            loss.item()  # which it logs
+            loss.item()  # the example logs it
 
 
 CONTESTANTS = {  # name: (training loop, network, precision)
@@ -201,7 +202,7 @@ CONTESTANTS = {  # name: (training loop, network, precision)
 }
 
 
-# The loaders alone: each gives the sizes of its batches, for ever.
+# The loaders alone; each yields the sizes of its batches endlessly.
 
 
 def our_batches(task: Task) -> Iterator[int]:
@@ -222,7 +223,7 @@ def our_batches(task: Task) -> Iterator[int]:
 
 
 def lucidrains_batches(task: Task) -> Iterator[int]:
-    """As its Trainer makes them: as many workers as cores."""
+    """Yields batch sizes of the loader of its Trainer, with one data worker per core."""
     from denoising_diffusion_pytorch.denoising_diffusion_pytorch import Dataset
     from torch.utils.data import DataLoader
 
@@ -238,8 +239,9 @@ def lucidrains_batches(task: Task) -> Iterator[int]:
 
 
 def diffusers_loader(task: Task) -> torch.utils.data.DataLoader:
-    """As its training example makes it, from files rather than by way of the package `datasets`: no
-    data workers.
+    """Returns the loader of diffusers' training example, which has no data workers.
+
+    It reads files directly instead of through the package `datasets`.
     """
     from PIL import Image
     from torchvision import transforms
@@ -278,7 +280,7 @@ LOADERS = {"ours": our_batches, "lucidrains": lucidrains_batches, "diffusers": d
 
 
 def command(name: str, task: Task) -> list[str]:
-    """What starts a contestant."""
+    """Returns the command that starts a contestant."""
     return [sys.executable, __file__, name, json.dumps(asdict(task))]
 
 

@@ -1,10 +1,10 @@
-"""Measures how good generated digits are, by a small classifier trained on real ones.
+"""Measures the quality of generated digits by a small classifier trained on real digits.
 
     python scripts/benchmarks/evaluate_digits.py RUN
 
 Prints the share recognised with confidence, the share of each class, and Fréchet distances in the
-classifier's features. "Held out" is what the classifier has not seen; the run was trained on all
-digits. Takes about a minute.
+features of the classifier. "Held out" means unseen by the classifier; the diffusion model was
+trained on all digits. Takes about a minute.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from diffusion_framework import Digits, GaussianDiffusion
 
 
 class Classifier(nn.Module):
-    """[batch, 1, 8, 8] in [0, 1] -> 10 logits; `features` are the 64 activations before them."""
+    """A classifier of images [batch, 1, 8, 8] in [0, 1] with 64 `features` before the logits."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class Classifier(nn.Module):
 
 
 def real_digits(split: str) -> tuple[Tensor, Tensor]:
-    """Images [n, 1, 8, 8] in [0, 1] and labels [n]."""
+    """Returns images [n, 1, 8, 8] in [0, 1] and labels [n]."""
     images, labels = zip(*Digits(labels=True, split=split), strict=True)
     return torch.stack(images).float() / 255, torch.tensor(labels)
 
@@ -65,9 +65,9 @@ def train_classifier(images: Tensor, labels: Tensor, epochs: int = 60) -> Classi
 
 
 def frechet_distance(a: Tensor, b: Tensor) -> float:
-    """Squared Fréchet distance of two Gaussians fitted to features [n, d] (Heusel et al. 2017, eq.
+    """Returns the squared Fréchet distance of Gaussians fitted to features [n, d].
 
-    6).
+    This is equation 6 of Heusel et al. 2017.
     """
     a, b = a.double(), b.double()
     cov_a, cov_b = torch.cov(a.T), torch.cov(b.T)
@@ -80,7 +80,7 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
 
 
 def halves_distance(features: Tensor, first: int, second: int, splits: int = 20) -> float:
-    """Mean Fréchet distance between disjoint random parts of these sizes."""
+    """Returns the mean Fréchet distance between disjoint random parts of these sizes."""
     distances = []
     for seed in range(splits):
         order = torch.randperm(len(features), generator=torch.Generator().manual_seed(seed))
@@ -101,13 +101,13 @@ def main() -> None:
         "--guidance",
         type=float,
         default=1.0,
-        help="of a run with classes, trained with label_dropout",
+        help="guidance scale for a model with classes, trained with label_dropout",
     )
     args = parser.parse_args()
     if not 100 <= args.num_samples <= 1400:
         parser.error(
-            f"--num_samples must lie in [100, 1400], as there are 1797 real ones; got "
-            f"{args.num_samples}"
+            f"--num_samples: expected 100 to 1400, as 1797 real digits exist, got "
+            f"{args.num_samples}. Fix: choose a number in this range."
         )
 
     diffusion = GaussianDiffusion.from_pretrained(args.run)
@@ -133,7 +133,7 @@ def main() -> None:
     print(f"ratio {confident(generated) / confident(held_out):.3f}")
     if condition:
         agreement = (classifier(generated).argmax(1) == asked).float().mean().item()
-        print(f"share in which the classifier sees the digit that was asked for: {agreement:.3f}")
+        print(f"share in which the classifier sees the requested digit: {agreement:.3f}")
     print(
         "share of each class:",
         " ".join(f"{digit}:{share:.3f}" for digit, share in enumerate(shares.tolist())),

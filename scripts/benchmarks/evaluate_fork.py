@@ -1,10 +1,10 @@
-"""Measures whether a policy passes the disc, and on either side as often as experts.
+"""Measures how often a policy passes the disc, and whether it chooses sides as experts do.
 
     python scripts/benchmarks/evaluate_fork.py RUN [RUN ...]
 
-For each run of configs/policy_fork.yaml and each number of sampler calls: the share that arrives,
-and the mean over ten bins of |P(left | c) - c|, on 4,000 contexts that were not trained on. Draws
-trajectories into a picture.
+Prints, for each run of configs/policy_fork.yaml and each number of sampler calls, the share of
+episodes that arrive, and the mean of |P(left | c) - c| over ten bins. Measures on 4,000 held-out
+contexts, and draws trajectories into a picture.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SAMPLERS: dict[str, Sampler] = {"DDIM": DDIM(), "DPMSolver": DPMSolver()}
 
 
 class Actor:
-    """A policy in many environments at once, its noise seeded by environment and step."""
+    """A policy in many environments, with noise seeded by environment and step."""
 
     def __init__(self, policy: Policy, **options) -> None:
         self.controller, self.step = Controller(policy, **options), 0
@@ -41,7 +41,7 @@ class Actor:
 
 
 def held_out(seed: int = 1_000_000) -> np.ndarray:
-    """[4000, 4] starts with contexts evenly spread over [0, 1]."""
+    """Returns initial states [4000, 4] with contexts evenly spread over [0, 1]."""
     rng = np.random.default_rng(seed)
     return fork.new_states(rng, rng.permutation((np.arange(CONTEXTS) + 0.5) / CONTEXTS))
 
@@ -72,9 +72,9 @@ def draw(axes: plt.Axes, title: str, states: np.ndarray) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("runs", nargs="+", help="results folders")
+    parser.add_argument("runs", nargs="+", help="results folders of runs")
     parser.add_argument("--spacing", choices=["time", "log_snr", "optimal"], default="time")
-    parser.add_argument("--picture", type=Path, help="where to draw trajectories, as PNG")
+    parser.add_argument("--picture", type=Path, help="PNG file for the trajectories")
     args = parser.parse_args()
     figure, axes = plt.subplots(3, 2, figsize=(11, 10))
     places = iter(axes.flat)

@@ -1,11 +1,10 @@
-"""Kill a short run at random moments, resume it each time, and compare its end with an
-uninterrupted one, bit for bit.
+"""Kills a short run at random moments, resumes it, and compares its end with an uninterrupted run.
 
     python scripts/benchmarks/soak.py --kills 50
 
-Runs of one process, of one with two data workers and accumulation, and of two processes take turns.
-Half of the kills are SIGKILL, half SIGTERM; of two processes one is hit, and the other is then
-ended as launchers do it.
+The results must be equal bit for bit. Three variants take turns: one process, one process with two
+data workers and gradient accumulation, and two processes. Half of the signals are SIGKILL, half
+SIGTERM. Of two processes one is killed, and the other is then ended in the way of launchers.
 """
 
 from __future__ import annotations
@@ -26,12 +25,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PATHS = [str(ROOT), str(ROOT / "scripts" / "benchmarks")]
 sys.path[:0] = PATHS
-# The server that the processes are forked from imports before it is told any path.
+# The fork server imports modules before it is told any path.
 os.environ["PYTHONPATH"] = os.pathsep.join([*PATHS, *filter(None, [os.environ.get("PYTHONPATH")])])
 
-CONTEXT = multiprocessing.get_context(
-    "forkserver"
-)  # each run a process of its own, without the time of importing
+# Each run is a separate process, forked after the imports.
+CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
     [
         "diffusion_framework.training",
@@ -49,7 +47,7 @@ VARIANTS = {
 
 
 def train(results: str, rank: int, processes: int, port: int, options: dict) -> None:
-    """One process of a small run; it goes on where it is."""
+    """Trains one process of a small run, resumed from its newest checkpoint."""
     os.environ |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "true"}
     if processes > 1:
         os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}
@@ -98,7 +96,7 @@ def train(results: str, rank: int, processes: int, port: int, options: dict) -> 
 def start(
     results: Path, processes: int = 1, target=train, errors: Path | None = None, **options
 ) -> list:
-    """The processes of a run, started; what they write to stderr goes into the file `errors`."""
+    """Starts and returns the processes of a run; the file `errors` receives their stderr."""
     port = free_port()
     started = [
         CONTEXT.Process(
@@ -112,7 +110,7 @@ def start(
 
 
 def free_port() -> int:
-    """A port that nobody listens to."""
+    """Returns an unused port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return free.getsockname()[1]
@@ -126,10 +124,14 @@ def _run(errors: Path | None, target, *arguments) -> None:
 
 
 def stop(processes: list, first: multiprocessing.Process, grace: float = 15) -> None:
-    """End the other processes of a job whose first one was hit, as launchers do: SIGTERM, and
-    SIGKILL after a grace.
+    """Ends the other processes of a run in the way of launchers: SIGTERM, then SIGKILL.
 
-    One that waits for its dead mate inside of a collective's set-up answers to SIGKILL only.
+    A process that waits for a dead one while a collective is set up reacts only to SIGKILL.
+
+    Args:
+        processes: All processes of the run.
+        first: Process that was killed first.
+        grace: Seconds before each signal.
     """
     first.join(grace)
     for kill in ("terminate", "kill"):
@@ -141,7 +143,11 @@ def stop(processes: list, first: multiprocessing.Process, grace: float = 15) -> 
 
 
 def end(processes: list, timeout: float = 60) -> list[int]:
-    """Exit codes of the processes, once they have ended; TimeoutError if they do not."""
+    """Waits for the processes and returns their exit codes.
+
+    Raises:
+        TimeoutError: If a process does not end in time; it is then killed.
+    """
     until = time.monotonic() + timeout
     for process in processes:
         process.join(max(0, until - time.monotonic()))
@@ -153,7 +159,7 @@ def end(processes: list, timeout: float = 60) -> list[int]:
 
 
 def difference(a: Path, b: Path) -> str:
-    """What differs between the ends of two runs; empty if nothing does."""
+    """Returns the name of the first difference between two finished runs, or an empty text."""
     import torch
 
     from diffusion_framework.storage.checkpoint import Checkpoint
@@ -169,16 +175,16 @@ def difference(a: Path, b: Path) -> str:
             return name
     if json.dumps(first.state) != json.dumps(second.state):
         return "state.json"
-    logs = [
-        [row[:4] for row in csv.reader((run / "log.csv").open())] for run in (a, b)
-    ]  # all but the speed
+    # Every column but the speed is compared.
+    logs = [[row[:4] for row in csv.reader((run / "log.csv").open())] for run in (a, b)]
     return "" if logs[0] == logs[1] else "log.csv"
 
 
 def soak(folder: Path, kills: int, seed: int) -> dict[str, int]:
-    """Run, kill and resume until there were so many kills.
+    """Runs, kills and resumes up to a number of kills; returns counts.
 
-    Returns counts; raises AssertionError at a difference.
+    Raises:
+        AssertionError: If a run fails, or differs from the uninterrupted run.
     """
     from diffusion_framework.storage.checkpoint import list_checkpoints, newest_whole_checkpoint
 
@@ -214,7 +220,7 @@ def soak(folder: Path, kills: int, seed: int) -> dict[str, int]:
             counts[kind.name] += 1
             counts["in a save"] += any((run / "checkpoints").glob(".tmp-*"))
             if list_checkpoints(run):
-                newest_whole_checkpoint(run)  # which raises where there is none
+                newest_whole_checkpoint(run)  # raises if all are damaged
             print(f"{counts['kills']}: {name}, {kind.name}, exit codes {codes}", flush=True)
         counts["runs ended"] += 1
         assert not (different := difference(references[name], run)), (

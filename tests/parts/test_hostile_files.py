@@ -1,4 +1,4 @@
-"""No file runs code, imports what it names, or takes memory that its tensors do not need."""
+"""No file runs code, imports unknown modules, or takes more memory than its tensors need."""
 
 import copy
 import functools
@@ -150,7 +150,7 @@ def test_a_json_file_runs_nothing(kind, tmp_path):
         assert not seen
 
 
-def test_options_without_a_type_take_no_parts():
+def test_options_without_annotation_take_no_parts():
     function = {
         "class_path": "torch.nn.TransformerEncoderLayer",
         "init_args": {"d_model": 4, "nhead": 1},
@@ -161,7 +161,7 @@ def test_options_without_a_type_take_no_parts():
             plan(node, torch.nn.Module, trust=("torch",))
 
 
-def test_scripts_do_not_import_what_lies_in_the_current_folder(victim):
+def test_scripts_do_not_import_modules_of_the_current_folder(victim):
     commands = (["sample.py", victim, "--steps=1", "--num_samples=1"], ["train.py", "--help"])
     running = [
         subprocess.Popen(

@@ -1,4 +1,4 @@
-"""What names and options become, and what the errors say."""
+"""Plans of names and options, and their errors."""
 
 import json
 from pathlib import Path
@@ -20,8 +20,8 @@ CLASSES = sorted(
 
 
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
-def test_every_flag_of_every_part_is_taken(cls):
-    """The default of each option, written as one types it, is read as that default."""
+def test_every_option_accepts_its_typed_default(cls):
+    """The default of each option, typed as a flag, is read as that default."""
     for option in options(cls).values():
         if option.default is REQUIRED or not isinstance(
             option.default, bool | int | float | str | tuple | None
@@ -39,14 +39,14 @@ def test_every_flag_of_every_part_is_taken(cls):
     "name",
     ["dpm_solver", "DPMSolver", "dpmsolver", "DPM_SOLVER", "diffusion_framework.x.DPMSolver"],
 )
-def test_a_name_in_any_case_of_letters(name):
+def test_names_ignore_case_and_underscores(name):
     assert plan(name, df.Sampler).build() == df.DPMSolver()
     assert plan(
         {"class_path": name, "init_args": {"order": 3}}, df.Sampler
     ).build() == df.DPMSolver(order=3)
 
 
-def test_a_schedule_by_name_by_class_and_with_options():
+def test_a_schedule_is_given_by_name_by_class_or_with_options():
     def schedule(node):
         network = {"class_path": "UNet", "init_args": {"dim": 8, "dim_mults": [1], "image_size": 4}}
         whole = {"init_args": {"model": network, "noise_schedule": node}}
@@ -107,7 +107,7 @@ def test_options_without_a_class_go_to_the_default():
         (3, "expected a sampler, got 3"),
     ],
 )
-def test_an_error_is_one_line_with_the_remedy(node, message):
+def test_an_error_is_one_line_with_a_remedy(node, message):
     with pytest.raises(BadPart, match=message) as error:
         plan(node, df.Sampler, where="--sampler")
     assert "\n" not in str(error.value) and len(str(error.value)) < 400
@@ -134,7 +134,7 @@ def test_a_typed_name_must_be_of_the_right_kind():
         plan(Typed("no.such.Thing"), df.Sampler)
 
 
-def test_untyped_options_take_plain_data_only():
+def test_options_without_annotation_take_only_plain_data():
     class Loose(nn.Module):
         def __init__(self, anything, function: "object" = None):
             super().__init__()
@@ -146,7 +146,7 @@ def test_untyped_options_take_plain_data_only():
     assert convert({"a": [1, None]}, options(Loose)["anything"].hint) == {"a": [1, None]}
 
 
-def test_what_the_caller_gives_is_ignored_in_files_and_refused_when_typed():
+def test_options_set_by_the_caller_are_ignored_in_files_and_refused_when_typed():
     given = {
         "image_size": "the network",
         "channels": "the network",
@@ -166,7 +166,7 @@ def test_what_the_caller_gives_is_ignored_in_files_and_refused_when_typed():
     ).image_size == (8, 8)
 
 
-def test_a_missing_option_is_named_with_what_it_is():
+def test_a_missing_option_is_named_and_described():
     with pytest.raises(
         BadPart, match=r"--data\.folder: expected a value, got none\. Fix: set it \(.*folder"
     ):
@@ -179,7 +179,7 @@ def test_a_missing_option_is_named_with_what_it_is():
 
 
 @pytest.mark.parametrize("word", ["a b", "new\nline", "no", "1e3", "~", "[x", "a: b", "null"])
-def test_a_typed_path_is_taken_as_it_stands(word):
+def test_a_typed_path_is_taken_literally(word):
     assert convert(Typed(word), str | Path) == word if word not in ("null",) else True
     assert convert(Typed(word), str) == word
 

@@ -51,7 +51,7 @@ def test_scalars_are_those_of_yaml_1_2(text, value):
         b"\xff\xfe\xff",
     ],
 )
-def test_what_is_more_than_plain_data_is_refused_in_one_line(text):
+def test_yaml_beyond_plain_data_is_refused_in_one_line(text):
     with pytest.raises(
         BadPart, match="config: expected plain YAML, got an error .* Fix: "
     ) as error:
@@ -81,7 +81,7 @@ WORDS = [
 
 
 @pytest.mark.parametrize("flow", [False, True])
-def test_what_is_written_is_read_back_as_it_was(flow):
+def test_written_yaml_reads_back_as_the_same_data(flow):
     chance = random.Random(0)
     shared = [1, 2]
     for _ in range(300):

@@ -1,4 +1,4 @@
-"""The table of parts, held against the package."""
+"""The table of parts names the classes of the package, and all of them."""
 
 import importlib
 import inspect
@@ -15,12 +15,12 @@ from diffusion_framework.parts.search import load_class
 from diffusion_framework.parts.signatures import options
 from diffusion_framework.parts.table import NOUNS, TABLE
 
-NOT_NAMED = {CachedImages, WrappedDataset}  # made by the trainer, around a dataset
+NOT_NAMED = {CachedImages, WrappedDataset}  # wrappers that the Trainer makes
 ROWS = [(kind, name, home) for kind, row in TABLE.items() for name, home in row.items()]
 
 
 def kind_named(name):
-    """The base class that a row of the table is called after."""
+    """Returns the base class after which a row of the table is named."""
     if name == "Module":
         return nn.Module
     for _, module, _ in pkgutil.walk_packages(df.__path__, "diffusion_framework."):
@@ -59,7 +59,7 @@ def test_every_concrete_class_of_a_kind_has_a_row(kind):
     assert concrete - NOT_NAMED == {load_class(home) for home in TABLE[kind].values()}
 
 
-def test_names_of_a_kind_differ_whatever_the_case_of_their_letters():
+def test_names_of_a_kind_differ_in_more_than_case_and_underscores():
     for row in TABLE.values():
         words = [
             (fold(word), home)

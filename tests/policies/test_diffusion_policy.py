@@ -196,6 +196,32 @@ def test_training_fits_the_statistics_and_a_checkpoint_restores_them(tmp_path):
     assert all(torch.equal(value, before[name]) for name, value in loaded.named_buffers())
 
 
+def test_a_network_given_on_opening_replaces_that_of_the_diffusion(tmp_path):
+    """The schedule, the objective and the space stay those of the run."""
+
+    class Net(torch.nn.Module):  # does not record its arguments
+        sample_shape = (8, 2)
+
+        def __init__(self):
+            super().__init__()
+            self.layer = torch.nn.Linear(2, 2)
+
+        def forward(self, x, time, context):
+            return self.layer(x)
+
+    options = {"objective": "x0", "noise_schedule": "cosine", "action_steps": 4}
+    made = DiffusionPolicy(Net(), observations(), **options)
+    fitted(made)
+    made.save_pretrained(tmp_path / "export")
+    with pytest.raises(ValueError, match="model="):
+        DiffusionPolicy.from_pretrained(tmp_path / "export")
+    for opener in (DiffusionPolicy, Policy):
+        opened = opener.from_pretrained(tmp_path / "export", model=Net())
+        _, condition = batch()
+        plans = [p.eval().plan(condition["observations"], seed=range(5)) for p in (made, opened)]
+        assert torch.equal(*plans)
+
+
 def test_it_is_rebuilt_from_its_config():
     made = diffusion_policy(relative_to="state", objective="x0")
     again = from_config(to_config(made), Policy)

@@ -24,7 +24,7 @@ def test_the_newest_checkpoint_is_found_and_older_ones_are_deleted(tmp_path):
 
 
 def test_the_checkpoint_just_written_is_never_deleted(tmp_path):
-    """A run that resumed before a damaged checkpoint writes steps earlier than that one's."""
+    """A run that resumed before a damaged checkpoint writes earlier steps than that one."""
     write(tmp_path, 3)
     write(tmp_path, 6)
     write(tmp_path, 4, keep=1)

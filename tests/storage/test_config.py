@@ -8,7 +8,7 @@ from diffusion_framework import DDIM, Cosine, NoiseSchedule, Sampler, Sigmoid
 @pytest.mark.parametrize(
     "text", [None, "", "{", '{"class_path": "os.system"}', json.dumps(Cosine().to_config())]
 )
-def test_a_file_that_describes_no_sampler_is_refused_in_one_line(tmp_path, text):
+def test_a_file_without_a_sampler_is_refused_in_one_line(tmp_path, text):
     if text is not None:
         (tmp_path / "sampler.json").write_text(text)
     with pytest.raises(

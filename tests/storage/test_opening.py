@@ -28,7 +28,7 @@ def assert_same(one, other):
     assert a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_a_run_one_of_its_checkpoints_and_an_export_open_alike(run, tmp_path):
+def test_a_run_its_checkpoint_and_its_export_open_as_the_same_model(run, tmp_path):
     opened = GaussianDiffusion.from_pretrained(run)
     assert not opened.training
     assert_same(opened, GaussianDiffusion.from_pretrained(list_checkpoints(run)[-1]))
@@ -68,7 +68,7 @@ def test_an_export_that_cannot_be_described_leaves_nothing(tmp_path, monkeypatch
     assert not list(tmp_path.iterdir())
 
 
-def test_a_network_that_does_not_record_its_arguments_is_required(tmp_path):
+def test_a_network_without_recorded_arguments_must_be_passed(tmp_path):
     class Net(nn.Module):
         channels, image_size = 1, 8
 

@@ -1,4 +1,4 @@
-"""Every model with conditions trains, is measured, and draws previews, whatever it is told."""
+"""Models with any kind of condition train, validate and draw previews."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_statistics_are_fitted_to_all_training_data_once(tmp_path):
     assert not again.conditions.needs_fit
 
 
-def test_previews_are_told_the_same_whenever_they_are_drawn():
+def test_previews_always_have_the_same_conditions():
     data = as_dataset(samples("pose", 9, 0))
     poses = torch.stack([given["pose"] for _, given in samples("pose", 9, 0)])
     for chosen in ([0, 1, 2, 3, 4], [3, 4]):

@@ -1,6 +1,4 @@
-"""Every published family trains from its config by the one Trainer, and every sampler takes it from
-there.
-"""
+"""Every published family trains from its config, and every sampler samples from it."""
 
 import inspect
 from pathlib import Path
@@ -69,7 +67,7 @@ def test_every_family_trains(family, tmp_path):
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=repr)
-def test_every_sampler_takes_every_family(sampler):
+def test_every_sampler_samples_from_every_family(sampler):
     for family in FAMILIES:
         config = family_config(family)
         config["init_args"].update(

@@ -1,4 +1,4 @@
-"""What a run survives. The faults are made to happen, in processes of their own."""
+"""Runs survive faults, which are provoked in separate processes."""
 
 import os
 import shutil
@@ -30,13 +30,13 @@ from diffusion_framework.training.seeds import Purpose
 from diffusion_framework.training.stopping import Guard, NotedSignals
 
 ROOT = Path(__file__).resolve().parents[2]
-BENCHMARKS = ROOT / "scripts" / "benchmarks"  # where soak is
+BENCHMARKS = ROOT / "scripts" / "benchmarks"  # the folder of soak.py
 
 
 def wait_for(condition, seconds=60):
     until = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < until, "it did not come to that"
+        assert time.monotonic() < until, "the condition was not met in time"
         time.sleep(0.01)
 
 
@@ -60,7 +60,7 @@ def whole_of_two(tmp_path_factory):
     return results
 
 
-def test_killed_at_any_file_operation_of_a_save_a_whole_checkpoint_is_left(tmp_path):
+def test_a_kill_at_any_file_operation_of_a_save_leaves_a_whole_checkpoint(tmp_path):
     survived = set()
     for operation in range(100):
         results = tmp_path / str(operation)
@@ -74,11 +74,11 @@ def test_killed_at_any_file_operation_of_a_save_a_whole_checkpoint_is_left(tmp_p
         assert codes == [-signal.SIGKILL]
         write(results, 3, keep=1)
         assert [path.name for path in (results / "checkpoints").iterdir()] == ["step-00000003"]
-    assert 10 < operation < 99, "each operation was tried, and then none was left"
+    assert 10 < operation < 99, "every operation was interrupted once"
     assert survived == {1, 2}
 
 
-def test_killed_while_pictures_are_written_those_that_are_there_are_whole(tmp_path):
+def test_a_kill_while_pictures_are_written_leaves_only_whole_ones(tmp_path):
     found = []
     for operation in range(100):
         results = tmp_path / f"pictures {operation}"
@@ -96,7 +96,7 @@ def test_killed_while_pictures_are_written_those_that_are_there_are_whole(tmp_pa
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_terminated_a_run_saves_and_goes_on_as_if_nothing_had_been(whole, tmp_path, workers):
+def test_a_terminated_run_saves_and_resumes_as_if_uninterrupted(whole, tmp_path, workers):
     """The signal goes to the whole group, data workers included."""
     errors, results = tmp_path / "errors", tmp_path / "run"
     (process,) = soak.start(results, target=faulty.in_own_group, errors=errors, workers=workers)
@@ -141,7 +141,7 @@ def test_the_script_ends_with_the_code_of_the_signal(tmp_path, number, code):
     assert len(steps_of(tmp_path / "run")) == 1
 
 
-def test_a_second_ctrl_c_ends_at_once_and_spoils_nothing(whole, tmp_path):
+def test_a_second_ctrl_c_ends_at_once_without_damage(whole, tmp_path):
     (code,) = soak.end(soak.start(tmp_path, target=faulty.interrupted_twice_in_save))
     assert code not in (0, 130)
     assert steps_of(tmp_path) == [4]
@@ -151,7 +151,7 @@ def test_a_second_ctrl_c_ends_at_once_and_spoils_nothing(whole, tmp_path):
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_a_full_disk_ends_all_processes_and_spares_the_last_checkpoint(tmp_path, processes):
+def test_a_full_disk_ends_all_processes_and_keeps_the_last_checkpoint(tmp_path, processes):
     errors, results = tmp_path / "errors", tmp_path / "run"
     assert soak.end(soak.start(results, train_num_steps=4)) == [0]
     codes = soak.end(soak.start(results, processes, target=faulty.full_disk, errors=errors))
@@ -161,7 +161,7 @@ def test_a_full_disk_ends_all_processes_and_spares_the_last_checkpoint(tmp_path,
     newest_whole_checkpoint(results)
 
 
-def test_without_room_for_the_checkpoints_nothing_starts(tmp_path):
+def test_a_run_does_not_start_without_space_for_its_checkpoints(tmp_path):
     disk = tmp_path / "small disk"
     disk.mkdir()
     if subprocess.run(
@@ -213,7 +213,7 @@ def test_a_nan_changes_nothing_and_is_named(tmp_path, accumulate):
         )
 
 
-def test_where_the_answer_comes_late_no_step_after_a_bad_one_changes_the_weights(tmp_path):
+def test_with_late_results_no_step_after_a_bad_one_changes_the_weights(tmp_path):
     run = trainer(SlowPictures(bad=7), tmp_path)
     run.model.space = Unchecked()
     guard, good = Guard(run.accelerator, NotedSignals(), late=True), step_that_draws(7) - 1
@@ -228,7 +228,7 @@ def test_where_the_answer_comes_late_no_step_after_a_bad_one_changes_the_weights
     assert all(torch.isfinite(value).all() for value in run.averaged.state_dict().values())
 
 
-def test_late_and_early_answers_train_the_same(tmp_path):
+def test_late_and_early_results_train_the_same(tmp_path):
     after = []
     for late in (False, True):
         run = trainer(SlowPictures(), tmp_path)
@@ -275,7 +275,7 @@ def test_a_data_worker_that_dies_ends_the_run_and_leaves_no_orphans(tmp_path):
     newest_whole_checkpoint(tmp_path)
 
 
-def test_one_owner_for_a_folder_until_it_dies(tmp_path):
+def test_a_folder_has_one_owner_until_it_dies(tmp_path):
     (process,) = soak.start(tmp_path, train_num_steps=100_000, workers=1)
     wait_for(lambda: steps_of(tmp_path))
     with pytest.raises(
@@ -288,7 +288,7 @@ def test_one_owner_for_a_folder_until_it_dies(tmp_path):
 
 
 @pytest.mark.parametrize("victim", [0, 1])
-def test_of_two_processes_a_signal_to_one_stops_both_together(whole_of_two, tmp_path, victim):
+def test_a_signal_to_one_of_two_processes_stops_both_together(whole_of_two, tmp_path, victim):
     processes = soak.start(tmp_path, 2)
     wait_for(lambda: steps_of(tmp_path))
     os.kill(processes[victim].pid, signal.SIGTERM)
@@ -297,8 +297,8 @@ def test_of_two_processes_a_signal_to_one_stops_both_together(whole_of_two, tmp_
     assert not soak.difference(whole_of_two, tmp_path)
 
 
-def test_another_number_of_processes_goes_on_with_the_same_order(tmp_path):
-    """1 -> 2 -> 1 processes."""
+def test_another_number_of_processes_continues_in_the_same_order(tmp_path):
+    """The run continues on 1, 2 and 1 processes."""
     for processes, steps in ((1, 4), (2, 8), (1, 12)):
         assert soak.end(soak.start(tmp_path, processes, train_num_steps=steps)) == [0] * processes
     assert steps_of(tmp_path)[-1] == 12
@@ -329,7 +329,7 @@ TORCHRUN = (
 
 
 def two_hosts(results, script, port):
-    """torchrun on two hosts of one process each with one disk: here two loopback addresses."""
+    """Starts torchrun on two hosts (loopback addresses), each with one process, on one disk."""
     script.write_text(TORCHRUN)
     env = {
         **os.environ,
@@ -367,7 +367,7 @@ def descendants(pid):
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux")
-def test_of_two_hosts_one_dies_and_the_run_goes_on(whole_of_two, tmp_path):
+def test_a_run_resumes_after_one_of_two_hosts_dies(whole_of_two, tmp_path):
     hosts = two_hosts(tmp_path / "run", tmp_path / "script.py", soak.free_port())
     wait_for(lambda: steps_of(tmp_path / "run"), seconds=120)
     for process in descendants(hosts[1].pid):

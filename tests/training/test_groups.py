@@ -1,4 +1,4 @@
-"""The groups of the Trainer's options: what they refuse, and when they make things happen."""
+"""The groups of the Trainer's options: their checks and their effects."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ GROUPS = [value for value in vars(training).values() if dataclasses.is_dataclass
         ),
     ],
 )
-def test_what_is_out_of_range_is_refused_in_one_line(group, options, message):
+def test_an_option_out_of_range_is_refused_in_one_line(group, options, message):
     with pytest.raises(ValueError, match=re.escape(message)) as caught:
         group(**options)
     assert "\n" not in str(caught.value)
@@ -83,13 +83,13 @@ def previewed(run):
 @pytest.mark.parametrize(
     ("every", "steps"), [(None, [3, 6, 7]), (2, [2, 4, 6, 7]), (4, [4, 7]), (0, [])]
 )
-def test_previews_come_as_often_as_told(ten_images, tmp_path, every, steps):
+def test_previews_follow_their_interval(ten_images, tmp_path, every, steps):
     previews = Previews(every=every, sampling_steps=1)
     trainer(ten_images, tmp_path, train_num_steps=7, previews=previews).train()
     assert previewed(tmp_path) == steps
 
 
-def test_a_resumed_run_names_the_settings_of_groups_that_changed(ten_images, tmp_path):
+def test_a_resumed_run_names_changed_options(ten_images, tmp_path):
     trainer(ten_images, tmp_path, loading=Loading(0, "off")).train()
     config = Checkpoint.find(tmp_path).config["trainer"]
     assert config["ema"] == {"inv_gamma": 1.0, "power": 2 / 3}, "in the form of a config file"
@@ -103,13 +103,13 @@ def test_a_resumed_run_names_the_settings_of_groups_that_changed(ten_images, tmp
         "learning_rate.warmup_steps: 0, not 1",
     ):
         assert part in message
-    assert "loading" not in message, "this changes no result"
+    assert "loading" not in message, "loading changes no result"
 
 
-def test_the_minutes_end_a_run_in_good_order_and_it_goes_on_from_there(ten_images, tmp_path):
+def test_a_time_limit_saves_the_run_which_can_be_resumed(ten_images, tmp_path):
     trainer(ten_images, tmp_path / "whole").train()
     trainer(ten_images, tmp_path / "cut", minutes=1e-9).train()
-    assert Checkpoint.find(tmp_path / "cut").step == 1, "the step in progress is taken, and saved"
+    assert Checkpoint.find(tmp_path / "cut").step == 1, "the step in progress is finished and saved"
     assert previewed(tmp_path / "cut") == [1]
     trainer(ten_images, tmp_path / "cut", minutes=60.0).train(resume=True)
     assert Checkpoint.find(tmp_path / "cut").step == 6
@@ -119,7 +119,7 @@ def test_the_minutes_end_a_run_in_good_order_and_it_goes_on_from_there(ten_image
 
 
 @pytest.mark.parametrize("late", [False, True])
-def test_that_time_is_up_is_known_to_all_at_the_same_step(ten_images, tmp_path, late):
+def test_all_processes_learn_of_the_time_limit_at_the_same_step(ten_images, tmp_path, late):
     run = trainer(ten_images, tmp_path)
     guard = Guard(run.accelerator, NotedSignals(), late=late, minutes=1e-9)
     one = torch.tensor(1.0)
@@ -146,7 +146,9 @@ def test_that_time_is_up_is_known_to_all_at_the_same_step(ten_images, tmp_path, 
         ),
     ],
 )
-def test_the_best_are_kept_only_where_each_is_measured(ten_images, tmp_path, options, message):
+def test_keeping_the_best_needs_validation_at_each_checkpoint(
+    ten_images, tmp_path, options, message
+):
     with pytest.raises(ValueError, match=re.escape(message)):
         trainer(
             ten_images,
@@ -156,11 +158,11 @@ def test_the_best_are_kept_only_where_each_is_measured(ten_images, tmp_path, opt
         )
 
 
-def test_validation_comes_as_often_as_told(ten_images, tmp_path):
+def test_validation_follows_its_interval(ten_images, tmp_path):
     often = ValidationOptions(every=2, samples=4)
     held_out = ImageFolder(ten_images, 8, 1)
     trainer(ten_images, tmp_path, validation=held_out, validation_options=often).train()
     rows = (tmp_path / "validation.csv").read_text().splitlines()
     assert [row.split(",")[0] for row in rows[1:]] == ["2", "4", "6"]
     metrics = [Checkpoint.open(path).state["metrics"] for path in list_checkpoints(tmp_path)]
-    assert [list(m) for m in metrics] == [[], ["validation_loss"]], "of step 3 there is none"
+    assert [list(m) for m in metrics] == [[], ["validation_loss"]], "step 3 is not validated"

@@ -1,4 +1,4 @@
-"""What mixed_precision: auto stands for."""
+"""The choice of mixed_precision=auto."""
 
 import pytest
 import torch
@@ -15,23 +15,23 @@ def _not_launched(monkeypatch):
 
 
 @pytest.mark.parametrize("wanted", ["no", "bf16"])
-def test_what_was_asked_for_is_taken(wanted):
+def test_an_explicit_precision_is_kept(wanted):
     assert choose_precision(wanted, SMALL) == choose_precision(wanted, LARGE) == wanted
 
 
-def test_auto_is_as_the_launcher_was_told(monkeypatch):
+def test_auto_follows_the_launcher(monkeypatch):
     for told in ("bf16", "fp16"):
         monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", told)
         assert choose_precision("auto", SMALL) == told
     monkeypatch.setenv(
         "ACCELERATE_MIXED_PRECISION", "no"
-    )  # which it says also when it was told nothing
+    )  # also set by a launcher without an option
     assert choose_precision("auto", LARGE) == EXPECTED
 
 
 EXPECTED = (
     "bf16" if getattr(torch.cpu, "_is_avx512_bf16_supported", bool)() else "no"
-)  # older ones have none
+)  # missing before torch 2.6
 
 
 def test_auto_on_a_cpu():

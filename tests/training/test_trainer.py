@@ -27,7 +27,7 @@ from diffusion_framework.training.stopping import Guard, NotedSignals
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_a_run_on_ten_images_leaves_everything_behind(ten_images, tmp_path):
+def test_a_run_writes_checkpoints_samples_logs_and_its_config(ten_images, tmp_path):
     results = tmp_path / "a run"
     trainer(ten_images, results).train()
     assert [path.name for path in list_checkpoints(results)] == ["step-00000003", "step-00000006"]
@@ -87,7 +87,7 @@ WORKERS_AND_A_SCHEDULE = {
     [{}, {"gradient_accumulate_every": 2}, WORKERS_AND_A_SCHEDULE],
     ids=["plain", "accumulating", "workers and a schedule"],
 )
-def test_resuming_equals_never_having_stopped(ten_images, tmp_path, options):
+def test_a_resumed_run_equals_an_uninterrupted_one(ten_images, tmp_path, options):
     trainer(ten_images, tmp_path / "whole", **options).train()
     cut = trainer(ten_images, tmp_path / "cut", **options)
     cut.num_steps = 3  # stop half way, with the learning rates of the whole run
@@ -97,7 +97,7 @@ def test_resuming_equals_never_having_stopped(ten_images, tmp_path, options):
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
 
 
-def test_the_seed_decides_everything(ten_images, tmp_path):
+def test_the_seed_determines_the_run(ten_images, tmp_path):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         trainer(ten_images, tmp_path / name, seed=seed).train()
     assert_same_run(tmp_path / "a", tmp_path / "b")
@@ -186,7 +186,7 @@ def test_from_pretrained_gives_the_averaged_model_back(ten_images, tmp_path):
         GaussianDiffusion.from_pretrained(tmp_path, weights="best")
 
 
-def test_a_network_that_does_not_record_its_arguments_is_asked_for(ten_images, tmp_path):
+def test_a_network_without_recorded_arguments_must_be_passed(ten_images, tmp_path):
     class Unrecorded(torch.nn.Module):
         channels, image_size = 1, 8
 
@@ -232,7 +232,7 @@ def test_class_labels_go_from_folders_to_the_grid(tmp_path):
     diffusion = GaussianDiffusion(tiny_unet(num_classes=2), timesteps=2)
     torch.nn.init.normal_(
         diffusion.model.conv_out.weight
-    )  # at zero nothing before it would have a gradient
+    )  # zero weights here would block the gradients of earlier layers
     for layer in diffusion.modules():
         if hasattr(layer, "scale_shift"):
             torch.nn.init.normal_(layer.conv_out.weight)
@@ -270,7 +270,7 @@ def test_dropout_is_a_function_of_the_seed_and_the_step(ten_images, tmp_path):
         }
         options |= {"results_folder": tmp_path / name, "train_num_steps": steps, **QUIET}
         if resume:
-            torch.rand(123)  # whatever state the generator is in
+            torch.rand(123)  # changes the state of the global generator
         Trainer(diffusion, ten_images, **options).train(resume)
 
     run("whole", 4)
@@ -280,7 +280,7 @@ def test_dropout_is_a_function_of_the_seed_and_the_step(ten_images, tmp_path):
     assert all(torch.equal(value, cut[key]) for key, value in whole.items())
 
 
-def test_two_trainers_of_one_process_keep_apart(ten_images, tmp_path):
+def test_two_trainers_of_one_process_are_independent(ten_images, tmp_path):
     trainer(ten_images, tmp_path / "alone", gradient_accumulate_every=2).train()
     first = trainer(ten_images, tmp_path / "first", gradient_accumulate_every=2)
     trainer(ten_images, tmp_path / "second", mixed_precision="bf16")
@@ -289,7 +289,7 @@ def test_two_trainers_of_one_process_keep_apart(ten_images, tmp_path):
     assert Checkpoint.find(tmp_path / "first").state == Checkpoint.find(tmp_path / "alone").state
 
 
-def test_a_damaged_newest_checkpoint_is_passed_over(ten_images, tmp_path):
+def test_a_damaged_newest_checkpoint_is_skipped(ten_images, tmp_path):
     trainer(ten_images, tmp_path / "whole").train()
     trainer(ten_images, tmp_path / "hurt").train()
     file = list_checkpoints(tmp_path / "hurt")[-1] / "ema.safetensors"
@@ -304,7 +304,7 @@ def test_a_damaged_newest_checkpoint_is_passed_over(ten_images, tmp_path):
     assert_same_run(tmp_path / "whole", tmp_path / "hurt")
 
 
-def test_resuming_with_other_images_is_said(ten_images, tmp_path):
+def test_resuming_with_other_images_warns(ten_images, tmp_path):
     trainer(ten_images, tmp_path / "run").train()
     Image.new("L", (9, 9)).save(ten_images / "new.png")
     with pytest.warns(UserWarning, match="The resumed run differs from before: images: "):
@@ -360,7 +360,7 @@ def test_mixed_precision_trains_float32_weights(ten_images, tmp_path):
 
 
 def test_compiling_changes_no_result(ten_images, tmp_path):
-    class OneLayer(torch.nn.Module):  # small, as compiling takes its time
+    class OneLayer(torch.nn.Module):  # small, as compiling is slow
         channels, image_size = 1, 8
 
         def __init__(self):
@@ -427,7 +427,7 @@ class Told(Plain):
         return self.conv(x)
 
 
-def test_half_of_the_images_are_flipped_and_what_belongs_to_them_alike():
+def test_half_of_the_images_are_flipped_with_their_conditions():
     images = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16).repeat(1000, 1, 1, 1)
     conditions = {"sketch": Images(1, keyword="image"), "labels": Labels(3)}
     model = GaussianDiffusion(Told(image_size=16), conditions=conditions)
@@ -446,7 +446,7 @@ def test_only_images_are_flipped():
     assert same is plans and told == {}
 
 
-def test_a_batch_is_moved_as_it_is():
+def test_a_batch_is_moved_unchanged():
     texts, mask = ["a", "b"], torch.tensor([True, False])
     images = torch.zeros(2, 1, 4, 4, dtype=torch.uint8)
     assert to_device(images, torch.device("cpu")) == (images, {})
@@ -473,7 +473,7 @@ run.train()
 flat = torch.cat([p.detach().flatten() for p in run.model.parameters()])
 sums = flat.double().sum().item(), flat.norm().item()
 line = f"RANK {{run.accelerator.process_index}} {{sums[0]}} {{sums[1]}}\\n"
-os.write(1, line.encode())  # at once: the other process writes into the same pipe
+os.write(1, line.encode())  # one write, as both processes share the pipe
 """
 
 
@@ -511,7 +511,7 @@ def test_two_processes_train_one_model(tmp_path):
         "step-00000004",
     ]
     assert (tmp_path / "run" / "samples" / "step-00000004.png").is_file()
-    # one process goes on where two stopped
+    # One process resumes the run of two.
     torch.manual_seed(0)
     options = {
         "train_batch_size": 8,

@@ -42,7 +42,7 @@ def rows(folder) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_the_loss_is_that_of_the_averaged_weights_on_all_held_out_samples(tmp_path):
+def test_the_loss_is_measured_by_the_averaged_weights_on_all_held_out_samples(tmp_path):
     one = trainer(tmp_path, 2, train_lr=1e-2)
     one.train()
     written = rows(tmp_path)
@@ -59,7 +59,7 @@ def test_the_loss_is_that_of_the_averaged_weights_on_all_held_out_samples(tmp_pa
     assert float(written[1]["validation_loss"]) == pytest.approx(total / 7, rel=1e-4)
 
 
-def test_a_resumed_run_validates_as_if_it_had_never_stopped(tmp_path):
+def test_a_resumed_run_validates_like_an_uninterrupted_one(tmp_path):
     trainer(tmp_path / "whole", 4, saving=Saving(1, 2)).train()
     trainer(tmp_path / "parts", 2, saving=Saving(1, 2)).train()
     trainer(tmp_path / "parts", 4, saving=Saving(1, 2)).train(resume=True)
@@ -67,10 +67,10 @@ def test_a_resumed_run_validates_as_if_it_had_never_stopped(tmp_path):
     kept = [
         [path.name for path in list_checkpoints(tmp_path / part)] for part in ("whole", "parts")
     ]
-    assert kept[0] == kept[1]  # which were best is read from the checkpoints: a resume forgets none
+    assert kept[0] == kept[1]  # the metrics are read from the checkpoints
 
 
-def test_the_best_are_kept_beside_the_newest_and_nan_is_never_best(tmp_path, monkeypatch):
+def test_the_best_and_the_newest_checkpoints_are_kept_and_nan_is_never_best(tmp_path, monkeypatch):
     losses = {1: 3.0, 2: 1.0, 3: math.nan, 4: 2.0, 5: 5.0, 6: 4.0}
     one = trainer(tmp_path, 6, saving=Saving(1, 2))
     monkeypatch.setattr(one, "_validate", lambda log: {"validation_loss": losses[one.state.step]})
@@ -83,7 +83,7 @@ def test_the_best_are_kept_beside_the_newest_and_nan_is_never_best(tmp_path, mon
     assert state["metrics"] == {"validation_loss": 1.0}
 
 
-def test_a_policy_also_tells_how_far_its_actions_are_off(tmp_path):
+def test_a_policy_also_measures_the_error_of_its_actions(tmp_path):
     data = {
         s: ForkDemonstrations(60, split=s, validation_share=0.2) for s in ("train", "validation")
     }
@@ -111,10 +111,10 @@ def test_a_policy_also_tells_how_far_its_actions_are_off(tmp_path):
     perfect.plan = lambda observations, **options: actions + 0.5 * ~condition["mask"][:, :, None]
     assert (
         perfect.validation_metrics(actions, **condition)["action_error"] == 0
-    )  # padding is no action
+    )  # padding does not count
 
 
-def test_what_cannot_be_is_said(tmp_path):
+def test_contradictory_options_are_refused(tmp_path):
     with pytest.raises(
         ValueError, match="Expected validation data where saving.keep_best is set, got None"
     ):

@@ -108,4 +108,19 @@ def _prepared(
     data = data.to(diffusion.device)
     zeros = torch.zeros(len(data), *diffusion.sample_shape, device=data.device)
     walk = diffusion.walk(len(data), **{**walk_options, "noise": zeros})
-    return walk, diffusion.encode(data, walk.condition), bins
+    x0 = diffusion.encode(data, walk.condition)
+    _check_bins(x0, diffusion.space.bounds or (-1.0, 1.0), bins)
+    return walk, x0, bins
+
+
+def _check_bins(x0: Tensor, bounds: tuple[float, float], bins: int) -> None:
+    """Raises ValueError unless all clean data [batch, ...] lies on the values of the bins."""
+    low, high = bounds
+    place = (x0 - low) / (high - low) * (bins - 1)
+    off = ((place - place.round()).abs() > 0.05).flatten(1).any(dim=1)  # float32 of 16 bits: 0.004
+    if off.any():
+        index = int(off.nonzero()[0])
+        raise ValueError(
+            f"Expected data that takes {bins} values, got values between them in sample {index}. "
+            "Fix: ImageSpace(bins=65536) for data of 16 bits; continuous data has no bins."
+        )

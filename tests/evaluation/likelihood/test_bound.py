@@ -20,6 +20,7 @@ from diffusion_framework.evaluation import (
 from diffusion_framework.process.noise import generator_noise, sample_seeds
 from diffusion_framework.process.posterior import log_variance
 from diffusion_framework.samplers.grids import grid_of_times, respaced_times, uniform_times
+from diffusion_framework.spaces import ImageSpace
 
 DOUBLE = {"dtype": torch.float64}
 
@@ -142,6 +143,17 @@ def test_likelihood_is_computed_without_self_conditioning():
     flow_bits_per_dim(diffusion, torch.zeros(2, 1, 4, 4), tolerance=0.1)
     assert len(diffusion.model.seen) > 8
     assert all(not self_cond.any() for _, self_cond in diffusion.model.seen)
+
+
+@pytest.mark.parametrize("likelihood", [bits_per_dim, flow_bits_per_dim])
+def test_data_between_the_bins_is_refused(likelihood):
+    """A bin of 8 bits holds 257 values of 16 bits: its probability is not that of one of them."""
+    deep = torch.full((2, 1, 8, 8), 257, dtype=torch.uint16)
+    deep[1, 0, 2, 3] = 300
+    with pytest.raises(ValueError, match=r"256 values, got values between them in sample 1\. Fix"):
+        likelihood(tiny_diffusion(), deep)
+    options = {"tolerance": 0.1} if likelihood is flow_bits_per_dim else {}
+    likelihood(tiny_diffusion(space=ImageSpace(bins=65536)), deep, **options)
 
 
 def test_the_table_adds_up(tmp_path):
