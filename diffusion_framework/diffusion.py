@@ -285,4 +285,4 @@ class GaussianDiffusion(KeepsStatistics, DrawsSamples):
 
 def _check(name: str, value: float, fits: bool, expected: str) -> None:
     if not fits:
-        raise ValueError(f"Expected {name} {expected}, got {value}. Fix: choose another.")
+        raise ValueError(f"Expected {name} {expected}, got {value}. Fix: choose another value.")
