@@ -1,89 +1,83 @@
-"""`GaussianDiffusion`: parts to a training loss, a denoiser and samples."""
+"""`GaussianDiffusion`: its parts and its training loss; sampling is in `sampling.py`."""
 
-import inspect
-import operator
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, final
 
 import torch
 from beartype import beartype
 from jaxtyping import Bool, Float, Shaped, jaxtyped
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from .conditions import Conditioner, Conditions, fit_statistics
 from .denoisers import (
-    Denoiser,
-    Guidance,
     InputScaling,
-    KeepInRange,
     NetworkDenoiser,
     NetworkParts,
     NetworkSignature,
     TimeInput,
-    as_guidance,
-    clipped,
     preconditioning_for,
     shared_sigma_data,
 )
 from .losses import Loss, LossWeight, MinSNR, NoisedBatch, TimeSampler
 from .parts import resolve
-from .process.level import Level, check_step_count
-from .process.noise import generator_noise, noise_source
+from .process.level import check_step_count
+from .process.noise import generator_noise
 from .process.objectives import Objective
 from .process.schedules import NoiseSchedule, Scaled, schedule_named
-from .samplers import DDPM, Sampler, Snapshot, Walk, checked, choose_grid, first_noise, trajectory
-from .samplers.grids import Grid, Spacing, grid_of_times, respaced_times, spaced_grid
+from .samplers import DDPM, Sampler
+from .sampling import DrawsSamples
 from .spaces import DataSpace, ImageSpace
 from .spaces.statistics import KeepsStatistics
-from .trainable import Batch, Trainable
+from .trainable import Batch
 
 
 @final
-class GaussianDiffusion(KeepsStatistics, Trainable):
-    """A diffusion model of images, or of samples of any other shape.
+class GaussianDiffusion(KeepsStatistics, DrawsSamples):
+    """Diffusion model of images, or of samples of any other shape.
 
-    `diffusion(data)` is the training loss and `diffusion.sample(16)` gives data, both in the user's
-    units. Wherever a part is expected, its name serves as well.
+    `diffusion(data)` returns the training loss, `diffusion.sample(16)` new data. Both take data in
+    the user's units. Every part may be given as an object or by its name.
 
     Args:
-        model: The network, called as `model(x, time, **keywords)`; see `NetworkSignature`.
-        timesteps: Sampler steps by default; and steps of a process in discrete time.
-        use_ddim: Whether to sample with DDIM by default, else with DDPM and the loss's variance.
-        noise_schedule: 'sigmoid', 'cosine', 'linear', another name, or a `NoiseSchedule`.
-        objective: What the network predicts: 'v', 'x0', 'eps', 'score', 'velocity', 'previous_x',
-            'edm', or an `Objective`.
-        schedule_kwargs: Options of a schedule given by name (start, end, tau, clip_min).
-        time_difference: How much further each sampler step goes, in units of time (Chen et al.
-            2023, "Analog bits").
-        min_snr_loss_weight: Whether the squared error of x0 has the weight min(snr, min_snr_gamma)
-            (Hang et al. 2023); without any weight, the plain error of the output counts.
-        min_snr_gamma: Largest such weight.
-        train_prob_self_cond: Share of training steps, in [0, 1], in which the network sees its own
-            first estimate; with 0, sampling does not feed it back either.
-        scale: Factor of the clean data, in (0, 1] (Chen 2023).
-        sample_shape: Shape of one encoded sample; None is the network's.
-        space: Maps data to what the network sees; None is `ImageSpace()`, for images in [0, 1].
-        conditions: What the network is told, by the name of the value that users give; None is
-            `labels` for a network with classes.
-        label_dropout: Share of these labels, in [0, 1), replaced by "no class" in training; above
-            0 for guidance.
-        loss: What training minimises: 'simple' (the weighted squared error), 'bound' (the
-            variational bound), 'hybrid' (both, to learn the variance), or a `Loss`.
-        loss_weight: Weight in place of min-SNR's: 'soft_min_snr', 'p2', 'edm', 'uniform',
+        model: Network, called as `model(x, time, **keywords)`; see `NetworkSignature`.
+        timesteps: Default number of sampler steps, and number of steps of a discrete process.
+        use_ddim: Whether the default sampler is DDIM, else DDPM with the variance of the loss.
+        noise_schedule: Noise schedule: 'sigmoid', 'cosine', 'linear', another name, or a
+            `NoiseSchedule`.
+        objective: Meaning of the network's output: 'v', 'x0', 'eps', 'score', 'velocity',
+            'previous_x', 'edm', or an `Objective`.
+        schedule_kwargs: Options of a schedule given by name, such as start, end, tau, clip_min.
+        time_difference: Time by which each sampler step goes further, in [0, 1) (Chen et al. 2023,
+            "Analog bits").
+        min_snr_loss_weight: Whether to weight the squared error of x0 by min(SNR, min_snr_gamma)
+            (Hang et al. 2023). Without any weight, the loss is the plain error of the output.
+        min_snr_gamma: Upper bound of the min-SNR weight.
+        train_prob_self_cond: Share of training steps with self-conditioning, in [0, 1]. With 0,
+            sampling does not use it either.
+        scale: Factor of the clean data in the process, in (0, 1] (Chen 2023).
+        sample_shape: Shape of one encoded sample; None takes the shape of the network.
+        space: Encoding of data for the network; None for `ImageSpace()`, images in [0, 1].
+        conditions: Conditioners, by the names of the values that users pass; None for `labels` if
+            the network has classes.
+        label_dropout: Share of labels that training replaces by "no class", in [0, 1).
+            Classifier-free guidance needs some, such as 0.1.
+        loss: Training loss: 'simple' (weighted squared error), 'bound' (variational bound),
+            'hybrid' (both, for a learned variance), or a `Loss`.
+        loss_weight: Weight that replaces min-SNR: 'soft_min_snr', 'p2', 'edm', 'uniform',
             'likelihood', or a `LossWeight`.
-        times: Levels to train at: 'uniform', 'stratified', 'steps', 'loss_aware', 'log_normal',
-            'logit_normal', or a `TimeSampler`; None is what the loss proposes, else 'uniform'.
-        time_input: How the network is told the level: 'unit' (t in [0, 1]), 'steps' (0 to
-            timesteps - 1), 'log_snr', 'c_noise', or a `TimeInput`; None is what the objective or
-            the schedule propose, else 'unit'.
-        input_scaling: How the network's input is scaled: 'unscaled', 'unit_variance',
-            'measured_variance', or an `InputScaling`; None as for time_input, else 'unscaled'.
+        times: Distribution of training times: 'uniform', 'stratified', 'steps', 'loss_aware',
+            'log_normal', 'logit_normal', or a `TimeSampler`. None takes that of the loss, or
+            'uniform'.
+        time_input: Number that tells the network its level: 'unit' (t in [0, 1]), 'steps' (0 to
+            timesteps - 1), 'log_snr', 'c_noise', or a `TimeInput`. None takes that of the objective
+            or the schedule, or 'unit'.
+        input_scaling: Scaling of the network's input: 'unscaled', 'unit_variance',
+            'measured_variance', or an `InputScaling`. None takes that of the objective or the
+            schedule, or 'unscaled'.
 
     Raises:
-        ValueError: an unknown name, an option out of range, parts that do not go together, or a
-            network that does not tell the shape of its samples.
+        ValueError: If a name is unknown, an option is out of range, parts do not fit together, or
+            the network does not tell the shape of its samples.
     """
 
     time_memory: Tensor | None
@@ -128,7 +122,7 @@ class GaussianDiffusion(KeepsStatistics, Trainable):
         if conditions is None:
             conditions = self.signature.default_conditions(label_dropout)
         self.signature.check_conditions({k: c.keywords for k, c in conditions.items()})
-        self.conditions = Conditions(conditions, self.sample_shape, RESERVED)
+        self.conditions = Conditions(conditions, self.sample_shape, self.argument_names())
 
         schedule = schedule_named(noise_schedule, schedule_kwargs or {})
         self.schedule: NoiseSchedule = schedule if scale == 1 else Scaled(schedule, scale)
@@ -152,12 +146,12 @@ class GaussianDiffusion(KeepsStatistics, Trainable):
         self.loss.check(self.parts, self.times.fixed_steps)
         default = (self.loss.sampler or "ddim") if use_ddim else DDPM(self.loss.variance)
         self.sampler: Sampler = resolve(default, Sampler, "sampler")
-        # Recent losses, if the times depend on them: saved with the weights.
+        # Recent losses, on which the times may depend. They are saved with the weights.
         self.register_buffer("time_memory", self.times.memory(self.schedule))
 
     @property
     def parts(self) -> NetworkParts:
-        """What denoisers of this model share."""
+        """The network and the parts that give it a meaning; see `DrawsSamples`."""
         return NetworkParts(
             self.model,
             self.signature,
@@ -180,7 +174,7 @@ class GaussianDiffusion(KeepsStatistics, Trainable):
 
     @property
     def num_classes(self) -> int | None:
-        """Number of classes of labels that the network takes, or None."""
+        """Number of classes of the network, or None."""
         return self.signature.num_classes
 
     @property
@@ -189,22 +183,22 @@ class GaussianDiffusion(KeepsStatistics, Trainable):
         return self.space.prepares
 
     def check(self, data: Tensor, *, mask: Tensor | None = None, **condition: Any) -> None:
-        """Raises ValueError for data or conditions that do not fit; see `Trainable`."""
+        """Checks data and conditions; see `Trainable`."""
         if not self.space.needs_fit:
             self.encode(data, condition)
         if not self.conditions.needs_fit:
             self.conditions.bind(condition, len(data))
 
     def fit(self, batches: Iterable[Batch]) -> None:
-        """Fits the statistics of space and conditions that are still unknown."""
+        """Fits missing statistics of the space and the conditions; see `Trainable`."""
         fit_statistics(self.space, self.conditions, batches)
 
     def prepare(self, data: Tensor) -> Tensor:
-        """The costly, constant part of the way from data to the network."""
+        """Returns data after the costly, constant part of its encoding; see `Trainable`."""
         return self.space.prepare(data)
 
     def flip(self, condition: Mapping[str, Any], where: Tensor) -> Mapping[str, Any]:
-        """What came with data of which some samples are flipped horizontally."""
+        """Returns the conditions of horizontally flipped data; see `Trainable`."""
         return self.conditions.flip(condition, where)
 
     @jaxtyped(typechecker=beartype)
@@ -219,23 +213,23 @@ class GaussianDiffusion(KeepsStatistics, Trainable):
         prepared: bool = False,
         **condition: Any,
     ) -> Float[Tensor, ""]:
-        """The training loss, the mean of `loss` over the batch.
+        """Returns the training loss, the mean of `loss` over the batch.
 
         Args:
-            data: [batch, ...] in the user's units.
-            generator: For times, noise and the dropout of conditions; None is torch's default one.
-            self_condition_draw: A number in [0, 1), the same on all processes. Below
-                train_prob_self_cond the network first makes an estimate that it then sees. None
-                draws it.
-            progress: Share of training that is done, in [0, 1].
-            mask: False where the error does not count, as in padding; [batch, ...], the leading
-                dimensions of data.
-            prepared: Whether data went through `prepare` already.
-            condition: Values of the conditions, by name.
+            data: Data in the user's units, [batch, ...].
+            generator: Generator of times, noise and condition dropout; None for PyTorch's default
+                generator.
+            self_condition_draw: Uniform number in [0, 1), equal in all processes. If it is below
+                train_prob_self_cond, the network is conditioned on its own estimate. None draws it.
+            progress: Completed share of training, in [0, 1].
+            mask: False where errors do not count, such as padding, over the leading dimensions of
+                data.
+            prepared: Whether data has already passed `prepare`.
+            condition: Values of the conditions by name.
 
         Raises:
-            ValueError: samples of another shape than the network's; on the CPU, data or
-                conditions out of range.
+            ValueError: If the shape of the data is not that of the network or, on the CPU, if data
+                or conditions are out of range.
         """
         parts = self.parts
         x0 = self.encode(data, condition, prepared=prepared)
@@ -268,11 +262,7 @@ class GaussianDiffusion(KeepsStatistics, Trainable):
     def encode(
         self, data: Tensor, condition: Mapping[str, Any], *, prepared: bool = False
     ) -> Tensor:
-        """Data [batch, ...] in the user's units as the clean data that is noised.
-
-        Raises:
-            ValueError: data of another shape; on the CPU, data out of range.
-        """
+        """Returns clean samples x0 for data; see `DrawsSamples`."""
         x0 = self.space.encode(data if prepared else self.space.prepare(data), condition)
         self.signature.check_sample(x0)
         return x0.to(self.parts.exact_dtype)
@@ -281,170 +271,18 @@ class GaussianDiffusion(KeepsStatistics, Trainable):
     def validation_metrics(
         self, data: Tensor, *, generator: torch.Generator | None = None, **condition: Any
     ) -> dict[str, Tensor]:
-        """`validation_loss`: the training loss, self-conditioned if training ever is."""
+        """Returns `validation_loss`: the training loss, with self-conditioning if trained so."""
         loss = self(data, generator=generator, self_condition_draw=0.0, **condition)
         return {"validation_loss": loss}
 
     def previews(
         self, count: int, *, seeds: Sequence[int], steps: int | None = None, **condition: Any
     ) -> Tensor | None:
-        """Samples to look at, or None for data that has no picture; see `Trainable`."""
+        """Returns images of samples, or None for other data; see `Trainable`."""
         samples = self.sample(count, seed=seeds, steps=steps, show_progress=False, **condition)
         return self.space.pictures(samples)
-
-    @torch.no_grad()
-    def denoiser(self, *, guidance: float | Guidance | None = None, **condition: Any) -> Denoiser:
-        """A fresh denoiser told these conditions: one for each trajectory, as it remembers.
-
-        Args:
-            guidance: A `Guidance`, or the scale of classifier-free guidance; None is no guidance.
-            condition: Values of the conditions, by name.
-
-        Raises:
-            ValueError: a wrong condition, or guidance of a network that was not trained for it.
-        """
-        with self.evaluating():
-            bound = self.conditions.bind(condition)
-        return as_guidance(guidance).bind(NetworkDenoiser(self.parts, bound))
-
-    @torch.no_grad()
-    def walk(
-        self,
-        batch_size: int = 16,
-        *,
-        sampler: str | Sampler | None = None,
-        steps: int | str | None = None,
-        calls: int | None = None,
-        spacing: Spacing = "time",
-        first: Level | None = None,
-        last: Level | None = None,
-        grid: Grid | None = None,
-        seed: int | Sequence[int] | None = None,
-        generator: torch.Generator | None = None,
-        noise_device: torch.device | str | None = None,
-        noise: Tensor | None = None,
-        start: Tensor | None = None,
-        strength: float = 1.0,
-        clip_denoised: KeepInRange = None,
-        guidance: float | Guidance | None = None,
-        **condition: Any,
-    ) -> Walk:
-        """Everything that sampling and editing need: the one place for their options.
-
-        Args:
-            batch_size: Number of samples.
-            sampler: A sampler or its name; None is the model's own.
-            steps: Sampler steps; None is `timesteps`; or a text such as 'ddim50' (see `grid`).
-            calls: Budget of network calls in place of steps: as many steps as it allows.
-            spacing: How steps are spaced; see `grid`, like first and last.
-            grid: Other levels to walk, in place of steps.
-            seed: A number, with which sample i is the same for every batch_size (up to rounding in
-                the network); or one seed for each sample. None draws from `generator`.
-            generator: For noise, in place of a seed; None is torch's default one.
-            noise_device: Where noise is drawn; None is where the network is.
-            noise: Standard normal noise [batch, ...] to start from; None draws it.
-            start: Data [batch, ...] in the user's units to start from, noised to `strength`.
-            strength: Time in (0, 1] at which the walk starts; below 1 it leaves out earlier steps.
-            clip_denoised: How estimates of the clean data are kept in range: None clips them where
-                the space has bounds; True insists on that; False does not; or 'dynamic'
-                thresholding; or a function of clean data.
-            guidance: As for `denoiser`, like condition.
-
-        Raises:
-            ValueError: an option out of range, or options that exclude each other.
-        """
-        batch_size = operator.index(batch_size)
-        _check("batch_size", batch_size, batch_size >= 1, "at least 1")
-        sampler = self.sampler if sampler is None else resolve(sampler, Sampler, "sampler")
-        make = partial(self.grid, spacing=spacing, first=first, last=last)
-        budget: dict[str, Any] = {"steps": steps, "calls": calls, "grid": grid}
-        grid = choose_grid(sampler, self.schedule, make, strength=strength, **budget)
-        source = noise_source(seed, generator, batch_size, noise_device or self.device)
-        parts, shape = self.parts, (batch_size, *self.sample_shape)
-        like = torch.empty(shape, device=self.device, dtype=parts.exact_dtype)
-        x = first_noise(noise, source, like) * grid.start.sigma
-        if start is not None:
-            x = x + grid.start.alpha * self.encode(start.to(self.device), condition)
-        with self.evaluating():
-            bound = self.conditions.bind(condition, batch_size)
-        rule = as_guidance(guidance)
-
-        def fresh() -> Denoiser:
-            return clipped(
-                rule.bind(NetworkDenoiser(parts, bound)), clip_denoised, self.space.bounds
-            )
-
-        return Walk(fresh(), fresh, sampler, grid, source, x, self.space, condition)
-
-    def sample(
-        self, batch_size: int = 16, *, show_progress: bool = True, **walk_options: Any
-    ) -> Tensor:
-        """New data, [batch, ...] in the user's units, on the device of the network.
-
-        Args:
-            batch_size: Number of samples.
-            show_progress: Whether to show a progress bar.
-            walk_options: Options of `walk`, and values of the conditions by name.
-
-        Raises:
-            ValueError: a wrong option; see `walk`.
-            FloatingPointError: the network gave NaN or infinity; names the step where it first did.
-        """
-        walk = self.walk(batch_size, **walk_options)
-        total, hidden = len(walk.grid), not show_progress
-        for snapshot in tqdm(self.trajectory(walk), total=total, desc="sampling", disable=hidden):
-            last = snapshot
-        return walk.decode(last.x, last.to)
-
-    @torch.no_grad()
-    def trajectory(self, walk: Walk) -> Iterator[Snapshot]:
-        """Sampling step by step: yields a `Snapshot` after each.
-
-        `walk.decode(snapshot.x0)` is the estimate of the final samples so
-        far. The network is in evaluation mode until the iterator ends or is closed.
-        """
-        with self.evaluating():
-            yield from checked(
-                trajectory(walk.sampler, walk.denoise, walk.start, walk.grid, walk.noise)
-            )
-
-    def grid(
-        self,
-        steps: int | str | None = None,
-        spacing: Spacing = "time",
-        *,
-        first: Level | None = None,
-        last: Level | None = None,
-    ) -> Grid:
-        """Returns the levels that `sample` visits, to the clean end; see `spaced_grid`.
-
-        Args:
-            steps: Number of sampler steps; None uses `timesteps`. A respacing string such as
-                'ddim50' or '10,15,20' chooses among `timesteps` (see `respaced_times`).
-            spacing: Spacing of the steps: 'time', 'log_snr' or 'optimal'.
-            first: Level where the first step starts; None starts at t = 1.
-            last: Level where the last step starts; None uses the default of the spacing.
-
-        Raises:
-            ValueError: If an option is out of range or unknown.
-        """
-        gap = self.time_difference
-        if isinstance(steps, str):
-            return grid_of_times(self.schedule, respaced_times(steps, self.timesteps), gap)
-        steps = self.timesteps if steps is None else operator.index(steps)
-        return spaced_grid(
-            self.schedule, steps, spacing, first=first, last=last, time_difference=gap
-        )
 
 
 def _check(name: str, value: float, fits: bool, expected: str) -> None:
     if not fits:
-        raise ValueError(f"Expected {name} {expected}, got {value}. Fix: choose another.")
-
-
-RESERVED = {
-    name
-    for method in (GaussianDiffusion.forward, GaussianDiffusion.walk, GaussianDiffusion.sample)
-    for name in inspect.signature(method).parameters
-} - {"condition", "walk_options"}
-"""Names that conditions cannot have."""
+        raise ValueError(f"Expected {name} {expected}, got {value}. Fix: choose another value.")

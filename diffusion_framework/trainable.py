@@ -1,4 +1,4 @@
-"""`Trainable`: what a Trainer needs of a model."""
+"""`Trainable`, the interface of models that a Trainer trains."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .storage.config import RecordsArguments, to_config
 from .storage.writing import write_export
 
 Batch = tuple[Tensor, Mapping[str, Any]]
-"""Data [batch, ...] and what came with it, by name: conditions, and a mask."""
+"""Data [batch, ...], and the conditions and mask that belong to it, by name."""
 
 
 class Trainable(RecordsArguments, nn.Module, ABC):
@@ -43,7 +43,7 @@ class Trainable(RecordsArguments, nn.Module, ABC):
     @property
     @abstractmethod
     def networks(self) -> tuple[nn.Module, ...]:
-        """The networks that training spends its time in: they may be compiled and sharded."""
+        """The networks, which may be compiled and sharded."""
 
     @abstractmethod
     def forward(
@@ -55,42 +55,46 @@ class Trainable(RecordsArguments, nn.Module, ABC):
         progress: float = 1.0,
         **condition: Any,
     ) -> Tensor:
-        """The training loss of a batch, a scalar.
+        """Returns the training loss of a batch, a scalar.
 
         Args:
-            data: [batch, ...], in the user's units.
-            generator: For everything drawn that may differ between processes; None is torch's
-                default one.
-            self_condition_draw: A number in [0, 1), the same on all processes, that decides what
-                all must decide alike; None draws it.
-            progress: Share of training that is done, in [0, 1].
-            condition: What came with the data: conditions by name, and `mask`.
+            data: Data in the user's units, [batch, ...].
+            generator: Generator of random numbers that may differ between processes; None for
+                PyTorch's default generator.
+            self_condition_draw: Uniform number in [0, 1), equal in all processes, for choices that
+                all processes must share; None draws it.
+            progress: Completed share of training, in [0, 1].
+            condition: Conditions by name, and `mask`.
         """
 
     def check(self, data: Tensor, **condition: Any) -> None:
-        """Raises ValueError for data or conditions that `forward` would refuse, running no network.
+        """Checks data and conditions as `forward` does, without a call of the network.
 
         Args:
-            data: As for `forward`, like the rest.
+            data: Data in the user's units, [batch, ...].
+            condition: Conditions by name, and `mask`.
+
+        Raises:
+            ValueError: If `forward` would refuse them.
         """
 
     def fit(self, batches: Iterable[Batch]) -> None:
-        """Takes statistics of the training data before the first step.
+        """Computes missing statistics of the training data, before the first step.
 
         Args:
-            batches: All training data once; nothing is read if nothing is unknown.
+            batches: All training data once. Nothing is read if no statistics are missing.
         """
 
     def prepare(self, data: Tensor) -> Tensor:
-        """The costly, constant part of the way from data to the network, without gradients."""
+        """Returns data after the costly, constant part of its encoding, without gradients."""
         return data
 
     def flip(self, condition: Mapping[str, Any], where: Tensor) -> Mapping[str, Any]:
-        """What came with data of which some samples are flipped horizontally.
+        """Returns the conditions of data of which some samples are flipped horizontally.
 
         Args:
-            condition: Values by name.
-            where: [batch], True for samples that are flipped.
+            condition: Conditions by name, and `mask`.
+            where: True for flipped samples, [batch].
         """
         return condition
 
@@ -98,36 +102,38 @@ class Trainable(RecordsArguments, nn.Module, ABC):
     def validation_metrics(
         self, data: Tensor, *, generator: torch.Generator | None = None, **condition: Any
     ) -> dict[str, Tensor]:
-        """Scalars that say how good the model is on held-out data; smaller is better.
+        """Returns the metrics of a batch of held-out data, by the names in `metric_names`.
 
         Args:
-            data: As for `forward`, like the rest.
+            data: Data in the user's units, [batch, ...].
+            generator: Generator of random numbers; None for PyTorch's default generator.
+            condition: Conditions by name, and `mask`.
         """
 
     def previews(
         self, count: int, *, seeds: Sequence[int], steps: int | None = None, **condition: Any
     ) -> Tensor | None:
-        """Samples to look at, [count, channels, height, width] in [0, 1].
+        """Returns images of samples, [count, channels, height, width] in [0, 1].
 
         Args:
             count: Number of samples.
-            seeds: One for each sample.
-            steps: Sampler steps; None is the model's default.
+            seeds: One seed for each sample.
+            steps: Number of sampler steps; None for the model's default.
             condition: Conditions by name, [count, ...].
 
         Returns:
-            None for samples that have no picture.
+            The images, or None for data that cannot be shown as images.
         """
         return None
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """Device of the parameters."""
         return next((p.device for p in self.parameters()), torch.device("cpu"))
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
-        """In evaluation mode, and afterwards as before, module by module."""
+        """Context in evaluation mode; afterwards, each module has its earlier mode."""
         training = [module for module in self.modules() if module.training]
         self.eval()
         try:
@@ -137,14 +143,14 @@ class Trainable(RecordsArguments, nn.Module, ABC):
                 module.training = True
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Writes a folder that `from_pretrained` opens: the weights, and how to build the model.
+        """Writes the weights and the description of the model, for `from_pretrained`.
 
         Args:
-            folder: A folder that does not exist yet.
+            folder: Folder that does not exist yet.
 
         Raises:
-            ValueError: the folder exists.
-            OSError: something could not be written; then the folder does not exist.
+            ValueError: If the folder exists.
+            OSError: If it cannot be written; it then does not exist.
         """
         write_export(folder, {"model": self.state_dict()}, {"diffusion": to_config(self)})
 
@@ -158,24 +164,24 @@ class Trainable(RecordsArguments, nn.Module, ABC):
         space: nn.Module | None = None,
         trust: Collection[str] = (),
     ) -> Self:
-        """Opens what a training run or `save_pretrained` wrote.
+        """Opens a training run or an export of `save_pretrained`.
 
         Args:
-            path_or_name: A results folder, of which the newest checkpoint is taken, one checkpoint
-                folder, or a folder of `save_pretrained`.
-            weights: 'ema' for the averaged weights, 'model' for those of the last step. A folder of
-                `save_pretrained` holds one kind, which is taken.
-            model: Network in place of the recorded one. A class that does not record its arguments
-                (see `RecordsArguments`), or that stands in a script, needs it.
-            space: Data space in place of the recorded one.
+            path_or_name: Results folder, whose newest checkpoint is opened, a single checkpoint
+                folder, or an export.
+            weights: 'ema' for averaged weights, 'model' for the weights of the last step. An export
+                holds only one kind, which is opened.
+            model: Network that replaces the recorded one. Required for a class that does not record
+                its arguments (see `RecordsArguments`) or was defined in a script.
+            space: Data space that replaces the recorded one.
             trust: Packages, besides this one, whose classes the files may name. Their code runs.
 
         Returns:
             The model on the CPU, in evaluation mode.
 
         Raises:
-            ValueError: no such folder, a damaged one, a model of another class, or weights that do
-                not fit.
+            ValueError: If the folder does not exist, is damaged or holds a model of another class,
+                or if the weights do not fit.
         """
         checkpoint = Checkpoint.find(path_or_name)
         given = {

@@ -426,7 +426,10 @@ def test_labels_reach_the_network():
             lambda: tiny_diffusion()(torch.rand(2, 3, 8, 8)),
             r"\[batch, 1, 8, 8\] for UNet, got \[2, 3, 8, 8\]",
         ),
-        (lambda: tiny_diffusion().sample(0, show_progress=False), "batch_size at least 1, got 0"),
+        (
+            lambda: tiny_diffusion().sample(0, show_progress=False),
+            "batch_size of at least 1, got 0",
+        ),
         (
             lambda: tiny_diffusion().sample(2, steps=0, show_progress=False),
             "from 1 to 100000, got 0",

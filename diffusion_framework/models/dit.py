@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..storage.config import RecordsArguments
-from .layers import LabelEmbedding, TimeEmbedding, zero_init
+from .layers import LabelEmbedding, TimeEmbedding, height_and_width, zero_init
 from .tokens import MLP, TokenAttention, patch_grid, patchify, sin_cos_positions, unpatchify
 
 
@@ -53,9 +53,7 @@ class DiT(RecordsArguments, nn.Module):
                 f"Expected at least one block and one channel, got {depth=}, {channels=}. "
                 "Fix: give at least 1 of each."
             )
-        self.image_size = (
-            (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
-        )
+        self.image_size = height_and_width(image_size)
         self.channels, self.patch_size, self.num_classes = channels, patch_size, num_classes
         self.self_condition, self.learned_variance = self_condition, learned_variance
         self.rows, columns = patch_grid(self.image_size, patch_size)

@@ -21,6 +21,11 @@ def zero_init(layer: nn.Conv1d | nn.Conv2d | nn.Linear) -> nn.Conv1d | nn.Conv2d
     return layer
 
 
+def height_and_width(image_size: int | tuple[int, int]) -> tuple[int, ...]:
+    """Returns (height, width) for an image size given as one number or two."""
+    return (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+
+
 class TimeEmbedding(nn.Module):
     """Sinusoidal embedding of time (Vaswani et al. 2017), followed by an MLP of two layers.
 

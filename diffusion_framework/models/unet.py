@@ -17,6 +17,7 @@ from .layers import (
     ResBlock,
     TimeEmbedding,
     Upsample,
+    height_and_width,
     zero_init,
 )
 
@@ -78,9 +79,7 @@ class UNet(RecordsArguments, nn.Module):
     ) -> None:
         super().__init__()
         levels = len(dim_mults)
-        self.image_size = (
-            (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
-        )
+        self.image_size = height_and_width(image_size)
         self._check_sizes(dim, dim_mults, attention_levels, checkpointed_levels)
         self.channels, self.self_condition, self.num_classes = channels, self_condition, num_classes
         self.learned_variance = learned_variance

@@ -1,0 +1,230 @@
+"""`DrawsSamples`: sampling from a network, and the one place of its options."""
+
+import inspect
+import operator
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from .conditions import Conditions
+from .denoisers import (
+    Denoiser,
+    Guidance,
+    KeepInRange,
+    NetworkDenoiser,
+    NetworkParts,
+    as_guidance,
+    clipped,
+)
+from .parts import resolve
+from .process.level import Level
+from .process.noise import noise_source
+from .process.schedules import NoiseSchedule
+from .samplers import Sampler, Snapshot, Walk, checked, choose_grid, first_noise, trajectory
+from .samplers.grids import Grid, Spacing, grid_of_times, respaced_times, spaced_grid
+from .spaces import DataSpace
+from .trainable import Trainable
+
+
+class DrawsSamples(Trainable, ABC):
+    """Model that samples by walking a grid of noise levels with a denoiser.
+
+    Attributes:
+        conditions: Conditioners by name.
+        sampler: Default sampler.
+        schedule: Noise schedule.
+        space: Encoding of data for the network.
+        time_difference: Time by which each step goes further, in [0, 1).
+        timesteps: Default number of sampler steps.
+    """
+
+    conditions: Conditions
+    sampler: Sampler
+    schedule: NoiseSchedule
+    space: DataSpace
+    time_difference: float
+    timesteps: int
+
+    @property
+    @abstractmethod
+    def parts(self) -> NetworkParts:
+        """The network and the parts that give it a meaning, which denoisers share."""
+
+    @abstractmethod
+    def encode(
+        self, data: Tensor, condition: Mapping[str, Any], *, prepared: bool = False
+    ) -> Tensor:
+        """Returns clean samples x0 [batch, ...] for data [batch, ...] in the user's units.
+
+        Args:
+            data: Data in the user's units, [batch, ...].
+            condition: Values of the conditions by name.
+            prepared: Whether data has already passed `prepare`.
+
+        Raises:
+            ValueError: If the shape of the data does not fit or, on the CPU, its range.
+        """
+
+    @classmethod
+    def argument_names(cls) -> set[str]:
+        """Returns the names of the arguments of its methods, which conditions cannot have."""
+        methods = (cls.forward, cls.walk, cls.sample)
+        names = {name for method in methods for name in inspect.signature(method).parameters}
+        return names - {"condition", "walk_options"}
+
+    @torch.no_grad()
+    def denoiser(self, *, guidance: float | Guidance | None = None, **condition: Any) -> Denoiser:
+        """Returns a denoiser for one trajectory, with an empty memory.
+
+        Args:
+            guidance: `Guidance`, or the scale of classifier-free guidance; None for no guidance.
+            condition: Values of the conditions by name.
+
+        Raises:
+            ValueError: If a condition does not fit, or the network was not trained for guidance.
+        """
+        with self.evaluating():
+            bound = self.conditions.bind(condition)
+        return as_guidance(guidance).bind(NetworkDenoiser(self.parts, bound))
+
+    @torch.no_grad()
+    def walk(
+        self,
+        batch_size: int = 16,
+        *,
+        sampler: str | Sampler | None = None,
+        steps: int | str | None = None,
+        calls: int | None = None,
+        spacing: Spacing = "time",
+        first: Level | None = None,
+        last: Level | None = None,
+        grid: Grid | None = None,
+        seed: int | Sequence[int] | None = None,
+        generator: torch.Generator | None = None,
+        noise_device: torch.device | str | None = None,
+        noise: Tensor | None = None,
+        start: Tensor | None = None,
+        strength: float = 1.0,
+        clip_denoised: KeepInRange = None,
+        guidance: float | Guidance | None = None,
+        **condition: Any,
+    ) -> Walk:
+        """Returns a trajectory that is ready to run: all options of sampling and editing.
+
+        Args:
+            batch_size: Number of samples.
+            sampler: Sampler or its name; None for the model's default.
+            steps: Number of sampler steps, or a respacing string such as 'ddim50'; see `grid`.
+            calls: Largest number of network calls, which replaces `steps`.
+            spacing: Spacing of the steps; see `grid`.
+            first: Level where the first step starts; see `grid`.
+            last: Level where the last step starts; see `grid`.
+            grid: Levels to visit, which replace `steps`.
+            seed: Seed of the batch, or one seed for each sample; None draws from `generator`. With
+                one seed, sample i is the same for every batch_size, up to rounding in the network.
+            generator: Generator of all noise; None for PyTorch's default generator.
+            noise_device: Device on which noise is drawn; None for the device of the network.
+            noise: Standard normal noise to start from, [batch, ...]; None draws it.
+            start: Data in the user's units, [batch, ...], which is noised to `strength` to start
+                from.
+            strength: Time in (0, 1] at which the walk starts. Earlier steps are left out.
+            clip_denoised: Clipping of estimates of x0: None clips if the space has bounds, True
+                requires bounds, False does not clip, 'dynamic' is dynamic thresholding. A function
+                of x0 is applied to it.
+            guidance: `Guidance`, or the scale of classifier-free guidance; None for no guidance.
+            condition: Values of the conditions by name.
+
+        Raises:
+            ValueError: If an option is out of range, or two options exclude each other.
+        """
+        batch_size = operator.index(batch_size)
+        if batch_size < 1:
+            raise ValueError(
+                f"Expected batch_size of at least 1, got {batch_size}. Fix: choose how many."
+            )
+        sampler = self.sampler if sampler is None else resolve(sampler, Sampler, "sampler")
+        make = partial(self.grid, spacing=spacing, first=first, last=last)
+        budget: dict[str, Any] = {"steps": steps, "calls": calls, "grid": grid}
+        grid = choose_grid(sampler, self.schedule, make, strength=strength, **budget)
+        source = noise_source(seed, generator, batch_size, noise_device or self.device)
+        parts, shape = self.parts, (batch_size, *self.sample_shape)
+        like = torch.empty(shape, device=self.device, dtype=parts.exact_dtype)
+        x = first_noise(noise, source, like) * grid.start.sigma
+        if start is not None:
+            x = x + grid.start.alpha * self.encode(start.to(self.device), condition)
+        with self.evaluating():
+            bound = self.conditions.bind(condition, batch_size)
+        rule = as_guidance(guidance)
+
+        def fresh() -> Denoiser:
+            return clipped(
+                rule.bind(NetworkDenoiser(parts, bound)), clip_denoised, self.space.bounds
+            )
+
+        return Walk(fresh(), fresh, sampler, grid, source, x, self.space, condition)
+
+    def sample(
+        self, batch_size: int = 16, *, show_progress: bool = True, **walk_options: Any
+    ) -> Tensor:
+        """Returns new data in the user's units, [batch, ...], on the device of the network.
+
+        Args:
+            batch_size: Number of samples.
+            show_progress: Whether to show a progress bar.
+            walk_options: Options of `walk`, and values of the conditions by name.
+
+        Raises:
+            ValueError: If an option of `walk` does not fit.
+            FloatingPointError: If samples become NaN or infinite; the error names the first such
+                step.
+        """
+        walk = self.walk(batch_size, **walk_options)
+        total, hidden = len(walk.grid), not show_progress
+        for snapshot in tqdm(self.trajectory(walk), total=total, desc="sampling", disable=hidden):
+            last = snapshot
+        return walk.decode(last.x, last.to)
+
+    @torch.no_grad()
+    def trajectory(self, walk: Walk) -> Iterator[Snapshot]:
+        """Samples step by step and yields a `Snapshot` after each step.
+
+        `walk.decode(snapshot.x0)` is the current estimate of the final samples. The network is in
+        evaluation mode until the iterator ends or is closed.
+        """
+        with self.evaluating():
+            yield from checked(
+                trajectory(walk.sampler, walk.denoise, walk.start, walk.grid, walk.noise)
+            )
+
+    def grid(
+        self,
+        steps: int | str | None = None,
+        spacing: Spacing = "time",
+        *,
+        first: Level | None = None,
+        last: Level | None = None,
+    ) -> Grid:
+        """Returns the levels that `sample` visits, to the clean end; see `spaced_grid`.
+
+        Args:
+            steps: Number of sampler steps; None uses `timesteps`. A respacing string such as
+                'ddim50' or '10,15,20' chooses among `timesteps` (see `respaced_times`).
+            spacing: Spacing of the steps: 'time', 'log_snr' or 'optimal'.
+            first: Level where the first step starts; None starts at t = 1.
+            last: Level where the last step starts; None uses the default of the spacing.
+
+        Raises:
+            ValueError: If an option is out of range or unknown.
+        """
+        gap = self.time_difference
+        if isinstance(steps, str):
+            return grid_of_times(self.schedule, respaced_times(steps, self.timesteps), gap)
+        steps = self.timesteps if steps is None else operator.index(steps)
+        return spaced_grid(
+            self.schedule, steps, spacing, first=first, last=last, time_difference=gap
+        )
