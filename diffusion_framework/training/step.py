@@ -68,7 +68,8 @@ class TrainingStep:
             if self.flip:
                 coins = keyed_generator(device, self.seed, Purpose.FLIP, *key, process)
                 where = torch.rand(len(data), device=device, generator=coins) < 0.5
-                data, condition = state.model.flip(data, condition, where)
+                data, flipped = state.model.flip(data, condition, where)
+                condition = dict(flipped)
             # One draw for all processes, so that no process waits for an extra forward pass.
             draw = random.Random(mix(self.seed, Purpose.SELF_CONDITION, *key)).random()
             # Dropout can only draw from the global generator of PyTorch.
