@@ -22,8 +22,8 @@ _WORDS = {
     float: "a number",
     str: "a word",
     NoneType: "null",
+    Any: "anything",
 }
-_EXAMPLES = {int: "10", float: "0.5"}
 SEQUENCES = (tuple, list, set, frozenset, abc.Sequence, abc.Iterable, abc.Collection)
 
 
@@ -75,9 +75,9 @@ def in_words(hint: Any) -> str:
     if origin is tuple and Ellipsis not in args:
         return f"a list of {len(args)} values, each {in_words(args[0])}"
     if origin in SEQUENCES:
-        return f"a list, each {in_words(args[0])}"
+        return f"a list of values, each {in_words(args[0])}"
     if origin in (dict, abc.Mapping):
-        return f"a mapping, each value {in_words(args[1])}"
+        return f"a mapping of names to values, each {in_words(args[1])}"
     if hint is os.PathLike or origin is os.PathLike or hint is Path:
         return "a path"
     if is_kind(hint):
@@ -95,14 +95,27 @@ def misfit(where: str, value: Any, hint: Any) -> BadPart:
         if isinstance(word, str)
     ]
     named = [kind for kind in kinds(members(hint)) if is_named(kind)]
-    examples = [_EXAMPLES[choice] for choice in members(hint) if choice in _EXAMPLES]
+    example = _example(hint)
     if isinstance(value, str) and (close := nearest(value, words)):
         fix = f"write {close!r}"
     elif named:
         fix = choose_one(names_of(named[0]))
     else:
-        fix = f"give {in_words(hint)}" + (f", such as {examples[0]}" if examples else "")
+        fix = f"give {in_words(hint)}" + (f", such as {example}" if example else "")
     return BadPart(expected(where, in_words(hint), f"{value!r:.60}", fix))
+
+
+def _example(hint: Any) -> str | None:
+    """Returns a value that fits a numeric annotation, or a list of numbers; None for others."""
+    for choice in members(hint):
+        if choice in (int, float):
+            return "10" if choice is int else "0.5"
+        origin, args = typing.get_origin(choice), typing.get_args(choice)
+        if origin in SEQUENCES and (item := _example(args[0])):
+            count = len(args) if origin is tuple and Ellipsis not in args else 2
+            numbers = range(1, count + 1) if item == "10" else [item] * count
+            return f"[{', '.join(map(str, numbers))}]"
+    return None
 
 
 def plain_data(value: Any, where: str, depth: int = 0) -> Any:

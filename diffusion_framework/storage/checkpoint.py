@@ -69,7 +69,7 @@ class Checkpoint:
         if not found:
             raise ValueError(
                 f"{path}: expected a results folder, a checkpoint or an export, got no checkpoint. "
-                f"Fix: give the folder that a training run or save_pretrained wrote."
+                "Fix: give the folder that a training run or save_pretrained wrote."
             )
         return cls.open(found[-1])
 
@@ -124,7 +124,7 @@ class Checkpoint:
             )
             raise ValueError(
                 f"{self.path}: expected weights among {', '.join(names)}, got {name!r}. "
-                f"Fix: choose one of these."
+                "Fix: choose one of these."
             )
         return load(self._read(f"{name}.safetensors"))
 
@@ -219,7 +219,7 @@ class Checkpoint:
             raise ValueError(
                 f"{self.path}: expected weights that fit the model, got an error "
                 f"({' '.join(str(error).split())[:300]}). "
-                f"Fix: build the model from the config of the checkpoint."
+                "Fix: build the model from the config of the checkpoint."
             ) from error
 
 
@@ -254,12 +254,12 @@ def newest_whole_checkpoint(results_folder: str | os.PathLike[str]) -> Checkpoin
             return checkpoint
     raise ValueError(
         f"{results_folder}: expected an undamaged checkpoint, got none. "
-        f"Fix: train again in another results_folder."
+        "Fix: train again in another results_folder."
     )
 
 
 def _damaged(path: Path, how: str) -> ValueError:
     return ValueError(
         f"{path}: expected a complete checkpoint, got damage: {how}. "
-        f"Fix: use an older checkpoint, or copy this one again."
+        "Fix: use an older checkpoint, or copy this one again."
     )

@@ -145,7 +145,7 @@ def test_the_script(tmp_path, capsys):
         (("--env", "nowhere/Nothing-v0"), "gymnasium, got 'nowhere/Nothing-v0'"),
         (
             ("--env", "diffusion_framework/Fork-v0", "--episodes", 0),
-            "episodes must be at least 1; got 0",
+            "--episodes: expected at least 1, got 0",
         ),
     ):
         with pytest.raises(SystemExit) as stopped:
