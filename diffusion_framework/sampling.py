@@ -156,7 +156,7 @@ class DrawsSamples(Trainable, ABC):
             )
         sampler = self.sampler if sampler is None else resolve(sampler, Sampler, "sampler")
         options = [*inspect.signature(self.walk).parameters][:-1]  # without `condition`
-        check_keywords(condition, self.conditions, [*options, "show_progress"], sampler)
+        check_keywords(condition, [*self.conditions], [*options, "show_progress"], sampler)
         check_generator(generator)
         calls = None if calls is None else whole_number(calls, "calls")
         make = partial(self.grid, spacing=spacing, first=first, last=last)

@@ -75,12 +75,7 @@ class Observations(Conditioner):
                 f"Expected at least 1 step and streams of different names, got steps={steps} and "
                 f"{self.names}. Fix: name each stream once, in streams or in images."
             )
-        if unknown := sorted(set(ranges or {}) - set(self.images)):
-            raise ValueError(
-                f"Expected ranges of image streams {sorted(self.images)}, got {unknown}. "
-                "Fix: name a stream of images."
-            )
-        self.spaces = {name: ImageSpace((ranges or {}).get(name)) for name in self.images}
+        self.spaces = _image_spaces(self.images, ranges or {})
         self.normalizer = normalizer if normalizer is not None else Normalizer()
         self.normalizer.build({name: (numbers,) for name, numbers in self.streams.items()})
         networks = [image_network(c, backbone, keypoints) for _, c in sorted(self.images.items())]
@@ -217,3 +212,19 @@ class Observations(Conditioner):
             )
         dtype = next(network.parameters()).dtype
         return network(x.to(dtype)).reshape(batch, steps, -1)
+
+
+def _image_spaces(
+    images: Mapping[str, int], ranges: Mapping[str, tuple[float, float]]
+) -> dict[str, ImageSpace]:
+    """Returns the space of each image stream.
+
+    Raises:
+        ValueError: If a range is given for another stream, or does not rise.
+    """
+    if unknown := sorted(set(ranges) - set(images)):
+        raise ValueError(
+            f"Expected ranges of image streams {sorted(images)}, got {unknown}. "
+            "Fix: name a stream of images."
+        )
+    return {name: ImageSpace(ranges.get(name)) for name in images}

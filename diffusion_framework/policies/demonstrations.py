@@ -196,7 +196,9 @@ def _from_lerobot(path: Path, names: Sequence[str]) -> Episodes:
 def _check_videos(info: Mapping[str, Any], names: Sequence[str], path: Path) -> None:
     """Raises ValueError if a LeRobot dataset stores one of these streams as a video."""
     features = info.get("features")
-    for name in names if isinstance(features, Mapping) else ():
+    if not isinstance(features, Mapping):
+        return
+    for name in names:
         feature = features.get(name)
         if isinstance(feature, Mapping) and feature.get("dtype") == "video":
             raise ValueError(

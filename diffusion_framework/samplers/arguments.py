@@ -35,8 +35,8 @@ def check_keywords(
     if not unknown:
         return
     name, known = unknown[0], [*conditions, *options]
-    is_value = dataclasses.is_dataclass(sampler)
-    fields = {field.name for field in dataclasses.fields(sampler)} if is_value else ()
+    part: Any = sampler
+    fields = [f.name for f in dataclasses.fields(part)] if dataclasses.is_dataclass(part) else []
     if name in fields:
         fix = f"give it to the sampler, as in sampler={type(sampler).__name__}({name}=...)"
     elif name == "labels":
