@@ -44,8 +44,7 @@ class Trainer(RecordsArguments):
 
     `accelerate launch` and `torchrun` start it on several processes. The folder gets
     `checkpoints/`, `samples/`, `log.csv`, `validation.csv` and `tensorboard/`. The order of
-    samples, flips, times, noise and dropout are functions of (seed, step, process), so that a
-    resumed run repeats them.
+    samples and all randomness are functions of (seed, step, process); resumed runs repeat them.
 
     Args:
         model: Model to train.
@@ -272,7 +271,8 @@ class Trainer(RecordsArguments):
 
     def _batches(self, dataset: TrainingDataset) -> AbstractContextManager[Iterator[Any]]:
         start, seed = self.state.step * self.take_step.accumulate, mix(self.seed, Purpose.ORDER)
-        return self.loading.batches(dataset, self.batch_size, seed, start, self.accelerator)
+        order = self.batch_size, seed, start
+        return self.loading.batches(dataset, *order, self.accelerator, self.model.check)
 
     def _validate(self, log: TrainingLog) -> dict[str, float]:
         """Measures the averaged weights on the validation data and logs the metrics."""
