@@ -253,16 +253,9 @@ class GaussianDiffusion(KeepsStatistics, DrawsSamples):
                 denoise(x, sampled.at)  # it remembers its estimate, which the loss's call then sees
         if mask is not None:
             mask = self.space.prepare_mask(mask, self.sample_shape)
+        steps, weight = self.times.fixed_steps, self.loss_weight
         batch = NoisedBatch(
-            x0=x0,
-            eps=eps,
-            x=x,
-            at=sampled.at,
-            mask=mask,
-            weight=self.loss_weight,
-            steps=self.times.fixed_steps,
-            progress=progress,
-            generator=generator,
+            x0, eps, x, sampled.at, mask, weight, steps, progress=progress, generator=generator
         )
         losses = self.loss(denoise, batch)
         if self.training and self.time_memory is not None:
