@@ -27,6 +27,7 @@ from .process.schedules import NoiseSchedule, Scaled, schedule_named
 from .samplers import DDPM, Sampler
 from .sampling import DrawsSamples
 from .spaces import DataSpace, ImageSpace
+from .spaces.base import flipped
 from .spaces.statistics import KeepsStatistics
 from .trainable import Batch
 
@@ -197,9 +198,14 @@ class GaussianDiffusion(KeepsStatistics, DrawsSamples):
         """Returns data after the costly, constant part of its encoding; see `Trainable`."""
         return self.space.prepare(data)
 
-    def flip(self, condition: Mapping[str, Any], where: Tensor) -> Mapping[str, Any]:
-        """Returns the conditions of horizontally flipped data; see `Trainable`."""
-        return self.conditions.flip(condition, where)
+    def flip(self, data: Tensor, condition: Mapping[str, Any], where: Tensor) -> Batch:
+        """Flips images with their conditions and mask; see `Trainable`."""
+        if data.ndim != 4 or not (self.space.flips and self.conditions.flips):
+            return data, condition
+        told, mask = self.conditions.flip(condition, where), condition.get("mask")
+        if mask is not None and mask.ndim == data.ndim:  # else it does not tell columns apart
+            told["mask"] = flipped(mask, where)
+        return flipped(data, where), told
 
     @jaxtyped(typechecker=beartype)
     def forward(
