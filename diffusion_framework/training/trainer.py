@@ -73,8 +73,7 @@ class Trainer(RecordsArguments):
         split_batches: Whether train_batch_size counts the samples of all processes together.
         convert_image_to: Pillow mode, such as 'L', that images of a folder are converted to first.
         seed: Seed for all randomness of the run.
-        minutes: Time limit of the run in minutes, after which it ends as at its last step; None is
-            no limit.
+        minutes: Time limit of the run in minutes, after which it ends as usual; None is no limit.
         ema: Warm-up of the EMA decay.
         learning_rate: Warm-up and decay of the learning rate.
         loading: Data workers, and the cache for decoded images.
@@ -284,6 +283,7 @@ class Trainer(RecordsArguments):
 
     def _save(self, log: TrainingLog, metrics: dict[str, float]) -> None:
         numbers = {"order": self._order(), "metrics": metrics, "unwritten": log.unwritten()}
+        numbers["class_names"] = list(self.dataset.class_names or ())
         self.saving.write(self.results_folder, self.state, self.config, numbers, self.accelerator)
         log.saved(self.state.step)
 
