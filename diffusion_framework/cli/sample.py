@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -81,15 +81,10 @@ def _sample(
     classes = chosen_classes(labels, diffusion.num_classes, names)
     options = {"sampler": chosen, "grid": diffusion.grid(steps, spacing), "guidance": guidance}
     options |= {"clip_denoised": clip_denoised, "show_progress": progress, "noise_device": drawn_on}
-    bits = 16 if (diffusion.space.bins or 0) > 256 else 8
-    shown: list[torch.Tensor] = []
-    for first in tqdm(range(0, num_samples, batch_size), desc="batches", disable=not progress):
-        indices = range(first, min(first + batch_size, num_samples))
-        images = _images(diffusion, indices, seed, classes, options)
-        shown.extend(images[: 100 - len(shown)])
-        for index, image in zip(indices, images, strict=True):
-            save_picture(image, folder / f"{index:05d}.png", bits)
-    save_grid(torch.stack(shown), folder / "grid.png", columns=len(classes) or None)
+    starts = tqdm(range(0, num_samples, batch_size), desc="batches", disable=not progress)
+    batches = (range(first, min(first + batch_size, num_samples)) for first in starts)
+    images = (_images(diffusion, indices, seed, classes, options) for indices in batches)
+    _write(images, folder, len(classes), bits=16 if (diffusion.space.bins or 0) > 256 else 8)
     columns = f", columns: {', '.join(names[n] for n in classes)}" if names and classes else ""
     print(f"done: {num_samples} images and grid.png in {folder}{columns:.500}")
 
@@ -102,6 +97,15 @@ def _output_folder(output: str, overwrite: bool) -> Path:
             "Fix: choose another folder, or add --overwrite."
         )
     return folder
+
+
+def _write(batches: Iterable[torch.Tensor], folder: Path, columns: int, bits: int) -> None:
+    """Writes each image, and a grid of the first 100 with this number of columns; 0 is free."""
+    shown: list[torch.Tensor] = []
+    for index, image in enumerate(image for batch in batches for image in batch):
+        save_picture(image, folder / f"{index:05d}.png", bits)
+        shown += [image] if index < 100 else []
+    save_grid(torch.stack(shown), folder / "grid.png", columns=columns or None)
 
 
 def _images(

@@ -127,10 +127,10 @@ def _class_names(data: Any, first: Any) -> list[str] | None:
     condition = sample[1] if isinstance(sample, tuple) else {}
     if isinstance(condition, Mapping) and set(condition) != {"labels"}:
         return None
-    names = getattr(data, "classes", None)
-    features = getattr(data, "features", None)
-    for key in ("label", "labels") if isinstance(features, Mapping) else ():
-        names = names or getattr(features.get(key), "names", None)
+    names, features = getattr(data, "classes", None), getattr(data, "features", None)
+    if isinstance(features, Mapping):
+        column = features.get("label") or features.get("labels")
+        names = names or getattr(column, "names", None)
     is_text = isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
     return list(names) if is_text and names else None
 
