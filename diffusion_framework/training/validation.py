@@ -72,6 +72,9 @@ class ValidationOptions:
                 data, condition = to_device(dataset.take(indices), device)
                 generator = keyed_generator(device, mix(seed, first), rank)
                 metrics = model.validation_metrics(data, generator=generator, **condition)
+                if missing := [name for name in model.metric_names if name not in metrics]:
+                    fix = "return one value for each of metric_names"
+                    expect(False, f"validation_metrics with {missing[0]}", [*metrics], fix)
                 values = [metrics[name] for name in model.metric_names]
                 totals += len(indices) * torch.stack([*values, torch.ones_like(values[0])])
         *sums, count = accelerator.reduce(totals, reduction="sum").tolist()
