@@ -27,6 +27,8 @@ class Labels(Conditioner):
         ValueError: If classes is below 1, or dropout is out of range.
     """
 
+    flips = True  # a class has mirror images
+
     def __init__(self, classes: int, *, dropout: float = 0.0, keyword: str = "labels") -> None:
         super().__init__((keyword,), dropout)
         if classes < 1:

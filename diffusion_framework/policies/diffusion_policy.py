@@ -118,8 +118,8 @@ class DiffusionPolicy(Policy):
     def prepare(self, data: Tensor) -> Tensor:
         return self.diffusion.prepare(data)
 
-    def flip(self, condition: Mapping[str, Any], where: Tensor) -> Mapping[str, Any]:
-        return self.diffusion.flip(condition, where)
+    def flip(self, data: Tensor, condition: Mapping[str, Any], where: Tensor) -> Batch:
+        return self.diffusion.flip(data, condition, where)
 
     def sample(self, batch_size: int = 16, **options: Any) -> Tensor:
         """Returns unnormalised samples of the diffusion.

@@ -8,8 +8,8 @@ A folder is written under a temporary name, sealed by a manifest and then rename
         state.json                           other data that resuming needs
         manifest.json                        version, sizes and checksums; written last
 
-Reading a checkpoint never unpickles. Building a model from its config imports only classes of the
-requested kind.
+Reading a checkpoint never unpickles. Its config may name only parts of this package (see `parts`)
+and classes of packages that the caller trusts; nothing else is imported.
 """
 
 from __future__ import annotations
@@ -157,16 +157,16 @@ class Checkpoint:
     ) -> T:
         """Builds a module from the config and loads its weights, on the CPU.
 
-        The module is first built on the meta device and compared with the tensors of the file. A
-        config that describes a larger module therefore takes no memory.
+        The module is first built on the meta device, without memory for its weights, and compared
+        with the tensors of the file. It is built on the CPU only if they fit.
 
         Args:
             part: Key of the module's description in the config.
             kind: Class that the module must be an instance of.
-            weights: Name of the tensors, such as 'ema' or 'model'.
+            weights: Name of the file of tensors, 'ema' or 'model'.
             trust: Packages whose classes the config may name, as in `parts.plan`.
-            given: Parts that replace those in the config, at the places that the class names in
-                `replaceable`.
+            given: Objects that replace parts of the config, such as model=. The attribute
+                `replaceable` of the module's class has the place of each.
 
         Raises:
             ValueError: If the config does not fit the signatures, or the weights do not fit the
