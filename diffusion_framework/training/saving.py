@@ -18,6 +18,7 @@ from .checks import expect
 from .distributed import on_main_process
 from .options import changed_options, differences
 from .state import TrainingState
+from .stored import check_stored
 
 
 @dataclass(frozen=True)
@@ -163,6 +164,7 @@ def resumable(
             "Fix: resume it, or choose another results_folder."
         )
     checkpoint = newest_whole_checkpoint(folder)
+    check_stored(checkpoint)
     if different := list(differences(checkpoint.config["diffusion"], config["diffusion"])):
         raise ValueError(
             f"{checkpoint.path}: expected a checkpoint of this model, got another model "
