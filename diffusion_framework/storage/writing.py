@@ -56,8 +56,8 @@ def write_checkpoint(
         if final.exists():  # a run that resumed from an older checkpoint reaches this step again
             if not _may_delete(final):
                 raise ValueError(
-                    f"{final}: expected a checkpoint of this version that can be read, got another. "
-                    "Fix: move it, or choose another results_folder."
+                    f"{final}: expected a checkpoint of this version that can be read, got "
+                    "another. Fix: move it, or choose another results_folder."
                 )
             _remove(final)
         temporary.rename(final)
