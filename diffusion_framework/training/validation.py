@@ -77,6 +77,9 @@ class ValidationOptions:
                 except InvalidSampleError as error:
                     index = int(indices[error.index])
                     raise error.counted_in("the validation data", index) from None
+                if missing := [name for name in model.metric_names if name not in metrics]:
+                    fix = "return one value for each of metric_names"
+                    expect(False, f"validation_metrics with {missing[0]}", [*metrics], fix)
                 values = [metrics[name] for name in model.metric_names]
                 totals += len(indices) * torch.stack([*values, torch.ones_like(values[0])])
         *sums, count = accelerator.reduce(totals, reduction="sum").tolist()
