@@ -133,7 +133,7 @@ class ImageDataset(TrainingDataset):
             )
 
     @abstractmethod
-    def draw(self, index: int, epoch: int) -> ImageTensor | tuple[ImageTensor, int]: ...
+    def draw(self, index: int, epoch: int) -> Tensor | tuple[Tensor, int]: ...
 
     def version(self) -> str:
         """Returns a hash that changes whenever the images do; needed only if `worth_caching`."""

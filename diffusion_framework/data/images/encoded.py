@@ -7,23 +7,30 @@ from typing import BinaryIO, Literal
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
 
-from diffusion_framework.data.dataset import ImageDataset, ImageTensor
+from diffusion_framework.data.dataset import ImageDataset
 from diffusion_framework.data.images.decode import (
+    MODES,
     BrokenImageError,
     decode_image,
     image_formats,
     is_deep_file,
+    quoted_name,
+    to_channels,
+    to_plain_mode,
 )
 from diffusion_framework.data.images.deep import ValueRangeError
-from diffusion_framework.data.images.resize import crop_and_resize, to_tensor
+from diffusion_framework.data.images.resize import Fit, fit_image, to_tensor
+from diffusion_framework.data.images.transforms import Transform, transformed
+from diffusion_framework.process.noise import mix
 
 
 class EncodedImages(ImageDataset):
     """Images of any format and size, decoded, cropped and resized each time they are drawn.
 
     Args:
-        image_size: Side of the square images, or (height, width). Cropped to fit, never stretched.
+        image_size: Side of the square images, or (height, width).
         channels: 1 for grey, 3 for RGB, 4 for RGBA, which keeps transparency.
         crop: Position of the crop: 'center', or 'random', which differs in each epoch.
         background: Red, green and blue in 0..255 behind transparent pixels, for 1 and 3 channels.
@@ -36,6 +43,11 @@ class EncodedImages(ImageDataset):
             range of their integer type, or [0, 1] for floats.
         bits: Bits per channel of the samples: 16 keeps the depth of images of more than 8 bits,
             8 reduces it. None means 16 if the first image has more than 8 bits, otherwise 8.
+        fit: Way to bring images to image_size: 'crop' to its proportions, 'pad' with `background`,
+            or 'stretch'.
+        transform: Own function of each decoded image, a Pillow image. It returns an image, which is
+            then brought to image_size, or the sample as a tensor [channels, height, width]. Global
+            random numbers in it are functions of (seed, image, epoch). Not for flags and files.
 
     Raises:
         ValueError: an option out of range.
@@ -52,6 +64,8 @@ class EncodedImages(ImageDataset):
         seed: int,
         value_range: tuple[float, float] | None = None,
         bits: Literal[8, 16] | None = None,
+        fit: Fit = "crop",
+        transform: Transform | None = None,
     ):
         super().__init__(image_size, channels)
         if value_range is not None and not value_range[0] < value_range[1]:
@@ -65,7 +79,12 @@ class EncodedImages(ImageDataset):
             )
         if seed < 0:
             raise ValueError(f"Expected seed of at least 0, got {seed}. Fix: choose another seed.")
+        if crop == "random" and fit != "crop":
+            raise ValueError(
+                f"Expected fit 'crop' with random crops, got {fit!r}. Fix: set crop to center."
+            )
         check_mode(convert_image_to)
+        self.fit, self.transform = fit, transform
         self.crop, self.background, self.broken, self.seed = crop, background, broken, seed
         self.convert_image_to = convert_image_to
         self.value_range, self._bits = value_range, bits
@@ -87,7 +106,7 @@ class EncodedImages(ImageDataset):
     def encoded(self, index: int) -> tuple[str | BinaryIO, int | None]:
         """Returns the path or the open file of image `index`, and its label or None."""
 
-    def draw(self, index: int, epoch: int) -> ImageTensor | tuple[ImageTensor, int]:
+    def draw(self, index: int, epoch: int) -> Tensor | tuple[Tensor, int]:
         """Returns image `index`, cropped for `epoch`, or a pair (image, label).
 
         With broken='skip', the next good image (the first after the last) replaces a broken one.
@@ -108,7 +127,7 @@ class EncodedImages(ImageDataset):
             else:
                 return image if label is None else (image, label)
 
-    def _decode(self, source: str | BinaryIO, index: int, epoch: int) -> ImageTensor:
+    def _decode(self, source: str | BinaryIO, index: int, epoch: int) -> Tensor:
         image = decode_image(
             source,
             self.channels,
@@ -123,14 +142,20 @@ class EncodedImages(ImageDataset):
                 f"Expected images of 8 bits, like the first one, got more bits in image {index}. "
                 "Fix: set --data.bits 16 to keep its depth, or --data.bits 8 to reduce it."
             )
+        if self.transform is not None:
+            seed, shape = mix(self.seed, index, epoch), (self.channels, *self.image_size)
+            result = transformed(image, self.transform, seed, shape, quoted_name(source))
+            if isinstance(result, Tensor):
+                return result
+            image = result
+            if image.mode not in (MODES[self.channels], "F"):
+                image = to_channels(to_plain_mode(image), self.channels, self.background, None)
         vertical, horizontal = 0.5, 0.5
         if self.crop == "random":
             vertical, horizontal = np.random.default_rng((self.seed, index, epoch)).random(2)
-        return to_tensor(
-            crop_and_resize(image, self.image_size, (vertical, horizontal)),
-            self.channels,
-            self.bits,
-        )
+        position = vertical, horizontal
+        fitted = fit_image(image, self.image_size, self.fit, position, self.background)
+        return to_tensor(fitted, self.channels, self.bits)
 
     def _skip(self, index: int, error: BrokenImageError) -> None:
         """Warns of a broken image, once in each process.

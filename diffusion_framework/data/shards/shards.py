@@ -16,6 +16,8 @@ from filelock import FileLock
 from tqdm.auto import tqdm
 
 from diffusion_framework.data.images.encoded import EncodedImages, file_endings
+from diffusion_framework.data.images.resize import Fit
+from diffusion_framework.data.images.transforms import Transform
 from diffusion_framework.data.loading.cache import cache_folder as default_cache_folder
 from diffusion_framework.data.shards.shard_files import (
     ShardFiles,
@@ -70,6 +72,8 @@ class Shards(EncodedImages):
         extensions: list[str] | None = None,
         value_range: tuple[int | float, int | float] | None = None,
         bits: Literal[8, 16] | None = None,
+        fit: Fit = "crop",
+        transform: Transform | None = None,
         cache_folder: str | os.PathLike | None = None,
         keep: int = 24,
     ):
@@ -78,8 +82,7 @@ class Shards(EncodedImages):
         Args:
             shards: Tar files, such as train-{000..099}.tar, 'train-*.tar',
                 s3://bucket/train-{000..099}.tar, or a list of these.
-            image_size: Side of the square images, or [height, width]. Cropped to fit, never
-                stretched.
+            image_size: Side of the square images, or [height, width].
             channels: 1 for grey, 3 for RGB, 4 for RGBA, which keeps transparency.
             labels: Whether to load class labels, numbers in the members KEY.cls; samples are then
                 (image, label).
@@ -97,6 +100,11 @@ class Shards(EncodedImages):
                 range of their integer type, or [0, 1] for floats.
             bits: Bits per channel of the samples: 16 keeps the depth of images of more than 8 bits,
                 8 reduces it. null means 16 if the first image has more than 8 bits, otherwise 8.
+            fit: Way to bring images to image_size: 'crop' to its proportions, 'pad' with
+                `background`, or 'stretch'.
+            transform: Own function of each decoded Pillow image. It returns an image, which is
+                then brought to image_size, or the sample as a tensor [channels, height, width].
+                Its random numbers are functions of (seed, image, epoch). Not for flags and files.
             cache_folder: Folder for lists and copies of shards; null for
                 $XDG_CACHE_HOME/diffusion_framework, or ~/.cache/diffusion_framework.
             keep: Number of copies of remote shards to keep; training uses up to 24 at a time.
@@ -118,6 +126,8 @@ class Shards(EncodedImages):
             seed,
             value_range,
             bits,
+            fit,
+            transform,
         )
         if keep < 1:
             raise ValueError(f"Expected keep of at least 1, got {keep}. Fix: take 24.")
