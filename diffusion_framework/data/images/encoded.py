@@ -21,6 +21,12 @@ from diffusion_framework.data.images.decode import (
     to_plain_mode,
 )
 from diffusion_framework.data.images.deep import ValueRangeError
+from diffusion_framework.data.images.planes import (
+    decode_planes,
+    needs_planes,
+    padding,
+    planes_to_tensor,
+)
 from diffusion_framework.data.images.resize import Fit, fit_image, to_tensor
 from diffusion_framework.data.images.transforms import Transform, transformed
 from diffusion_framework.process.noise import mix
@@ -31,7 +37,8 @@ class EncodedImages(ImageDataset):
 
     Args:
         image_size: Side of the square images, or (height, width).
-        channels: 1 for grey, 3 for RGB, 4 for RGBA, which keeps transparency.
+        channels: 1 for grey, 3 for RGB, 4 for RGBA, which keeps transparency; another number for
+            TIFF files with so many channels.
         crop: Position of the crop: 'center', or 'random', which differs in each epoch.
         background: Red, green and blue in 0..255 behind transparent pixels, for 1 and 3 channels.
         broken: Reaction to an image that cannot be decoded: 'error', or 'skip', which warns and
@@ -97,7 +104,13 @@ class EncodedImages(ImageDataset):
             return self._bits
         for index in range(min(len(self), 100)):
             try:
-                return 16 if is_deep_file(self.encoded(index)[0]) else 8
+                source = self.encoded(index)[0]
+                keeps_depth = self.convert_image_to is None
+                if self.channels not in MODES or needs_planes(source, keeps_depth):
+                    is_deep = decode_planes(source, self.channels, value_range=self.value_range)[1]
+                else:
+                    is_deep = is_deep_file(source)
+                return 16 if is_deep else 8
             except BrokenImageError:  # reported when the image is drawn
                 continue
         return 8
@@ -128,6 +141,9 @@ class EncodedImages(ImageDataset):
                 return image if label is None else (image, label)
 
     def _decode(self, source: str | BinaryIO, index: int, epoch: int) -> Tensor:
+        keeps_depth = self._bits != 8 and self.convert_image_to is None
+        if self.channels not in MODES or needs_planes(source, keeps_depth):
+            return self._decode_planes(source, index, epoch)
         image = decode_image(
             source,
             self.channels,
@@ -137,11 +153,7 @@ class EncodedImages(ImageDataset):
             value_range=self.value_range,
             bits=16 if self._bits is None else self._bits,
         )
-        if image.mode == "F" and self.bits == 8:
-            raise ValueRangeError(
-                f"Expected images of 8 bits, like the first one, got more bits in image {index}. "
-                "Fix: set --data.bits 16 to keep its depth, or --data.bits 8 to reduce it."
-            )
+        self._check_depth(image.mode == "F", index)
         if self.transform is not None:
             seed, shape = mix(self.seed, index, epoch), (self.channels, *self.image_size)
             result = transformed(image, self.transform, seed, shape, quoted_name(source))
@@ -150,12 +162,40 @@ class EncodedImages(ImageDataset):
             image = result
             if image.mode not in (MODES[self.channels], "F"):
                 image = to_channels(to_plain_mode(image), self.channels, self.background, None)
-        vertical, horizontal = 0.5, 0.5
-        if self.crop == "random":
-            vertical, horizontal = np.random.default_rng((self.seed, index, epoch)).random(2)
-        position = vertical, horizontal
+        position = self._position(index, epoch)
         fitted = fit_image(image, self.image_size, self.fit, position, self.background)
         return to_tensor(fitted, self.channels, self.bits)
+
+    def _decode_planes(self, source: str | BinaryIO, index: int, epoch: int) -> Tensor:
+        """Decodes an image of many channels, or of colours of more than 8 bits."""
+        if self.transform is not None:
+            raise ValueError(
+                "Expected images that Pillow holds for transform, got one of many channels or more "
+                f"than 8 bits in {quoted_name(source)}. Fix: set bits=8, or leave transform out."
+            )
+        planes, is_deep = decode_planes(source, self.channels, self.background, self.value_range)
+        self._check_depth(is_deep, index)
+        beside = padding(self.channels, self.background)
+        position = self._position(index, epoch)
+        fitted = [
+            fit_image(plane, self.image_size, self.fit, position, colour)
+            for plane, colour in zip(planes, beside, strict=True)
+        ]
+        return planes_to_tensor(fitted, self.bits)
+
+    def _position(self, index: int, epoch: int) -> tuple[float, float]:
+        """Returns the (vertical, horizontal) position of the crop in 0..1."""
+        if self.crop == "center":
+            return 0.5, 0.5
+        vertical, horizontal = np.random.default_rng((self.seed, index, epoch)).random(2)
+        return vertical, horizontal
+
+    def _check_depth(self, is_deep: bool, index: int) -> None:
+        if is_deep and self._bits is None and self.bits == 8:
+            raise ValueRangeError(
+                f"Expected images of 8 bits, like the first one, got more bits in image {index}. "
+                "Fix: set --data.bits 16 to keep its depth, or --data.bits 8 to reduce it."
+            )
 
     def _skip(self, index: int, error: BrokenImageError) -> None:
         """Warns of a broken image, once in each process.

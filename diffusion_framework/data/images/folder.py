@@ -52,7 +52,8 @@ class ImageFolder(EncodedImages):
         Args:
             folder: Folder to search, with all its subfolders.
             image_size: Side of the square images, or [height, width].
-            channels: 1 for grey, 3 for RGB, 4 for RGBA, which keeps transparency.
+            channels: 1 for grey, 3 for RGB, 4 for RGBA, which keeps transparency; another number
+                for TIFF files with so many channels.
             labels: Whether to load class labels; samples are then (image, label). Classes are the
                 top-level subfolders, numbered from 0 in the order of their names.
             crop: Position of the crop: 'center', or 'random', which differs in each epoch.

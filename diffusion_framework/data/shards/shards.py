@@ -83,7 +83,8 @@ class Shards(EncodedImages):
             shards: Tar files, such as train-{000..099}.tar, 'train-*.tar',
                 s3://bucket/train-{000..099}.tar, or a list of these.
             image_size: Side of the square images, or [height, width].
-            channels: 1 for grey, 3 for RGB, 4 for RGBA, which keeps transparency.
+            channels: 1 for grey, 3 for RGB, 4 for RGBA, which keeps transparency; another number
+                for TIFF files with so many channels.
             labels: Whether to load class labels, numbers in the members KEY.cls; samples are then
                 (image, label).
             crop: Position of the crop: 'center', or 'random', which differs in each epoch.
