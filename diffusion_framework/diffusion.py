@@ -27,6 +27,7 @@ from .process.schedules import NoiseSchedule, Scaled, schedule_named
 from .samplers import DDPM, Sampler
 from .sampling import DrawsSamples
 from .spaces import DataSpace, ImageSpace
+from .spaces.base import flipped
 from .spaces.statistics import KeepsStatistics
 from .trainable import Batch
 
@@ -197,9 +198,14 @@ class GaussianDiffusion(KeepsStatistics, DrawsSamples):
         """Returns data after the costly, constant part of its encoding; see `Trainable`."""
         return self.space.prepare(data)
 
-    def flip(self, condition: Mapping[str, Any], where: Tensor) -> Mapping[str, Any]:
-        """Returns the conditions of horizontally flipped data; see `Trainable`."""
-        return self.conditions.flip(condition, where)
+    def flip(self, data: Tensor, condition: Mapping[str, Any], where: Tensor) -> Batch:
+        """Flips images with their conditions and mask; see `Trainable`."""
+        if data.ndim != 4 or not (self.space.flips and self.conditions.flips):
+            return data, condition
+        told, mask = self.conditions.flip(condition, where), condition.get("mask")
+        if mask is not None and mask.ndim == data.ndim:  # else it does not tell columns apart
+            told["mask"] = flipped(mask, where)
+        return flipped(data, where), told
 
     @jaxtyped(typechecker=beartype)
     def forward(
@@ -213,14 +219,18 @@ class GaussianDiffusion(KeepsStatistics, DrawsSamples):
         prepared: bool = False,
         **condition: Any,
     ) -> Float[Tensor, ""]:
-        """Returns the training loss, the mean of `loss` over the batch.
+        """Returns the training loss, the mean over the batch.
+
+        In training mode, conditions are dropped, and times that depend on recent losses record
+        these losses.
 
         Args:
             data: Data in the user's units, [batch, ...].
             generator: Generator of times, noise and condition dropout; None for PyTorch's default
                 generator.
-            self_condition_draw: Uniform number in [0, 1), equal in all processes. If it is below
-                train_prob_self_cond, the network is conditioned on its own estimate. None draws it.
+            self_condition_draw: Uniform number in [0, 1). If it is below train_prob_self_cond, a
+                network with self-conditioning sees its own estimate of x0. Several processes must
+                pass the same number, as the Trainer does; with None, it is drawn here.
             progress: Completed share of training, in [0, 1].
             mask: False where errors do not count, such as padding, over the leading dimensions of
                 data.
@@ -246,16 +256,18 @@ class GaussianDiffusion(KeepsStatistics, DrawsSamples):
             self_condition_draw = float(torch.rand((), generator=generator, device=place))
         if self_condition_draw < self.train_prob_self_cond and (parts.estimate or parts.latents):
             with torch.no_grad():
-                denoise(x, sampled.at)
+                denoise(x, sampled.at)  # it remembers its estimate, which the loss's call then sees
         if mask is not None:
             mask = self.space.prepare_mask(mask, self.sample_shape)
         steps, weight = self.times.fixed_steps, self.loss_weight
-        batch = NoisedBatch(x0, eps, x, sampled.at, mask, weight, steps, progress, generator)
+        batch = NoisedBatch(
+            x0, eps, x, sampled.at, mask, weight, steps, progress=progress, generator=generator
+        )
         losses = self.loss(denoise, batch)
         if self.training and self.time_memory is not None:
             memory = self.times.remember(self.time_memory, sampled, losses.detach())
             self.time_memory.copy_(memory)
-        if sampled.weight is not None:
+        if sampled.weight is not None:  # importance weight of times that are not drawn uniformly
             losses = losses * sampled.weight.to(losses.dtype)
         return losses.mean()
 

@@ -1,12 +1,12 @@
 """`DrawsSamples`: sampling from a network, and the one place of its options."""
 
 import inspect
-import operator
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -26,6 +26,13 @@ from .process.level import Level
 from .process.noise import noise_source
 from .process.schedules import NoiseSchedule
 from .samplers import Sampler, Snapshot, Walk, checked, choose_grid, first_noise, trajectory
+from .samplers.arguments import (
+    check_generator,
+    check_keywords,
+    plain_seed,
+    samples,
+    whole_number,
+)
 from .samplers.grids import Grid, Spacing, grid_of_times, respaced_times, spaced_grid
 from .spaces import DataSpace
 from .trainable import Trainable
@@ -107,8 +114,8 @@ class DrawsSamples(Trainable, ABC):
         seed: int | Sequence[int] | None = None,
         generator: torch.Generator | None = None,
         noise_device: torch.device | str | None = None,
-        noise: Tensor | None = None,
-        start: Tensor | None = None,
+        noise: Tensor | np.ndarray | None = None,
+        start: Tensor | np.ndarray | None = None,
         strength: float = 1.0,
         clip_denoised: KeepInRange = None,
         guidance: float | Guidance | None = None,
@@ -140,23 +147,29 @@ class DrawsSamples(Trainable, ABC):
             condition: Values of the conditions by name.
 
         Raises:
-            ValueError: If an option is out of range, or two options exclude each other.
+            ValueError: If an option is unknown or out of range, or two options exclude each other.
         """
-        batch_size = operator.index(batch_size)
+        batch_size = whole_number(batch_size, "batch_size")
         if batch_size < 1:
             raise ValueError(
                 f"Expected batch_size of at least 1, got {batch_size}. Fix: choose how many."
             )
         sampler = self.sampler if sampler is None else resolve(sampler, Sampler, "sampler")
+        options = [*inspect.signature(self.walk).parameters][:-1]  # without `condition`
+        check_keywords(condition, [*self.conditions], [*options, "show_progress"], sampler)
+        check_generator(generator)
+        calls = None if calls is None else whole_number(calls, "calls")
         make = partial(self.grid, spacing=spacing, first=first, last=last)
         budget: dict[str, Any] = {"steps": steps, "calls": calls, "grid": grid}
         grid = choose_grid(sampler, self.schedule, make, strength=strength, **budget)
-        source = noise_source(seed, generator, batch_size, noise_device or self.device)
+        device = noise_device or self.device
+        source = noise_source(plain_seed(seed), generator, batch_size, device)
         parts, shape = self.parts, (batch_size, *self.sample_shape)
         like = torch.empty(shape, device=self.device, dtype=parts.exact_dtype)
         x = first_noise(noise, source, like) * grid.start.sigma
         if start is not None:
-            x = x + grid.start.alpha * self.encode(start.to(self.device), condition)
+            data = samples(start, batch_size, self.device, "start")
+            x = x + grid.start.alpha * self.encode(data, condition)
         with self.evaluating():
             bound = self.conditions.bind(condition, batch_size)
         rule = as_guidance(guidance)
@@ -224,7 +237,7 @@ class DrawsSamples(Trainable, ABC):
         gap = self.time_difference
         if isinstance(steps, str):
             return grid_of_times(self.schedule, respaced_times(steps, self.timesteps), gap)
-        steps = self.timesteps if steps is None else operator.index(steps)
+        steps = self.timesteps if steps is None else whole_number(steps, "steps")
         return spaced_grid(
             self.schedule, steps, spacing, first=first, last=last, time_difference=gap
         )

@@ -89,14 +89,17 @@ class Trainable(RecordsArguments, nn.Module, ABC):
         """Returns data after the costly, constant part of its encoding, without gradients."""
         return data
 
-    def flip(self, condition: Mapping[str, Any], where: Tensor) -> Mapping[str, Any]:
-        """Returns the conditions of data of which some samples are flipped horizontally.
+    def flip(self, data: Tensor, condition: Mapping[str, Any], where: Tensor) -> Batch:
+        """Returns a batch of which some samples are flipped horizontally.
+
+        Data, conditions and mask are flipped alike, or not at all if one of them cannot be.
 
         Args:
+            data: Data in the user's units, [batch, ...], before `prepare`.
             condition: Conditions by name, and `mask`.
             where: True for flipped samples, [batch].
         """
-        return condition
+        return data, condition
 
     @abstractmethod
     def validation_metrics(

@@ -99,14 +99,14 @@ def _table_names(runs: Sequence[str], folder: Path, overwrite: bool) -> list[str
     names = [Path(run).resolve().name for run in runs]
     if len(set(names)) < len(names):
         raise ValueError(
-            f"RUNS: expected folders of different names, as each names a table, got "
+            "RUNS: expected folders of different names, as each names a table, got "
             f"{', '.join(names)}. Fix: rename one."
         )
     existing = [file for name in names if (file := folder / f"{name}.csv").exists()]
     if existing and not overwrite:
         raise ValueError(
             f"--output: expected a folder without these tables, got {existing[0]}. "
-            f"Fix: choose another folder, or add --overwrite."
+            "Fix: choose another folder, or add --overwrite."
         )
     return names
 

@@ -89,7 +89,7 @@ def _output_folder(output: str, overwrite: bool) -> Path:
     if not overwrite and any(folder.glob("*.png")):
         raise ValueError(
             f"--output: expected a folder without images, got {folder}. "
-            f"Fix: choose another folder, or add --overwrite."
+            "Fix: choose another folder, or add --overwrite."
         )
     return folder
 
@@ -124,6 +124,6 @@ def _classes_in_turn(asked: list[int] | None, diffusion: GaussianDiffusion) -> l
     if wrong := [label for label in asked if not 0 <= label < classes]:
         raise ValueError(
             f"--labels: expected classes from 0 to {classes - 1}, got {wrong[0]}. "
-            f"Fix: choose others."
+            "Fix: choose others."
         )
     return asked

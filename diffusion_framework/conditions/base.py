@@ -26,9 +26,15 @@ class Conditioner(RecordsArguments, nn.Module, ABC):
         dropout: Probability that a training sample gets "none" in place of its value, in [0, 1);
             classifier-free guidance needs more than 0 (Ho & Salimans 2022).
 
+    Attributes:
+        flips: Whether `flip` returns the value of a mirrored image. Training flips images only if
+            all of their conditions can follow.
+
     Raises:
         ValueError: dropout out of range.
     """
+
+    flips: bool = False
 
     def __init__(self, keywords: tuple[str, ...], dropout: float = 0.0) -> None:
         super().__init__()
@@ -65,6 +71,8 @@ class Conditioner(RecordsArguments, nn.Module, ABC):
 
     def flip(self, value: Any, where: Tensor) -> Any:
         """Returns the value that matches data of which some samples are flipped horizontally.
+
+        It is called only if `flips` is True.
 
         Args:
             value: User's value for a batch.

@@ -161,6 +161,11 @@ class Conditions(nn.ModuleDict):
         return {n: self[n].flip(v, where) if n in self else v for n, v in values.items()}
 
     @property
+    def flips(self) -> bool:
+        """Whether every condition can follow images that are flipped."""
+        return all(self[name].flips for name in self)
+
+    @property
     def needs_fit(self) -> bool:
         """Whether statistics of a condition are still unknown."""
         return any(self[name].needs_fit for name in self)

@@ -36,6 +36,13 @@ class SpatialSoftmax(nn.Module):
         return torch.stack([across, down], dim=2).flatten(1)
 
 
+def channels_first(images: Tensor, channels: int) -> Tensor:
+    """Returns images [..., channels, height, width], whose channels may have been last."""
+    if images.ndim < 3 or images.shape[-3] == channels or images.shape[-1] != channels:
+        return images
+    return images.movedim(-1, -3)
+
+
 def random_crop(images: Tensor, size: int, repeat: int = 1) -> Tensor:
     """Crops each image to a square at a random position.
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..spaces import DataSpace, ImageSpace
+from ..spaces.base import flipped
 from .base import Conditioner, Keywords, as_tensor
 
 
@@ -26,6 +27,8 @@ class Images(Conditioner):
         dropout: Share of training samples whose value is replaced by "none"; above 0 for guidance.
         keyword: Keyword of the network for the images.
     """
+
+    flips = True
 
     def __init__(
         self,
@@ -76,8 +79,7 @@ class Images(Conditioner):
         return {keyword: torch.zeros_like(image) for keyword, image in like.items()}
 
     def flip(self, value: Any, where: Tensor) -> Tensor:
-        images = torch.as_tensor(value, device=where.device)
-        return torch.where(where.reshape(-1, 1, 1, 1), images.flip(-1), images)
+        return flipped(torch.as_tensor(value, device=where.device), where)
 
     def pictures(self, value: Any) -> Tensor | None:
         return self.space.pictures(torch.as_tensor(value))

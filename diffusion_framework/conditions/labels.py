@@ -27,6 +27,8 @@ class Labels(Conditioner):
         ValueError: If classes is below 1, or dropout is out of range.
     """
 
+    flips = True  # a class has mirror images
+
     def __init__(self, classes: int, *, dropout: float = 0.0, keyword: str = "labels") -> None:
         super().__init__((keyword,), dropout)
         if classes < 1:
@@ -53,7 +55,7 @@ class Labels(Conditioner):
         if labels.ndim != 1:
             raise ValueError(
                 f"Expected labels [batch], got {[*labels.shape]}. "
-                "Fix: pass one integer for each sample."
+                "Fix: pass one integer for each sample; of one-hot labels, labels.argmax(1)."
             )
         if not self.training and labels.device.type != "meta":
             labels = labels.cpu()  # synchronises only once per trajectory
@@ -89,7 +91,7 @@ def _whole_numbers(value: Any) -> Tensor:
         return torch.from_numpy(array.astype(np.int64))
     if value.is_floating_point() or value.is_complex() or value.dtype == torch.bool:
         raise ValueError(
-            f"Expected integer labels, got {value.dtype}. "
-            "Fix: pass labels.long() if the values are integers."
+            f"Expected integer labels, got {value.dtype} {[*value.shape]}. "
+            "Fix: pass labels.long(), or of one-hot labels labels.argmax(1)."
         )
     return value.long()

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from ..spaces import ImageSpace, Normalizer
+from ..spaces.base import at_least_float32
 from .base import Conditioner, Keywords, as_tensor, checked_samples, trained_none
-from .image_features import center_crop, image_network, random_crop
+from .image_features import center_crop, channels_first, image_network, random_crop
 
 
 @final
@@ -28,14 +29,16 @@ class Observations(Conditioner):
 
     Args:
         streams: Size of the vectors of each vector stream, by name.
-        images: Number of channels of each image stream, by name. Images are uint8, or floats in
-            [0, 1].
+        images: Number of channels of each image stream, by name. Images are uint8 or uint16, or
+            floats in [0, 1].
         steps: Number of consecutive observations, the newest last.
         normalizer: Normaliser of vector streams; None for `Normalizer()`, which maps their limits
             to [-1, 1].
         backbone: Residual network of torchvision for images, untrained and with group norm in place
             of batch norm.
         keypoints: Number of spatial-softmax keypoints per image, each with two coordinates.
+        ranges: Smallest and largest value of image streams with other units, by name, such as
+            {"depth": [0, 4000]} for millimetres.
         crop: Side in pixels of the square crop of each image, random in training and central
             otherwise; None for whole images.
         dropout: Share of training samples whose value is replaced by "none"; above 0 for guidance.
@@ -54,6 +57,7 @@ class Observations(Conditioner):
         normalizer: Normalizer | None = None,
         backbone: str = "resnet18",
         keypoints: int = 32,
+        ranges: dict[str, tuple[float, float]] | None = None,
         crop: int | None = None,
         dropout: float = 0.0,
         keyword: str = "context",
@@ -71,6 +75,7 @@ class Observations(Conditioner):
                 f"Expected at least 1 step and streams of different names, got steps={steps} and "
                 f"{self.names}. Fix: name each stream once, in streams or in images."
             )
+        self.spaces = _image_spaces(self.images, ranges or {})
         self.normalizer = normalizer if normalizer is not None else Normalizer()
         self.normalizer.build({name: (numbers,) for name, numbers in self.streams.items()})
         networks = [image_network(c, backbone, keypoints) for _, c in sorted(self.images.items())]
@@ -88,10 +93,10 @@ class Observations(Conditioner):
             ValueError: If a stream is missing, or has another shape or range. On the CPU, also if a
                 value is NaN or infinite, or the statistics are not fitted.
         """
-        streams = self._checked(value)
+        streams = self.checked(value)
         networks = dict(zip(sorted(self.images), self.networks, strict=True))
         parts = [
-            self._encode_images(networks[name], streams[name])
+            self._encode_images(networks[name], self.spaces[name], streams[name])
             if name in networks
             else self.normalizer.normalize(name, streams[name])
             for name in self.names
@@ -109,18 +114,61 @@ class Observations(Conditioner):
         return self.normalizer.needs_fit
 
     def observe(self, value: Any) -> None:
-        streams = self._checked(value, fitted=False)
+        streams = self.checked(value, fitted=False)
         self.normalizer.observe({name: streams[name].flatten(0, 1) for name in self.streams})
 
     def finish(self) -> None:
         self.normalizer.finish()
 
-    def count(self, value: Any) -> int:
-        """Returns the batch size of a value, after the checks of `encode`."""
-        return len(self._checked(value)[self.names[0]])
+    def newest(self, observation: Mapping[str, Any]) -> tuple[dict[str, Tensor], bool]:
+        """Returns one observation of one or several environments as streams on the device.
 
-    def _checked(self, value: Any, fitted: bool = True) -> dict[str, Tensor]:
-        """Checks the streams and moves them to the device as tensors."""
+        Args:
+            observation: Newest value of each stream, [...] or [environments, ...]. Channels of
+                images may come last. Other streams are ignored.
+
+        Returns:
+            Streams [environments, ...], and whether they came from a single environment.
+
+        Raises:
+            ValueError: If a stream is missing, or has another shape or range.
+        """
+        if missing := [name for name in self.names if name not in observation]:
+            raise ValueError(
+                f"Expected observations {self.names}, got none for {missing}. "
+                "Fix: pass these streams by name."
+            )
+        streams: dict[str, Tensor] = {}
+        for name in self.names:
+            values = as_tensor(observation[name], self.device, f"numbers in {name!r}")
+            if name in self.images:
+                values = channels_first(values, self.images[name])
+                self._check_range(name, values)
+            streams[name] = values
+        single = all(v.ndim == (3 if name in self.images else 1) for name, v in streams.items())
+        return {name: v[None] if single else v for name, v in streams.items()}, single
+
+    def _check_range(self, name: str, images: Tensor) -> None:
+        """Raises ValueError for images out of range, on every kind of device."""
+        known = self.spaces[name].value_range
+        if (known is None and not images.is_floating_point()) or not images.numel():
+            return
+        low, high = known or (0.0, 1.0)
+        least, most = (float(value) for value in at_least_float32(images).aminmax())
+        slack = 1e-4 * (high - low)
+        if not low - slack <= least <= most <= high + slack:
+            raise ValueError(
+                f"Expected {name!r} in [{low:g}, {high:g}], got {least:g} to {most:g}. "
+                "Fix: pass 8-bit frames as uint8, or divide them by 255."
+            )
+
+    def checked(self, value: Any, fitted: bool = True) -> dict[str, Tensor]:
+        """Returns the known streams as tensors on the device; raises the errors of `encode`.
+
+        Args:
+            value: Streams by name.
+            fitted: Whether statistics must be known.
+        """
         given = sorted(value) if isinstance(value, Mapping) else [type(value).__name__]
         if not isinstance(value, Mapping) or not set(self.names) <= set(given):
             raise ValueError(
@@ -152,9 +200,9 @@ class Observations(Conditioner):
             )
         return streams
 
-    def _encode_images(self, network: nn.Module, images: Tensor) -> Tensor:
+    def _encode_images(self, network: nn.Module, space: ImageSpace, images: Tensor) -> Tensor:
         batch, steps = images.shape[:2]
-        x = ImageSpace().encode(images.flatten(0, 1), {})
+        x = space.encode(images.flatten(0, 1), {})
         if self.crop is not None:
             # All images of a sample share a crop. Like nn.Dropout, it uses the default generator.
             x = (
@@ -164,3 +212,19 @@ class Observations(Conditioner):
             )
         dtype = next(network.parameters()).dtype
         return network(x.to(dtype)).reshape(batch, steps, -1)
+
+
+def _image_spaces(
+    images: Mapping[str, int], ranges: Mapping[str, tuple[float, float]]
+) -> dict[str, ImageSpace]:
+    """Returns the space of each image stream.
+
+    Raises:
+        ValueError: If a range is given for another stream, or does not rise.
+    """
+    if unknown := sorted(set(ranges) - set(images)):
+        raise ValueError(
+            f"Expected ranges of image streams {sorted(images)}, got {unknown}. "
+            "Fix: name a stream of images."
+        )
+    return {name: ImageSpace(ranges.get(name)) for name in images}

@@ -111,15 +111,16 @@ class Memory:
 
 @final
 class NetworkDenoiser:
-    """Denoiser of a network under fixed conditions, with the memory of one trajectory.
+    """Denoiser of a network with conditions, which remembers its last call.
 
-    Self-conditioning (Chen et al. 2023, "Analog bits") feeds the network its own last estimate of
-    the clean data. Latent self-conditioning (Jabri et al. 2022) feeds it its last latents. Both
-    come from the previous call, also if a sampler calls the network at several levels in one step.
-    Create a new denoiser for each trajectory.
+    With self-conditioning (Chen et al. 2023, "Analog bits"), the network sees its previous estimate
+    of the clean data. With latent self-conditioning (Jabri et al. 2022), it sees its previous
+    latent tokens. Calling the denoiser updates this memory; `output` does not. The previous call
+    counts, even if a sampler makes several calls in one step. Each sampling run needs a new
+    denoiser, whose memory is empty.
 
     Args:
-        parts: Parts that all denoisers of the diffusion share.
+        parts: The network and the parts that give it a meaning.
         conditions: Encoded conditions of the batch.
     """
 
@@ -132,14 +133,15 @@ class NetworkDenoiser:
         """Returns a denoiser of the same network without some conditions, with its own memory.
 
         Args:
-            names: Names of these conditions; None for all that were trained with dropout.
+            names: Names of the conditions to leave out; None for all that training dropped.
 
         Raises:
-            ValueError: a condition that was trained without dropout.
+            ValueError: If training never dropped one of them.
         """
         return NetworkDenoiser(self.parts, self.conditions.without(names))
 
     def __call__(self, x: Tensor, at: Level, to: Level | None = None) -> Prediction:
+        """Returns the prediction for x at its level, and remembers it; see `Denoiser`."""
         (prediction,) = predict_together((self,), x, at, to)
         return prediction
 

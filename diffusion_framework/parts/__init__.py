@@ -1,7 +1,7 @@
 """Turns names and options into objects.
 
-Flags, config files, checkpoints and JSON all pass through `plan`, which checks plain data against
-the signatures of the classes that it names and builds nothing. `Plan.build` then makes the object.
+Flags, config files, checkpoints and JSON all pass through `plan`. It checks plain data against the
+signatures of the classes that they name, and builds nothing. `Plan.build` then makes the object.
 
 A file may name the parts of `TABLE` and, if the user allows it, classes of trusted packages. Only a
 word typed on a command line (`Typed`) may name any class.

@@ -228,8 +228,10 @@ def resolve(value: str | T, kind: type[T], keyword: str, **known: Any) -> T:
     if isinstance(value, kind):
         return value
     if not isinstance(value, str):
-        got = f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
-        raise BadPart(expected(keyword, f"{noun(kind)} or its name", got, "give an object"))
+        got, fix = type(value).__name__, "give an object"
+        if isinstance(value, type):
+            got, fix = f"the class {value.__name__}", f"make an object, as in {value.__name__}()"
+        raise BadPart(expected(keyword, f"{noun(kind)} or its name", got, fix))
     cls: Any = find(value, kind, (), keyword)
     given = {name: part for name, part in known.items() if name in options(cls)}
     needed = [

@@ -2,8 +2,9 @@
 
 from .behaviour_cloning import BehaviourCloning
 from .controller import Controller
-from .demonstrations import Episodes, load_episodes
+from .demonstrations import load_episodes
 from .diffusion_policy import DiffusionPolicy
+from .episodes import Episodes
 from .policy import Policy
 from .tasks.fork import ForkDemonstrations
 from .windows import EpisodeWindows

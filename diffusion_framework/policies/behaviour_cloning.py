@@ -118,10 +118,11 @@ class BehaviourCloning(Policy):
                 "Expected no sampling options for BehaviourCloning, which does not sample, got "
                 f"{', '.join(sorted(options))}. Fix: leave them out."
             )
-        condition, training = {"observations": observations}, self.training
+        streams = self.observations.checked(observations)
+        condition, training = {"observations": streams}, self.training
         self.eval()
         try:
-            mean = self._mean(self.observations.count(observations), condition)
+            mean = self._mean(len(next(iter(streams.values()))), condition)
         finally:
             self.train(training)
         return self.space.decode(mean, condition)

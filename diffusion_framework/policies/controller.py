@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, final
 
 import torch
 from torch import Tensor
 
+from ..process.noise import sample_seeds
+from ..samplers.arguments import plain_seed
 from .policy import Policy
 
 
@@ -18,6 +21,8 @@ class Controller:
     It stores the latest observations, plans from them, returns a plan's first actions one by one,
     and then plans again. Environments may need plans at different steps; those that need one at the
     same step are planned for in one batch.
+
+    The first number that lies far outside of the demonstrations causes a warning.
 
     Args:
         policy: Policy that makes the plans.
@@ -37,7 +42,7 @@ class Controller:
                 f"{type(policy).__name__}. Fix: leave it out."
             )
         self.policy, self.warm_start, self.options = policy, warm_start, options
-        self.observations = policy.observations
+        self.observations, self._warned = policy.observations, False
         self.reset()
 
     def reset(self, which: Sequence[bool] | Tensor | None = None) -> None:
@@ -55,13 +60,16 @@ class Controller:
         elif len(self._new_episode):
             self._new_episode |= torch.as_tensor(which, device=self._new_episode.device)
 
-    def act(self, observation: Mapping[str, Any], *, seed: Sequence[int] | None = None) -> Tensor:
+    def act(
+        self, observation: Mapping[str, Any], *, seed: int | Sequence[int] | None = None
+    ) -> Tensor:
         """Returns the next action of each environment.
 
         Args:
             observation: Newest observation of each stream, [...] for a single environment or
-                [environments, ...].
-            seed: Seeds for plans made in this step, one for each environment.
+                [environments, ...]. Channels of images may come last. Streams that the policy does
+                not use are ignored.
+            seed: Seed for plans made in this step, or one for each environment.
 
         Returns:
             Actions [action_dim], or [environments, action_dim].
@@ -70,29 +78,46 @@ class Controller:
             ValueError: If the number of environments has changed, or `Policy.plan` refuses the
                 observations.
         """
-        newest, single = self._tensors(observation)
+        newest, single = self.observations.newest(observation)
+        self._warn_far_outside(newest)
         self._remember(newest)
         needs_plan = self._new_episode | (self._executed_steps >= self.policy.action_steps)
         if len(chosen := torch.nonzero(needs_plan)[:, 0]):
-            self._plan(chosen, seed)
+            self._plan(chosen, self._seeds(seed))
         self._new_episode[:] = False
         index = torch.arange(len(self._plans), device=self._plans.device)
         actions = self._plans[index, self.policy.executed.start + self._executed_steps]
         self._executed_steps += 1
         return actions[0] if single else actions
 
-    def _tensors(self, observation: Mapping[str, Any]) -> tuple[dict[str, Tensor], bool]:
-        """Returns the streams [environments, ...], and whether they were of one environment."""
-        names, images = self.observations.names, self.observations.images
-        if missing := [name for name in names if name not in observation]:
+    def _warn_far_outside(self, newest: Mapping[str, Tensor]) -> None:
+        """Warns once if a number lies far outside of the demonstrations."""
+        if self._warned:
+            return
+        for name in self.observations.streams:
+            far = self.observations.normalizer.far_outside(name, newest[name])
+            if bool(far.any()):
+                self._warned = True
+                index, value = int(far.nonzero()[0, -1]), float(newest[name][far][0])
+                warnings.warn(
+                    f"Expected observations like the demonstrations, got {value:g} in number "
+                    f"{index} of {name!r}, far outside of their range. Fix: check its units; the "
+                    "policy has not seen such values.",
+                    stacklevel=3,
+                )
+                return
+
+    def _seeds(self, seed: int | Sequence[int] | None) -> list[int] | None:
+        """Returns one seed for each environment."""
+        seeds, count = plain_seed(seed), len(self._new_episode)
+        if isinstance(seeds, int):
+            return sample_seeds(seeds, range(count))
+        if seeds is not None and len(seeds) != count:
             raise ValueError(
-                f"Expected observations {names}, got none for {missing}. "
-                "Fix: pass these streams by name."
+                f"Expected one seed for each of {count} environments, got {len(seeds)}. "
+                "Fix: give one number, or as many seeds as environments."
             )
-        device = self.policy.device
-        tensors = {name: torch.as_tensor(observation[name], device=device) for name in names}
-        single = all(v.ndim == (3 if name in images else 1) for name, v in tensors.items())
-        return {name: v[None] if single else v for name, v in tensors.items()}, single
+        return seeds
 
     def _remember(self, newest: Mapping[str, Tensor]) -> None:
         count = len(next(iter(newest.values())))
@@ -117,7 +142,7 @@ class Controller:
             new = self._new_episode.reshape(-1, *(1,) * (shifted.ndim - 1))
             self._observed[name] = torch.where(new, repeated.to(shifted), shifted)
 
-    def _plan(self, chosen: Tensor, seed: Sequence[int] | None) -> None:
+    def _plan(self, chosen: Tensor, seed: list[int] | None) -> None:
         """Plans for the environments with these indices."""
         warm = torch.full_like(chosen, self.warm_start is not None, dtype=torch.bool)
         warm &= ~self._new_episode[chosen]

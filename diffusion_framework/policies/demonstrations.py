@@ -1,8 +1,8 @@
-"""Demonstrations in memory, and readers of their three layouts on disk."""
+"""Readers of the three layouts of demonstrations on disk."""
 
 from __future__ import annotations
 
-import hashlib
+import io
 import json
 import os
 import re
@@ -11,6 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
+
+from ..storage.config import read_json
+from .episodes import Episodes, check_names, reading
 
 _CODECS = {
     "bytes",
@@ -48,64 +52,6 @@ _TYPES = {
 _CODEC_KEYS = ("filters", "compressor", "codecs", "index_codecs")
 
 
-class Episodes:
-    """Concatenated steps of several episodes.
-
-    Args:
-        arrays: Arrays by name, [steps, ...], aligned by step.
-        ends: Cumulative number of steps at the end of each episode, [episodes], as in a replay
-            buffer.
-
-    Raises:
-        ValueError: If arrays and ends do not match, an episode is empty, or a value is NaN or
-            infinite.
-    """
-
-    def __init__(self, arrays: Mapping[str, np.ndarray], ends: Sequence[int] | np.ndarray) -> None:
-        self.arrays = {name: np.asarray(values) for name, values in arrays.items()}
-        self.ends = np.asarray(ends, dtype=np.int64).reshape(-1)
-        self.starts = np.concatenate([[0], self.ends[:-1]]).astype(np.int64)
-        if not len(self.ends) or (self.ends <= self.starts).any():
-            raise ValueError(
-                f"Expected episode ends that increase from above 0, got {self.ends.tolist()[:10]}. "
-                "Fix: give the cumulative number of steps at the end of each episode."
-            )
-        for name, values in self.arrays.items():
-            if len(values) != self.ends[-1]:
-                raise ValueError(
-                    f"Expected {self.ends[-1]} steps in {name!r}, where the last episode ends, got "
-                    f"{len(values)}. Fix: give one row of each array for each step."
-                )
-            if values.dtype.kind == "f" and not np.isfinite(values).all():
-                step = int(
-                    np.argwhere(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))[0, 0]
-                )
-                episode = int(np.searchsorted(self.ends, step, side="right"))
-                raise ValueError(
-                    f"Expected finite values in {name!r}, got NaN or infinity in episode "
-                    f"{episode}, step {step}. Fix: clean the data."
-                )
-
-    def __len__(self) -> int:
-        return len(self.ends)
-
-    def select(self, episodes: Sequence[int] | np.ndarray) -> Episodes:
-        """Returns the chosen episodes, in the given order."""
-        steps = np.concatenate([np.arange(self.starts[i], self.ends[i]) for i in episodes])
-        lengths = (self.ends - self.starts)[np.asarray(episodes)]
-        return Episodes(
-            {name: values[steps] for name, values in self.arrays.items()}, np.cumsum(lengths)
-        )
-
-    def fingerprint(self) -> str:
-        """Returns a hash of all values."""
-        digest = hashlib.sha256(self.ends.tobytes())
-        for name in sorted(self.arrays):
-            digest.update(name.encode())
-            digest.update(np.ascontiguousarray(self.arrays[name]).tobytes())
-        return digest.hexdigest()
-
-
 def load_episodes(path: str | os.PathLike[str], names: Sequence[str]) -> Episodes:
     """Loads the named arrays of all episodes at a path.
 
@@ -115,7 +61,8 @@ def load_episodes(path: str | os.PathLike[str], names: Sequence[str]) -> Episode
       [steps, ...] of one episode, or of several if it also holds `episode_ends`.
     - a zarr replay buffer, with arrays in `data/` and `meta/episode_ends` (Chi et al. 2023).
       Requires zarr.
-    - a LeRobot dataset, with `meta/info.json` and parquet files in `data/`. Requires pyarrow.
+    - a LeRobot dataset, with `meta/info.json` and parquet files in `data/`. Columns of encoded
+      images are decoded; videos are not read. Requires pyarrow.
 
     Args:
         path: Location of the demonstrations.
@@ -142,11 +89,11 @@ def load_episodes(path: str | os.PathLike[str], names: Sequence[str]) -> Episode
 
 
 def _from_npz(file: Path, names: Sequence[str]) -> Episodes:
-    with np.load(file, allow_pickle=False) as stored:
-        _check_names(names, stored.files, file)
+    with reading(file), np.load(file, allow_pickle=False) as stored:
+        check_names(names, stored.files, file)
         arrays = {name: stored[name] for name in names}
         ends = stored["episode_ends"] if "episode_ends" in stored.files else [len(arrays[names[0]])]
-    return Episodes(arrays, ends)
+        return Episodes(arrays, ends)
 
 
 def _from_zarr(path: Path, names: Sequence[str]) -> Episodes:
@@ -158,11 +105,16 @@ def _from_zarr(path: Path, names: Sequence[str]) -> Episodes:
             "Fix: pip install 'diffusion-framework[policy]'."
         ) from error
     _refuse_objects(path)
-    group: Any = zarr.open_group(os.fspath(path), mode="r")
-    _check_names(names, [array.name for array in (path / "data").iterdir() if array.is_dir()], path)
-    return Episodes(
-        {name: group[f"data/{name}"][:] for name in names}, group["meta/episode_ends"][:]
-    )
+    if not (path / "meta" / "episode_ends").is_dir():
+        raise ValueError(
+            f"{path}: expected the array meta/episode_ends, got none. Fix: store the cumulative "
+            "number of steps at the end of each episode."
+        )
+    check_names(names, [array.name for array in (path / "data").iterdir() if array.is_dir()], path)
+    with reading(path):
+        group: Any = zarr.open_group(os.fspath(path), mode="r")
+        arrays = {name: group[f"data/{name}"][:] for name in names}
+        return Episodes(arrays, group["meta/episode_ends"][:])
 
 
 def _refuse_objects(path: Path) -> None:
@@ -214,36 +166,71 @@ def _from_lerobot(path: Path, names: Sequence[str]) -> Episodes:
             f"{path}: expected the package pyarrow to read it, got none. "
             "Fix: pip install 'diffusion-framework[policy]'."
         ) from error
-    version = json.loads((path / "meta" / "info.json").read_text()).get(
-        "codebase_version", "unknown"
-    )
+    info = read_json(path / "meta" / "info.json")
+    info = info if isinstance(info, Mapping) else {}
+    _check_videos(info, names, path)
     files = sorted((path / "data").rglob("*.parquet"))
     if not files:
         raise ValueError(
-            f"{path}: expected parquet files in data/, got none (LeRobot {version}). "
-            "Fix: download the complete dataset."
+            f"{path}: expected parquet files in data/, got none (LeRobot "
+            f"{info.get('codebase_version', 'unknown')}). Fix: download the complete dataset."
         )
-    parts: dict[str, list[np.ndarray]] = {
+    columns: dict[str, list[np.ndarray]] = {
         name: [] for name in ("episode_index", "frame_index", *names)
     }
     for file in files:
-        _check_names(names, parquet.read_schema(file).names, file)
-        table = parquet.read_table(file, columns=["episode_index", "frame_index", *names])
-        for name, column in parts.items():
-            column.append(np.array(table[name].to_pylist()))
-    arrays = {name: np.concatenate(column) for name, column in parts.items()}
-    order = np.lexsort((arrays.pop("frame_index"), arrays["episode_index"]))
-    episode = arrays.pop("episode_index")[order]
-    ends = [*(np.flatnonzero(np.diff(episode)) + 1), len(episode)]
-    return Episodes({name: values[order] for name, values in arrays.items()}, ends)
+        with reading(file):
+            found = parquet.read_schema(file).names
+            check_names(names, found, file)
+            table = parquet.read_table(file, columns=list(columns))
+            for name, column in columns.items():
+                column.append(_column(table[name].to_pylist(), name, file))
+    with reading(path):
+        arrays = {name: np.concatenate(column) for name, column in columns.items()}
+        order = np.lexsort((arrays.pop("frame_index"), arrays["episode_index"]))
+        episode = arrays.pop("episode_index")[order]
+        ends = [*(np.flatnonzero(np.diff(episode)) + 1), len(episode)]
+        return Episodes({name: values[order] for name, values in arrays.items()}, ends)
 
 
-def _check_names(names: Sequence[str], found: Sequence[str], path: Path) -> None:
-    if missing := [name for name in names if name not in found]:
+def _check_videos(info: Mapping[str, Any], names: Sequence[str], path: Path) -> None:
+    """Raises ValueError if a LeRobot dataset stores one of these streams as a video."""
+    features = info.get("features")
+    if not isinstance(features, Mapping):
+        return
+    for name in names:
+        feature = features.get(name)
+        if isinstance(feature, Mapping) and feature.get("dtype") == "video":
+            raise ValueError(
+                f"{path}: expected numbers or embedded images in {name!r}, got a video. "
+                "Fix: export the dataset with images in place of videos."
+            )
+
+
+def _column(rows: Sequence[Any], name: str, file: Path) -> np.ndarray:
+    """Returns the rows of a column as one array, with encoded images decoded."""
+    if rows and isinstance(rows[0], Mapping) and "bytes" in rows[0]:
+        rows = [_decoded(row.get("bytes"), name, file) for row in rows]
+    values = np.array(rows)
+    if values.dtype.kind not in "biuf":
         raise ValueError(
-            f"{path}: expected arrays named {', '.join(missing)}, got only "
-            f"{', '.join(sorted(found))}. Fix: choose among these names."
+            f"{file}: expected numbers or encoded images in {name!r}, got "
+            f"{type(rows[0]).__name__}. Fix: leave this column out, or convert it to numbers."
         )
+    return values
+
+
+def _decoded(encoded: bytes | None, name: str, file: Path) -> np.ndarray:
+    """Returns an image [height, width, channels] from the bytes of an image file."""
+    if not encoded:
+        raise ValueError(
+            f"{file}: expected the bytes of an image in {name!r}, got only its path. "
+            "Fix: export the dataset with embedded images."
+        )
+    with Image.open(io.BytesIO(encoded)) as image:
+        plain = image.mode in ("L", "RGB", "RGBA", "I;16")
+        pixels = np.asarray(image if plain else image.convert("RGB"))
+    return pixels[:, :, None] if pixels.ndim == 2 else pixels
 
 
 def _concatenate(parts: Sequence[Episodes]) -> Episodes:

@@ -118,8 +118,8 @@ class DiffusionPolicy(Policy):
     def prepare(self, data: Tensor) -> Tensor:
         return self.diffusion.prepare(data)
 
-    def flip(self, condition: Mapping[str, Any], where: Tensor) -> Mapping[str, Any]:
-        return self.diffusion.flip(condition, where)
+    def flip(self, data: Tensor, condition: Mapping[str, Any], where: Tensor) -> Batch:
+        return self.diffusion.flip(data, condition, where)
 
     def sample(self, batch_size: int = 16, **options: Any) -> Tensor:
         """Returns unnormalised samples of the diffusion.
@@ -150,9 +150,10 @@ class DiffusionPolicy(Policy):
                 defaults to plan_steps unless calls or grid is given. With `start`, plans
                 [batch, horizon, action_dim], sampling begins from them noised to time `strength`.
         """
-        batch = self.observations.count(observations)
+        streams = self.observations.checked(observations)
+        batch = len(next(iter(streams.values())))
         if not {"steps", "calls", "grid"} & options.keys():
             options["steps"] = self.plan_steps
         return self.diffusion.sample(
-            batch, observations=observations, seed=seed, show_progress=False, **options
+            batch, observations=streams, seed=seed, show_progress=False, **options
         )

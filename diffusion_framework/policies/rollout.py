@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..conditions import Observations
+from ..conditions.image_features import channels_first
 from ..process.noise import mix
 from .controller import Controller
 from .policy import Policy
@@ -167,8 +168,7 @@ def streams(known: Observations, observations: Sequence[Any]) -> dict[str, Tenso
         )
     stacked = {name: torch.from_numpy(np.stack([o[name] for o in observations])) for name in names}
     for name, channels in known.images.items():
-        if stacked[name].shape[-1] == channels:  # most environments return channels last
-            stacked[name] = stacked[name].movedim(-1, -3)
+        stacked[name] = channels_first(stacked[name], channels)
     return {
         name: value.float() if value.dtype == torch.float64 else value
         for name, value in stacked.items()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -12,7 +12,8 @@ from torch import Tensor
 
 from ..data import TrainingDataset
 from ..process.noise import mix
-from .demonstrations import Episodes, load_episodes
+from .demonstrations import load_episodes
+from .episodes import Episodes
 
 Split = Literal["all", "train", "validation"]
 
@@ -79,7 +80,8 @@ class EpisodeWindows(TrainingDataset):
             split_episodes(len(episodes), split, validation_share, split_seed)
         )
         arrays = {
-            name: _vectors_or_images(episodes.arrays[name]) for name in (action, *observations)
+            name: _vectors_or_images(episodes.arrays[name], name)
+            for name in (action, *observations)
         }
         self.episodes = Episodes(arrays, episodes.ends)
         self.first, self.episode = window_starts(
@@ -154,12 +156,17 @@ def split_episodes(count: int, split: Split, validation_share: float, seed: int)
     With a share above 0, at least one episode is held out for validation.
 
     Raises:
-        ValueError: If the share is out of range, or the split has no episode.
+        ValueError: If the share is out of range, or the split is unknown or has no episode.
     """
     if not 0 <= validation_share < 1:
         raise ValueError(
             f"Expected validation_share in [0, 1), got {validation_share}. "
             "Fix: set validation_share=0.05."
+        )
+    if split not in get_args(Split):
+        raise ValueError(
+            f"Expected the split 'all', 'train' or 'validation', got {split!r:.60}. "
+            "Fix: choose one of these."
         )
     if split == "all":
         return np.arange(count)
@@ -198,19 +205,44 @@ def window_starts(
     return episodes.starts[episode] - (observation_steps - 1) + within, episode
 
 
-def _vectors_or_images(values: np.ndarray) -> np.ndarray:
-    """Converts arrays of four dimensions to uint8 images, and others to vectors.
+def _vectors_or_images(values: np.ndarray, name: str) -> np.ndarray:
+    """Returns an array as images, if it has four dimensions, or as vectors.
 
-    Images have shape [steps, channels, height, width], vectors [steps, size].
+    Images have shape [steps, channels, height, width], vectors [steps, size]. Images of 8 bits in
+    another dtype become uint8. All other values stay as they are.
+
+    Raises:
+        ValueError: If the array does not hold numbers, or images are integers of another range.
     """
+    if values.dtype.kind not in "biuf":
+        raise ValueError(
+            f"Expected numbers in {name!r}, got {values.dtype}. "
+            "Fix: leave this array out, or convert it to numbers."
+        )
     if values.ndim != 4:
         return values.reshape(len(values), -1)
-    if values.dtype != np.uint8:  # floats in [0, 1], or in [0, 255] as in some replay buffers
-        values = (values if values.max() > 1 else values * 255).round().astype(np.uint8)
     channels_last = values.shape[3] in (1, 3, 4) and values.shape[1] not in (1, 3, 4)
-    return values.transpose(0, 3, 1, 2) if channels_last else values
+    return _image_dtype(values.transpose(0, 3, 1, 2) if channels_last else values, name)
+
+
+def _image_dtype(images: np.ndarray, name: str) -> np.ndarray:
+    """Returns images with the same values in a dtype that tells their range."""
+    if images.dtype in (np.uint8, np.uint16) or not images.size:
+        return images
+    low, high = images.min(), images.max()
+    if images.dtype.kind == "f":
+        if high <= 1 or low < 0 or high > 255 or (images % 1).any():
+            return images  # their range is checked when they are encoded
+        return images.astype(np.uint8)  # some replay buffers store floats in [0, 255]
+    if low < 0 or high > np.iinfo(np.uint16).max:
+        raise ValueError(
+            f"Expected images of 8 or 16 bits in {name!r}, got {low} to {high}. "
+            "Fix: store them as floats in [0, 1]."
+        )
+    return images.astype(np.uint8 if high <= 255 else np.uint16)
 
 
 def _tensor(values: np.ndarray) -> Tensor:
-    """Converts an array to a tensor; images stay uint8, other values become float32."""
-    return torch.from_numpy(values if values.dtype == np.uint8 else values.astype(np.float32))
+    """Converts an array to a tensor; images of integers stay so, other values become float32."""
+    is_image = values.dtype in (np.uint8, np.uint16) and values.ndim == 5
+    return torch.from_numpy(values if is_image else values.astype(np.float32))

@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, final
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from ..conditions.base import as_tensor
 from ..denoisers import Denoiser
 from ..process.level import Level, Noise, Prediction
 from ..process.schedules import NoiseSchedule
@@ -83,7 +85,7 @@ def checked(snapshots: Iterable[Snapshot]) -> Iterator[Snapshot]:
         )
 
 
-def first_noise(noise: Tensor | None, source: Noise, like: Tensor) -> Tensor:
+def first_noise(noise: Tensor | np.ndarray | None, source: Noise, like: Tensor) -> Tensor:
     """Returns the given noise, or draws it.
 
     Args:
@@ -96,6 +98,7 @@ def first_noise(noise: Tensor | None, source: Noise, like: Tensor) -> Tensor:
     """
     if noise is None:
         return source(like)
+    noise = as_tensor(noise, like.device, f"noise {[*like.shape]}")
     if noise.shape != like.shape:
         raise ValueError(
             f"Expected noise {[*like.shape]}, got {[*noise.shape]}. Fix: give one for each sample."

@@ -26,6 +26,7 @@ class DataSpace(RecordsArguments, nn.Module, ABC):
         sigma_data: Standard deviation of encoded data, the default of objectives, loss weights and
             input scalings.
         prepares: Whether `prepare` changes data.
+        flips: Whether data are pictures, whose mirror images are data as well.
         needs_fit: Whether statistics of the training data are still unknown.
     """
 
@@ -33,6 +34,7 @@ class DataSpace(RecordsArguments, nn.Module, ABC):
     bins: int | None = None
     sigma_data: float = 1.0
     prepares: bool = False
+    flips: bool = False
 
     def build(self, sample_shape: tuple[int, ...]) -> None:
         """Allocates the statistics for encoded samples of a shape, without the batch dimension.
@@ -149,6 +151,11 @@ def _checked(data: Tensor, fits: Tensor, expected: str, remedy: str) -> Tensor:
             f"Fix: {remedy}."
         )
     return data
+
+
+def flipped(images: Tensor, where: Tensor) -> Tensor:
+    """Returns images [batch, ..., width], of which those at True in `where` are mirrored."""
+    return torch.where(where.reshape(-1, *(1,) * (images.ndim - 1)), images.flip(-1), images)
 
 
 def at_least_float32(data: Tensor) -> Tensor:

@@ -35,6 +35,7 @@ class ImageSpace(DataSpace):
 
     bounds = (-1.0, 1.0)
     sigma_data = 0.5
+    flips = True
 
     def __init__(
         self, value_range: tuple[float, float] | None = None, bins: int | None = 256

@@ -30,6 +30,7 @@ class LatentSpace(DataSpace):
     """
 
     prepares = True
+    flips = True  # of images, before `prepare`
 
     def __init__(self, autoencoder: nn.Module, statistics: Unbounded | None = None) -> None:
         super().__init__()

@@ -20,7 +20,8 @@ Mode = Literal["limits", "gaussian"]
 class Normalizer(RecordsArguments, KeepsStatistics):
     """Affine map of each number of each named stream, fitted to training data.
 
-    A constant number is shifted to 0 and not scaled.
+    A constant number is shifted to 0 and not scaled. Neither is one that varies by less than
+    `smallest_range`, since it would be scaled by thousands when it varies later.
 
     Args:
         mode: Mode of all streams: 'limits' maps the smallest and the largest value to -1 and 1;
@@ -28,6 +29,7 @@ class Normalizer(RecordsArguments, KeepsStatistics):
         modes: Exceptions from `mode`, by the name of the stream.
         angles: Indices of the angles (in radians) of each stream, by its name. Each angle is
             replaced by its sine and cosine, which follow all other numbers.
+        smallest_range: Range of a number (largest minus smallest value) from which on it is scaled.
 
     Raises:
         ValueError: an unknown mode.
@@ -38,9 +40,11 @@ class Normalizer(RecordsArguments, KeepsStatistics):
         mode: Mode = "limits",
         modes: dict[str, Mode] | None = None,
         angles: dict[str, list[int]] | None = None,
+        smallest_range: float = 1e-4,
     ) -> None:
         super().__init__()
         self.mode, self.modes, self.angles = mode, dict(modes or {}), dict(angles or {})
+        self.smallest_range = smallest_range
         for name in (mode, *self.modes.values()):
             if name not in ("limits", "gaussian"):
                 raise ValueError(
@@ -106,9 +110,9 @@ class Normalizer(RecordsArguments, KeepsStatistics):
                 offset, scale = (seen.low + seen.high) / 2, (seen.high - seen.low) / 2
             else:
                 offset, scale = seen.mean, seen.std
-            for buffer, numbers in zip(
-                self.statistics(stream), (offset, unless_constant(scale, offset)), strict=True
-            ):
+            scale = unless_constant(scale, offset)
+            scale = torch.where(seen.high - seen.low < self.smallest_range, 1.0, scale)
+            for buffer, numbers in zip(self.statistics(stream), (offset, scale), strict=True):
                 buffer.copy_(numbers)
 
     def fit(self, data: Mapping[str, Any]) -> None:
@@ -140,6 +144,18 @@ class Normalizer(RecordsArguments, KeepsStatistics):
         """Inverts `normalize` for a stream without angles."""
         offset, scale = self.statistics(stream, values.shape)
         return at_least_float32(values) * scale + offset
+
+    def far_outside(self, stream: str, values: Tensor) -> Tensor:
+        """Returns where values [batch, ..., numbers] lie far outside of the fitted data.
+
+        Far is more than the width of the range beyond its ends or, for 'gaussian', more than 10
+        standard deviations. Angles are never far.
+        """
+        offset, scale = self.statistics(stream, values.shape)
+        limit = 3.0 if self.is_bounded(stream) else 10.0
+        far = (at_least_float32(values).to(offset.device) - offset).abs() > limit * scale
+        far[..., self.angles.get(stream, [])] = False
+        return far
 
     def statistics(
         self, stream: str, shape: tuple[int, ...] | None = None

@@ -96,7 +96,7 @@ def _at_most(tensors: int) -> Iterator[None]:
         if counts[what] > limits[what]:
             raise TooLarge(
                 f"Expected at most {limits[what]} {what} for {tensors} tensors, got a model with "
-                f"more. Fix: make the network smaller."
+                "more. Fix: make the network smaller."
             )
 
     hooks = [

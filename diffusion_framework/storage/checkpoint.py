@@ -8,8 +8,8 @@ A folder is written under a temporary name, sealed by a manifest and then rename
         state.json                           other data that resuming needs
         manifest.json                        version, sizes and checksums; written last
 
-Reading a checkpoint never unpickles. Building a model from its config imports only classes of the
-requested kind.
+Reading a checkpoint never unpickles. Its config may name only parts of this package (see `parts`)
+and classes of packages that the caller trusts; nothing else is imported.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Checkpoint:
         if not found:
             raise ValueError(
                 f"{path}: expected a results folder, a checkpoint or an export, got no checkpoint. "
-                f"Fix: give the folder that a training run or save_pretrained wrote."
+                "Fix: give the folder that a training run or save_pretrained wrote."
             )
         return cls.open(found[-1])
 
@@ -124,7 +124,7 @@ class Checkpoint:
             )
             raise ValueError(
                 f"{self.path}: expected weights among {', '.join(names)}, got {name!r}. "
-                f"Fix: choose one of these."
+                "Fix: choose one of these."
             )
         return load(self._read(f"{name}.safetensors"))
 
@@ -157,16 +157,16 @@ class Checkpoint:
     ) -> T:
         """Builds a module from the config and loads its weights, on the CPU.
 
-        The module is first built on the meta device and compared with the tensors of the file. A
-        config that describes a larger module therefore takes no memory.
+        The module is first built on the meta device, without memory for its weights, and compared
+        with the tensors of the file. It is built on the CPU only if they fit.
 
         Args:
             part: Key of the module's description in the config.
             kind: Class that the module must be an instance of.
-            weights: Name of the tensors, such as 'ema' or 'model'.
+            weights: Name of the file of tensors, 'ema' or 'model'.
             trust: Packages whose classes the config may name, as in `parts.plan`.
-            given: Parts that replace those in the config, at the places that the class names in
-                `replaceable`.
+            given: Objects that replace parts of the config, such as model=. The attribute
+                `replaceable` of the module's class has the place of each.
 
         Raises:
             ValueError: If the config does not fit the signatures, or the weights do not fit the
@@ -219,7 +219,7 @@ class Checkpoint:
             raise ValueError(
                 f"{self.path}: expected weights that fit the model, got an error "
                 f"({' '.join(str(error).split())[:300]}). "
-                f"Fix: build the model from the config of the checkpoint."
+                "Fix: build the model from the config of the checkpoint."
             ) from error
 
 
@@ -254,12 +254,12 @@ def newest_whole_checkpoint(results_folder: str | os.PathLike[str]) -> Checkpoin
             return checkpoint
     raise ValueError(
         f"{results_folder}: expected an undamaged checkpoint, got none. "
-        f"Fix: train again in another results_folder."
+        "Fix: train again in another results_folder."
     )
 
 
 def _damaged(path: Path, how: str) -> ValueError:
     return ValueError(
         f"{path}: expected a complete checkpoint, got damage: {how}. "
-        f"Fix: use an older checkpoint, or copy this one again."
+        "Fix: use an older checkpoint, or copy this one again."
     )

@@ -70,7 +70,7 @@ def _save_tensors(group: Mapping[str, Tensor], path: Path) -> None:
     except SafetensorError as error:  # such as a full disk
         raise OSError(
             f"{path}: expected to write it, got an error ({error}). Earlier checkpoints are "
-            f"unchanged. Fix: free disk space."
+            "unchanged. Fix: free disk space."
         ) from error
 
 

@@ -22,7 +22,7 @@ def save_picture(image: Tensor, path: Path) -> None:
     if len(image) not in (1, 3, 4):
         raise ValueError(
             f"Expected an image with 1, 3 or 4 channels, got {len(image)}. "
-            f"Fix: choose the channels to show."
+            "Fix: choose the channels to show."
         )
     pixels = (image.float() * 255).round().byte().cpu().permute(1, 2, 0).numpy()
     picture = Image.fromarray(pixels[:, :, 0] if len(image) == 1 else pixels)

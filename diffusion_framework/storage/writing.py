@@ -120,5 +120,5 @@ def check_space(results_folder: str | os.PathLike[str], size: int, count: int) -
         raise ValueError(
             f"{folder}: expected {size * count / 1e9:.3g} GB of free space for {count} checkpoints "
             f"of {size / 1e9:.3g} GB, got {free / 1e9:.3g} GB. "
-            f"Fix: free disk space, or lower saving.keep_newest."
+            "Fix: free disk space, or lower saving.keep_newest."
         )

@@ -60,7 +60,7 @@ def shard_networks(model: nn.Module, networks: Collection[nn.Module], device: st
         if parameter.requires_grad and id(parameter) not in inside:
             raise ValueError(
                 f"compute.shard: expected all trained weights in the network, got {name} outside "
-                f"of it. Fix: set compute.shard to false."
+                "of it. Fix: set compute.shard to false."
             )
     mesh = init_device_mesh(device, (torch.distributed.get_world_size(),))
     # Resharding after the forward pass also serves sampling, which has no backward pass.

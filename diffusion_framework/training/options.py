@@ -65,7 +65,7 @@ def check_data(
     if folder is not None and results_folder.resolve().is_relative_to(Path(folder).resolve()):
         raise ValueError(
             f"Expected results_folder outside of the data folder {folder}, got {results_folder}. "
-            f"Fix: choose another results_folder; its previews would be trained on."
+            "Fix: choose another results_folder; its previews would be trained on."
         )
     if len(dataset) < batch_size:
         raise ValueError(

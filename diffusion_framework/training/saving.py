@@ -155,14 +155,14 @@ def resumable(
     if not resume:
         raise ValueError(
             f"Expected an empty results_folder, got {folder}, which already holds a run. "
-            f"Fix: resume it, or choose another results_folder."
+            "Fix: resume it, or choose another results_folder."
         )
     checkpoint = newest_whole_checkpoint(folder)
     if different := list(differences(checkpoint.config["diffusion"], config["diffusion"])):
         raise ValueError(
             f"{checkpoint.path}: expected a checkpoint of this model, got another model "
             f"({'; '.join(different)}). "
-            f"Fix: resume it with its own settings, or choose another results_folder."
+            "Fix: resume it with its own settings, or choose another results_folder."
         )
     different = list(differences(checkpoint.state["order"], order))
     different += changed_options(checkpoint.config["trainer"], config["trainer"])

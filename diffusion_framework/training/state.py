@@ -180,7 +180,7 @@ class TrainingState:
         if len(set(steps)) > 1:
             raise ValueError(
                 f"Expected the same checkpoint on all processes, got the steps {steps}. "
-                f"Fix: give all processes the same results_folder."
+                "Fix: give all processes the same results_folder."
             )
 
     def _shard(self, values: dict[str, Tensor], own: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from ..data.loading.loader import to_device
 from ..process.noise import keyed_generator, mix
-from ..trainable import Trainable
 from .seeds import Purpose
 from .state import TrainingState
 from .stopping import Guard
@@ -68,7 +67,9 @@ class TrainingStep:
             data, condition = to_device(next(batches), device)
             if self.flip:
                 coins = keyed_generator(device, self.seed, Purpose.FLIP, *key, process)
-                data, condition = flipped(state.model, data, condition, coins)
+                where = torch.rand(len(data), device=device, generator=coins) < 0.5
+                data, flipped = state.model.flip(data, condition, where)
+                condition = dict(flipped)
             # One draw for all processes, so that no process waits for an extra forward pass.
             draw = random.Random(mix(self.seed, Purpose.SELF_CONDITION, *key)).random()
             # Dropout can only draw from the global generator of PyTorch.
@@ -89,21 +90,3 @@ class TrainingStep:
         guard.inspect(state.step + 1, total, norm)
         state.advance(skip_step=guard.skip_step if guard.late else None)
         return total, norm
-
-
-def flipped(
-    model: Trainable, data: Tensor, condition: dict[str, Any], generator: torch.Generator
-) -> tuple[Tensor, dict[str, Any]]:
-    """Flips each image horizontally with probability 1/2, together with its conditions.
-
-    Args:
-        model: Model that flips the conditions.
-        data: Images [batch, channels, height, width]; other data is returned unchanged.
-        condition: Conditions of the data by name.
-        generator: Generator of the choice, on the device of the data.
-    """
-    if data.ndim != 4:
-        return data, condition
-    where = torch.rand(len(data), device=data.device, generator=generator) < 0.5
-    data = torch.where(where[:, None, None, None], data.flip(-1), data)
-    return data, dict(model.flip(condition, where))

@@ -167,8 +167,8 @@ class Guard:
             if bad:
                 raise FloatingPointError(
                     f"Expected finite numbers, got a loss or gradient of step {step} that is not "
-                    f"finite; the step was not taken. Fix: lower train_lr, or use bf16 instead of "
-                    f"fp16, and resume from the last checkpoint."
+                    "finite; the step was not taken. Fix: lower train_lr, or use bf16 instead of "
+                    "fp16, and resume from the last checkpoint."
                 )
             received = [number for number, count in zip(STOP_SIGNALS, counts, strict=True) if count]
             self.signal = self.signal or max(received, default=0)

@@ -57,7 +57,7 @@ class Trainer(RecordsArguments):
         train_batch_size: Number of samples of a batch, of all processes together with
             split_batches, otherwise of each process.
         gradient_accumulate_every: Number of batches of one optimizer step (gradient accumulation).
-        augment_horizontal_flip: Whether to flip each image horizontally with probability 1/2.
+        augment_horizontal_flip: Whether to flip images and their conditions with probability 1/2.
         train_lr: Peak learning rate of Adam.
         train_num_steps: Number of optimizer steps of the whole run.
         max_grad_norm: Gradient norm above which gradients are clipped.

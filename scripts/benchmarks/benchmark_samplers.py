@@ -472,7 +472,7 @@ def summarise(runs: list[Run]) -> list[dict[str, Any]]:
 def print_errors(rows: list[dict[str, Any]]) -> None:
     print(
         f"\n{'schedule':17}{'calls':>5}  {'our best':31}{'error':>9}  {'best peer':33}{'error':>9} "
-        f" ratio"
+        " ratio"
     )
     for row in rows:
         peer = (
@@ -701,7 +701,7 @@ def parse_arguments() -> argparse.Namespace:
     except OSError as error:
         parser.error(
             f"--output: expected a writable folder, got {args.output} ({error.strerror}). "
-            f"Fix: choose another."
+            "Fix: choose another."
         )
     return args
 

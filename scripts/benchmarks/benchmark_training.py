@@ -9,13 +9,14 @@ Each loop runs in a separate process with its default settings, except for the s
 processes take turns: one takes a few steps while the others are stopped (SIGSTOP).
 Self-conditioning, a default only of ours, is off. The script prints:
 
-- images per second (median of the turns), the seconds from the start of Python to the end of the
-  first step, peak memory (of the GPU, if one exists), and the network's FLOPs per second as a share
-  of a convolution's, measured in the same run and precision, with FLOPs counted by PyTorch;
-- images per second of the loaders alone in the first and later epochs, for FOLDER and, if given,
-  PHOTOS;
-- the time of a checkpoint as a share of 1000 steps, the import time of `diffusion_framework` beyond
-  that of `torch`, and the time of `sample.py --help`.
+- images per second, the median of the turns;
+- the seconds from the start of Python to the end of the first step;
+- peak memory, of the GPU if one exists;
+- the network's FLOPs per second as a share of a convolution's, in the same run and precision;
+- images per second of the loaders alone, in the first and later epochs of FOLDER and PHOTOS;
+- the time of a checkpoint as a share of 1000 steps;
+- the import time of `diffusion_framework` beyond that of `torch`;
+- the time of `sample.py --help`.
 
 `pip install -e '.[benchmark]'` installs the other libraries. The default --width is smaller than in
 their examples to suit a CPU, and takes 20 minutes on two cores. On a GPU use --width 128 --batch 64

@@ -106,7 +106,7 @@ def main() -> None:
     args = parser.parse_args()
     if not 100 <= args.num_samples <= 1400:
         parser.error(
-            f"--num_samples: expected 100 to 1400, as 1797 real digits exist, got "
+            "--num_samples: expected 100 to 1400, as 1797 real digits exist, got "
             f"{args.num_samples}. Fix: choose a number in this range."
         )
 

@@ -2,9 +2,9 @@
 
     python scripts/benchmarks/evaluate_fork.py RUN [RUN ...]
 
-Prints, for each run of configs/policy_fork.yaml and each number of sampler calls, the share of
-episodes that arrive, and the mean of |P(left | c) - c| over ten bins. Measures on 4,000 held-out
-contexts, and draws trajectories into a picture.
+Prints the share of episodes that arrive, and the mean of |P(left | c) - c| over ten bins, for each
+run of configs/policy_fork.yaml and number of network calls. Measures on 4,000 held-out contexts,
+and draws trajectories into a picture.
 """
 
 from __future__ import annotations

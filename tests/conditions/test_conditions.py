@@ -207,6 +207,7 @@ def test_images_are_flipped_with_the_data():
         "mask": torch.ones(BATCH, dtype=torch.bool),
     }
     where = torch.tensor([True, False] * 3)
+    assert conditions.flips
     flipped = conditions.flip(values, where)
     assert flipped["labels"] is values["labels"] and flipped["mask"] is values["mask"]
     assert torch.equal(flipped["image"][0], values["image"][0].flip(-1))

@@ -20,7 +20,8 @@ def test_actions_come_from_plans_made_every_action_steps(make, several):
     acted = []
     for t, state in enumerate(states):
         chosen = {"state": state} if several else {"state": state[0].numpy()}
-        acted.append(controller.act(chosen, seed=[100 * t + i for i in range(3)]))
+        seeds = [100 * t + i for i in range(3 if several else 1)]
+        acted.append(controller.act(chosen, seed=seeds))
     for i in range(3 if several else 1):
         for t in range(11):
             planned = t - t % 4

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from diffusion_framework import Episodes
 from diffusion_framework.policies import load_episodes
@@ -106,8 +108,85 @@ def test_invalid_data_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"ends that increase from above 0, got \[4, 4, 9\]. Fix"):
         Episodes(ARRAYS, [4, 4, 9])
     np.savez(tmp_path / "objects.npz", action=np.array([{"code": "runs"}], dtype=object))
-    with pytest.raises(ValueError, match="pickle"):  # nothing is unpickled
+    with pytest.raises(ValueError, match=r"objects.npz: .*pickle.* Fix: "):  # nothing is unpickled
         load_episodes(tmp_path, ["action"])
+
+
+def test_damaged_files_are_refused_in_one_line_with_their_path(tmp_path):
+    def refusal(path, names=("action",)):
+        with pytest.raises(ValueError, match="Fix: ") as error:
+            load_episodes(path, names)
+        assert str(error.value).startswith(str(path)) and "\n" not in str(error.value)
+        return str(error.value)
+
+    np.savez(tmp_path / "good.npz", **ARRAYS)
+    for cut in (0, 10, 500, -5):
+        (tmp_path / "cut.npz").write_bytes((tmp_path / "good.npz").read_bytes()[:cut])
+        refusal(tmp_path / "cut.npz")
+    np.savez(tmp_path / "short.npz", **ARRAYS, episode_ends=np.array([4, 8]))
+    assert "where the last episode ends, got 9" in refusal(tmp_path / "short.npz")
+    np.savez(tmp_path / "scalar.npz", action=np.array(3.0))
+    refusal(tmp_path / "scalar.npz")
+    buffer = tmp_path / "buffer"
+    write_zarr_array(buffer / "data" / "action", ARRAYS["action"], 4)
+    (buffer / ".zgroup").write_text('{"zarr_format": 2}')
+    pytest.importorskip("zarr", reason="zarr is not installed")
+    assert "array meta/episode_ends, got none" in refusal(buffer)
+    (tmp_path / "lerobot" / "meta").mkdir(parents=True)
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    (tmp_path / "lerobot" / "meta" / "info.json").write_text("{broken")
+    assert "info.json: expected a JSON file" in refusal(tmp_path / "lerobot")
+
+
+def lerobot(folder, columns, features="{}"):
+    pyarrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    from pyarrow import parquet
+
+    (folder / "meta").mkdir(parents=True)
+    (folder / "meta" / "info.json").write_text(f'{{"features": {features}}}')
+    (folder / "data").mkdir()
+    index = {"episode_index": [0, 0], "frame_index": [0, 1]}
+    parquet.write_table(pyarrow.table({**index, **columns}), folder / "data" / "episode.parquet")
+    return folder
+
+
+def png(pixels, mode=None) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).convert(mode).save(stream, "png")
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "P"])
+def test_encoded_images_of_lerobot_are_decoded(tmp_path, mode):
+    pixels = RNG.integers(0, 2, (2, 6, 5, 3)).astype(np.uint8) * 255
+    frames = [Image.fromarray(one).convert(mode) for one in pixels]
+    encoded = [{"bytes": png(one, mode), "path": None} for one in pixels]
+    data = lerobot(tmp_path / "demos", {"camera": encoded, "task": ["push", "push"]})
+    read = load_episodes(data, ["camera"]).arrays["camera"]  # the texts are not asked for
+    expected = [np.asarray(one if mode == "L" else one.convert("RGB")) for one in frames]
+    np.testing.assert_array_equal(read, np.reshape(expected, (2, 6, 5, -1)))
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        ([{"bytes": None, "path": "a.png"}] * 2, "'camera', got only its path"),
+        ([{"bytes": b"noise", "path": None}] * 2, "cannot identify image file"),
+        (["push", "pull"], "numbers or encoded images in 'camera', got str"),
+        ([[1.0], [1.0, 2.0]], "cannot be read"),
+        ([1.0, None], "numbers or encoded images in 'camera', got float"),
+    ],
+)
+def test_other_columns_of_lerobot_are_refused_when_loading(tmp_path, column, message):
+    with pytest.raises(ValueError, match=message) as error:
+        load_episodes(lerobot(tmp_path / "demos", {"camera": column}), ["camera"])
+    assert "Fix: " in str(error.value) and str(tmp_path) in str(error.value)
+
+
+def test_videos_of_lerobot_are_refused(tmp_path):
+    data = lerobot(tmp_path / "demos", {}, '{"camera": {"dtype": "video"}}')
+    with pytest.raises(ValueError, match="in 'camera', got a video. Fix: export"):
+        load_episodes(data, ["camera"])
 
 
 def test_the_fingerprint_distinguishes_data():

@@ -114,12 +114,52 @@ def test_invalid_sizes_are_refused(sizes, message):
         EpisodeWindows(random_episodes(0, 10, longest=14), **sizes)
 
 
-def test_images_become_channels_first_uint8():
-    # some replay buffers store images as floats in [0, 255] with channels last
-    images = np.random.default_rng(0).integers(0, 256, (12, 6, 5, 3)).astype(np.float32)
+@pytest.mark.parametrize(
+    ("stored", "dtype"),
+    [
+        ("uint8", torch.uint8),
+        ("int64", torch.uint8),
+        ("float32", torch.uint8),  # some replay buffers store floats in [0, 255]
+        ("uint16", torch.uint16),
+    ],
+)
+def test_images_keep_their_values_and_become_channels_first(stored, dtype):
+    images = np.random.default_rng(0).integers(0, 256, (12, 6, 5, 3)).astype(stored)
+    seen = seen_images(images)
+    assert seen.dtype == dtype
+    np.testing.assert_array_equal(seen[1].numpy(), images[0].transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize(("stored", "factor"), [("uint16", 65000), ("int32", 65000)])
+def test_deep_images_are_not_cut_to_8_bits(stored, factor):
+    depth = np.full((12, 1, 6, 5), factor, dtype=stored)
+    assert (seen_images(depth).numpy() == factor).all()
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (-1, 1), (0, 4.7)])
+def test_floats_are_stored_as_they_are(low, high):
+    images = np.random.default_rng(0).uniform(low, high, (12, 3, 6, 5)).astype(np.float32)
+    np.testing.assert_array_equal(seen_images(images)[1].numpy(), images[0])
+
+
+def seen_images(images) -> torch.Tensor:
     episodes = Episodes({"image": images, "action": np.zeros((12, 2))}, [12])
-    _, condition = EpisodeWindows(episodes, observations=["image"])[0]
-    seen = condition["observations"]["image"]
-    assert seen.dtype == torch.uint8 and torch.equal(
-        seen[1], torch.from_numpy(images[0]).byte().permute(2, 0, 1)
-    )
+    return EpisodeWindows(episodes, observations=["image"])[0][1]["observations"]["image"]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (np.array(["a cat"] * 12), "numbers in 'image', got <U5"),
+        (np.full((12, 1, 6, 5), -3), "8 or 16 bits in 'image', got -3 to -3"),
+        (np.full((12, 1, 6, 5), 70000), "8 or 16 bits in 'image', got 70000 to 70000"),
+    ],
+)
+def test_what_is_not_an_image_or_a_vector_is_refused(values, message):
+    with pytest.raises(ValueError, match=message):
+        seen_images(values)
+
+
+def test_an_unknown_split_is_refused():
+    with pytest.raises(ValueError, match="'all', 'train' or 'validation', got 'test'. Fix"):
+        EpisodeWindows(random_episodes(0, 10), split="test")

@@ -72,7 +72,7 @@ def test_a_sampler_can_be_given_by_name():
 def test_noise_comes_from_seeds_from_a_generator_or_as_a_tensor():
     diffusion = tiny_diffusion()
     by_seed = diffusion.walk(3, seed=5).start
-    for seed in (np.int64(5), torch.tensor(5)[()].item()):
+    for seed in (np.int64(5), np.array(5), torch.tensor(5)):
         assert torch.equal(diffusion.walk(3, seed=seed).start, by_seed)
     assert torch.equal(
         diffusion.walk(2, seed=np.array([5, 6])).start, diffusion.walk(2, seed=[5, 6]).start
@@ -82,6 +82,7 @@ def test_noise_comes_from_seeds_from_a_generator_or_as_a_tensor():
     noise = torch.randn(3, 1, 8, 8)
     walk = diffusion.walk(3, noise=noise)
     assert torch.equal(walk.start, noise * walk.grid.start.sigma)
+    assert torch.equal(diffusion.walk(3, noise=noise.numpy()).start, walk.start)
     assert torch.equal(diffusion.walk(3, seed=5, noise_device="cpu").start, by_seed)
 
 
@@ -92,6 +93,17 @@ def test_start_is_noised_to_the_level_of_strength():
     level = walk.grid.start
     assert level.t == pytest.approx(0.6) and len(walk.grid) == 6
     torch.testing.assert_close(walk.start, level.alpha * (2 * data - 1) + level.sigma * noise)
+    arrays = {"start": data.numpy(), "noise": noise.numpy(), "strength": np.float64(0.6)}
+    assert torch.equal(diffusion.walk(np.int64(2), **arrays).start, walk.start)
+
+
+def test_numbers_of_steps_may_be_of_any_integer_type():
+    diffusion = tiny_diffusion(timesteps=10)
+    for options in ({"steps": 6}, {"calls": 6}):
+        ((name, number),) = options.items()
+        for one in (np.int64(number), np.uint8(number), torch.tensor(number)):
+            walk = diffusion.walk(1, **{name: one})
+            assert [*walk.grid] == [*diffusion.walk(1, **options).grid]
 
 
 def test_samples_are_divided_by_the_last_alpha():
@@ -130,9 +142,27 @@ def test_data_without_bounds_is_not_clipped():
         ({"seed": 1, "generator": torch.Generator()}, "a seed or a generator, got both"),
         ({"noise": torch.zeros(1, 8, 8)}, r"noise \[2, 1, 8, 8\], got \[1, 8, 8\]"),
         ({"strength": 0.0}, "got 0"),
-        ({"generatr": 1}, "conditions none, got generatr"),
+        ({"generatr": 1}, "an option or a condition, got 'generatr'. Fix: write generator="),
+        ({"sampelr": "ddim"}, "write sampler="),
+        ({"show_progres": False}, "write show_progress="),
+        ({"guidance_scale": 2.0}, "write guidance="),
+        ({"eta": 0.3}, "got 'eta'. Fix: give it to the sampler, as in sampler=DDIM"),
+        ({"num_inference_steps": 3}, "choose one of batch_size, sampler, steps"),
+        ({"image_size": None}, "got 'image_size'. Fix: "),
+        ({"labels": [0, 1]}, "build the network with num_classes"),
+        ({"generator": [torch.Generator()] * 2}, "one torch.Generator, got list"),
+        ({"seed": 3.0}, "an integer for seed, got 3.0. Fix: pass int"),
+        ({"seed": "3"}, "an integer for seed, got '3'"),
+        ({"seed": [1, 2.5]}, "an integer for seed, got 2.5"),
+        ({"seed": np.array([1, 2, 3])}, "one seed for each of 2 samples, got 3"),
+        ({"steps": 2.0}, "an integer for steps, got 2.0"),
+        ({"calls": 2.5}, "an integer for calls, got 2.5"),
+        ({"start": torch.zeros(3, 1, 8, 8)}, r"start \[2, ...\], got \[3, 1, 8, 8\]"),
+        ({"start": torch.tensor(0.5)}, r"start \[2, ...\], got \[\]"),
+        ({"start": "cat.png"}, "samples .* for start, got 'cat.png'"),
+        ({"noise": "gaussian"}, r"noise \[2, 1, 8, 8\], got 'gaussian'"),
         ({"guidance": 2.0}, "trained with dropout"),
-        ({"sampler": DDIM}, "a sampler or its name, got the class DDIM"),
+        ({"sampler": DDIM}, "got the class DDIM. Fix: make an object, as in DDIM\\(\\)"),
         ({"sampler": 3}, "a sampler or its name, got int"),
     ],
 )

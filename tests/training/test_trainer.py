@@ -13,15 +13,13 @@ import yaml
 from PIL import Image
 from runs import assert_same_run, trainer, weights
 from torch.utils.data import TensorDataset
-from toys import QUIET, Plain, tiny_diffusion, tiny_unet
+from toys import QUIET, tiny_diffusion, tiny_unet
 
 from diffusion_framework import Digits, GaussianDiffusion, ImageFolder, Trainer, UNet
-from diffusion_framework.conditions import Images, Labels
 from diffusion_framework.data.loading.loader import to_device
 from diffusion_framework.storage.checkpoint import Checkpoint, list_checkpoints
 from diffusion_framework.storage.config import to_config
 from diffusion_framework.training import Compute, LearningRate, Loading, Logging, Previews, Saving
-from diffusion_framework.training.step import flipped
 from diffusion_framework.training.stopping import Guard, NotedSignals
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -420,30 +418,6 @@ def test_learning_rate_schedules():
         assert [rate(step) for step in (0, 4, 9, 10)] == pytest.approx([0.2, 1.0, 2.0, 2.0])
         assert rate(510) == pytest.approx(2 * half_way)
         assert rate(1010) == pytest.approx(2.0 if schedule == "constant" else 0.0)
-
-
-class Told(Plain):
-    def forward(self, x, time, image, labels):
-        return self.conv(x)
-
-
-def test_half_of_the_images_are_flipped_with_their_conditions():
-    images = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16).repeat(1000, 1, 1, 1)
-    conditions = {"sketch": Images(1, keyword="image"), "labels": Labels(3)}
-    model = GaussianDiffusion(Told(image_size=16), conditions=conditions)
-    given = {"sketch": 255 - images, "labels": torch.arange(1000) % 3}
-    out, told = flipped(model, images, given, torch.Generator().manual_seed(0))
-    mirrored = (out == images.flip(-1)).flatten(1).all(1)
-    assert ((out == images).flatten(1).all(1) | mirrored).all()
-    assert abs(mirrored.float().mean() - 0.5) < 5 * 0.5 / 1000**0.5
-    assert torch.equal(told["sketch"], 255 - out)
-    assert torch.equal(told["labels"], given["labels"])
-
-
-def test_only_images_are_flipped():
-    model, plans = tiny_diffusion(), torch.rand(8, 4, 2)
-    same, told = flipped(model, plans, {}, torch.Generator().manual_seed(0))
-    assert same is plans and told == {}
 
 
 def test_a_batch_is_moved_unchanged():

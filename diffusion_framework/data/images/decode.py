@@ -1,4 +1,4 @@
-"""Decoding of image files into upright images, and cropping, resizing and conversion to tensors."""
+"""Decoding of image files into upright images."""
 
 import math
 import os
@@ -7,12 +7,8 @@ import zlib
 from functools import lru_cache
 from typing import BinaryIO
 
-import numpy as np
-import torch
 from PIL import Image, ImageCms, UnidentifiedImageError
-from torch import Tensor
 
-from diffusion_framework.data.dataset import ImageTensor
 from diffusion_framework.data.images import deep
 
 # EPS runs an external program; BUFR, GRIB, HDF5 and WMF need handlers that Pillow does not ship.
@@ -235,49 +231,3 @@ def to_channels(
     if alpha is not None and channels == 4:
         image.putalpha(alpha)
     return image
-
-
-def crop_and_resize(
-    image: Image.Image, size: tuple[int, int], position: tuple[float, float] = (0.5, 0.5)
-) -> Image.Image:
-    """Crops the largest box with the proportions of `size` and resizes it, never stretching.
-
-    Only the box is resized, so that a 1 x 9000 image never grows to 64 x 576000. The filter is
-    antialiased bicubic, as is usual in the evaluation of generated images.
-
-    Args:
-        image: Image of any size.
-        size: (height, width) of the result.
-        position: (vertical, horizontal) position of the box in 0..1, from the top left to the
-            bottom right; the box spans the image in one direction.
-    """
-    height, width = size
-    scale = min(image.height / height, image.width / width)
-    top = max(position[0] * (image.height - height * scale), 0)
-    left = max(position[1] * (image.width - width * scale), 0)
-    if scale == 1:  # integer offsets, so that pixels are copied unchanged
-        top, left = int(top), int(left)
-    right, bottom = min(left + width * scale, image.width), min(top + height * scale, image.height)
-    return image.resize((width, height), Image.Resampling.BICUBIC, box=(left, top, right, bottom))
-
-
-def to_tensor(image: Image.Image, channels: int | None = None, bits: int = 8) -> ImageTensor:
-    """Converts an image to a contiguous tensor [channels, height, width].
-
-    Args:
-        image: Image of mode L, RGB or RGBA, or of mode F with values in 0..65535.
-        channels: 1, 3 or 4 for mode F, with the grey repeated; other modes keep their channels.
-        bits: 8 for uint8; 16 for uint16, where the values of 8-bit images are multiplied by 257.
-    """
-    if bits == 8:
-        return _channels_first(np.array(image))
-    if image.mode != "F":
-        return _channels_first(np.array(image).astype(np.uint16) * np.uint16(257))
-    grey = torch.from_numpy(np.rint(np.clip(np.array(image), 0, 65535)).astype(np.uint16))[None]
-    colours = [grey] * (1 if channels == 1 else 3)
-    return torch.cat([*colours, torch.full_like(grey, 65535)] if channels == 4 else colours)
-
-
-def _channels_first(pixels: np.ndarray) -> Tensor:
-    tensor = torch.from_numpy(pixels)
-    return tensor[None] if tensor.ndim == 2 else tensor.permute(2, 0, 1).contiguous()

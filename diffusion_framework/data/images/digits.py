@@ -9,7 +9,8 @@ from beartype import beartype
 from PIL import Image
 
 from diffusion_framework.data.dataset import ImageDataset, ImageTensor
-from diffusion_framework.data.images.decode import MODES, crop_and_resize, to_tensor
+from diffusion_framework.data.images.decode import MODES
+from diffusion_framework.data.images.resize import crop_and_resize, to_tensor
 
 
 class Digits(ImageDataset):

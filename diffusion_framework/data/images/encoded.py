@@ -11,13 +11,12 @@ from PIL import Image
 from diffusion_framework.data.dataset import ImageDataset, ImageTensor
 from diffusion_framework.data.images.decode import (
     BrokenImageError,
-    crop_and_resize,
     decode_image,
     image_formats,
     is_deep_file,
-    to_tensor,
 )
 from diffusion_framework.data.images.deep import ValueRangeError
+from diffusion_framework.data.images.resize import crop_and_resize, to_tensor
 
 
 class EncodedImages(ImageDataset):

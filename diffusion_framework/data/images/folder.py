@@ -4,10 +4,12 @@ import hashlib
 import os
 from typing import Literal
 
+import numpy as np
 import PIL
 from beartype import beartype
 
 from diffusion_framework.data.images.encoded import EncodedImages, file_endings
+from diffusion_framework.data.images.paths import Paths
 from diffusion_framework.data.images.scan import Scan, scan_folder
 
 
@@ -83,9 +85,10 @@ class ImageFolder(EncodedImages):
         )
         self.extensions = file_endings(extensions)
         scan = scan_folder(folder, tuple(self.extensions))
-        self.folder, self.paths, self.dangling_links = scan.folder, scan.paths, scan.dangling_links
+        self.folder, self.dangling_links = scan.folder, scan.dangling_links
+        self.paths = Paths(scan.paths)
         self.worth_caching = crop == "center"
-        self.labels: list[int] | None = None
+        self.labels: np.ndarray | None = None
         if labels:
             self.class_names, self.labels = classes_of(scan)
 
@@ -99,7 +102,7 @@ class ImageFolder(EncodedImages):
         return len(self.paths)
 
     def encoded(self, index: int) -> tuple[str, int | None]:
-        label = None if self.labels is None else self.labels[index]
+        label = None if self.labels is None else int(self.labels[index])
         return os.path.join(self.folder, self.paths[index]), label
 
     def fingerprint(self) -> str:
@@ -118,7 +121,7 @@ class ImageFolder(EncodedImages):
         return digest.hexdigest()
 
 
-def classes_of(scan: Scan) -> tuple[list[str], list[int]]:
+def classes_of(scan: Scan) -> tuple[list[str], np.ndarray]:
     """Returns the sorted names of the top-level subfolders with images, and each image's label.
 
     Raises:
@@ -133,4 +136,4 @@ def classes_of(scan: Scan) -> tuple[list[str], list[int]]:
     names = [path.partition("/")[0] for path in scan.paths]
     class_names = sorted(set(names))
     label_of = {name: label for label, name in enumerate(class_names)}
-    return class_names, [label_of[name] for name in names]
+    return class_names, np.array([label_of[name] for name in names], np.int32)

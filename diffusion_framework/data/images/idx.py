@@ -55,17 +55,15 @@ class IDX(ImageDataset):
             )
         stem = {"train": "train", "test": "t10k"}[split]
         self.images = read_idx(_find(folder, f"{stem}-images-idx3-ubyte"), dimensions=3)
-        self.labels: list[int] | None = None
+        self.labels: Tensor | None = None
         if labels:
-            self.labels = read_idx(
-                _find(folder, f"{stem}-labels-idx1-ubyte"), dimensions=1
-            ).tolist()
+            self.labels = read_idx(_find(folder, f"{stem}-labels-idx1-ubyte"), dimensions=1)
             if len(self.labels) != len(self.images):
                 raise ValueError(
                     f"Expected {len(self.images)} labels for the {len(self.images)} images "
                     f"in {folder}, got {len(self.labels)}. Fix: download both files again."
                 )
-            self.class_names = [str(label) for label in range(max(self.labels) + 1)]
+            self.class_names = [str(label) for label in range(int(self.labels.max()) + 1)]
         height, width = self.images.shape[1:]
         if self.image_size[0] < height or self.image_size[1] < width:
             raise ValueError(
@@ -85,7 +83,7 @@ class IDX(ImageDataset):
         left, top = extra_width // 2, extra_height // 2
         border = (left, extra_width - left, top, extra_height - top)
         padded = torch.nn.functional.pad(image, border).expand(self.channels, -1, -1).contiguous()
-        return padded if self.labels is None else (padded, self.labels[index])
+        return padded if self.labels is None else (padded, int(self.labels[index]))
 
     def fingerprint(self) -> str:
         """Returns a hash of all pixels and of image_size."""

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ...data import TrainingDataset
 from ...process.noise import mix
-from ..demonstrations import Episodes
+from ..episodes import Episodes
 from ..windows import EpisodeWindows, Split
 
 RADIUS, LENGTH, TOLERANCE, STEP, MAX_STEPS = 0.3, 2.0, 0.25, 0.2, 20

@@ -7,7 +7,7 @@ from grey_images import pixels
 from PIL import Image
 
 from diffusion_framework.data import ImageFolder, decode_image
-from diffusion_framework.data.images.decode import crop_and_resize, to_tensor
+from diffusion_framework.data.images.resize import crop_and_resize, to_tensor
 
 
 @pytest.mark.parametrize("shape", [(1, 9000), (9000, 1)])

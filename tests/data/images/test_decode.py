@@ -10,7 +10,8 @@ from grey_images import pixels
 from PIL import Image, ImageCms
 
 from diffusion_framework.data import BrokenImageError, decode_image
-from diffusion_framework.data.images.decode import crop_and_resize, image_formats
+from diffusion_framework.data.images.decode import image_formats
+from diffusion_framework.data.images.resize import crop_and_resize
 
 SHARED = Path(__file__).parents[4] / "shared" / "data"
 ZOO, EXIF = SHARED / "image_zoo", SHARED / "exif_orientation"

@@ -7,8 +7,8 @@ from grey_images import pixels
 from PIL import Image
 
 from diffusion_framework.data import BrokenImageError, ImageFolder, decode_image
-from diffusion_framework.data.images.decode import to_tensor
 from diffusion_framework.data.images.deep import ValueRangeError, scale_values, to_eight_bits
+from diffusion_framework.data.images.resize import to_tensor
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.tif", "a.pgm", "big_endian.tif"])

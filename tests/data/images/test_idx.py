@@ -93,5 +93,5 @@ def test_bad_options_are_named_in_the_error(folder, options, message):
 def test_fashion_mnist_has_balanced_classes():
     data = IDX(FASHION, 32, split="test", labels=True)
     assert len(data) == 10_000 and len(data.class_names) == 10
-    assert torch.bincount(torch.tensor(data.labels)).tolist() == [1000] * 10
+    assert torch.bincount(data.labels).tolist() == [1000] * 10
     assert data[0][0].shape == (1, 32, 32)

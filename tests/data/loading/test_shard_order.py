@@ -25,21 +25,31 @@ def test_each_epoch_of_a_lane_reads_its_shards_one_after_the_other(batch_size):
     lanes = {1: 1, 3: 3, 12: 6, 40: 8, 7: 7}[batch_size]
     shard_of = np.repeat(np.arange(len(LENGTHS)), LENGTHS)
     width = batch_size // lanes
-    orders = set()
     for lane in range(lanes):
         draws = [key for batch in batches for key in batch[lane * width : (lane + 1) * width]]
-        assert {int(shard_of[index]) % lanes for index, _ in draws} == {lane}
-        own = np.flatnonzero(shard_of % lanes == lane)
-        for epoch in range(len(draws) // len(own)):
-            indices = [index for index, _ in draws[epoch * len(own) : (epoch + 1) * len(own)]]
-            assert {e for _, e in draws[epoch * len(own) : (epoch + 1) * len(own)]} == {epoch}
-            assert sorted(indices) == own.tolist()
-            visits = [shard for shard, _ in itertools.groupby(shard_of[indices].tolist())]
+        assert [epoch for _, epoch in draws] == sorted(epoch for _, epoch in draws)
+        for _, epoch in itertools.groupby(draws, key=lambda key: key[1]):
+            visits = [shard for shard, _ in itertools.groupby(int(shard_of[i]) for i, _ in epoch)]
             assert len(visits) == len(set(visits)), (
                 "each shard is read to its end before the next one"
             )
-            orders.add(tuple(indices))
-    assert len(orders) > 30 or batch_size == 1
+
+
+@pytest.mark.parametrize("batch_size", [1, 12, 16, 39, 40])
+@pytest.mark.parametrize(
+    "lengths", [LENGTHS, [100, 100, 100, 5], [1, 1], [50, 1, 1, 1, 1, 1, 1, 1, 1, 1]], ids=str
+)
+def test_every_epoch_has_each_image_once_whatever_the_lengths_of_the_shards(lengths, batch_size):
+    total = sum(lengths)
+    counts, seen = np.zeros(total, int), {}
+    for batch in batches_of(np.array(lengths), batch_size, 7 * total // batch_size + 1):
+        for index, epoch in batch:
+            counts[index] += 1
+            seen.setdefault(epoch, []).append(index)
+        assert counts.max() - counts.min() <= 1 + (batch_size > total)
+    orders = [seen[epoch] for epoch in range(6)]
+    assert all(sorted(order) == list(range(total)) for order in orders)
+    assert len(set(map(tuple, orders))) > 4 or total == 2, "each epoch has its own order"
 
 
 @pytest.mark.parametrize("world", [2, 3, 4, 12])

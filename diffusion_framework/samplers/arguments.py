@@ -1,0 +1,117 @@
+"""Checks of what users pass to `walk` and `sample`."""
+
+from __future__ import annotations
+
+import dataclasses
+import operator
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..conditions.base import as_tensor
+from ..parts import nearest
+from .base import Sampler
+
+
+def check_keywords(
+    given: Collection[str], conditions: Collection[str], options: Collection[str], sampler: Sampler
+) -> None:
+    """Checks that all further keywords of `walk` are conditions.
+
+    Args:
+        given: Names that the user passed.
+        conditions: Names of the model's conditions.
+        options: Names of the options of `walk` and `sample`.
+        sampler: Sampler of the walk, as an object.
+
+    Raises:
+        ValueError: If a name is unknown. The error gives the nearest known name, or the sampler
+            that has an option of this name.
+    """
+    unknown = [name for name in given if name not in conditions]
+    if not unknown:
+        return
+    name, known = unknown[0], [*conditions, *options]
+    part: Any = sampler
+    fields = [f.name for f in dataclasses.fields(part)] if dataclasses.is_dataclass(part) else []
+    if name in fields:
+        fix = f"give it to the sampler, as in sampler={type(sampler).__name__}({name}=...)"
+    elif name == "labels":
+        fix = "leave it out, or build the network with num_classes"
+    elif close := nearest(name, known):
+        fix = f"write {close}="
+    else:
+        fix = (
+            "leave it out, build the model with a conditioner for it (conditions=), or choose one "
+            f"of {', '.join(known)}"
+        )
+    raise ValueError(f"Expected an option or a condition, got {name!r}. Fix: {fix}.")
+
+
+def whole_number(value: Any, name: str) -> int:
+    """Returns an integer of any type, such as NumPy's, as an int.
+
+    Args:
+        value: Value that the user passed.
+        name: Name of the argument.
+
+    Raises:
+        ValueError: If the value is not an integer.
+    """
+    try:
+        return operator.index(value)
+    except TypeError as error:
+        raise ValueError(
+            f"Expected an integer for {name}, got {value!r:.60}. Fix: pass int({name})."
+        ) from error
+
+
+def plain_seed(seed: Any) -> int | list[int] | None:
+    """Returns a seed, or a list of seeds, as Python integers; None stays None.
+
+    Args:
+        seed: An integer of any type, or a sequence, array or tensor of integers.
+
+    Raises:
+        ValueError: If a seed is not an integer.
+    """
+    if seed is None:
+        return None
+    if isinstance(seed, Tensor | np.ndarray):
+        seed = seed.tolist()  # of a single number, that number
+    if isinstance(seed, Sequence | range) and not isinstance(seed, str):
+        return [whole_number(one, "seed") for one in seed]
+    return whole_number(seed, "seed")
+
+
+def check_generator(generator: Any) -> None:
+    """Raises ValueError unless the generator is one of PyTorch, or None."""
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise ValueError(
+            f"Expected one torch.Generator, got {type(generator).__name__}. "
+            "Fix: pass seed=, with one seed for each sample."
+        )
+
+
+def samples(value: Any, batch_size: int, device: torch.device, name: str) -> Tensor:
+    """Returns samples that the user passed as a tensor or an array, [batch, ...].
+
+    Args:
+        value: Samples, one for each of the batch.
+        batch_size: Number of samples.
+        device: Device of the result.
+        name: Name of the argument.
+
+    Raises:
+        ValueError: If the value is not numbers, or has another number of samples.
+    """
+    tensor = as_tensor(value, device, f"samples [{batch_size}, ...] for {name}")
+    if not tensor.ndim or len(tensor) != batch_size:
+        raise ValueError(
+            f"Expected {name} [{batch_size}, ...], got {[*tensor.shape]}. "
+            "Fix: give one for each sample, or set batch_size."
+        )
+    return tensor
