@@ -59,7 +59,8 @@ class NetworkSignature:
                 `channels` and `image_size`.
 
         Raises:
-            ValueError: `forward` does not take x and time, or the sample shape is unknown.
+            ValueError: `forward` does not take x and time, takes latents without return_latents,
+                or the sample shape is unknown.
         """
         parameters = list(inspect.signature(network.forward).parameters.values())
         kinds = {parameter.kind for parameter in parameters}
@@ -71,6 +72,11 @@ class NetworkSignature:
                 "Fix: let forward take the noised data and the time by position."
             )
         rest = {parameter.name: parameter for parameter in named[2:]}
+        if "latent_self_cond" in rest and "return_latents" not in rest:
+            raise ValueError(
+                f"Expected return_latents beside latent_self_cond in {type(network).__name__}, "
+                "got no such argument. Fix: with return_latents=True, return (output, latents)."
+            )
         estimate = _first(ESTIMATE_NAMES, rest)
         latents = _first(LATENT_NAMES, rest) if "return_latents" in rest else None
         own = {estimate, latents, "second_time", "return_latents" if latents else None}

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import operator
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -21,9 +24,23 @@ def zero_init(layer: nn.Conv1d | nn.Conv2d | nn.Linear) -> nn.Conv1d | nn.Conv2d
     return layer
 
 
-def height_and_width(image_size: int | tuple[int, int]) -> tuple[int, ...]:
-    """Returns (height, width) for an image size given as one number or two."""
-    return (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+def height_and_width(image_size: int | Sequence[int]) -> tuple[int, int]:
+    """Returns the height and the width of images given as one number or two.
+
+    Raises:
+        ValueError: If the size is not one or two integers.
+    """
+    several = isinstance(image_size, Sequence) and not isinstance(image_size, str)
+    sizes: Any = image_size if several else (image_size, image_size)
+    try:
+        height, width = (operator.index(size) for size in sizes)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"Expected image_size as one integer or (height, width), got {image_size!r:.60}. "
+            "Fix: for volumes and videos, write a network of your own with sample_shape="
+            "(channels, depth, height, width)."
+        ) from error
+    return height, width
 
 
 class TimeEmbedding(nn.Module):

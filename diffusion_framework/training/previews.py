@@ -92,11 +92,14 @@ def preview_conditions(
         count: Total number of previews.
         device: Device of the conditions.
     """
-    if dataset.class_names:
-        labels = torch.from_numpy(chosen % len(dataset.class_names))
-        return {"labels": labels.to(device)}
+    classes, labels = len(dataset.class_names or ()), {}
+    if classes:
+        labels = {"labels": torch.from_numpy(chosen % classes).to(device)}
+        _, first = to_device(dataset.take(np.zeros(1, int)), device)
+        if first.keys() <= {"labels", "mask"}:
+            return labels
     indices = np.linspace(0, len(dataset) - 1, count).round().astype(int)
     if dataset.shard_lengths is not None:
         indices = np.arange(count) % len(dataset)
     _, condition = to_device(dataset.take(indices[chosen]), device)
-    return {name: value for name, value in condition.items() if name != "mask"}
+    return {name: value for name, value in condition.items() if name != "mask"} | labels

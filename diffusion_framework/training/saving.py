@@ -11,12 +11,14 @@ from typing import Any
 
 from accelerate import Accelerator
 
+from ..parts import nearest
 from ..storage.checkpoint import Checkpoint, list_checkpoints, newest_whole_checkpoint, step_of
 from ..storage.writing import check_space, write_checkpoint
 from .checks import expect
 from .distributed import on_main_process
 from .options import changed_options, differences
 from .state import TrainingState
+from .stored import check_stored
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Saving:
         validate_every: int | None,
         save_every: int,
     ) -> None:
-        """Raises ValueError if the best checkpoints are kept but not every one is validated.
+        """Raises ValueError if best_metric is unknown, or not every checkpoint is validated.
 
         Args:
             metric_names: Names of the model's metrics.
@@ -58,6 +60,12 @@ class Saving:
             validate_every: Number of optimizer steps between two validations; None is save_every.
             save_every: Number of optimizer steps between two checkpoints.
         """
+        if not self.keep_best and self.best_metric == Saving.best_metric:
+            return
+        close = nearest(self.best_metric, metric_names)
+        fix = f"write {close}" if close else "choose one of these"
+        known, names = self.best_metric in metric_names, ", ".join(metric_names)
+        expect(known, f"saving.best_metric among {names}", self.best_metric, fix)
         if not self.keep_best:
             return
         fix = "give validation, or set saving.keep_best to 0"
@@ -66,8 +74,6 @@ class Saving:
         wanted = f"validation_options.every that divides save_and_sample_every {save_every}"
         fix = "leave validation_options.every out, or set saving.keep_best to 0"
         expect(fits, f"{wanted}, as saving.keep_best is set", validate_every, fix)
-        known, names = self.best_metric in metric_names, ", ".join(metric_names)
-        expect(known, f"saving.best_metric among {names}", self.best_metric, "choose one of these")
 
     def check_space(self, folder: Path, size: int, count: int) -> None:
         """Raises ValueError if the disk has no space for the checkpoints that are kept.
@@ -158,6 +164,7 @@ def resumable(
             "Fix: resume it, or choose another results_folder."
         )
     checkpoint = newest_whole_checkpoint(folder)
+    check_stored(checkpoint)
     if different := list(differences(checkpoint.config["diffusion"], config["diffusion"])):
         raise ValueError(
             f"{checkpoint.path}: expected a checkpoint of this model, got another model "

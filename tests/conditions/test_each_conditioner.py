@@ -48,7 +48,11 @@ def test_one_label_for_a_batch(label):
         (["cat"], "integer labels, got"),
         ([[0], [1, 2]], "integer labels, got"),
         ({"a": 1}, "integer labels, got"),
-        (torch.eye(4).long(), r"labels \[batch\], got \[4, 4\]"),
+        (
+            torch.eye(4).long(),
+            r"labels \[batch\], got \[4, 4\]. Fix: .* labels.argmax",
+        ),
+        (torch.eye(4), "integer labels, got torch.float32 .* one-hot labels labels.argmax"),
         ([0, 4], r"labels in \[0, 3\], got 4 in sample 1"),
         ([0, 0, -1], r"labels in \[0, 3\], got -1 in sample 2"),
     ],

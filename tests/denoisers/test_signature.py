@@ -3,7 +3,7 @@
 import pytest
 import torch
 from torch import nn
-from toys import Plain, tiny_rin, tiny_unet
+from toys import Plain, tiny_dit, tiny_rin, tiny_unet
 
 from diffusion_framework import RIN, GaussianDiffusion
 from diffusion_framework.conditions import Labels, Vectors
@@ -95,6 +95,13 @@ def test_a_tuple_of_one_and_an_output_object_are_unwrapped(wrap):
             r"\(output, latents\) from Own with return_latents=True, got Tensor",
         ),
         (
+            lambda: network(lambda self, x, time, latent_self_cond=None: x),
+            "return_latents beside latent_self_cond in Own",
+        ),
+        (lambda: network(lambda self, x, time: {"sample": x}), "a tensor from Own, got dict"),
+        (lambda: network(lambda self, x, time: None), "a tensor from Own, got NoneType"),
+        (lambda: network(lambda self, x, time: x.movedim(1, 2)), r"Own, got \[2, 4, 3\]"),
+        (
             lambda: network(lambda self, x, time: x, learned_variance=True),
             r"\[2, 6, 4\] from Own, got \[2, 3, 4\]",
         ),
@@ -104,6 +111,28 @@ def test_what_a_network_may_not_do_is_said_in_one_line(build, message):
     with pytest.raises(ValueError, match=message) as error:
         GaussianDiffusion(build())(torch.rand(2, 3, 4))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("make", [tiny_unet, tiny_dit, tiny_rin])
+def test_networks_of_images_refuse_volumes(make):
+    """3-D networks are written by users."""
+    for size in ((8, 8, 8), (8,), "8", 8.0):
+        with pytest.raises(ValueError, match=r"one integer or \(height, width\), got .* your own"):
+            make(image_size=size)
+
+
+def test_a_network_of_volumes_trains_and_samples():
+    class Volumes(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv3d(1, 1, 1)
+
+        def forward(self, x, time):
+            return self.conv(x)
+
+    diffusion = GaussianDiffusion(Volumes(), sample_shape=(1, 4, 4, 4))
+    assert torch.isfinite(diffusion(torch.rand(2, 1, 4, 4, 4)))
+    assert diffusion.sample(2, steps=2, show_progress=False).shape == (2, 1, 4, 4, 4)
 
 
 def test_conditions_must_be_taken_and_needed_ones_given():

@@ -13,6 +13,7 @@ from toys import QUIET, Plain
 
 from diffusion_framework import Digits, GaussianDiffusion, Trainer
 from diffusion_framework.conditions import Images, Tokens, Vectors
+from diffusion_framework.data import TrainingDataset
 from diffusion_framework.data.wrapped import as_dataset
 from diffusion_framework.training import Previews
 from diffusion_framework.training.previews import preview_conditions
@@ -107,6 +108,23 @@ def test_previews_always_have_the_same_conditions():
 def test_classes_of_previews_take_turns():
     told = preview_conditions(Digits(labels=True), np.arange(12), 12, CPU)
     assert told["labels"].tolist() == [*range(10), 0, 1]
+
+
+def test_classes_of_previews_take_turns_beside_other_conditions():
+    class Posed(TrainingDataset):
+        class_names = ("cat", "dog")
+
+        def __len__(self):
+            return 4
+
+        def draw(self, index, epoch):
+            return torch.zeros(1, 4, 4), {"labels": 1, "pose": torch.full((3,), float(index))}
+
+        def fingerprint(self):
+            return ""
+
+    told = preview_conditions(Posed(), np.arange(4), 4, CPU)
+    assert told["labels"].tolist() == [0, 1, 0, 1] and told["pose"][:, 0].tolist() == [0, 1, 2, 3]
 
 
 def test_a_mask_is_not_a_condition():

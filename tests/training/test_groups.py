@@ -133,6 +133,14 @@ def test_all_processes_learn_of_the_time_limit_at_the_same_step(ten_images, tmp_
     ("options", "message"),
     [
         (
+            {"saving": Saving(keep_best=1, best_metric="validation_los")},
+            "among validation_loss, got 'validation_los'. Fix: write validation_loss",
+        ),
+        (
+            {"saving": Saving(best_metric="fid")},
+            "saving.best_metric among validation_loss, got 'fid'. Fix: choose one of these",
+        ),
+        (
             {"validation": None},
             "Expected validation data where saving.keep_best is set, got None. Fix: ",
         ),
@@ -152,10 +160,17 @@ def test_keeping_the_best_needs_validation_at_each_checkpoint(
     with pytest.raises(ValueError, match=re.escape(message)):
         trainer(
             ten_images,
-            tmp_path,
-            saving=Saving(keep_best=1),
-            **{"validation": ten_images, **options},
+            tmp_path / "run",
+            **{"validation": ten_images, "saving": Saving(keep_best=1), **options},
         )
+    assert not (tmp_path / "run").exists()
+
+
+def test_validation_can_be_switched_off(ten_images, tmp_path):
+    off = ValidationOptions(every=0)
+    held_out = ImageFolder(ten_images, 8, 1)
+    trainer(ten_images, tmp_path, validation=held_out, validation_options=off).train()
+    assert not (tmp_path / "validation.csv").exists()
 
 
 def test_validation_follows_its_interval(ten_images, tmp_path):
