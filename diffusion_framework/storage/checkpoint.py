@@ -24,12 +24,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor, nn
 
 from ..parts import Kept, find, plan, read_yaml
 from .building import build_fitting
-from .files import FORMAT_VERSION
+from .manifest import MANIFEST, DamagedCheckpoint, read_manifest
 
 T = TypeVar("T", bound=nn.Module)
 CHECKPOINTS = "checkpoints"
@@ -63,7 +64,7 @@ class Checkpoint:
             ValueError: If no checkpoint exists, or it is damaged or has a newer format.
         """
         path = Path(path)
-        if (path / "manifest.json").is_file():
+        if (path / MANIFEST).is_file():
             return cls.open(path)
         found = list_checkpoints(path)
         if not found:
@@ -80,35 +81,31 @@ class Checkpoint:
         Raises:
             ValueError: If no checkpoint exists, or it is damaged or has a newer format.
         """
-        try:
-            manifest = json.loads((path / "manifest.json").read_text())
-            version, step, files = manifest["format_version"], manifest["step"], manifest["files"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise _damaged(path, f"its manifest cannot be read ({error})") from error
-        if version > FORMAT_VERSION:
-            raise ValueError(
-                f"{path}: expected a checkpoint of format {FORMAT_VERSION} or lower, got format "
-                f"{version}. Fix: upgrade diffusion_framework."
-            )
-        for name, expected in files.items():
-            if Path(name).name != name:  # no path outside the folder may be read
-                raise _damaged(path, f"its manifest names the file {name!r:.60}")
+        manifest = read_manifest(path)
+        for name, expected in manifest.files.items():
             if not (path / name).is_file() or (path / name).stat().st_size != expected["size"]:
-                raise _damaged(path, f"{name} is missing or truncated")
-        return cls(path, step, files)
+                raise DamagedCheckpoint(path, f"{name} is missing or truncated")
+        return cls(path, manifest.step, manifest.files)
 
     @property
     def config(self) -> dict[str, Any]:
         """All options that the run was built from, as plain data."""
         config = read_yaml(self._read("config.yaml"), f"{self.path / 'config.yaml'}")
         if not isinstance(config, dict):
-            raise _damaged(self.path, "config.yaml has no options")
+            raise DamagedCheckpoint(self.path, "config.yaml has no options")
         return config
 
     @property
     def state(self) -> dict[str, Any]:
         """Data that resuming needs besides the tensors, as plain data."""
-        return json.loads(self._read("state.json"))
+        data = self._read("state.json")
+        try:
+            state = json.loads(data)
+        except (ValueError, RecursionError) as error:
+            raise DamagedCheckpoint(self.path, "state.json is not JSON") from error
+        if not isinstance(state, dict):
+            raise DamagedCheckpoint(self.path, "state.json has no state")
+        return state
 
     def tensors(self, name: str) -> dict[str, Tensor]:
         """Returns the tensors of the file `name`.safetensors, on the CPU.
@@ -126,7 +123,11 @@ class Checkpoint:
                 f"{self.path}: expected weights among {', '.join(names)}, got {name!r}. "
                 "Fix: choose one of these."
             )
-        return load(self._read(f"{name}.safetensors"))
+        data = self._read(f"{name}.safetensors")
+        try:
+            return load(data)
+        except SafetensorError as error:
+            raise DamagedCheckpoint(self.path, f"{name}.safetensors holds no tensors") from error
 
     def choose(self, weights: str) -> str:
         """Returns the name of the tensors to load: `weights`, or the only one in an export."""
@@ -149,7 +150,7 @@ class Checkpoint:
     def _read(self, name: str) -> bytes:
         data = (self.path / name).read_bytes()
         if hashlib.sha256(data).hexdigest() != self.files[name]["sha256"]:
-            raise _damaged(self.path, f"the checksum of {name} differs")
+            raise DamagedCheckpoint(self.path, f"the checksum of {name} differs")
         return data
 
     def build(
@@ -175,7 +176,7 @@ class Checkpoint:
         tensors = self.tensors(weights)
         where = f"{self.path / 'config.yaml'}: {part}"
         if not isinstance((description := self.config.get(part)), dict):
-            raise _damaged(self.path, f"config.yaml has no {part}")
+            raise DamagedCheckpoint(self.path, f"config.yaml has no {part}")
         recorded = str(description.get("class_path", "")).split(".")[-1]
         if not inspect.isabstract(kind) and recorded != kind.__name__:
             raise ValueError(
@@ -198,7 +199,7 @@ class Checkpoint:
                 description = description["init_args"][key]
             description["init_args"][name] = value
         except (KeyError, TypeError) as error:
-            raise _damaged(self.path, f"config.yaml has no place for {name}") from error
+            raise DamagedCheckpoint(self.path, f"config.yaml has no place for {name}") from error
 
     def load_weights(
         self, module: nn.Module, name: str, adapt: Callable[[dict[str, Tensor]], Any] = dict
@@ -224,11 +225,11 @@ class Checkpoint:
 
 
 def list_checkpoints(results_folder: str | os.PathLike[str]) -> list[Path]:
-    """Returns the folders of the sealed checkpoints of a run, oldest first."""
+    """Returns the folders of the checkpoints of a run, damaged ones too, oldest first."""
     steps = {}
     for folder in (Path(results_folder) / CHECKPOINTS).glob(f"{PREFIX}*"):
         number = folder.name.removeprefix(PREFIX)
-        if number.isdecimal() and (folder / "manifest.json").is_file():
+        if number.isdecimal() and folder.is_dir():
             steps[int(number)] = folder
     return [steps[step] for step in sorted(steps)]
 
@@ -248,18 +249,11 @@ def newest_whole_checkpoint(results_folder: str | os.PathLike[str]) -> Checkpoin
         try:
             checkpoint = Checkpoint.open(path)
             checkpoint.verify()
-        except ValueError as error:
+        except DamagedCheckpoint as error:
             warnings.warn(f"{error} The previous checkpoint is used instead.", stacklevel=2)
         else:
             return checkpoint
     raise ValueError(
         f"{results_folder}: expected an undamaged checkpoint, got none. "
         "Fix: train again in another results_folder."
-    )
-
-
-def _damaged(path: Path, how: str) -> ValueError:
-    return ValueError(
-        f"{path}: expected a complete checkpoint, got damage: {how}. "
-        "Fix: use an older checkpoint, or copy this one again."
     )

@@ -15,8 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..parts import write_yaml
-
-FORMAT_VERSION = 1
+from .manifest import MANIFEST, manifest_text
 
 
 def write_sealed(
@@ -50,13 +49,7 @@ def write_sealed(
         file.name: {"size": file.stat().st_size, "sha256": _sha256(file)}
         for file in sorted(folder.iterdir())
     }
-    manifest = {
-        "format_version": FORMAT_VERSION,
-        "step": step,
-        "torch": str(torch.__version__),
-        "files": files,
-    }
-    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1))
+    (folder / MANIFEST).write_text(manifest_text(step, files, str(torch.__version__)))
     for path in (*folder.iterdir(), folder):
         sync(path)
 

@@ -10,8 +10,9 @@ from typing import Any
 
 from torch import Tensor
 
-from .checkpoint import CHECKPOINTS, PREFIX, list_checkpoints, step_of
+from .checkpoint import CHECKPOINTS, PREFIX, Checkpoint, list_checkpoints, step_of
 from .files import sync, write_sealed
+from .manifest import DamagedCheckpoint
 
 
 def write_checkpoint(
@@ -43,6 +44,7 @@ def write_checkpoint(
     Raises:
         OSError: If the checkpoint cannot be written. Earlier checkpoints are then unchanged, and
             nothing of this one remains.
+        ValueError: If a checkpoint of this step exists that cannot be read, or has a newer format.
     """
     parent = Path(results_folder) / CHECKPOINTS
     parent.mkdir(parents=True, exist_ok=True)
@@ -52,6 +54,11 @@ def write_checkpoint(
     try:
         write_sealed(temporary, step, tensors, config, state)
         if final.exists():  # a run that resumed from an older checkpoint reaches this step again
+            if not _may_delete(final):
+                raise ValueError(
+                    f"{final}: expected a checkpoint of this version that can be read, got "
+                    "another. Fix: move it, or choose another results_folder."
+                )
             _remove(final)
         temporary.rename(final)
         sync(parent)
@@ -59,9 +66,20 @@ def write_checkpoint(
         shutil.rmtree(temporary, ignore_errors=True)
     checkpoints = list_checkpoints(results_folder)
     for old in checkpoints[: checkpoints.index(final) + 1][:-keep]:
-        if step_of(old) not in spare:
+        if step_of(old) not in spare and _may_delete(old):
             _remove(old)
     return final
+
+
+def _may_delete(checkpoint: Path) -> bool:
+    """Returns whether a checkpoint is whole or damaged, not unreadable or of a newer format."""
+    try:
+        Checkpoint.open(checkpoint)
+    except DamagedCheckpoint:
+        return True
+    except (ValueError, OSError):
+        return False
+    return True
 
 
 def write_export(

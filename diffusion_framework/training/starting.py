@@ -19,6 +19,7 @@ from ..trainable import Trainable
 from .checks import expect
 from .distributed import on_main_process
 from .options import changed_options, differences
+from .stored import check_stored
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ class Start:
             checkpoint = newest_whole_checkpoint(folder)
         else:
             checkpoint = _of_step(folder, found, self.resume_from)
+        check_stored(checkpoint)
         _compare(checkpoint, config, order)
         return checkpoint
 

@@ -16,6 +16,7 @@ from ..storage.checkpoint import Checkpoint
 from ..trainable import Batch, Trainable
 from .distributed import check_all_used, full_tensor, no_sync, shard_like, shard_networks
 from .starting import InitialWeights
+from .stored import check_slots
 
 
 class TrainingState:
@@ -120,15 +121,10 @@ class TrainingState:
 
         All processes must call it, since sharded weights are gathered.
         """
-        slots = {
-            key: value
-            for key, value in self._optimizer_slots().items()
-            if isinstance(value, Tensor)
-        }
         groups = {
             "model": self.model.state_dict(),
             "ema": self.averaged.state_dict(),
-            "optimizer": slots,
+            "optimizer": self._optimizer_slots(),
         }
         if not self.sharded:
             return groups
@@ -144,9 +140,6 @@ class TrainingState:
         """Returns the data of a checkpoint besides the tensors, as plain data."""
         scaler = self.accelerator.scaler
         return {
-            "optimizer": {
-                k: v for k, v in self._optimizer_slots().items() if not isinstance(v, Tensor)
-            },
             "ema_step": int(self.ema.step),
             "scaler": scaler.state_dict() if scaler is not None else None,
         }
@@ -186,10 +179,11 @@ class TrainingState:
             checkpoint.load_weights(module, name, partial(self._shard, own=module.state_dict()))
         numbers, slots = checkpoint.state, checkpoint.tensors("optimizer")
         parameters = dict(self.model.named_parameters())
+        check_slots(checkpoint, slots, parameters)
         moments = {
             key: parameters[key.rpartition(".")[0]] for key, value in slots.items() if value.ndim
         }
-        self._load_optimizer({**self._shard(slots, own=moments), **numbers["optimizer"]})
+        self._load_optimizer(self._shard(slots, own=moments))
         self.ema.step.fill_(numbers["ema_step"])
         self.ema.initted.fill_(True)
         if numbers["scaler"] is not None and self.accelerator.scaler is not None:
@@ -211,7 +205,7 @@ class TrainingState:
         """Returns the names of the parameters in the optimizer's order."""
         return [name for name, _ in self.model.named_parameters()]
 
-    def _optimizer_slots(self) -> dict[str, Any]:
+    def _optimizer_slots(self) -> dict[str, Tensor]:
         """Returns the optimizer's state as {"parameter.slot": value}."""
         names = self._names()
         state = self.optimizer.state_dict()["state"]
@@ -221,7 +215,7 @@ class TrainingState:
             for slot, value in slots.items()
         }
 
-    def _load_optimizer(self, slots: dict[str, Any]) -> None:
+    def _load_optimizer(self, slots: dict[str, Tensor]) -> None:
         """Restores the result of `_optimizer_slots`, but no options of the parameter groups."""
         index = {name: i for i, name in enumerate(self._names())}
         state: dict[int, dict[str, Any]] = {}

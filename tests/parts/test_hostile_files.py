@@ -2,7 +2,6 @@
 
 import copy
 import functools
-import hashlib
 import json
 import os
 import random
@@ -16,7 +15,7 @@ import torch
 import yaml
 from audit import watched
 from mutations import COMMAND, changed_bytes, changed_tree
-from runs import trainer
+from runs import rewrite, trainer
 
 import diffusion_framework as df
 from diffusion_framework import GaussianDiffusion, NoiseSchedule, Sampler, cli
@@ -74,14 +73,7 @@ def reseal(results, change):
     config = copy.deepcopy(parsed((path / "config.yaml").read_text()))
     config["data"] = {"class_path": "Digits"}
     change(config)
-    (path / "config.yaml").write_text(json.dumps(config))  # JSON is YAML, and fast to write
-    manifest = json.loads((path / "manifest.json").read_text())
-    data = (path / "config.yaml").read_bytes()
-    manifest["files"]["config.yaml"] = {
-        "size": len(data),
-        "sha256": hashlib.sha256(data).hexdigest(),
-    }
-    (path / "manifest.json").write_text(json.dumps(manifest))
+    rewrite(path, "config.yaml", json.dumps(config).encode())  # JSON is YAML, and fast to write
     return path / "config.yaml"
 
 

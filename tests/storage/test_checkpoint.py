@@ -1,10 +1,17 @@
 import json
+import random
+from pathlib import Path
 
 import pytest
 import torch
-from runs import write
+from runs import reseal, rewrite, write
 
-from diffusion_framework.storage.checkpoint import Checkpoint, list_checkpoints
+from diffusion_framework.storage.checkpoint import (
+    Checkpoint,
+    list_checkpoints,
+    newest_whole_checkpoint,
+)
+from diffusion_framework.storage.manifest import DamagedCheckpoint
 from diffusion_framework.storage.writing import write_checkpoint
 
 
@@ -57,10 +64,106 @@ def test_an_edited_text_file_is_refused(tmp_path, name):
 
 
 def test_a_newer_format_is_refused_with_advice_to_upgrade(tmp_path):
+    write(tmp_path, 1)
+    newer = write(tmp_path, 2) / "manifest.json"
+    reseal(newer, {**json.loads(newer.read_text()), "format_version": 99})
+    for find in (Checkpoint.find, newest_whole_checkpoint):  # no fall back to an older one
+        with pytest.raises(ValueError, match="format 99.*upgrade"):
+            find(tmp_path)
+
+
+def test_a_checkpoint_of_a_newer_format_is_neither_deleted_nor_overwritten(tmp_path):
+    newer = [write(tmp_path, step) for step in (1, 5)]
+    for folder in newer:
+        manifest = folder / "manifest.json"
+        reseal(manifest, {**json.loads(manifest.read_text()), "format_version": 99})
+    write(tmp_path, 2, keep=1)
+    write(tmp_path, 3, keep=1)
+    with pytest.raises(ValueError, match="step-00000005: expected a checkpoint of this version"):
+        write(tmp_path, 5, keep=1)
+    names = [path.name for path in list_checkpoints(tmp_path)]
+    assert names == ["step-00000001", "step-00000003", "step-00000005"]
+    assert all("99" in (folder / "manifest.json").read_text() for folder in newer)
+
+
+def test_any_changed_byte_of_a_manifest_is_damage(tmp_path):
     file = write(tmp_path, 1) / "manifest.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), "format_version": 99}))
-    with pytest.raises(ValueError, match="format 99.*upgrade"):
+    data = file.read_bytes()
+    draw = random.Random(0)
+    for place in range(len(data)):
+        other = draw.choice([byte for byte in range(256) if byte != data[place]])
+        file.write_bytes(data[:place] + bytes([other]) + data[place + 1 :])
+        with pytest.raises(DamagedCheckpoint):
+            Checkpoint.find(tmp_path)
+    for damaged in (data[:-1], data[:50], b"", data + b" ", data.replace(b"\n", b"\r\n")):
+        file.write_bytes(damaged)
+        with pytest.raises(DamagedCheckpoint):
+            Checkpoint.find(tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["edited", "missing"])
+def test_before_a_damaged_manifest_the_previous_checkpoint_is_used(tmp_path, damage):
+    write(tmp_path, 1)
+    file = write(tmp_path, 2) / "manifest.json"
+    if damage == "edited":
+        file.write_text(file.read_text().replace('"step": 2', '"step": 3'))
+    else:
+        file.unlink()
+    with pytest.warns(UserWarning, match="damage: .* The previous checkpoint is used"):
+        assert newest_whole_checkpoint(tmp_path).step == 1
+
+
+def test_a_checkpoint_that_cannot_be_read_is_not_passed_over(tmp_path, monkeypatch):
+    write(tmp_path, 1)
+    unreadable = write(tmp_path, 2) / "manifest.json"
+    read = Path.read_bytes
+
+    def refuse(path):
+        if path == unreadable:
+            raise PermissionError(13, "Permission denied", str(path))
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(PermissionError, match="Permission denied"):
+        newest_whole_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"format_version": "1"},
+        {"format_version": True},
+        {"step": -1},
+        {"step": 2},
+        {"step": None},
+        {"files": []},
+        {"files": {"model.safetensors": {"size": "1", "sha256": "x"}}},
+        {"files": {"model.safetensors": 3}},
+        {"files": {"a\0b": {"size": 1, "sha256": "x"}}},
+    ],
+    ids=str,
+)
+def test_a_sealed_manifest_of_another_form_is_damage(tmp_path, change):
+    file = write(tmp_path, 1) / "manifest.json"
+    reseal(file, {**json.loads(file.read_text()), **change})
+    with pytest.raises(DamagedCheckpoint):
         Checkpoint.find(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "read"),
+    [
+        ("config.yaml", b"[1, 2]", lambda checkpoint: checkpoint.config),
+        ("config.yaml", b"{", lambda checkpoint: checkpoint.config),
+        ("state.json", b"[1]", lambda checkpoint: checkpoint.state),
+        ("state.json", b"[" * 100_000, lambda checkpoint: checkpoint.state),
+        ("model.safetensors", b"x" * 99, lambda checkpoint: checkpoint.tensors("model")),
+    ],
+)
+def test_sealed_files_of_another_form_are_refused_in_one_line(tmp_path, name, data, read):
+    rewrite(write(tmp_path, 1), name, data)
+    with pytest.raises(ValueError, match=r"\A[^\n]+ Fix: [^\n]+\Z"):
+        read(Checkpoint.find(tmp_path))
 
 
 def test_a_failed_write_leaves_only_the_earlier_checkpoint(tmp_path):

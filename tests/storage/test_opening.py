@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from runs import trainer
+from runs import reseal, trainer
 from torch import nn
 from toys import Plain, tiny_diffusion
 
@@ -145,6 +145,6 @@ def test_a_manifest_cannot_name_files_outside_its_folder(tmp_path):
     data = json.loads(manifest.read_text())
     data["files"]["../outside"] = {"size": 1, "sha256": "x"}
     (Path(tmp_path) / "outside").write_text("x")
-    manifest.write_text(json.dumps(data))
+    reseal(manifest, data)
     with pytest.raises(ValueError, match=r"names the file '\.\./outside'"):
         GaussianDiffusion.from_pretrained(tmp_path / "export")

@@ -1,12 +1,15 @@
 """Small training runs, their results, and checkpoints written by hand."""
 
 import csv
+import hashlib
+import json
 
 import torch
 from toys import tiny_diffusion
 
 from diffusion_framework import Trainer
 from diffusion_framework.storage.checkpoint import Checkpoint
+from diffusion_framework.storage.manifest import sealed
 from diffusion_framework.storage.writing import write_checkpoint
 from diffusion_framework.training import Loading, Logging, Previews
 
@@ -39,6 +42,21 @@ def assert_same_run(a, b):
     # all columns but the speed
     rows = [[row[:4] for row in csv.reader((folder / "log.csv").open())] for folder in (a, b)]
     assert rows[0] == rows[1]
+
+
+def reseal(manifest, content):
+    """Writes a manifest with a valid seal, as somebody who changes a checkpoint on purpose can."""
+    content.pop("seal", None)
+    manifest.write_text(sealed(json.dumps(content, indent=1)))
+
+
+def rewrite(checkpoint, name, data):
+    """Replaces a file of a checkpoint, with a valid checksum."""
+    (checkpoint / name).write_bytes(data)
+    manifest = checkpoint / "manifest.json"
+    content = json.loads(manifest.read_text())
+    content["files"][name] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    reseal(manifest, content)
 
 
 def write(results, step, keep=9):
