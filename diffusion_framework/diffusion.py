@@ -27,7 +27,7 @@ from .process.schedules import NoiseSchedule, Scaled, schedule_named
 from .samplers import DDPM, Sampler
 from .sampling import DrawsSamples
 from .spaces import DataSpace, ImageSpace
-from .spaces.base import flipped
+from .spaces.base import check_encoded, flipped
 from .spaces.statistics import KeepsStatistics
 from .trainable import Batch
 
@@ -186,7 +186,7 @@ class GaussianDiffusion(KeepsStatistics, DrawsSamples):
     def check(self, data: Tensor, *, mask: Tensor | None = None, **condition: Any) -> None:
         """Checks data and conditions; see `Trainable`."""
         if not self.space.needs_fit:
-            self.encode(data, condition)
+            check_encoded(data, self.encode(data, condition))
         if not self.conditions.needs_fit:
             self.conditions.bind(condition, len(data))
 

@@ -433,7 +433,8 @@ BAD_SAMPLING = [
     (["{run}", "--num_samples=0"], "--num_samples: expected at least 1, got 0"),
     (["{run}", "--num_samples=many"], "num_samples.*many"),
     (["{run}", "--labels=3"], "trained without labels"),
-    (["{run}", "--labels=three"], "--labels: expected .*whole number.*got 'three'"),
+    (["{run}", "--labels=three"], "--labels: expected .*trained without labels"),
+    (["{run}", "--noise_device=tpu9"], "--noise_device: expected a usable device, got 'tpu9'"),
     (
         ["{run}", "--guidance=2"],
         "Expected conditions trained with dropout, got none.*label_dropout",
@@ -595,7 +596,7 @@ def test_labels_are_taken_in_turn(tmp_path, monkeypatch, capsys):
     assert seen[-1]["labels"].tolist() == [*range(10), 0, 1], "balanced by default"
     for words, message in (
         (["--labels=3,10"], "--labels: expected classes from 0 to 9, got 10"),
-        (["--labels=three"], "whole number.* got 'th"),
+        (["--labels=three"], "--labels: expected the name or number of a class, got 'three'"),
     ):
         capsys.readouterr()
         with pytest.raises(SystemExit):

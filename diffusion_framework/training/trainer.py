@@ -44,8 +44,7 @@ class Trainer(RecordsArguments):
 
     `accelerate launch` and `torchrun` start it on several processes. The folder gets
     `checkpoints/`, `samples/`, `log.csv`, `validation.csv` and `tensorboard/`. The order of
-    samples, flips, times, noise and dropout are functions of (seed, step, process), so that a
-    resumed run repeats them.
+    samples and all randomness are functions of (seed, step, process); resumed runs repeat them.
 
     Args:
         model: Model to train.
@@ -74,8 +73,7 @@ class Trainer(RecordsArguments):
         split_batches: Whether train_batch_size counts the samples of all processes together.
         convert_image_to: Pillow mode, such as 'L', that images of a folder are converted to first.
         seed: Seed for all randomness of the run.
-        minutes: Time limit of the run in minutes, after which it ends as at its last step; None is
-            no limit.
+        minutes: Time limit of the run in minutes, after which it ends as usual; None is no limit.
         ema: Warm-up of the EMA decay.
         learning_rate: Warm-up and decay of the learning rate.
         loading: Data workers, and the cache for decoded images.
@@ -275,7 +273,8 @@ class Trainer(RecordsArguments):
 
     def _batches(self, dataset: TrainingDataset) -> AbstractContextManager[Iterator[Any]]:
         start, seed = self.state.step * self.take_step.accumulate, mix(self.seed, Purpose.ORDER)
-        return self.loading.batches(dataset, self.batch_size, seed, start, self.accelerator)
+        order = self.batch_size, seed, start
+        return self.loading.batches(dataset, *order, self.accelerator, self.model.check)
 
     def _validate(self, log: TrainingLog) -> dict[str, float]:
         """Measures the averaged weights on the validation data and logs the metrics."""
@@ -287,6 +286,7 @@ class Trainer(RecordsArguments):
 
     def _save(self, log: TrainingLog, metrics: dict[str, float]) -> None:
         numbers = {"order": self._order(), "metrics": metrics, "unwritten": log.unwritten()}
+        numbers["class_names"] = list(self.dataset.class_names or ())
         self.saving.write(self.results_folder, self.state, self.config, numbers, self.accelerator)
         log.saved(self.state.step)
 
