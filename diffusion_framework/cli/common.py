@@ -206,7 +206,7 @@ def check_positive(**numbers: int) -> None:
             )
 
 
-def device_named(name: str) -> torch.device:
+def device_named(name: str, flag: str = "--device") -> torch.device:
     """Returns the device of a name after trying it; 'auto' is the first GPU, if one exists."""
     if name == "auto":
         name = (
@@ -221,5 +221,5 @@ def device_named(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         cause = str(error).splitlines()[0]
         raise ValueError(
-            f"--device: expected a usable device, got {name!r} ({cause}). Fix: choose cpu."
+            f"{flag}: expected a usable device, got {name!r} ({cause}). Fix: choose cpu."
         ) from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +12,9 @@ from tqdm.auto import tqdm
 from ..diffusion import GaussianDiffusion
 from ..process.noise import sample_seeds
 from ..samplers import Sampler
+from ..storage.checkpoint import Checkpoint
 from ..storage.images import save_grid, save_picture
+from .classes import chosen_classes
 from .common import check_positive, device_named, run
 
 DEFAULTS = {"sampler": {"class_path": "DDIM"}}
@@ -33,12 +35,13 @@ def _sample(
     spacing: Literal["time", "log_snr", "optimal"] = "time",
     seed: int = 0,
     clip_denoised: bool | Literal["dynamic"] = True,
-    labels: list[int] | None = None,
+    labels: list[int | str] | None = None,
     guidance: float = 1.0,
     weights: Literal["ema", "model"] = "ema",
     output: str = "samples",
     overwrite: bool = False,
     device: str = "auto",
+    noise_device: str | None = None,
     progress: bool = True,
     trust: tuple[str, ...] = (),
 ) -> None:
@@ -54,12 +57,15 @@ def _sample(
         seed: Seed of the noise; the noise of image i depends only on the seed and i.
         clip_denoised: Whether estimates of the clean image are clipped to the data range: true,
             false, or dynamic (dynamic thresholding).
-        labels: Class labels, such as 3,5, which the images take in turn; null uses all classes.
+        labels: Classes that the images take in turn, by number or name, such as 3,5 or daisy,rose;
+            null uses all classes.
         guidance: Scale of classifier-free guidance; 1 switches it off.
         weights: Weights to use: ema (their moving average) or model (the last ones).
         output: Folder for the images.
         overwrite: Whether to replace existing images.
         device: Device to run on: auto, cpu, cuda, cuda:1, mps, ...
+        noise_device: Device that draws the noise: cpu gives the same noise, and the same images up
+            to rounding, on every kind of device; null is the device of the network.
         progress: Whether to show progress bars.
         trust: Packages whose classes the files may name; their code then runs.
     """
@@ -68,20 +74,19 @@ def _sample(
     check_positive(num_samples=num_samples, batch_size=batch_size)
     folder = _output_folder(output, overwrite)
     place = device_named(device)
+    drawn_on = None if noise_device is None else device_named(noise_device, "--noise_device")
     diffusion = GaussianDiffusion.from_pretrained(checkpoint, weights=weights, trust=trust)
     diffusion.to(place)
-    classes = _classes_in_turn(labels, diffusion)
+    names = Checkpoint.find(checkpoint).class_names
+    classes = chosen_classes(labels, diffusion.num_classes, names)
     options = {"sampler": chosen, "grid": diffusion.grid(steps, spacing), "guidance": guidance}
-    options |= {"clip_denoised": clip_denoised, "show_progress": progress}
-    shown: list[torch.Tensor] = []
-    for first in tqdm(range(0, num_samples, batch_size), desc="batches", disable=not progress):
-        indices = range(first, min(first + batch_size, num_samples))
-        images = _images(diffusion, indices, seed, classes, options)
-        shown.extend(images[: 100 - len(shown)])
-        for index, image in zip(indices, images, strict=True):
-            save_picture(image, folder / f"{index:05d}.png")
-    save_grid(torch.stack(shown), folder / "grid.png", columns=len(classes) or None)
-    print(f"done: {num_samples} images and grid.png in {folder}")
+    options |= {"clip_denoised": clip_denoised, "show_progress": progress, "noise_device": drawn_on}
+    starts = tqdm(range(0, num_samples, batch_size), desc="batches", disable=not progress)
+    batches = (range(first, min(first + batch_size, num_samples)) for first in starts)
+    images = (_images(diffusion, indices, seed, classes, options) for indices in batches)
+    _write(images, folder, len(classes), bits=16 if (diffusion.space.bins or 0) > 256 else 8)
+    columns = f", columns: {', '.join(names[n] for n in classes)}" if names and classes else ""
+    print(f"done: {num_samples} images and grid.png in {folder}{columns:.500}")
 
 
 def _output_folder(output: str, overwrite: bool) -> Path:
@@ -94,6 +99,15 @@ def _output_folder(output: str, overwrite: bool) -> Path:
     return folder
 
 
+def _write(batches: Iterable[torch.Tensor], folder: Path, columns: int, bits: int) -> None:
+    """Writes each image, and a grid of the first 100 with this number of columns; 0 is free."""
+    shown: list[torch.Tensor] = []
+    for index, image in enumerate(image for batch in batches for image in batch):
+        save_picture(image, folder / f"{index:05d}.png", bits)
+        shown += [image] if index < 100 else []
+    save_grid(torch.stack(shown), folder / "grid.png", columns=columns or None)
+
+
 def _images(
     diffusion: GaussianDiffusion,
     indices: range,
@@ -101,29 +115,19 @@ def _images(
     classes: list[int],
     options: dict[str, Any],
 ) -> torch.Tensor:
-    """Samples the images of these indices, [batch, channels, height, width] on the CPU."""
+    """Samples the images of these indices, [batch, channels, height, width] in [0, 1] on the CPU.
+
+    Raises:
+        ValueError: If the samples are not images.
+    """
     if classes:
         labels = [classes[i % len(classes)] for i in indices]
         options = {**options, "labels": torch.tensor(labels, device=diffusion.device)}
-    return diffusion.sample(len(indices), seed=sample_seeds(seed, indices), **options).cpu()
-
-
-def _classes_in_turn(asked: list[int] | None, diffusion: GaussianDiffusion) -> list[int]:
-    """Returns the classes that samples take in turn: the given ones, or all of the network's.
-
-    The list is empty for a network without classes.
-    """
-    classes = diffusion.num_classes
-    if asked is None:
-        return list(range(classes or 0))
-    if classes is None:
+    samples = diffusion.sample(len(indices), seed=sample_seeds(seed, indices), **options)
+    images = diffusion.space.pictures(samples)
+    if images is None:
         raise ValueError(
-            "--labels: expected a network with classes, got one trained without labels. "
-            "Fix: leave --labels out."
+            f"Expected a model of images, got samples of shape {diffusion.sample_shape}. "
+            "Fix: sample it in Python, with its method sample."
         )
-    if wrong := [label for label in asked if not 0 <= label < classes]:
-        raise ValueError(
-            f"--labels: expected classes from 0 to {classes - 1}, got {wrong[0]}. "
-            "Fix: choose others."
-        )
-    return asked
+    return images.cpu()

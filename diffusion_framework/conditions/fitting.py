@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from ..spaces import DataSpace
+from ..spaces.base import InvalidSampleError
 from .bound import Conditions
 
 
@@ -28,9 +29,14 @@ def fit_statistics(
     fits_space = space.needs_fit
     if not (unfitted or fits_space):
         return
+    first = 0
     for data, condition in batches:
         if fits_space:
-            space.observe(space.prepare(data), condition)
+            try:
+                space.observe(space.prepare(data), condition)
+            except InvalidSampleError as error:
+                raise error.counted_in("the training data", first + error.index) from None
+        first += len(data)
         for name in unfitted:
             conditions[name].observe(condition[name])
     if fits_space:

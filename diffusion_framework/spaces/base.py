@@ -3,7 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, final
 
 import torch
 from beartype import beartype
@@ -117,6 +117,31 @@ class DataSpace(RecordsArguments, nn.Module, ABC):
         return None
 
 
+@final
+class InvalidSampleError(ValueError):
+    """Raised for data that a space refuses, with the index of the sample.
+
+    Args:
+        expected: Description of valid data.
+        got: Description of the data.
+        index: Index of the sample.
+        remedy: Advice that follows "Fix:" in the message.
+        of: What the index counts in.
+    """
+
+    def __init__(
+        self, expected: str, got: str, index: int, remedy: str, of: str = "the batch"
+    ) -> None:
+        self.expected, self.got, self.index, self.remedy = expected, got, index, remedy
+        super().__init__(
+            f"Expected {expected}, got {got} in sample {index} of {of}. Fix: {remedy}."
+        )
+
+    def counted_in(self, of: str, index: int) -> "InvalidSampleError":
+        """Returns the error with another index of the sample, such as that in the whole data."""
+        return InvalidSampleError(self.expected, self.got, index, self.remedy, of)
+
+
 def checked_range(data: Tensor, low: float, high: float, remedy: str) -> Tensor:
     """Returns data [batch, ...] that lies in [low, high]; see `DataSpace.encode`.
 
@@ -143,14 +168,29 @@ def _checked(data: Tensor, fits: Tensor, expected: str, remedy: str) -> Tensor:
     fits = fits.flatten(1).all(dim=1) if fits.ndim > 1 else fits
     if data.device.type != "cpu":
         return torch.where(fits.reshape(-1, *(1,) * (data.ndim - 1)), data, math.nan)
+    _require(data, fits, expected, remedy)
+    return data
+
+
+def check_encoded(data: Tensor, x0: Tensor) -> None:
+    """Raises InvalidSampleError for invalid samples on any device, which it waits for.
+
+    Args:
+        data: Data in the user's units, [batch, ...].
+        x0: What `encode` made of it, [batch, ...].
+    """
+    if x0.device.type != "meta":
+        remedy = "remove NaN and infinity, and scale the data to the range of its space"
+        fits = torch.isfinite(x0).flatten(1).all(dim=1).cpu()
+        _require(data.cpu(), fits, "data in the range of its space", remedy)
+
+
+def _require(data: Tensor, fits: Tensor, expected: str, remedy: str) -> None:
+    """Raises InvalidSampleError for the first sample on the CPU that does not fit, [batch]."""
     if not fits.all():
         index = int((~fits).nonzero()[0])
-        low, high = (float(bound) for bound in data[index].aminmax())
-        raise ValueError(
-            f"Expected {expected}, got {low:g} to {high:g} in sample {index} of the batch. "
-            f"Fix: {remedy}."
-        )
-    return data
+        low, high = (float(bound) for bound in at_least_float32(data[index]).aminmax())
+        raise InvalidSampleError(expected, f"{low:g} to {high:g}", index, remedy)
 
 
 def flipped(images: Tensor, where: Tensor) -> Tensor:

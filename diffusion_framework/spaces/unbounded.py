@@ -85,7 +85,8 @@ class Unbounded(KeepsStatistics, DataSpace):
         return self.mean.device.type != "meta" and bool(self.mean.isnan().any())
 
     def observe(self, data: Tensor, condition: Mapping[str, Any]) -> None:
-        data = checked_finite(at_least_float32(data), "remove NaN and infinity from the data")
+        data = at_least_float32(data.cpu())  # the statistics are computed there
+        data = checked_finite(data, "remove NaN and infinity from the data")
         kept = [i + 1 for i, size in enumerate(self.mean.shape) if size > 1]
         others = [i for i in range(data.ndim) if i not in kept]
         self._seen.add(data.permute(*others, *kept).flatten(0, len(others) - 1))

@@ -107,6 +107,12 @@ class Checkpoint:
             raise DamagedCheckpoint(self.path, "state.json has no state")
         return state
 
+    @property
+    def class_names(self) -> list[str]:
+        """Names of the classes 0, 1, ... of the training data; empty if unknown."""
+        names = self.state.get("class_names") if "state.json" in self.files else None
+        return [str(name) for name in names] if isinstance(names, list) else []
+
     def tensors(self, name: str) -> dict[str, Tensor]:
         """Returns the tensors of the file `name`.safetensors, on the CPU.
 

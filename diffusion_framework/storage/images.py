@@ -13,8 +13,13 @@ from PIL import Image
 from torch import Tensor
 
 
-def save_picture(image: Tensor, path: Path) -> None:
-    """Writes one image [channels, height, width] in [0, 1] as a PNG file, and makes its folder.
+def save_picture(image: Tensor, path: Path, bits: int = 8) -> None:
+    """Writes one image [channels, height, width] as a PNG file, and makes its folder.
+
+    Args:
+        image: Image with values in [0, 1], to which they are clipped.
+        path: Path of the file.
+        bits: Bits of each value, 8 or 16; colours always have 8.
 
     Raises:
         ValueError: If the image does not have 1, 3 or 4 channels.
@@ -24,7 +29,9 @@ def save_picture(image: Tensor, path: Path) -> None:
             f"Expected an image with 1, 3 or 4 channels, got {len(image)}. "
             "Fix: choose the channels to show."
         )
-    pixels = (image.float() * 255).round().byte().cpu().permute(1, 2, 0).numpy()
+    largest, dtype = (65535, np.uint16) if bits == 16 and len(image) == 1 else (255, np.uint8)
+    values = (image.float().clamp(0, 1) * largest).round().cpu().permute(1, 2, 0)
+    pixels = values.numpy().astype(dtype)
     picture = Image.fromarray(pixels[:, :, 0] if len(image) == 1 else pixels)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")

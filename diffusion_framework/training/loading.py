@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, get_args
 
+import numpy as np
+import torch
 from accelerate import Accelerator
 
 from ..data import ImageFolder, TrainingDataset
-from ..data.loading.loader import loaded_batches, shuffled_batches
+from ..data.loading.loader import loaded_batches, shuffled_batches, to_device
 from ..data.wrapped import as_dataset
+from ..spaces.base import InvalidSampleError
 from .checks import expect
 from .stopping import outlive_signals
 
 Cache = Literal["auto", "memory", "disk", "off"]
+_CHECKED_BATCHES = 32  # last batches to search for invalid samples
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,7 @@ class Loading:
             "set loading.cache to auto or off",
         )
 
+    @contextmanager
     def batches(
         self,
         dataset: TrainingDataset,
@@ -63,8 +70,11 @@ class Loading:
         seed: int,
         start: int,
         accelerator: Accelerator,
-    ) -> AbstractContextManager[Iterator[Any]]:
+        check: Callable[..., None],
+    ) -> Iterator[Iterator[Any]]:
         """Returns a context manager of the endless batches of this process.
+
+        If the training fails, the last batches are checked, and the error names an invalid sample.
 
         Args:
             dataset: Dataset to train on, which collates its batches.
@@ -72,10 +82,56 @@ class Loading:
             seed: Seed of the order.
             start: Index of the first batch.
             accelerator: Accelerator of the run.
+            check: Function that raises for invalid data, such as `model.check`.
+
+        Raises:
+            InvalidSampleError: If the training failed and one of the last samples is invalid.
         """
         rank, world = accelerator.process_index, accelerator.num_processes
-        order = shuffled_batches(dataset, batch_size, seed, start, rank, world)
-        return loaded_batches(dataset, order, self.num_workers, accelerator.device, outlive_signals)
+        order = partial(shuffled_batches, dataset, batch_size, seed, rank=rank, world=world)
+        device, taken = accelerator.device, 0
+
+        def counted(loaded: Iterator[Any]) -> Iterator[Any]:
+            nonlocal taken
+            for batch in loaded:
+                taken += 1
+                yield batch
+
+        with loaded_batches(
+            dataset, order(start=start), self.num_workers, device, outlive_signals
+        ) as loaded:
+            try:
+                yield counted(loaded)
+            except (ValueError, FloatingPointError):
+                recent = min(taken, _CHECKED_BATCHES)
+                for keys in itertools.islice(order(start=start + taken - recent), recent):
+                    check_each(dataset, keys, device, check)
+                raise
+
+
+def check_each(
+    dataset: TrainingDataset,
+    keys: list[tuple[int, int]],
+    device: torch.device,
+    check: Callable[..., None],
+) -> None:
+    """Checks samples one by one.
+
+    Args:
+        dataset: Dataset of the samples.
+        keys: Index and epoch of each sample.
+        device: Device of the model.
+        check: Function that raises for invalid data, such as `model.check`.
+
+    Raises:
+        InvalidSampleError: If a sample is invalid; it has the index of the sample in the dataset.
+    """
+    for index, epoch in keys:
+        data, condition = to_device(dataset.take(np.array([index]), np.array([epoch])), device)
+        try:
+            check(data, **condition)
+        except InvalidSampleError as error:
+            raise error.counted_in("the training data", index) from None
 
 
 def open_dataset(

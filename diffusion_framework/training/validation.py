@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from ..data import TrainingDataset
 from ..data.loading.loader import to_device
 from ..process.noise import keyed_generator, mix
+from ..spaces.base import InvalidSampleError
 from ..trainable import Trainable
 from .checks import expect
 
@@ -71,7 +72,11 @@ class ValidationOptions:
             if len(indices):
                 data, condition = to_device(dataset.take(indices), device)
                 generator = keyed_generator(device, mix(seed, first), rank)
-                metrics = model.validation_metrics(data, generator=generator, **condition)
+                try:
+                    metrics = model.validation_metrics(data, generator=generator, **condition)
+                except InvalidSampleError as error:
+                    index = int(indices[error.index])
+                    raise error.counted_in("the validation data", index) from None
                 if missing := [name for name in model.metric_names if name not in metrics]:
                     fix = "return one value for each of metric_names"
                     expect(False, f"validation_metrics with {missing[0]}", [*metrics], fix)

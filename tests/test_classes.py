@@ -1,0 +1,98 @@
+"""Classes by name: stored with a run, shown, and accepted where samples are asked for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from toys import QUIET, Plain, tiny_unet
+
+from diffusion_framework import GaussianDiffusion, ImageFolder, Trainer, cli
+from diffusion_framework.cli.classes import chosen_classes
+from diffusion_framework.spaces import ImageSpace
+from diffusion_framework.storage.checkpoint import Checkpoint
+
+NAMES = ["daisy", "rose", "sun flower"]
+
+
+def test_names_and_numbers_choose_classes():
+    assert chosen_classes(["rose", 0, "2", "sun flower"], 3, NAMES) == [1, 0, 2, 2]
+    assert chosen_classes(None, 3, NAMES) == [0, 1, 2] and chosen_classes(None, None, []) == []
+    assert chosen_classes([2, "10", 1], 3, ["10", "2", "x"]) == [1, 0, 1], "names come first"
+
+
+@pytest.mark.parametrize(
+    ("asked", "count", "names", "message"),
+    [
+        (["rosse"], 3, NAMES, "name or number of a class, got 'rosse'. Fix: write 'rose'"),
+        (["tree"], 3, NAMES, "got 'tree'. Fix: choose one of daisy, rose, sun flower"),
+        ([3], 3, NAMES, "classes from 0 to 2, got 3"),
+        ([-1], 3, [], "classes from 0 to 2, got -1"),
+        (["rose"], 3, [], "whole numbers from 0 to 2, got 'rose'"),
+        (["rose"], None, [], "trained without labels"),
+    ],
+)
+def test_other_words_are_refused_in_one_line(asked, count, names, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        chosen_classes(asked, count, names)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("classes")
+    for i in range(6):
+        path = folder / "data" / NAMES[i % 3] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), 40 * i).save(path)
+    model = GaussianDiffusion(tiny_unet(num_classes=3), timesteps=2)
+    data = ImageFolder(folder / "data", 8, 1, labels=True)
+    options = {"train_batch_size": 4, "train_num_steps": 1, "num_samples": 3, **QUIET}
+    Trainer(model, data, results_folder=folder / "run", **options).train()
+    return folder / "run"
+
+
+def test_a_labelled_folder_stores_its_names_and_sampling_takes_them(
+    run, tmp_path, monkeypatch, capsys
+):
+    assert Checkpoint.find(run).class_names == NAMES
+    seen, original = [], GaussianDiffusion.sample
+
+    def record(self, *words, **options):
+        seen.append(options)
+        return original(self, *words, **options)
+
+    monkeypatch.setattr(GaussianDiffusion, "sample", record)
+    words = [str(run), "--num_samples=3", "--progress=false", "--noise_device=cpu"]
+    cli.sample([*words, "--labels=rose,0", f"--output={tmp_path / 'a'}"])
+    assert seen[0]["labels"].tolist() == [1, 0, 1]
+    assert seen[0]["noise_device"] == torch.device("cpu")
+    assert capsys.readouterr().out.strip().endswith("columns: rose, daisy")
+    with pytest.raises(SystemExit):
+        cli.sample([*words, "--labels=dasy", f"--output={tmp_path / 'b'}"])
+    assert "got 'dasy'. Fix: write 'daisy'" in capsys.readouterr().err
+
+
+def test_an_export_has_no_names(run, tmp_path):
+    GaussianDiffusion.from_pretrained(run).save_pretrained(tmp_path / "export")
+    assert Checkpoint.find(tmp_path / "export").class_names == []
+
+
+@pytest.mark.parametrize(
+    ("space", "largest"), [(ImageSpace((270, 310), None), 255), (ImageSpace((0, 9), 4096), 65535)]
+)
+def test_pictures_of_another_range_are_shown_on_their_own_scale(
+    tmp_path, space, largest, monkeypatch
+):
+    """Without this, 310 would become 255 * 310 modulo 256."""
+    low, high = space.value_range
+    model = GaussianDiffusion(Plain(), timesteps=1, space=space)
+    model.save_pretrained(tmp_path / "model")
+    ramp = torch.linspace(low, high, 16, dtype=torch.float64).reshape(1, 1, 4, 4)
+    monkeypatch.setattr(GaussianDiffusion, "sample", lambda self, count, **options: ramp)
+    words = [str(tmp_path / "model"), "--num_samples=1", "--progress=false", "--trust=toys"]
+    cli.sample([*words, f"--output={tmp_path / 'out'}"])
+    pixels = np.asarray(Image.open(tmp_path / "out" / "00000.png")).ravel()
+    expected = np.round(np.arange(16) / 15 * largest)
+    assert np.abs(pixels.astype(int) - expected).max() <= 1
