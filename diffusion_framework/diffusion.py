@@ -70,8 +70,8 @@ class GaussianDiffusion(KeepsStatistics, DrawsSamples):
             'log_normal', 'logit_normal', or a `TimeSampler`. None takes that of the loss, or
             'uniform'.
         time_input: Number that tells the network its level: 'unit' (t in [0, 1]), 'steps' (0 to
-            timesteps - 1), 'log_snr', 'c_noise', or a `TimeInput`. None takes that of the objective
-            or the schedule, or 'unit'.
+            timesteps - 1), 'log_snr', 'sigma', 'c_noise', or a `TimeInput`. None takes that of the
+            objective or the schedule, or 'unit'.
         input_scaling: Scaling of the network's input: 'unscaled', 'unit_variance',
             'measured_variance', or an `InputScaling`. None takes that of the objective or the
             schedule, or 'unscaled'.
@@ -125,7 +125,7 @@ class GaussianDiffusion(KeepsStatistics, DrawsSamples):
         self.signature.check_conditions({k: c.keywords for k, c in conditions.items()})
         self.conditions = Conditions(conditions, self.sample_shape, self.argument_names())
 
-        schedule = schedule_named(noise_schedule, schedule_kwargs or {})
+        schedule = schedule_named(noise_schedule, schedule_kwargs or {}, timesteps)
         self.schedule: NoiseSchedule = schedule if scale == 1 else Scaled(schedule, scale)
         known: dict[str, Any] = {"schedule": self.schedule, "steps": timesteps}
         known["bins"] = self.space.bins

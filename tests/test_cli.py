@@ -191,6 +191,19 @@ def test_resume_is_a_plain_flag(tmp_path):
     ]
 
 
+def test_a_run_resumes_from_a_step_or_starts_from_the_weights_of_another(digits_run, tmp_path):
+    run = f"--trainer.results_folder={shutil.copytree(digits_run, tmp_path / 'run')}"
+    with pytest.warns(UserWarning, match="after step 1 are now in"):
+        train(run, "--resume_from=1")
+    assert [path.name for path in list_checkpoints(tmp_path / "run")][-1] == "step-00000002"
+    new = f"--trainer.results_folder={tmp_path / 'new'}"
+    small = ["--trainer.train_num_steps=1", "--trainer.train_lr=1e-30"]
+    train(new, "--init_from", digits_run, *small)
+    first, second = (Checkpoint.find(p).tensors("ema") for p in (digits_run, tmp_path / "new"))
+    for name, value in second.items():  # the step changes nothing but zeros
+        torch.testing.assert_close(value, first[name], rtol=0, atol=1e-20)
+
+
 def test_the_config_in_a_checkpoint_trains_the_same_model_again(digits_run, tmp_path):
     config = Checkpoint.find(digits_run).path / "config.yaml"
     cli.train(

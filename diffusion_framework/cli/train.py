@@ -13,7 +13,7 @@ from ..data import TrainingDataset
 from ..parts import options, read_yaml
 from ..policies import Policy
 from ..storage.building import check_size
-from ..storage.checkpoint import Checkpoint, list_checkpoints
+from ..storage.checkpoint import Checkpoint, list_checkpoints, step_of
 from ..trainable import Trainable
 from ..training import Trainer
 from .common import Tree, run
@@ -61,6 +61,8 @@ def _train(
     trainer: Trainer,
     validation: TrainingDataset | None = None,
     resume: bool = False,
+    resume_from: int | None = None,
+    init_from: str | None = None,
     trust: tuple[str, ...] = (),
 ) -> None:
     """Trains a diffusion model on a folder of images, or without options on handwritten digits.
@@ -78,6 +80,9 @@ def _train(
         validation: Held-out dataset to validate on.
         resume: Whether to resume from the newest checkpoint of the results folder, with its
             settings where no others are given.
+        resume_from: Step of the checkpoint to resume from instead. Later ones are moved aside.
+        init_from: Run, checkpoint or export with whose averaged weights a new run starts. Its
+            network may have another image_size; weights of another shape start new.
         trust: Packages whose classes the files may name; their code then runs.
     """
     plans: Any = {
@@ -102,7 +107,7 @@ def _train(
     run = plans["trainer"].build(
         model=model, folder_or_dataset=built["data"], validation=built.get("validation")
     )
-    run.train(resume=resume)
+    run.train(resume=resume, resume_from=resume_from, init_from=init_from)
     if run.accelerator.is_main_process:
         print(
             f"done: {run.results_folder}; sample with: python scripts/sample.py "
@@ -120,20 +125,24 @@ def _base_configs(default_config: Path, tree: Tree, config_named: bool) -> list[
         isinstance(data, dict) and not {"class_path", "folder"}.isdisjoint(data)
     )
     found = [] if config_named or names_data else [default_config]
-    if str(tree.get("resume")) == "true":
+    step = str(tree.get("resume_from", ""))
+    if str(tree.get("resume")) == "true" or step.isdecimal():
         results = (tree.get("trainer") or {}).get("results_folder")
         if results is None and found:
             results = read_yaml(default_config.read_bytes(), str(default_config))["trainer"][
                 "results_folder"
             ]
-        if stored := _stored_config(str(results or options(Trainer)["results_folder"].default)):
+        folder = str(results or options(Trainer)["results_folder"].default)
+        if stored := _stored_config(folder, int(step) if step.isdecimal() else None):
             return [stored]
     return found
 
 
-def _stored_config(results_folder: str) -> Path | None:
-    """Returns the config of the newest checkpoint whose config can be read, or None."""
+def _stored_config(results_folder: str, step: int | None = None) -> Path | None:
+    """Returns the config of the newest checkpoint, up to a step, whose config can be read."""
     for path in reversed(list_checkpoints(results_folder)):
+        if step is not None and step_of(path) > step:
+            continue
         try:
             if Checkpoint.open(path).config:
                 return path / "config.yaml"

@@ -68,6 +68,19 @@ class LogSNRTime(TimeInput):
 
 @final
 @dataclass(frozen=True)
+class SigmaTime(TimeInput):
+    """sigma / alpha, as networks of variance-exploding schedules take it (Song et al. 2021b).
+
+    It lies in [3.1e-7, 3.3e6], because the log-SNR is clamped to [-30, 30] nats.
+    """
+
+    def time(self, at: Level) -> Scalar:
+        half = _finite(at.log_snr) / -2
+        return torch.exp(half) if isinstance(half, Tensor) else math.exp(half)
+
+
+@final
+@dataclass(frozen=True)
 class CNoise(TimeInput):
     """ln(sigma / alpha) / 4, with the log-SNR clamped to [-30, 30] nats.
 
@@ -131,10 +144,14 @@ class UnitVariance(InputScaling):
 @final
 @dataclass(frozen=True)
 class MeasuredVariance(InputScaling):
-    """Each sample of x divided by its own standard deviation (Chen 2023, sec. 2.3)."""
+    """Each sample of x divided by its own standard deviation (Chen 2023, sec. 2.3).
+
+    The estimate divides by the number of entries (it is biased), and is at least 1e-5.
+    """
 
     def scaled(self, x: Tensor, at: Level) -> Tensor:
-        return x / x.flatten(1).std(dim=1).reshape(-1, *(1,) * (x.ndim - 1))
+        std = x.flatten(1).std(dim=1, correction=0).clamp(min=1e-5)
+        return x / std.reshape(-1, *(1,) * (x.ndim - 1))
 
 
 @final

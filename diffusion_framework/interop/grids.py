@@ -156,13 +156,29 @@ class DistilledSpacing(Spacing):
 
 @dataclass(frozen=True)
 class GeometricSpacing(Spacing):
-    """Sigmas in geometric progression over an exploding schedule, then the clean level."""
+    """Sigmas in geometric progression over an exploding schedule, then the clean level.
+
+    Args:
+        last_time: Time at which the last step starts, in [0, 1]. If it is not 0, the steps start at
+            the sigmas at or below evenly spaced times, each at most once. The last step ends at the
+            next sigma.
+    """
+
+    last_time: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.last_time <= 1:
+            raise ValueError(
+                f"Expected sampling_eps in [0, 1], got {self.last_time}. Fix: use 1e-5."
+            )
 
     def grid(self, schedule: NoiseSchedule, trained_steps: int, steps: int) -> Grid:
         low, high = schedule.at(0.0), schedule.at(1.0)
         sigmas = exponential_sigmas(steps, low.sigma, high.sigma)[:-1]
         levels = [schedule.at_log_snr(-2 * math.log(sigma)) for sigma in sigmas]
-        return Grid(itertools.pairwise([*levels, schedule.clean]))
+        levels.append(schedule.clean)
+        taken = dict.fromkeys(math.ceil((1 - self.last_time) * i - 1e-9) for i in range(steps))
+        return Grid((levels[i], levels[j]) for i, j in itertools.pairwise([*taken, max(taken) + 1]))
 
 
 def _at_process_step(schedule: NoiseSchedule, trained_steps: int, number: float) -> Level:

@@ -10,7 +10,8 @@ From the same noise, a trajectory ends where that of diffusers ends. The intende
   again from the clipped data, so that both still make up x. In diffusers, only the data changes.
 - DDPM adds no noise in its last step. In diffusers, it does with `fixed_large`, unless that is
   process step 0. `fixed_large_log` means the large variance; in diffusers, it is the root of a
-  negative number.
+  negative number. With `learned`, the network predicts the log-variance (Nichol & Dhariwal 2021);
+  in diffusers, the variance, which may be negative.
 - DPM-Solver of order 3 has order 3. In diffusers, it loses half of the second difference and has
   order 2. That loss damps long steps, whose result can come closer by luck. The third order of the
   SDE solver also has a wrong sign in diffusers.
@@ -27,12 +28,14 @@ From the same noise, a trajectory ends where that of diffusers ends. The intende
   Karras and similar sigmas. In diffusers, this step calls the network without effect, or gives NaN
   with DPM-Solver of order 3.
 - `rescale_betas_zero_snr` leaves no signal at the last process step. In diffusers, alpha² = 2⁻²⁴
-  except in DDPM, DDIM and LCM. Multistep methods therefore begin after this step, and networks
-  cannot predict epsilon at it.
+  except in DDPM, DDIM and LCM. Multistep methods therefore begin after this step. A network that
+  predicts epsilon, which leaves the data unknown at this step, is refused.
 - UniPC's `bh1` reaches the clean end; in diffusers, it gives NaN. With Karras and similar sigmas to
   `sigma_min`, it ends without a correction. In diffusers, the step left out here makes one.
-- ScoreSdeVe sets the size of each Langevin correction for each sample. In diffusers, one size holds
-  for the batch. The result omits the last noise, as that of the pipeline does.
+- ScoreSdeVe sets the size of its Langevin corrections by sigma. In diffusers, it depends on the
+  norms of the score and of the added noise, averaged over the batch. The result omits the last
+  noise, as that of the pipeline does. If `sampling_eps` rounds two steps to the same sigma, the
+  second is left out; in diffusers, it starts from the sigma before.
 - KarrasVe's sigmas lie between `sigma_min` and `sigma_max`. In diffusers, they lie between their
   squares.
 
@@ -62,8 +65,8 @@ def read_scheduler_config(
 
     It knows the schedulers DDPM, DDIM, PNDM, LMSDiscrete, EulerDiscrete, EulerAncestralDiscrete,
     HeunDiscrete, KDPM2Discrete, DPMSolverMultistep, DEISMultistep, UniPCMultistep, LCM, ScoreSdeVe,
-    KarrasVe, FlowMatchEulerDiscrete and FlowMatchHeunDiscrete. The docstring of this module lists
-    the intended differences from diffusers.
+    KarrasVe, FlowMatchEulerDiscrete and FlowMatchHeunDiscrete, also by the names of their Flax
+    versions. The docstring of this module lists the intended differences from diffusers.
 
     Args:
         config: Contents of the file, or the path of the file, its folder or its pipeline.
@@ -76,10 +79,11 @@ def read_scheduler_config(
             has no counterpart here.
     """
     options = _load(config)
-    name = options.get("_class_name")
-    if not isinstance(name, str) or name not in SCHEDULERS:
+    told = options.get("_class_name")
+    name = told.removeprefix("Flax") if isinstance(told, str) else None
+    if name is None or name not in SCHEDULERS:
         raise ValueError(
-            f"Expected a known scheduler, got _class_name={name!r:.60}. "
+            f"Expected a known scheduler, got _class_name={told!r:.60}. "
             f"Fix: use one of {', '.join(sorted(SCHEDULERS))}."
         )
     build, defaults = SCHEDULERS[name]

@@ -25,7 +25,6 @@ INERT = {
     "base_image_seq_len",
     "max_image_seq_len",
     "skip_prk_steps",
-    "sampling_eps",
 }
 """Options without effect here; from `base_shift` to `max_image_seq_len` they help to compute mu."""
 

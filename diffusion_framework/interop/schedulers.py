@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from ..process.objectives import NegatedEps, Score
+from ..process.posterior import Variance
 from ..process.schedules import VE
 from ..samplers import (
     DDIM,
@@ -46,23 +47,22 @@ from .scheduler_options import (
     ZERO,
     Options,
 )
-from .shared_options import ends_clean, make_flow_recipe, make_recipe, read_sigmas
+from .shared_options import check_choice, ends_clean, make_flow_recipe, make_recipe, read_sigmas
+
+UNIPC_TYPES = ("bh1", "bh2")
+# As in diffusers, the solver types of other multistep schedulers stand for a scheduler's default.
 
 
 def _ddpm(o: Options) -> SchedulerRecipe:
-    sizes = {
+    variances: dict[str, Variance] = {
         "fixed_small": "small",
         "fixed_small_log": "small",
         "fixed_large": "large",
         "fixed_large_log": "large",
+        "learned": "learned",
+        "learned_range": "learned_range",
     }
-    kind = o["variance_type"]
-    if kind not in sizes:
-        raise ValueError(
-            f"Expected variance_type to be one of {', '.join(sizes)}, got {kind!r}. "
-            "Fix: use one of them if that suits the network."
-        )
-    sampler = DDPM("small" if sizes[kind] == "small" else "large")
+    sampler = DDPM(variances[check_choice(o, "variance_type", variances)])
     return make_recipe(o, sampler, StepSpacing(o["timestep_spacing"], o["steps_offset"]))
 
 
@@ -141,17 +141,11 @@ def _multistep(
 
 
 def _dpm_solver(o: Options) -> SchedulerRecipe:
-    kind, order, clean = o["algorithm_type"], o["solver_order"], ends_clean(o)
-    if kind not in ("dpmsolver", "dpmsolver++", "sde-dpmsolver++", "deis"):
-        raise ValueError(
-            "Expected algorithm_type dpmsolver, dpmsolver++, sde-dpmsolver++ or deis, got "
-            f"{kind!r}. Fix: use one of them if that suits the network."
-        )
-    if o["variance_type"] is not None:
-        raise ValueError(
-            f"Expected variance_type None, got {o['variance_type']!r}. "
-            "Fix: set it to None and remove the variance channels from the network's output."
-        )
+    kinds = ("dpmsolver", "dpmsolver++", "sde-dpmsolver++", "deis")
+    kind, order, clean = check_choice(o, "algorithm_type", kinds), o["solver_order"], ends_clean(o)
+    if o["variance_type"] is not None:  # the solver does not use it
+        check_choice(o, "variance_type", ("learned", "learned_range"))
+    check_choice(o, "solver_type", ("midpoint", "heun", *UNIPC_TYPES, "logrho"))
     if o["euler_at_final"] and not clean and order > 1:
         raise ValueError(
             "Expected final_sigmas_type='zero' with euler_at_final, got 'sigma_min'. "
@@ -164,10 +158,12 @@ def _dpm_solver(o: Options) -> SchedulerRecipe:
 
 
 def _deis(o: Options) -> SchedulerRecipe:
+    check_choice(o, "solver_type", ("logrho", "midpoint", "heun", *UNIPC_TYPES))
     return _multistep(o, DPMSolver(o["solver_order"], "eps"), clean=False)
 
 
 def _unipc(o: Options) -> SchedulerRecipe:
+    check_choice(o, "solver_type", (*UNIPC_TYPES, "midpoint", "heun", "logrho"))
     variant = "bh1" if o["solver_type"] == "bh1" else "bh2"
     solver = UniPC(o["solver_order"], variant)  # type: ignore[arg-type]
     high = 1.0
@@ -185,8 +181,8 @@ def _lcm(o: Options) -> SchedulerRecipe:
 
 def _score_sde_ve(o: Options) -> SchedulerRecipe:
     sampler = Langevin(ReverseDiffusion(), o["snr"], o["correct_steps"])
-    schedule = VE(o["sigma_min"], o["sigma_max"])
-    return SchedulerRecipe(schedule, Score(), sampler, GeometricSpacing(), o["num_train_timesteps"])
+    schedule, spacing = VE(o["sigma_min"], o["sigma_max"]), GeometricSpacing(o["sampling_eps"])
+    return SchedulerRecipe(schedule, Score(), sampler, spacing, o["num_train_timesteps"])
 
 
 def _karras_ve(o: Options) -> SchedulerRecipe:
@@ -215,7 +211,7 @@ SCHEDULERS: dict[str, tuple[Callable[[Options], SchedulerRecipe], Options]] = {
     ),
     "KDPM2DiscreteScheduler": (_karras(DPM2()), {**LATENT, **SIGMAS}),
     "DPMSolverMultistepScheduler": (_dpm_solver, DPM_SOLVER),
-    "DEISMultistepScheduler": (_deis, MULTISTEP),
+    "DEISMultistepScheduler": (_deis, {**MULTISTEP, "solver_type": "logrho"}),
     "UniPCMultistepScheduler": (_unipc, UNIPC),
     "FlowMatchEulerDiscreteScheduler": (_flow_match(Euler()), FLOW_EULER),
     "FlowMatchHeunDiscreteScheduler": (
@@ -231,6 +227,7 @@ SCHEDULERS: dict[str, tuple[Callable[[Options], SchedulerRecipe], Options]] = {
             "sigma_min": 0.01,
             "sigma_max": 1348.0,
             "correct_steps": 1,
+            "sampling_eps": 1e-5,
         },
     ),
     "KarrasVeScheduler": (

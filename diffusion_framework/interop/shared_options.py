@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import Any, Literal
 
 from ..denoisers import Clip, Threshold
@@ -20,6 +21,21 @@ from .flow import FlowSpacing
 from .grids import Spacing
 from .recipe import SchedulerRecipe
 from .scheduler_options import Options
+
+
+def check_choice(o: Options, name: str, choices: Collection[str]) -> str:
+    """Returns the option `name`.
+
+    Raises:
+        ValueError: If it is not one of the choices.
+    """
+    value = o[name]
+    if value not in choices:
+        raise ValueError(
+            f"Expected {name} to be one of {', '.join(choices)}, got {value!r}. "
+            "Fix: use one of them if that suits the network."
+        )
+    return str(value)
 
 
 def read_schedule(o: Options) -> NoiseSchedule:
@@ -112,9 +128,9 @@ def make_recipe(o: Options, sampler: Sampler, spacing: Spacing) -> SchedulerReci
             f"Expected num_train_timesteps={steps} trained_betas, one for each process step, got "
             f"{len(betas)}. Fix: change one of them."
         )
-    return SchedulerRecipe(
-        read_schedule(o), read_objective(o), sampler, spacing, steps, read_clipping(o)
-    )
+    schedule, objective = read_schedule(o), read_objective(o)
+    objective.check(schedule)
+    return SchedulerRecipe(schedule, objective, sampler, spacing, steps, read_clipping(o))
 
 
 def make_flow_recipe(o: Options, sampler: Sampler, spacing: FlowSpacing) -> SchedulerRecipe:

@@ -54,6 +54,7 @@ TABLE: dict[str, dict[str, str]] = {
         "steps": "denoisers.preconditioning:StepTime",
         "log_snr": "denoisers.preconditioning:LogSNRTime",
         "c_noise": "denoisers.preconditioning:CNoise",
+        "sigma": "denoisers.preconditioning:SigmaTime",
     },
     "InputScaling": {
         "unscaled": "denoisers.preconditioning:Unscaled",

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -8,7 +7,7 @@ from torch import Tensor
 from ..denoisers import Denoiser
 from ..process.level import Level, Noise, combine, move
 from .base import Sampler
-from .multistep import sigma_factors
+from .multistep import is_long, sigma_factors
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ class Heun(Sampler[None]):
     ) -> tuple[Tensor, None]:
         prediction = denoise(x, now)
         euler = move(prediction, to)
-        if abs(to.log_snr - now.log_snr) > 2 * math.log(10):
+        if is_long(now, to):
             return euler, None
         factors = sigma_factors((now, to), now, to)
         return combine((x, prediction.eps, denoise(euler, to).eps), factors), None

@@ -22,6 +22,14 @@ In a corrector, another one is the end of the step.
 """
 
 
+def is_long(now: Level, to: Level) -> bool:
+    """Returns whether a step spans more than a factor of 10 in sigma / alpha.
+
+    Methods that average predicted noise over such a step magnify the differences of predictions.
+    """
+    return abs(to.log_snr - now.log_snr) > 2 * math.log(10)
+
+
 def moments(count: int, z: float) -> list[float]:
     """Returns E[u^k] for k = 0 to count - 1, where u in [0, 1] has a density ∝ exp(z u).
 

@@ -87,7 +87,21 @@ def class_path(cls: type) -> str:
     package = __name__.split(".")[0]
     if getattr(sys.modules[package], cls.__name__, None) is cls:
         return f"{package}.{cls.__name__}"
-    return f"{cls.__module__}.{cls.__qualname__}"
+    return f"{module_of(cls)}.{cls.__qualname__}"
+
+
+def module_of(cls: type) -> str:
+    """Returns the name by which other programs import the module of a class.
+
+    A class of the running script has the name of the script's file, where it has one.
+    """
+    if cls.__module__ != "__main__":
+        return cls.__module__
+    main = vars(sys.modules["__main__"])
+    if main.get("__spec__") is not None:  # started by python -m
+        return str(main["__spec__"].name)
+    stem = Path(main.get("__file__") or "").stem
+    return stem if stem.isidentifier() else "__main__"
 
 
 def from_config(

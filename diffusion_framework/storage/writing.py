@@ -113,6 +113,29 @@ def write_export(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def set_aside(results_folder: str | os.PathLike[str], after: int) -> Path | None:
+    """Moves the checkpoints of later steps to a new folder beside the others.
+
+    Args:
+        results_folder: Results folder of a run.
+        after: Step of the last checkpoint that stays.
+
+    Returns:
+        The new folder, or None if there are no later checkpoints.
+    """
+    later = [path for path in list_checkpoints(results_folder) if step_of(path) > after]
+    if not later:
+        return None
+    parent, number = later[0].parent, 1
+    while (aside := parent / f"after-{PREFIX}{after:08d}-{number}").exists():
+        number += 1
+    aside.mkdir()
+    for path in reversed(later):  # killed in between, the newest remaining one is still in order
+        path.rename(aside / path.name)
+    sync(parent)
+    return aside
+
+
 def _remove(checkpoint: Path) -> None:
     """Deletes a checkpoint atomically.
 

@@ -1,4 +1,4 @@
-"""Compilation and sharding of the network."""
+"""Compilation of the network, and its distribution over several processes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedDataParallelKwargs
 
 from .checks import expect
 from .precision import Precision
@@ -15,16 +16,19 @@ from .precision import Precision
 
 @dataclass(frozen=True)
 class Compute:
-    """Options for compiling the network and sharding its weights.
+    """Options for compiling the network and distributing it over several processes.
 
     Args:
         compile: Whether to compile the network with `torch.compile`.
         shard: Whether to shard the weights, their EMA and the optimizer state over all processes
             (FSDP). Checkpoints hold full tensors and serve any number of processes.
+        find_unused_parameters: Whether several processes look in each step for weights that took no
+            part in it, which costs time. Needed for networks that do not use all their weights.
     """
 
     compile: bool = False
     shard: bool = False
+    find_unused_parameters: bool = False
 
     def accelerator(self, precision: Precision, results_folder: Path) -> Accelerator:
         """Returns the accelerator of a run.
@@ -39,7 +43,9 @@ class Compute:
         """
         # accelerate keeps the precision of the first accelerator in a process for all later ones.
         AcceleratorState._reset_state()
+        wrapper = DistributedDataParallelKwargs(find_unused_parameters=self.find_unused_parameters)
         accelerator = Accelerator(
+            kwargs_handlers=[wrapper],
             mixed_precision=precision,
             log_with="tensorboard",
             project_dir=os.fspath(results_folder),

@@ -44,6 +44,32 @@ def on_main_process(accelerator: Accelerator, task: Callable[[], T]) -> T | None
     return result
 
 
+@contextmanager
+def unused_weights_explained() -> Iterator[None]:
+    """Turns PyTorch's error about weights without a gradient into one that names the option."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "finished reduction in the prior iteration" not in str(error):
+            raise
+        raise _unused_weights("some") from error
+
+
+def check_all_used(model: nn.Module) -> None:
+    """Raises ValueError if a trained weight has no gradient after the backward pass."""
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if unused := [name for name, p in trained.items() if p.grad is None]:
+        raise _unused_weights(", ".join(unused[:3]) + (", ..." if len(unused) > 3 else ""))
+
+
+def _unused_weights(which: str) -> ValueError:
+    return ValueError(
+        "Expected all trained weights to take part in each step of several processes, got no "
+        f"gradient of {which}. Fix: set compute.find_unused_parameters to true "
+        "(--trainer.compute.find_unused_parameters true), or remove these weights."
+    )
+
+
 def shard_networks(model: nn.Module, networks: Collection[nn.Module], device: str) -> None:
     """Shards the weights of the networks of a model over all processes.
 

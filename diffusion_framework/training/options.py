@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 
 from ..data import TrainingDataset
 from ..data.loading.loader import to_device
-from ..storage.config import RecordsArguments, to_config
+from ..storage.config import RecordsArguments, module_of, to_config
 from ..trainable import Trainable
 from .checks import expect
 
@@ -100,8 +101,26 @@ def run_config(
         for name, value in trainer._init_args.items()
         if name not in parts
     }
+    for network in model.networks:
+        _explain_script_class(type(network))
     config = {"data": dataset, "diffusion": model, "trainer": options}
     return to_config(config if validation is None else {**config, "validation": validation})
+
+
+def _explain_script_class(cls: type) -> None:
+    """Warns how to open checkpoints with a class of the running script."""
+    if cls.__module__ != "__main__":
+        return
+    module, ways = module_of(cls), f"from_pretrained(..., model={cls.__name__}(...))"
+    if module != "__main__":
+        ways += (
+            f"; or from the script's folder with --trust {module}, if the script trains only "
+            "under if __name__ == '__main__'"
+        )
+    warnings.warn(
+        f"{cls.__name__} is a class of the script that trains. Its checkpoints open with {ways}.",
+        stacklevel=4,
+    )
 
 
 def changed_options(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import Tensor
 from ..data import TrainingDataset
 from ..data.loading.loader import to_device
 from ..process.noise import sample_seeds
+from ..storage.images import save_grid
 from ..trainable import Trainable
 from .checks import expect
 
@@ -44,6 +46,26 @@ class Previews:
         wanted = "previews.sampling_steps of at least 1"
         fix = "choose at least 1, or set previews.every to 0 for no previews"
         expect(self.sampling_steps >= 1, wanted, self.sampling_steps, fix)
+
+    def write(
+        self,
+        path: Path,
+        model: Trainable,
+        dataset: TrainingDataset,
+        count: int,
+        seed: int,
+        accelerator: Accelerator,
+    ) -> bool:
+        """Draws samples and writes them as one image; see `draw`.
+
+        Returns:
+            Whether this process wrote the image: the main process, if the samples are images.
+        """
+        images = self.draw(model, dataset, count, seed, accelerator)
+        if images is None or not accelerator.is_main_process:
+            return False
+        save_grid(images, path, columns=len(dataset.class_names or ()) or None)  # by class
+        return True
 
     def draw(
         self,

@@ -1,9 +1,8 @@
-"""Writes, keeps and finds the checkpoints of a run."""
+"""Writes and keeps the checkpoints of a run."""
 
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +11,11 @@ from typing import Any
 from accelerate import Accelerator
 
 from ..parts import nearest
-from ..storage.checkpoint import Checkpoint, list_checkpoints, newest_whole_checkpoint, step_of
+from ..storage.checkpoint import Checkpoint, list_checkpoints, step_of
 from ..storage.writing import check_space, write_checkpoint
 from .checks import expect
 from .distributed import on_main_process
-from .options import changed_options, differences
 from .state import TrainingState
-from .stored import check_stored
 
 
 @dataclass(frozen=True)
@@ -137,42 +134,3 @@ class Saving:
                 values[step_of(path)] = theirs.get(self.best_metric, math.inf)
         finite = {at: value for at, value in values.items() if math.isfinite(value)}
         return sorted(finite, key=lambda at: finite[at])[: self.keep_best]
-
-
-def resumable(
-    folder: Path, resume: bool, config: Mapping[str, Any], order: Mapping[str, Any]
-) -> Checkpoint | None:
-    """Returns the checkpoint that a run resumes from, or None where a new run may begin.
-
-    A changed setting that affects the resumed run causes a warning.
-
-    Args:
-        folder: Results folder.
-        resume: Whether the user asked to resume.
-        config: All options that build this run.
-        order: Values that determine the samples, noise and precision of each step of this run.
-
-    Raises:
-        ValueError: If the folder holds a run and resume is not set, a run of another model, or no
-            undamaged checkpoint.
-    """
-    if not list_checkpoints(folder):
-        return None
-    if not resume:
-        raise ValueError(
-            f"Expected an empty results_folder, got {folder}, which already holds a run. "
-            "Fix: resume it, or choose another results_folder."
-        )
-    checkpoint = newest_whole_checkpoint(folder)
-    check_stored(checkpoint)
-    if different := list(differences(checkpoint.config["diffusion"], config["diffusion"])):
-        raise ValueError(
-            f"{checkpoint.path}: expected a checkpoint of this model, got another model "
-            f"({'; '.join(different)}). "
-            "Fix: resume it with its own settings, or choose another results_folder."
-        )
-    different = list(differences(checkpoint.state["order"], order))
-    different += changed_options(checkpoint.config["trainer"], config["trainer"])
-    if different:
-        warnings.warn(f"The resumed run differs from before: {'; '.join(different)}", stacklevel=4)
-    return checkpoint

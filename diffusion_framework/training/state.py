@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from ..storage.checkpoint import Checkpoint
 from ..trainable import Batch, Trainable
-from .distributed import full_tensor, no_sync, shard_like, shard_networks
+from .distributed import check_all_used, full_tensor, no_sync, shard_like, shard_networks
+from .starting import InitialWeights
 from .stored import check_slots
 
 
@@ -59,6 +60,9 @@ class TrainingState:
         optimizer = torch.optim.AdamW(self.model.parameters(), fused=fused, **adam)
         self.optimizer = accelerator.prepare_optimizer(optimizer)
         self.loss = self.model if self.sharded else accelerator.prepare_model(self.model)
+        wrapper = accelerator.ddp_handler
+        finds_unused = wrapper is not None and wrapper.find_unused_parameters
+        self._must_use_all = self.loss is not self.model and not finds_unused
 
     @property
     def averaged(self) -> Trainable:
@@ -79,6 +83,12 @@ class TrainingState:
     def learning_rate(self, rate: float) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+
+    def check_gradients(self) -> None:
+        """Raises ValueError if a weight took no part in the first step, of several processes."""
+        if self._must_use_all:
+            check_all_used(self.model)
+            self._must_use_all = False
 
     def clip_gradients(self, max_norm: float) -> Tensor:
         """Clips the gradients to a norm; returns the norm before clipping, over all processes."""
@@ -134,12 +144,20 @@ class TrainingState:
             "scaler": scaler.state_dict() if scaler is not None else None,
         }
 
-    def begin(self, checkpoint: Checkpoint | None, batches: Iterable[Batch]) -> None:
-        """Restores a checkpoint, or fits the model's statistics to the training data.
+    def begin(
+        self,
+        checkpoint: Checkpoint | None,
+        batches: Iterable[Batch],
+        weights: InitialWeights | None = None,
+    ) -> None:
+        """Restores a checkpoint, or begins a new run.
+
+        A new run fits the model's statistics to the training data. Its EMA starts from the weights.
 
         Args:
             checkpoint: Checkpoint to resume from, or None for a new run.
             batches: All training data once; it is read only if the model has unknown statistics.
+            weights: Weights that a new run starts with; None for those of the model.
 
         Raises:
             ValueError: If the checkpoint does not fit the model, or differs between processes.
@@ -151,6 +169,9 @@ class TrainingState:
         with torch.no_grad():
             for mine, theirs in zip(self.averaged.buffers(), self.model.buffers(), strict=True):
                 mine.copy_(theirs)
+        if weights is not None:
+            for model in (self.model, self.averaged):
+                weights.load_into(model, self._shard)
 
     def load(self, checkpoint: Checkpoint) -> None:
         """Restores the state that `tensors` and `numbers` described; raises like `begin`."""

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..data.loading.loader import to_device
 from ..process.noise import keyed_generator, mix
+from .distributed import unused_weights_explained
 from .seeds import Purpose
 from .state import TrainingState
 from .stopping import Guard
@@ -57,6 +58,7 @@ class TrainingStep:
             Loss of this process and gradient norm over all processes, scalars on the device.
 
         Raises:
+            ValueError: If weights take no part in the step, with several processes.
             FloatingPointError: If the loss or the gradient is not finite (see `Guard`).
         """
         device, process = self.accelerator.device, self.accelerator.process_index
@@ -75,7 +77,7 @@ class TrainingStep:
             # Dropout can only draw from the global generator of PyTorch.
             torch.manual_seed(mix(self.seed, Purpose.DROPOUT, *key, process))
             with nullcontext() if last else state.no_sync():  # one all-reduce a step
-                with self.accelerator.autocast():
+                with self.accelerator.autocast(), unused_weights_explained():
                     loss = state.loss(
                         data,
                         generator=keyed_generator(device, self.seed, Purpose.NOISE, *key, process),
@@ -86,6 +88,7 @@ class TrainingStep:
                 loss = loss / self.accumulate
                 self.accelerator.backward(loss)
             total += loss.detach()
+        state.check_gradients()
         norm = state.clip_gradients(self.max_grad_norm)
         guard.inspect(state.step + 1, total, norm)
         state.advance(skip_step=guard.skip_step if guard.late else None)

@@ -20,7 +20,6 @@ from ..data.wrapped import as_dataset
 from ..process.noise import mix
 from ..storage.checkpoint import Checkpoint
 from ..storage.config import RecordsArguments
-from ..storage.images import save_grid
 from ..trainable import Trainable
 from .compute import Compute
 from .ema import EMA
@@ -31,8 +30,9 @@ from .options import check_data, check_options, check_samples, run_config
 from .precision import choose_precision
 from .previews import Previews
 from .run_lock import locked
-from .saving import Saving, resumable
+from .saving import Saving
 from .seeds import Purpose
+from .starting import Start
 from .state import TrainingState
 from .step import TrainingStep
 from .stopping import Guard, NotedSignals, end_run
@@ -169,7 +169,13 @@ class Trainer(RecordsArguments):
         """The model with the averaged weights (EMA), from which samples are drawn."""
         return self.state.averaged
 
-    def train(self, resume: bool = False) -> None:
+    def train(
+        self,
+        resume: bool = False,
+        *,
+        resume_from: int | None = None,
+        init_from: str | os.PathLike[str] | None = None,
+    ) -> None:
         """Trains to train_num_steps, or for `minutes`.
 
         SIGINT (Ctrl-C), SIGTERM or SIGUSR1 to any process ends all processes of the run after the
@@ -179,21 +185,28 @@ class Trainer(RecordsArguments):
         Args:
             resume: Whether to resume from the newest checkpoint of the results folder, if it holds
                 one.
+            resume_from: Step of the checkpoint to resume from instead. Later ones are moved aside.
+            init_from: Run, checkpoint or export with whose averaged weights a new run starts.
+                Weights of another shape keep their initial values; a warning names them.
 
         Raises:
             ValueError: If the results folder holds a run and resume is not set, holds a run of
-                another model, or is in use; or if the disk has no space for the checkpoints.
+                another model, or is in use; if no weights of `init_from` fit; or if the disk has no
+                space for the checkpoints.
             FloatingPointError: If the loss or the gradient of a step is not finite; that step
                 changes nothing.
             OSError: If a file cannot be written.
         """
-        checkpoint = self.check(resume)
+        start = Start(resume, resume_from, init_from)
+        checkpoint = self.check(start)
+        weights = start.weights(self.model) if checkpoint is None else None
         with (
             cached(self.dataset, self.loading.cache, self.accelerator) as dataset,
             locked(self.results_folder, self.accelerator),
         ):
             all_data = one_pass(dataset, self.batch_size, self.accelerator.device)
-            self.state.begin(checkpoint, all_data)
+            self.state.begin(checkpoint, all_data, weights)
+            start.set_later_aside(self.results_folder, self.accelerator)
             with (
                 NotedSignals() as signals,
                 closing(self._open_log(checkpoint)) as log,
@@ -227,22 +240,17 @@ class Trainer(RecordsArguments):
 
     def _due(self, last: bool = False) -> set[str]:
         """Returns the tasks that are due after the last step taken; at the end, all are."""
-        every = {
-            "log": self.logging.every,
-            "validate": self._every(self.validation_options.every)
-            if self.validation is not None
-            else 0,
-            "save": self.save_every,
-            "preview": self._every(self.previews.every),
-        }
+        every = {"log": self.logging.every, "save": self.save_every}
+        for name, n in (
+            ("validate", 0 if self.validation is None else self.validation_options.every),
+            ("preview", self.previews.every),
+        ):
+            every[name] = self.save_every if n is None else n
         last = last or self.state.step == self.num_steps
         due = {name for name, n in every.items() if n and (last or self.state.step % n == 0)}
         return due | {"log"} if "save" in due else due
 
-    def _every(self, every: int | None) -> int:
-        return self.save_every if every is None else every
-
-    def check(self, resume: bool = False) -> Checkpoint | None:
+    def check(self, start: Start | None = None) -> Checkpoint | None:
         """Raises the errors that `train` raises before its first step; writes nothing.
 
         Returns:
@@ -250,7 +258,7 @@ class Trainer(RecordsArguments):
         """
         size, count = self.state.size(), -(-self.num_steps // self.save_every)
         self.saving.check_space(self.results_folder, size, count)
-        return resumable(self.results_folder, resume, self.config, self._order())
+        return (start or Start()).checkpoint(self.results_folder, self.config, self._order())
 
     def _order(self) -> dict[str, Any]:
         """Returns the values that determine the samples, noise and precision of each step."""
@@ -258,15 +266,10 @@ class Trainer(RecordsArguments):
         return {**order, "images": self.dataset.fingerprint(), "precision": self.precision}
 
     def _open_log(self, checkpoint: Checkpoint | None) -> TrainingLog:
-        return TrainingLog(
-            self.results_folder,
-            self.accelerator,
-            self.state.step,
-            self.num_steps,
-            self.images_per_step,
-            self.logging.progress,
-            checkpoint.state["unwritten"] if checkpoint is not None else (),
-        )
+        unwritten = checkpoint.state["unwritten"] if checkpoint is not None else ()
+        folder, steps = self.results_folder, (self.state.step, self.num_steps)
+        images, shown = self.images_per_step, self.logging.progress
+        return TrainingLog(folder, self.accelerator, *steps, images, shown, unwritten)
 
     def _batches(self, dataset: TrainingDataset) -> AbstractContextManager[Iterator[Any]]:
         start, seed = self.state.step * self.take_step.accumulate, mix(self.seed, Purpose.ORDER)
@@ -289,12 +292,8 @@ class Trainer(RecordsArguments):
 
     def _preview(self, log: TrainingLog) -> None:
         """Draws and logs a grid of samples, if they are images."""
-        seed = mix(self.seed, Purpose.SAMPLE)
+        seed, count = mix(self.seed, Purpose.SAMPLE), self.num_samples
         dataset = self.dataset if self.validation is None else self.validation
-        images = self.previews.draw(
-            self.averaged, dataset, self.num_samples, seed, self.accelerator
-        )
-        if images is not None and self.accelerator.is_main_process:
-            path = self.results_folder / "samples" / f"step-{self.state.step:08d}.png"
-            save_grid(images, path, columns=len(dataset.class_names or ()) or None)  # by class
+        path = self.results_folder / "samples" / f"step-{self.state.step:08d}.png"
+        if self.previews.write(path, self.averaged, dataset, count, seed, self.accelerator):
             log.add_picture(path, self.state.step)

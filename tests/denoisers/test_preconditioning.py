@@ -4,10 +4,12 @@ import pytest
 import torch
 from toys import Plain
 
-from diffusion_framework import EDM, Flow, GaussianDiffusion, Sigmoid
+from diffusion_framework import EDM, VE, Flow, GaussianDiffusion, Sigmoid
 from diffusion_framework.denoisers.preconditioning import (
     CNoise,
     LogSNRTime,
+    MeasuredVariance,
+    SigmaTime,
     StepTime,
     UnitTime,
     UnitVariance,
@@ -29,6 +31,7 @@ def seen(**options):
         (StepTime(4), lambda t: 4 * t - 1),
         (StepTime(4, rescaled=True), lambda t: 250 * (4 * t - 1)),
         (LogSNRTime(), lambda t: Sigmoid().at(t).log_snr),
+        (SigmaTime(), lambda t: Sigmoid().at(t).sigma / Sigmoid().at(t).alpha),
         (CNoise(), lambda t: math.log(Sigmoid().at(t).sigma / Sigmoid().at(t).alpha) / 4),
     ],
     ids=repr,
@@ -45,13 +48,33 @@ def test_the_network_is_told_the_level_while_sampling_and_training(time_input, e
     assert low <= times[0] and times[-1] <= high and len(set(times)) == 64
 
 
-@pytest.mark.parametrize("time_input", [LogSNRTime(), CNoise()], ids=repr)
+@pytest.mark.parametrize("time_input", [LogSNRTime(), SigmaTime(), CNoise()], ids=repr)
 def test_times_are_finite_at_both_ends(time_input):
     ends = torch.tensor([0.0, 1.0], dtype=torch.float64)
     assert time_input.time(Flow().at(ends)).tolist() == [
         time_input.time(Flow().at(t)) for t in (0.0, 1.0)
     ]
     assert time_input.time(Flow().at(ends)).isfinite().all()
+
+
+def test_the_sigma_of_an_exploding_schedule_is_its_time_input():
+    for schedule in (VE(), EDM()):
+        at = schedule.at(torch.tensor([0.0, 0.3, 1.0], dtype=torch.float64))
+        torch.testing.assert_close(SigmaTime().time(at), at.sigma)
+    training, first, *_ = seen(noise_schedule="ve", time_input="sigma")
+    assert first[1].tolist() == pytest.approx([50.0] * 3, rel=1e-6)
+    assert training[1].min() > 0.01 and training[1].max() < 50
+
+
+def test_measured_variance_is_the_mean_square_about_the_mean_of_each_sample():
+    x = torch.randn(3, 2, 3, dtype=torch.float64) * torch.tensor([0.1, 1.0, 9.0])[:, None, None]
+    scaled = MeasuredVariance().scaled(x, Sigmoid().at(0.5))
+    for one, other in zip(x, scaled, strict=True):
+        variance = ((one - one.mean()) ** 2).sum() / one.numel()
+        torch.testing.assert_close(other, one / math.sqrt(variance))
+    constant = torch.full((2, 1, 2, 2), 0.3)
+    seen = MeasuredVariance().scaled(constant, Sigmoid().at(0.5))
+    torch.testing.assert_close(seen, constant / 1e-5)  # the least divisor of the original
 
 
 @pytest.mark.parametrize("schedule", [Sigmoid(), EDM(), Flow()], ids=repr)

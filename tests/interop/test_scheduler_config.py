@@ -6,11 +6,13 @@ import pytest
 import torch
 from oracles import GaussianOracle
 from parity import (
+    DEIS,
     DPM,
     END,
     FLOW_EULER,
     KARRAS,
     LATENT,
+    LCM,
     NO_CLIP,
     SHAPE,
     SPACINGS,
@@ -107,8 +109,21 @@ BAD = [
         {"_class_name": "DDIMScheduler", "trained_betas": [0.1, 0.2]},
         "trained_betas, one for each process step, got 2",
     ),
-    ({"_class_name": "DDPMScheduler", "variance_type": "learned_range"}, "'learned_range'"),
-    ({"_class_name": DPM, "variance_type": "learned"}, "'learned'"),
+    ({"_class_name": "DDPMScheduler", "variance_type": "free"}, "learned_range, got 'free'"),
+    ({"_class_name": DPM, "variance_type": "fixed_small"}, "'fixed_small'"),
+    ({"_class_name": DPM, "solver_type": "euler"}, "solver_type to be one of .*'euler'"),
+    ({"_class_name": UNIPC, "solver_type": "bh3"}, "solver_type to be one of bh1, .*'bh3'"),
+    ({"_class_name": DEIS, "solver_type": "rho"}, "solver_type to be one of logrho, .*'rho'"),
+    ({"_class_name": "FlaxNoScheduler"}, "known scheduler, got _class_name='FlaxNoScheduler'"),
+    ({"_class_name": "ScoreSdeVeScheduler", "sampling_eps": 2.0}, r"sampling_eps in \[0, 1\]"),
+    *[
+        ({"_class_name": name, "rescale_betas_zero_snr": True}, "determines the clean data")
+        for name in ("DDPMScheduler", "DDIMScheduler", "EulerDiscreteScheduler", DPM, UNIPC, LCM)
+    ],
+    (
+        {"_class_name": DPM, "trained_betas": [0.1, 1.0], "num_train_timesteps": 2},
+        "determines the clean data",
+    ),
     ({"_class_name": DPM, "algorithm_type": "sde-dpmsolver"}, "'sde-dpmsolver'"),
     ({"_class_name": DPM, "euler_at_final": True, **END}, "euler_at_final"),
     ({"_class_name": DPM, **KARRAS, "use_lu_lambdas": True}, "use_karras_sigmas, use_lu_lambdas"),
@@ -143,6 +158,40 @@ def test_options_without_counterpart_are_refused_by_name(config, message):
     with pytest.raises(ValueError, match=message) as caught:
         read_scheduler_config(config)
     assert "\n" not in str(caught.value)
+
+
+def test_flax_schedulers_are_read_by_their_name():
+    for name in ("DDPM", "DDIM", "PNDM", "LMSDiscrete", "EulerDiscrete", "ScoreSdeVe", "KarrasVe"):
+        config = {"_class_name": f"Flax{name}Scheduler"}
+        assert read_scheduler_config(config) == read_scheduler_config(
+            {"_class_name": f"{name}Scheduler"}
+        )
+
+
+def test_solver_types_of_other_schedulers_stand_for_the_default_as_in_diffusers():
+    for name, other in ((DPM, "bh2"), (DPM, "logrho"), (UNIPC, "heun"), (DEIS, "midpoint")):
+        config = {"_class_name": name, "solver_type": other}
+        assert read_scheduler_config(config) == read_scheduler_config({"_class_name": name})
+
+
+def test_solvers_ignore_a_learned_variance():
+    for kind in ("learned", "learned_range"):
+        config = {"_class_name": DPM, "variance_type": kind}
+        assert read_scheduler_config(config) == read_scheduler_config({"_class_name": DPM})
+
+
+@pytest.mark.parametrize(("eps", "steps"), [(1e-5, 9), (0.1, 10), (0.5, 7), (0.9, 4), (1.0, 3)])
+def test_score_sde_ve_visits_the_sigmas_of_diffusers_once_each(eps, steps):
+    scheduler = diffusers.ScoreSdeVeScheduler(sampling_eps=eps)
+    scheduler.set_timesteps(steps)
+    scheduler.set_sigmas(steps)
+    indices = [int(t.item() * (steps - 1) + 1e-6) for t in scheduler.timesteps]
+    sigmas = [0.0, *scheduler.discrete_sigmas.tolist()]
+    grid = read_scheduler_config({**scheduler.config, "_class_name": "ScoreSdeVeScheduler"}).grid(
+        steps
+    )
+    wanted = [sigmas[i + 1] for i in dict.fromkeys(indices)] + [sigmas[min(indices)]]
+    assert [now.sigma for now, _ in grid] + [grid.end.sigma] == pytest.approx(wanted, rel=1e-5)
 
 
 def test_mu_is_refused_without_dynamic_shifting():

@@ -5,6 +5,7 @@ import math
 from dataclasses import replace
 
 import pytest
+import torch
 from oracles import MixtureOracle
 from parity import (
     BETA,
@@ -17,7 +18,6 @@ from parity import (
     LCM,
     NO_CLIP,
     SDE,
-    SHAPE,
     SPACINGS,
     TYPES,
     UNIPC,
@@ -26,6 +26,7 @@ from parity import (
     compare,
     difference,
     diffusers,
+    run_diffusers,
     run_recipe,
     start,
 )
@@ -161,6 +162,26 @@ def test_lcm_agrees_at_partial_strength_and_at_given_timesteps(options, monkeypa
     assert difference(last.x, x) < 1e-4
 
 
+class LearnedVariance(OracleNetwork):
+    """Exact denoiser whose second half of channels stands for a variance."""
+
+    def output(self, x, at):
+        return torch.cat([super().output(x, at), torch.sin(3 * x)], dim=1)
+
+    def __call__(self, x, at, to=None):
+        output, raw = self.output(x, at).chunk(2, dim=1)
+        return self.recipe.objective.prediction(output, x, at, (raw + 1) / 2)
+
+
+def test_ddpm_with_a_learned_range_ends_where_that_of_diffusers_ends(monkeypatch):
+    config = {**NO_CLIP, "variance_type": "learned_range"}
+    scheduler = diffusers.DDPMScheduler(**config)
+    recipe = read_scheduler_config({**scheduler.config, "_class_name": "DDPMScheduler"})
+    network = LearnedVariance(recipe, MixtureOracle())
+    other, x, _ = run_diffusers(scheduler, network, 20, monkeypatch)
+    assert difference(run_recipe(recipe, network, x, 20)[0], other) < 1e-4
+
+
 @pytest.mark.parametrize("eta", [0.3, 1.0])
 def test_ddim_with_eta_ends_where_that_of_diffusers_ends(eta, monkeypatch):
     off, *_ = compare("DDIMScheduler", NO_CLIP, 20, monkeypatch, sampler=DDIM(eta), eta=eta)
@@ -227,23 +248,20 @@ def test_karras_ve_agrees_given_the_roots_of_its_sigmas(monkeypatch):
 
 
 @pytest.mark.parametrize("steps", [30, 100])
-def test_score_sde_ve_agrees_on_a_single_sample(steps, monkeypatch):
-    """With more samples, diffusers sets one size of the correction for the batch."""
-    one = (1, *SHAPE[1:])
-    monkeypatch.setattr("diffusers.schedulers.scheduling_sde_ve.randn_tensor", Draws(one))
-    scheduler = diffusers.ScoreSdeVeScheduler(sigma_max=50.0, correct_steps=2, sampling_eps=1e-3)
+def test_score_sde_ve_agrees_without_corrections(steps, monkeypatch):
+    """In diffusers, the size of a correction depends on the noise and on the batch."""
+    monkeypatch.setattr("diffusers.schedulers.scheduling_sde_ve.randn_tensor", Draws())
+    scheduler = diffusers.ScoreSdeVeScheduler(sigma_max=50.0, correct_steps=0, sampling_eps=1e-3)
     recipe = read_scheduler_config({**scheduler.config, "_class_name": "ScoreSdeVeScheduler"})
     assert recipe.objective == Score()
     network = OracleNetwork(recipe, MixtureOracle())
     scheduler.set_timesteps(steps)
     scheduler.set_sigmas(steps)
-    x = start(shape=one) * 50
+    x = start() * 50
     for t in scheduler.timesteps:
         sigma = scheduler.discrete_sigmas[(t * (steps - 1)).long()].item()
         at = recipe.schedule.at_log_snr(-2 * math.log(sigma))
-        for _ in range(2):
-            x = scheduler.step_correct(network.output(x, at), x).prev_sample
         step = scheduler.step_pred(network.output(x, at), t, x)
         x = step.prev_sample
-    mine, _ = run_recipe(recipe, network, start(shape=one) * 50, steps, noise=Draws(one))
+    mine, _ = run_recipe(recipe, network, start() * 50, steps)
     assert difference(mine, step.prev_sample_mean) < 1e-4

@@ -23,6 +23,7 @@ from diffusion_framework import (
     Heun,
     KarrasVE,
     Langevin,
+    Prediction,
     Sigmoid,
     SinglestepDPM,
     UniPC,
@@ -123,6 +124,36 @@ def test_predicting_velocity_is_exact_for_gaussian_data_of_std_sigma_data_in_any
     torch.testing.assert_close(
         end(UniPC(3, predict="v", sigma_data=0.3), oracle, x, grid), expected
     )
+
+
+class Inexact(GaussianOracle):
+    """A denoiser whose noise is off by a hundredth, each time in another way."""
+
+    calls = 0
+
+    def __call__(self, x, at, to=None):
+        self.calls += 1
+        off = 0.01 * torch.randn(x.shape, generator=torch.Generator().manual_seed(self.calls))
+        return Prediction.from_eps(super().__call__(x, at).eps + off, x, at)
+
+
+@pytest.mark.parametrize("sampler", [DPM2(), Heun(), *(SinglestepDPM(n, "eps") for n in (2, 3))])
+def test_a_step_over_more_than_a_factor_of_ten_is_one_of_ddim(sampler):
+    """Two predictions of noise differ by errors that such a step would magnify."""
+    schedule = Sigmoid()
+    for ratio, is_long in ((9.9, False), (10.1, True)):
+        now, to = (schedule.at_log_snr(-2 * math.log(s)) for s in (ratio, 1.0))
+        oracle, x = Inexact(), torch.randn(20, dtype=torch.float64)
+        moved, _ = sampler.step(oracle, x, now, to, sampler.init(1), None)
+        single, _ = DDIM().step(Inexact(), x, now, to, None, None)
+        assert (oracle.calls == 1) == torch.equal(moved, single) == is_long
+    levels = [schedule.at_log_snr(value) for value in (-20.7, -9.0, -3.0, 2.0)]
+    grid = Grid(itertools.pairwise([*levels, schedule.clean]))
+    x = torch.randn(500, dtype=torch.float64)
+    ends = [end(one, Inexact(), x, grid) for one in (sampler, DDIM())]
+    exact = GaussianOracle().flow(x, grid.start, grid.end)
+    errors = [(x - exact).square().mean().sqrt() for x in ends]
+    assert errors[0] < 1.5 * errors[1]
 
 
 RESUMED = [

@@ -105,15 +105,18 @@ def test_langevin_treats_each_sample_independently_of_the_batch():
 
 
 def published_score_sde(oracle, x, grid, predictor, snr, corrections, noise):
-    """Song et al. 2021b, Alg. 2 and 4 (VE), 3 and 5 (VP), in the paper's beta, sigma and score."""
+    """Song et al. 2021b, Alg. 2 and 4 (VE), 3 and 5 (VP), in the paper's beta, sigma and score.
+
+    The ratio of the norms of noise and score, on which the paper's step size depends, is sigma.
+    """
     is_ve = grid.start.alpha == 1
     for now, to in grid:
         beta = 1 - (now.alpha / to.alpha) ** 2
         fall = now.sigma**2 - to.sigma**2  # VE
         for _ in range(corrections):
             score, z = -oracle(x, now).eps / now.sigma, noise(x)
-            size = 2 * (1 - beta) * (snr * z.norm(dim=1) / score.norm(dim=1)) ** 2
-            x = x + size[:, None] * score + (2 * size[:, None]).sqrt() * z
+            size = 2 * (1 - beta) * (snr * now.sigma) ** 2
+            x = x + size * score + math.sqrt(2 * size) * z
         score = -oracle(x, now).eps / now.sigma
         if to.is_end:
             return (x + now.sigma**2 * score) / now.alpha  # denoised mean by Tweedie's formula

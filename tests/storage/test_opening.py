@@ -1,17 +1,20 @@
 """`from_pretrained` opens the folders that training runs and `save_pretrained` write."""
 
 import json
+import runpy
+import sys
+import types
 from pathlib import Path
 
 import pytest
 import torch
 from runs import reseal, trainer
 from torch import nn
-from toys import tiny_diffusion
+from toys import Plain, tiny_diffusion
 
 from diffusion_framework import DiffusionPolicy, GaussianDiffusion
 from diffusion_framework.spaces import ImageSpace, Unbounded
-from diffusion_framework.storage.checkpoint import list_checkpoints
+from diffusion_framework.storage.checkpoint import Checkpoint, list_checkpoints
 from diffusion_framework.trainable import Trainable
 
 
@@ -88,6 +91,44 @@ def test_a_network_without_recorded_arguments_must_be_passed(tmp_path):
         ValueError, match="expected weights of shape .* for model.conv.weight, as in the config"
     ):
         GaussianDiffusion.from_pretrained(tmp_path / "export", model=Net(5))
+
+
+SCRIPT = """
+import torch
+from toys import QUIET, Plain
+from diffusion_framework import GaussianDiffusion, Trainer
+from diffusion_framework.training import Previews
+
+class Net(Plain):
+    pass
+
+if __name__ == "__main__":
+    options = {"results_folder": "run", "train_num_steps": 1, "previews": Previews(every=0)}
+    data = list(torch.rand(4, 1, 4, 4))
+    Trainer(GaussianDiffusion(Net()), data, train_batch_size=4, **options, **QUIET).train()
+"""
+
+
+def test_a_class_of_the_script_that_trains_can_be_opened_again(tmp_path, monkeypatch):
+    (tmp_path / "my_training.py").write_text(SCRIPT)
+    monkeypatch.chdir(tmp_path)
+    with pytest.warns(UserWarning, match=r"open with .*model=Net.* or .* --trust my_training"):
+        runpy.run_path("my_training.py", run_name="__main__")
+    expected = Checkpoint.find("run").tensors("ema")
+    with pytest.raises(ValueError, match=r"got my_training.Net, which runs code of my_training"):
+        GaussianDiffusion.from_pretrained("run")
+    for options in ({"trust": ["my_training"]}, {"model": Plain()}):
+        opened = GaussianDiffusion.from_pretrained("run", **options)
+        assert all(torch.equal(expected[k], v) for k, v in opened.state_dict().items())
+
+
+def test_a_class_of_an_interactive_session_is_passed(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "__main__", types.ModuleType("__main__"))
+    net = type("Net", (Plain,), {"__module__": "__main__"})
+    GaussianDiffusion(net()).save_pretrained(tmp_path / "export")
+    with pytest.raises(ValueError, match="a class of the script .* Fix: open it in Python"):
+        GaussianDiffusion.from_pretrained(tmp_path / "export")
+    GaussianDiffusion.from_pretrained(tmp_path / "export", model=net())
 
 
 def test_a_model_of_another_class_is_refused_by_name(run):

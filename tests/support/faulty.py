@@ -115,3 +115,15 @@ def in_own_group(results: str, rank: int, processes: int, port: int, options: di
 def killed_in_third_save(results: str, rank: int, processes: int, port: int, options: dict) -> None:
     at_file_operation(0, die, "00000012/config.yaml")
     soak.train(results, rank, processes, port, options)
+
+
+def with_an_unused_layer(results: str, rank: int, processes: int, port: int, options: dict) -> None:
+    import diffusion_framework
+
+    class Unused(diffusion_framework.UNet):
+        def __init__(self, **options) -> None:
+            super().__init__(**options)
+            self.spare = torch.nn.Linear(2, 2)
+
+    diffusion_framework.UNet = Unused
+    soak.train(results, rank, processes, port, options)

@@ -64,14 +64,15 @@ def flow_bits_per_dim(
 ) -> Tensor:
     """Computes the likelihood of data under the probability flow, as `flow_bits` describes.
 
-    Each value of the data is dequantised over its bin.
+    Each value of the data is dequantised over its bin. The likelihood is that of samples whose
+    walk starts from N(0, sigma²), as `sample` starts it.
 
     Args:
         diffusion: Diffusion model, whose space has bins. Its self-conditioning is off.
         data: Data in the user's units, [batch, ...], such as 8-bit images in steps of 1 / 255.
         trace: Divergence of the flow: 'rademacher' or 'gaussian' probes, or 'exact'.
         tolerance: Largest error of a solver step.
-        sigma_min: sigma / alpha at which the flow starts.
+        sigma_min: sigma / alpha at which the flow starts, above 0.
         walk_options: Seed, and values of the conditions by name.
 
     Returns:

@@ -34,6 +34,9 @@ def flow_bits(
 ) -> Tensor:
     """Computes -log2 of the density of x0 under the probability flow, per dimension.
 
+    The flow starts from N(0, sigma²) at the schedule's last level, as `sample` does. If this level
+    has some signal left, the density is that of these samples, not of a start from noised data.
+
     With bins, x0 is dequantised uniformly over its bin, and the result is an upper bound on the
     bits of the discrete data.
 
@@ -46,8 +49,8 @@ def flow_bits(
             with one probe e for the whole flow. 'exact' takes one backward pass per dimension.
         tolerance: Largest error of a solver step, in standard deviations of the noisiest level and
             in nats per dimension.
-        sigma_min: sigma / alpha at which the flow starts from x0; at least that of the schedule's
-            clean end.
+        sigma_min: sigma / alpha at which the flow starts from x0, above 0. The schedule's value at
+            t = 0 is used instead if it is larger.
         bins: Number of data values, evenly spaced over [-1, 1]: 256 for 8-bit images, None for
             continuous data.
 
@@ -55,8 +58,13 @@ def flow_bits(
         Bits per dimension [batch], float64.
 
     Raises:
-        ValueError: If trace is unknown, or the ODE cannot be solved to the tolerance.
+        ValueError: If trace is unknown, sigma_min is not above 0, or the ODE cannot be solved to
+            the tolerance.
     """
+    if not 0 < sigma_min < math.inf:
+        raise ValueError(
+            f"Expected sigma_min above 0 and finite, got {sigma_min}. Fix: use the default 1e-3."
+        )
     if trace not in ("rademacher", "gaussian", "exact"):
         raise ValueError(
             f"Expected trace 'rademacher', 'gaussian' or 'exact', got {trace!r}. "

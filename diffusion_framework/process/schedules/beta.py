@@ -99,47 +99,47 @@ class Betas(_BetaSchedule):
 class LinearBeta(_BetaSchedule):
     """Schedule whose beta rises linearly over the steps (Ho et al. 2020, sec. 4).
 
+    By default, the betas of 1000 steps are multiplied by 1000 / steps (Nichol & Dhariwal 2021), so
+    that nearly the same curve is divided into more or fewer steps.
+
     Args:
-        beta_start: beta of the first step, in (0, 1).
-        beta_end: beta of the last step, in (0, 1).
+        beta_start: beta of the first step, in (0, 1); None for 0.1 / steps.
+        beta_end: beta of the last step, in (0, 1); None for 20 / steps, so for more than 20 steps.
         steps: Number of training steps, from 1 to 100,000.
         zero_terminal_snr: Whether to rescale alpha to exactly 0 at t = 1 (Lin et al. 2023, Alg. 1).
     """
 
-    beta_start: float = 1e-4
-    beta_end: float = 0.02
+    beta_start: float | None = None
+    beta_end: float | None = None
     steps: int = 1000
     zero_terminal_snr: bool = False
 
     def step_betas(self) -> tuple[float, ...]:
-        return _evenly(self.beta_start, self.beta_end, self.steps)
+        ends = _scaled_ends(self, 1e-4, 0.02)
+        return _evenly(*ends, self.steps)
 
 
 @dataclass(frozen=True)
 class ScaledLinearBeta(_BetaSchedule):
     """Schedule of latent diffusion: sqrt(beta) rises linearly over the steps (Rombach et al. 2022).
 
+    By default, the betas of 1000 steps are multiplied by 1000 / steps, as in `LinearBeta`.
+
     Args:
-        beta_start: beta of the first step, in (0, 1).
-        beta_end: beta of the last step, in (0, 1).
+        beta_start: beta of the first step, in (0, 1); None for 0.85 / steps.
+        beta_end: beta of the last step, in (0, 1); None for 12 / steps, so for more than 12 steps.
         steps: Number of training steps, from 1 to 100,000.
         zero_terminal_snr: Whether to rescale alpha to exactly 0 at t = 1 (Lin et al. 2023, Alg. 1).
     """
 
-    beta_start: float = 0.00085
-    beta_end: float = 0.012
+    beta_start: float | None = None
+    beta_end: float | None = None
     steps: int = 1000
     zero_terminal_snr: bool = False
 
     def step_betas(self) -> tuple[float, ...]:
-        if not (self.beta_start > 0 and self.beta_end > 0):
-            raise ValueError(
-                f"Expected betas in (0, 1), got {self.beta_start} to {self.beta_end}. "
-                "Fix: use the defaults 0.00085 and 0.012."
-            )
-        return tuple(
-            x * x for x in _evenly(math.sqrt(self.beta_start), math.sqrt(self.beta_end), self.steps)
-        )
+        start, end = _scaled_ends(self, 0.00085, 0.012)
+        return tuple(x * x for x in _evenly(math.sqrt(start), math.sqrt(end), self.steps))
 
 
 @dataclass(frozen=True)
@@ -276,6 +276,24 @@ def _running_sums(terms: list[float]) -> list[float]:
     return [float(total) for total in itertools.accumulate(map(Fraction, terms))]
 
 
+def _scaled_ends(
+    schedule: LinearBeta | ScaledLinearBeta, start: float, end: float
+) -> tuple[float, float]:
+    """Returns the betas of the first and the last step; None stands for those of 1000 steps.
+
+    Raises:
+        ValueError: If a beta is not in (0, 1).
+    """
+    check_step_count(schedule.steps)
+    start = start * 1000 / schedule.steps if schedule.beta_start is None else schedule.beta_start
+    end = end * 1000 / schedule.steps if schedule.beta_end is None else schedule.beta_end
+    if not (0 < start < 1 and 0 < end < 1):
+        raise ValueError(
+            f"Expected betas in (0, 1), got {start:g} to {end:g} for {schedule.steps} steps. "
+            "Fix: use the default betas and more steps (timesteps of GaussianDiffusion)."
+        )
+    return start, end
+
+
 def _evenly(first: float, last: float, count: int) -> tuple[float, ...]:
-    check_step_count(count)
     return tuple(first + (last - first) * i / max(count - 1, 1) for i in range(count))

@@ -176,7 +176,10 @@ def respaced_times(respacing: str, trained: int = 1000) -> list[float]:
                 f"Expected at most {size} steps in a section of {size} training steps, "
                 f"got {count} in {respacing!r}. Fix: take fewer."
             )
-        numbers += [start + round(j * (size - 1) / max(count - 1, 1)) for j in range(count)]
+        gap = (size - 1) / max(count - 1, 1)
+        # Strides are added up, not multiplied: the published function rounds these very sums.
+        places = itertools.accumulate([0.0, *[gap] * (count - 1)]) if count else ()
+        numbers += [start + round(place) for place in places]
         start += size
     return times_of_steps(numbers[::-1], trained)
 

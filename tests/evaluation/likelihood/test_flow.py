@@ -53,6 +53,20 @@ def test_the_mean_over_data_is_exact_where_the_schedule_leaves_some_signal(sched
     assert got.mean().item() == pytest.approx(exact_bits(oracle, x0).mean().item(), abs=1e-3)
 
 
+def test_the_flow_starts_from_the_noise_that_samples_start_from():
+    """With sigma = 0.9 at t = 1, samples are not the data, and the density is that of samples."""
+    schedule = VE(0.01, 0.9)
+    oracle = GaussianOracle(mean=0.5, std=0.2, schedule=schedule)
+    slope = oracle.flow(torch.ones(1), schedule.at(1.0), schedule.at(0.0)) - oracle.flow(
+        torch.zeros(1), schedule.at(1.0), schedule.at(0.0)
+    )
+    mean = oracle.flow(torch.zeros(1, **DOUBLE), schedule.at(1.0), schedule.at(0.0)).item()
+    x0 = torch.linspace(-0.2, 0.6, 9, **DOUBLE)[:, None]
+    got = flow_bits(oracle, x0, NOISE, bins=None)
+    exact = exact_bits(GaussianOracle(mean=mean, std=0.9 * slope.item()), x0)
+    torch.testing.assert_close(got, exact, rtol=0, atol=1e-3)
+
+
 class Correlated:
     """Denoiser of Gaussian data with a given covariance."""
 
@@ -138,6 +152,9 @@ def test_bad_input_is_refused():
     oracle, x0 = GaussianOracle(), torch.zeros(1, 2)
     with pytest.raises(ValueError, match="Expected trace 'rademacher', .*, got 'all'. Fix"):
         flow_bits(oracle, x0, NOISE, trace="all")
+    for sigma_min in (0.0, -1.0, math.nan, math.inf):
+        with pytest.raises(ValueError, match="sigma_min above 0 and finite, got .*. Fix: use"):
+            flow_bits(oracle, x0, NOISE, sigma_min=sigma_min)
     with pytest.raises(ValueError, match="at least 1e-06 in torch.float32, got 1e-08. Fix: raise"):
         flow_bits(oracle, x0, NOISE, tolerance=1e-8)
     jumps = torch.zeros(1, **DOUBLE)

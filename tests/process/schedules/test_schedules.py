@@ -6,7 +6,9 @@ import math
 import mpmath
 import pytest
 import torch
+from toys import Plain
 
+from diffusion_framework import GaussianDiffusion
 from diffusion_framework.parts.table import TABLE
 from diffusion_framework.process.schedules import (
     EDM,
@@ -53,6 +55,8 @@ CLOSED_FORMS = [
 BETAS = [
     LinearBeta(),
     ScaledLinearBeta(),
+    LinearBeta(steps=2000),
+    ScaledLinearBeta(steps=250),
     SquaredCosBeta(),
     LinearBeta(zero_terminal_snr=True),
     ScaledLinearBeta(zero_terminal_snr=True),
@@ -81,7 +85,13 @@ def test_levels_equal_the_definition_in_60_digits(schedule, exact, t):
 
 
 def evenly_in_root(s, power):
-    first, last = (mpmath.mpf(v) ** (mpmath.mpf(1) / power) for v in (s.beta_start, s.beta_end))
+    ends = ("1e-4", "0.02") if power == 1 else ("0.00085", "0.012")  # published for 1000 steps
+    given = (s.beta_start, s.beta_end)
+    first, last = (
+        (mpmath.mpf(published) * 1000 / s.steps if beta is None else mpmath.mpf(beta))
+        ** (mpmath.mpf(1) / power)
+        for beta, published in zip(given, ends, strict=True)
+    )
     return [(first + (last - first) * i / (s.steps - 1)) ** power for i in range(s.steps)]
 
 
@@ -234,7 +244,7 @@ def test_tensors_keep_their_shape_and_agree_with_floats(schedule):
 
 
 def test_a_spline_cached_in_inference_mode_can_be_differentiated():
-    schedule = LinearBeta(steps=17)
+    schedule = LinearBeta(steps=41)
     with torch.inference_mode():
         schedule.at(0.5)
     t = torch.tensor([0.2, 0.7], dtype=torch.float64, requires_grad=True)
@@ -249,6 +259,20 @@ def test_betas_accept_any_sequence_of_numbers():
     assert Betas(betas) == Betas(betas.tolist()) == Betas(tuple(betas.tolist()))
     for t in TIMES:
         assert Betas(betas).at(t).log_snr == pytest.approx(LinearBeta().at(t).log_snr, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", ["linear_beta", "scaled_linear_beta", "squared_cos_beta"])
+def test_a_named_schedule_divides_nearly_the_same_curve_into_the_steps_of_the_model(name):
+    for steps in (500, 2000):
+        schedule = GaussianDiffusion(Plain(), noise_schedule=name, timesteps=steps).schedule
+        assert schedule == schedule_named(name, {"steps": steps}) and schedule.steps == steps
+        for t in (0.2, 0.5, 0.9):
+            exact = schedule_named(name, {"steps": 20_000}).at(t).log_snr
+            assert schedule.at(t).log_snr == pytest.approx(exact, abs=60 / steps)
+    betas = schedule_named("linear_beta", {"beta_end": 0.5}, steps=4).step_betas()
+    assert (len(betas), betas[3]) == (4, pytest.approx(0.5))
+    with pytest.raises(ValueError, match="got 0.025 to 5 for 4 steps. Fix: use .* more steps"):
+        GaussianDiffusion(Plain(), noise_schedule="linear_beta", timesteps=4)
 
 
 @pytest.mark.parametrize(
@@ -271,6 +295,7 @@ def test_every_name_builds_a_schedule(name):
         lambda: Betas((0.999,) * 1000),
         lambda: LinearBeta(beta_end=2.0),
         lambda: LinearBeta(steps=0),
+        lambda: LinearBeta(steps=20),
         lambda: ScaledLinearBeta(beta_start=-1.0),
         lambda: SquaredCosBeta(max_beta=1.0),
         lambda: VE(sigma_min=0.0),

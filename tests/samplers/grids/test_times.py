@@ -97,6 +97,23 @@ def test_each_section_has_the_requested_steps_from_its_first_to_its_last():
     assert numbers == sorted(numbers, reverse=True)
 
 
+def published_steps(count, trained):
+    """Returns round(0), round(s), round(s + s), ..., as Nichol & Dhariwal 2021 add strides up."""
+    place, steps = 0.0, []
+    for _ in range(count):
+        steps.append(round(place))
+        place += (trained - 1) / max(count - 1, 1)
+    return steps[::-1]
+
+
+def test_respaced_steps_are_the_published_ones_to_the_last_rounding():
+    for count in range(1, 1001):
+        assert steps_of(respaced_times(str(count), 1000), 1000) == published_steps(count, 1000)
+    middle = [n for n in steps_of(respaced_times("10,15,20", 300), 300) if 100 <= n < 200]
+    assert middle == [100 + n for n in published_steps(15, 100)]
+    assert 149 in middle and 150 not in middle  # seven strides sum to just below 49.5
+
+
 @pytest.mark.parametrize("trained", [100, 101, 1000])
 def test_one_section_is_linspace_and_full_sections_give_all_steps(trained):
     for n in (2, 25, 50, trained):
