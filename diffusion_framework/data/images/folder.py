@@ -81,19 +81,8 @@ class ImageFolder(EncodedImages):
             ValueError: `folder` is a file, the folder holds no image, an image lies outside the
                 subfolders (with labels), or an option is out of range.
         """
-        super().__init__(
-            image_size,
-            channels,
-            crop,
-            background,
-            broken,
-            convert_image_to,
-            seed,
-            value_range,
-            bits,
-            fit,
-            transform,
-        )
+        options = background, broken, convert_image_to, seed, value_range, bits, fit, transform
+        super().__init__(image_size, channels, crop, *options)
         self.extensions = file_endings(extensions)
         scan = scan_folder(folder, tuple(self.extensions))
         self.folder, self.dangling_links = scan.folder, scan.dangling_links

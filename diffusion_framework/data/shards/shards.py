@@ -117,19 +117,8 @@ class Shards(EncodedImages):
                 image or two images of one key; an image without a label (with labels); or an
                 option out of range.
         """
-        super().__init__(
-            image_size,
-            channels,
-            crop,
-            background,
-            broken,
-            convert_image_to,
-            seed,
-            value_range,
-            bits,
-            fit,
-            transform,
-        )
+        options = background, broken, convert_image_to, seed, value_range, bits, fit, transform
+        super().__init__(image_size, channels, crop, *options)
         if keep < 1:
             raise ValueError(f"Expected keep of at least 1, got {keep}. Fix: take 24.")
         self.names, self.with_labels = shard_names(shards), labels
