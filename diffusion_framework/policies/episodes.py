@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,7 +73,7 @@ def reading(path: Path) -> Iterator[None]:
     """Turns any error of a reader into one line that names the path."""
     try:
         yield
-    except (ValueError, OSError, EOFError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    except Exception as error:  # decompressors and other packages raise errors of any class
         message = " ".join(str(error).split())
         if "Fix: " in message:
             raise ValueError(
