@@ -25,6 +25,7 @@ from .process.noise import generator_noise
 from .process.objectives import Objective
 from .process.schedules import NoiseSchedule, Scaled, schedule_named
 from .samplers import DDPM, Sampler
+from .samplers.arguments import whole_number
 from .sampling import DrawsSamples
 from .spaces import DataSpace, ImageSpace
 from .spaces.base import check_encoded, flipped
@@ -108,7 +109,7 @@ class GaussianDiffusion(KeepsStatistics, DrawsSamples):
         input_scaling: str | InputScaling | None = None,
     ) -> None:
         super().__init__()
-        check_step_count(timesteps, "timesteps")
+        check_step_count(timesteps := whole_number(timesteps, "timesteps"), "timesteps")
         _check("time_difference", time_difference, 0 <= time_difference < 1, "in [0, 1)")
         _check("scale", scale, 0 < scale <= 1, "in (0, 1]")
         share = train_prob_self_cond
@@ -124,7 +125,6 @@ class GaussianDiffusion(KeepsStatistics, DrawsSamples):
             conditions = self.signature.default_conditions(label_dropout)
         self.signature.check_conditions({k: c.keywords for k, c in conditions.items()})
         self.conditions = Conditions(conditions, self.sample_shape, self.argument_names())
-
         schedule = schedule_named(noise_schedule, schedule_kwargs or {}, timesteps)
         self.schedule: NoiseSchedule = schedule if scale == 1 else Scaled(schedule, scale)
         known: dict[str, Any] = {"schedule": self.schedule, "steps": timesteps}
