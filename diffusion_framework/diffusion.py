@@ -185,10 +185,11 @@ class GaussianDiffusion(KeepsStatistics, DrawsSamples):
 
     def check(self, data: Tensor, *, mask: Tensor | None = None, **condition: Any) -> None:
         """Checks data and conditions; see `Trainable`."""
-        if not self.space.needs_fit:
+        if self.space.needs_fit:
+            self.signature.check_sample(self.space.prepare(data))
+        else:
             check_encoded(data, self.encode(data, condition))
-        if not self.conditions.needs_fit:
-            self.conditions.bind(condition, len(data))
+        self.conditions.check(condition, len(data))
 
     def fit(self, batches: Iterable[Batch]) -> None:
         """Fits missing statistics of the space and the conditions; see `Trainable`."""
