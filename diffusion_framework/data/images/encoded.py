@@ -198,7 +198,7 @@ class EncodedImages(ImageDataset):
                 source = self.encoded(index)[0]
                 if self.channels not in MODES or needs_planes(source):
                     planes = decode_planes(source, self.channels, self.background)[0]
-                    largest = max(largest, *(plane.getextrema()[1] for plane in planes))
+                    largest = max(largest, *(float(np.max(np.asarray(plane))) for plane in planes))
                 elif is_deep_file(source):
                     image = decode_image(source, 1, self.background, bits=16)
                     largest = max(largest, float(np.max(np.asarray(image))))
