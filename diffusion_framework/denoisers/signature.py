@@ -149,9 +149,12 @@ class NetworkSignature:
         """Raises ValueError unless encoded data [batch, ...] has the network's shape."""
         if x0.shape[1:] != self.sample_shape:
             expected = ", ".join(map(str, self.sample_shape))
+            fix = "give data of the network's shape, or build the network for this shape"
+            if (*x0.shape[-1:], *x0.shape[1:-1]) == self.sample_shape:
+                fix = "put the channels first, as data.movedim(-1, 1) does"
             raise ValueError(
                 f"Expected samples [batch, {expected}] for {self.name}, got {[*x0.shape]}. "
-                "Fix: give data of the network's shape, or build the network for this shape."
+                f"Fix: {fix}."
             )
 
     def check_latents(self, returned: Any) -> tuple[Any, Tensor]:

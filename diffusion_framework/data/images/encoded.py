@@ -2,6 +2,7 @@
 
 import warnings
 from abc import abstractmethod
+from contextlib import suppress
 from functools import cached_property
 from typing import BinaryIO, Literal
 
@@ -30,6 +31,8 @@ from diffusion_framework.data.images.planes import (
 from diffusion_framework.data.images.resize import Fit, fit_image, to_tensor
 from diffusion_framework.data.images.transforms import Transform, transformed
 from diffusion_framework.process.noise import mix
+
+_CHECKED_FOR_DARKNESS = 8  # first images
 
 
 class EncodedImages(ImageDataset):
@@ -110,6 +113,8 @@ class EncodedImages(ImageDataset):
                     is_deep = decode_planes(source, self.channels, value_range=self.value_range)[1]
                 else:
                     is_deep = is_deep_file(source)
+                if is_deep:
+                    self._warn_if_dark()
                 return 16 if is_deep else 8
             except BrokenImageError:  # reported when the image is drawn
                 continue
@@ -182,6 +187,29 @@ class EncodedImages(ImageDataset):
             for plane, colour in zip(planes, beside, strict=True)
         ]
         return planes_to_tensor(fitted, self.bits)
+
+    def _warn_if_dark(self) -> None:
+        """Warns if the first images use an eighth of their range or less, as 12-bit values do."""
+        if self.value_range is not None:
+            return
+        largest = 0.0
+        for index in range(min(len(self), _CHECKED_FOR_DARKNESS)):
+            with suppress(BrokenImageError):  # reported when the image is drawn
+                source = self.encoded(index)[0]
+                if self.channels not in MODES or needs_planes(source):
+                    planes = decode_planes(source, self.channels, self.background)[0]
+                    largest = max(largest, *(float(np.max(np.asarray(plane))) for plane in planes))
+                elif is_deep_file(source):
+                    image = decode_image(source, 1, self.background, bits=16)
+                    largest = max(largest, float(np.max(np.asarray(image))))
+        if 0 < largest <= 65535 / 8:
+            share = largest / 65535
+            warnings.warn(
+                f"The first images of {self} reach only {share:.3g} of the range of their type and "
+                "will look dark. Fix: if other images do not go further, give their range, "
+                "--data.value_range lo,hi, such as 0,4095 for 12 bits.",
+                stacklevel=2,
+            )
 
     def _position(self, index: int, epoch: int) -> tuple[float, float]:
         """Returns the (vertical, horizontal) position of the crop in 0..1."""
