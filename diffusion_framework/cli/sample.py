@@ -32,7 +32,10 @@ def _sample(
     batch_size: int = 64,
     sampler: Sampler | None = None,
     steps: int | str | None = None,
-    spacing: Literal["time", "log_snr", "optimal"] = "time",
+    calls: int | None = None,
+    spacing: Literal["time", "log_snr", "optimal"] | None = None,
+    first: float | str | None = None,
+    last: float | str | None = None,
     seed: int = 0,
     clip_denoised: bool | Literal["dynamic"] = True,
     labels: list[int | str] | None = None,
@@ -53,7 +56,13 @@ def _sample(
         batch_size: Number of images sampled together; it does not change the images.
         sampler: Sampler; null selects the model's own.
         steps: Number of sampler steps, or 'ddim50' or '10,15,20'; null uses the model's timesteps.
-        spacing: Quantity in which the sampler steps are evenly spaced.
+        calls: Largest number of network calls for an image, in place of steps.
+        spacing: Spacing of the sampler steps: even in time or log_snr, or optimal for few steps;
+            null is time, or the spacing of the sampler's training for LCM.
+        first: Noise level where the first step starts, as sigma / alpha, such as 80, or in another
+            unit: log_snr=-9, time=0.9; null starts from pure noise.
+        last: Noise level where the last step starts, given like first; null is the default of the
+            spacing.
         seed: Seed of the noise; the noise of image i depends only on the seed and i.
         clip_denoised: Whether estimates of the clean image are clipped to the data range: true,
             false, or dynamic (dynamic thresholding).
@@ -79,7 +88,8 @@ def _sample(
     diffusion.to(place)
     names = Checkpoint.find(checkpoint).class_names
     classes = chosen_classes(labels, diffusion.num_classes, names)
-    options = {"sampler": chosen, "grid": diffusion.grid(steps, spacing), "guidance": guidance}
+    options: dict[str, Any] = {"sampler": chosen, "steps": steps, "calls": calls}
+    options |= {"spacing": spacing, "first": first, "last": last, "guidance": guidance}
     options |= {"clip_denoised": clip_denoised, "show_progress": progress, "noise_device": drawn_on}
     starts = tqdm(range(0, num_samples, batch_size), desc="batches", disable=not progress)
     batches = (range(first, min(first + batch_size, num_samples)) for first in starts)
