@@ -9,7 +9,14 @@ from typing import Any, Literal
 from tqdm.auto import tqdm
 
 from ..policies import Controller, Policy
-from ..policies.rollout import make_environment, plan_latency, run_episodes, streams, summary
+from ..policies.rollout import (
+    Episode,
+    make_environment,
+    plan_latency,
+    run_episodes,
+    streams,
+    summary,
+)
 from ..samplers import Sampler
 from ..storage.images import save_animation
 from .common import check_positive, device_named, run
@@ -81,16 +88,19 @@ def _rollout(
     controller = Controller(policy, warm_start=warm_start, **walk)
     options = {**({"render_mode": "rgb_array"} if video else {}), **(options or {})}
     made = [make_environment(env, **options) for _ in range(min(environments, episodes))]
-    seeds = range(seed, seed + episodes)
+    seeds, frames = range(seed, seed + episodes), video is not None
     with tqdm(total=episodes, desc="episodes", disable=not progress) as bar:
         finished = run_episodes(
-            controller, made, seeds, frames=video is not None, on_end=lambda _: bar.update()
+            controller, made, seeds, frames=frames, on_end=lambda _: bar.update()
         )
     print(summary(finished))
-    observation, _ = made[0].reset(seed=seed)
-    _print_latency(policy, observation, latency, walk)
-    for episode in finished if video else ():
-        save_animation(episode.frames, Path(video or "") / f"{episode.seed}.gif")
+    _print_latency(policy, made[0].reset(seed=seed)[0], latency, walk)
+    _save_videos(finished if video else [], video or "")
+
+
+def _save_videos(episodes: Sequence[Episode], folder: str) -> None:
+    for episode in episodes:
+        save_animation(episode.frames, Path(folder) / f"{episode.seed}.gif")
 
 
 def _print_latency(policy: Policy, observation: Any, count: int, walk: dict[str, Any]) -> None:

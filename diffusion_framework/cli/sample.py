@@ -82,21 +82,23 @@ def _sample(
     chosen = None if plan is None else plan.build()
     check_positive(num_samples=num_samples, batch_size=batch_size)
     folder = _output_folder(output, overwrite)
-    place = device_named(device)
     drawn_on = None if noise_device is None else device_named(noise_device, "--noise_device")
     diffusion = GaussianDiffusion.from_pretrained(checkpoint, weights=weights, trust=trust)
-    diffusion.to(place)
+    diffusion.to(device_named(device))
     names = Checkpoint.find(checkpoint).class_names
     classes = chosen_classes(labels, diffusion.num_classes, names)
     options: dict[str, Any] = {"sampler": chosen, "steps": steps, "calls": calls}
     options |= {"spacing": spacing, "first": first, "last": last, "guidance": guidance}
     options |= {"clip_denoised": clip_denoised, "show_progress": progress, "noise_device": drawn_on}
     starts = tqdm(range(0, num_samples, batch_size), desc="batches", disable=not progress)
-    batches = (range(first, min(first + batch_size, num_samples)) for first in starts)
+    batches = (range(i, min(i + batch_size, num_samples)) for i in starts)
     images = (_images(diffusion, indices, seed, classes, options) for indices in batches)
     _write(images, folder, len(classes), bits=16 if (diffusion.space.bins or 0) > 256 else 8)
-    columns = f", columns: {', '.join(names[n] for n in classes)}" if names and classes else ""
-    print(f"done: {num_samples} images and grid.png in {folder}{columns:.500}")
+    print(f"done: {num_samples} images and grid.png in {folder}{_columns(names, classes):.500}")
+
+
+def _columns(names: Sequence[str], classes: Sequence[int]) -> str:
+    return f", columns: {', '.join(names[n] for n in classes)}" if names and classes else ""
 
 
 def _output_folder(output: str, overwrite: bool) -> Path:
