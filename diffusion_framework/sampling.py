@@ -39,6 +39,7 @@ from .samplers.grids import (
     grid_of_times,
     respaced_times,
     spaced_grid,
+    uniform_times,
 )
 from .spaces import DataSpace
 from .trainable import Trainable
@@ -235,7 +236,9 @@ class DrawsSamples(Trainable, ABC):
 
         Args:
             steps: Number of sampler steps; None uses `timesteps`. A respacing string such as
-                'ddim50' or '10,15,20' chooses among `timesteps` (see `respaced_times`).
+                'ddim50' or '10,15,20' chooses among `timesteps` (see `respaced_times`). With None
+                alone, the grid is that of the process, which has one more step if the schedule has
+                noise at time 0 (VE, EDM).
             spacing: Spacing of the steps: 'time', 'log_snr' or 'optimal'. None is 'time', or the
                 steps of the sampler's training if it has some, as `LCM`.
             first: Level where the first step starts, as sigma / alpha or as text such as
@@ -258,11 +261,13 @@ class DrawsSamples(Trainable, ABC):
                     "of its own. Fix: leave one of them out."
                 )
             return grid_of_times(self.schedule, respaced_times(steps, self.timesteps), gap)
-        steps = self.timesteps if steps is None else whole_number(steps, "steps")
+        count = self.timesteps if steps is None else whole_number(steps, "steps")
         if sampler is not None and not given:
-            times = sampler.times(steps)
+            times = sampler.times(count)
+        if steps is None and not given and times is None:
+            times = uniform_times(count)
         if times is not None:
             return grid_of_times(self.schedule, times, gap)
         return spaced_grid(
-            self.schedule, steps, spacing or "time", first=first, last=last, time_difference=gap
+            self.schedule, count, spacing or "time", first=first, last=last, time_difference=gap
         )

@@ -111,7 +111,8 @@ def test_a_grid_has_as_many_steps_as_asked(schedule, spacing):
         grid = diffusion.grid(steps, spacing)
         assert len(grid) == steps and grid.start == diffusion.schedule.at(1.0)
         assert grid.end.is_end and grid.is_connected
-    assert len(diffusion.grid()) == 6
+    assert len(diffusion.grid(spacing=spacing)) == 6
+    assert len(diffusion.grid()) == diffusion.schedule.step_count(6)  # the process itself
 
 
 def test_consistency_sampling_walks_the_steps_of_its_distillation():
