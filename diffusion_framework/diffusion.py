@@ -8,7 +8,7 @@ from beartype import beartype
 from jaxtyping import Bool, Float, Shaped, jaxtyped
 from torch import Tensor, nn
 
-from .conditions import Conditioner, Conditions, fit_statistics
+from .conditions import Conditioner, Conditions, fit_statistics, flip_batch
 from .denoisers import (
     InputScaling,
     NetworkDenoiser,
@@ -25,9 +25,10 @@ from .process.noise import generator_noise
 from .process.objectives import Objective
 from .process.schedules import NoiseSchedule, Scaled, schedule_named
 from .samplers import DDPM, Sampler
+from .samplers.arguments import whole_number
 from .sampling import DrawsSamples
 from .spaces import DataSpace, ImageSpace
-from .spaces.base import check_encoded, flipped
+from .spaces.base import check_encoded
 from .spaces.statistics import KeepsStatistics
 from .trainable import Batch
 
@@ -108,7 +109,7 @@ class GaussianDiffusion(KeepsStatistics, DrawsSamples):
         input_scaling: str | InputScaling | None = None,
     ) -> None:
         super().__init__()
-        check_step_count(timesteps, "timesteps")
+        check_step_count(timesteps := whole_number(timesteps, "timesteps"), "timesteps")
         _check("time_difference", time_difference, 0 <= time_difference < 1, "in [0, 1)")
         _check("scale", scale, 0 < scale <= 1, "in (0, 1]")
         share = train_prob_self_cond
@@ -124,7 +125,6 @@ class GaussianDiffusion(KeepsStatistics, DrawsSamples):
             conditions = self.signature.default_conditions(label_dropout)
         self.signature.check_conditions({k: c.keywords for k, c in conditions.items()})
         self.conditions = Conditions(conditions, self.sample_shape, self.argument_names())
-
         schedule = schedule_named(noise_schedule, schedule_kwargs or {}, timesteps)
         self.schedule: NoiseSchedule = schedule if scale == 1 else Scaled(schedule, scale)
         known: dict[str, Any] = {"schedule": self.schedule, "steps": timesteps}
@@ -185,10 +185,11 @@ class GaussianDiffusion(KeepsStatistics, DrawsSamples):
 
     def check(self, data: Tensor, *, mask: Tensor | None = None, **condition: Any) -> None:
         """Checks data and conditions; see `Trainable`."""
-        if not self.space.needs_fit:
+        if self.space.needs_fit:
+            self.signature.check_sample(self.space.prepare(data))
+        else:
             check_encoded(data, self.encode(data, condition))
-        if not self.conditions.needs_fit:
-            self.conditions.bind(condition, len(data))
+        self.conditions.check(condition, len(data))
 
     def fit(self, batches: Iterable[Batch]) -> None:
         """Fits missing statistics of the space and the conditions; see `Trainable`."""
@@ -200,12 +201,7 @@ class GaussianDiffusion(KeepsStatistics, DrawsSamples):
 
     def flip(self, data: Tensor, condition: Mapping[str, Any], where: Tensor) -> Batch:
         """Flips images with their conditions and mask; see `Trainable`."""
-        if data.ndim != 4 or not (self.space.flips and self.conditions.flips):
-            return data, condition
-        told, mask = self.conditions.flip(condition, where), condition.get("mask")
-        if mask is not None and mask.ndim == data.ndim:  # else it does not tell columns apart
-            told["mask"] = flipped(mask, where)
-        return flipped(data, where), told
+        return flip_batch(self.space, self.conditions, data, condition, where)
 
     @jaxtyped(typechecker=beartype)
     def forward(

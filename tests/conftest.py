@@ -11,7 +11,7 @@ from PIL import Image
 os.environ["OMP_NUM_THREADS"] = "1"  # for the scripts that tests start
 torch.set_num_threads(1)
 sys.path.insert(0, str(Path(__file__).parent / "support"))
-# for the module soak, which starts and ends processes
+# for the modules soak and fuzz
 sys.path.append(str(Path(__file__).parents[1] / "scripts" / "benchmarks"))
 
 

@@ -72,6 +72,8 @@ WITHOUT_REMEDY = {
     "data/images/decode.py: check_size",
     "data/images/decode.py: decode_image",
     "data/images/encoded.py: _skip",
+    "data/images/planes.py: _read_tiff",
+    "data/images/planes.py: decode_planes",
     "data/loading/placement.py: _make_file",
     "data/shards/tar_index.py: _members",
     "storage/config.py: read_json",

@@ -424,6 +424,8 @@ def test_labels_reach_the_network():
             "schedule given by name",
         ),
         (lambda: tiny_diffusion(timesteps=0), "timesteps from 1 to 100000, got 0"),
+        (lambda: tiny_diffusion(timesteps=10.5), "an integer for timesteps, got 10.5"),
+        (lambda: tiny_diffusion(timesteps="10"), "an integer for timesteps, got '10'"),
         (lambda: tiny_diffusion(scale=0.0), r"\(0, 1\], got 0"),
         (lambda: tiny_diffusion(train_prob_self_cond=1.1), r"\[0, 1\], got 1.1"),
         (lambda: tiny_diffusion(time_difference=-0.1), "got -0.1"),

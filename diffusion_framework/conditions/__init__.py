@@ -3,6 +3,7 @@
 from .base import Conditioner, Keywords
 from .bound import BoundConditions, Conditions
 from .fitting import fit_statistics
+from .flipping import flip_batch
 from .images import Images
 from .labels import Labels
 from .observations import Observations
@@ -20,4 +21,5 @@ __all__ = [
     "Tokens",
     "Vectors",
     "fit_statistics",
+    "flip_batch",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, final
@@ -9,6 +10,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
+from ..parts import nearest
 from .base import Conditioner, Keywords
 
 
@@ -121,12 +123,13 @@ class Conditions(nn.ModuleDict):
         """
         given = {name: value for name, value in values.items() if value is not None}
         if unknown := given.keys() - self.keys():
-            remedy = "build the model with a conditioner for it (conditions=)"
+            remedy = "leave it out, or build the model with a conditioner for it (conditions=)"
             if "labels" in unknown:
-                remedy = "build the network with num_classes"
+                remedy = "leave it out, or build the network with num_classes"
+            elif close := nearest(min(unknown), [*self]):
+                remedy = f"write {close}="
             raise ValueError(
-                f"Expected conditions {_list(self)}, got {_list(unknown)}. "
-                f"Fix: leave it out, or {remedy}."
+                f"Expected conditions {_list(self)}, got {_list(unknown)}. Fix: {remedy}."
             )
         if missing := self.keys() - given.keys():
             raise ValueError(
@@ -148,6 +151,22 @@ class Conditions(nn.ModuleDict):
                         f"got {len(encoded)}. Fix: pass one for each sample."
                     )
         return BoundConditions(self, given, parts)
+
+    def check(self, values: Mapping[str, Any], batch: int) -> None:
+        """Raises ValueError for values that `bind` refuses, even before statistics are known.
+
+        Args:
+            values: User's values by the name of their condition.
+            batch: Number of samples.
+        """
+        ready = self
+        if self.needs_fit:
+            ready = copy.deepcopy(self)  # fitted to these values only
+            for name in ready.keys() & values.keys():
+                if ready[name].needs_fit and values[name] is not None:
+                    ready[name].observe(values[name])
+                    ready[name].finish()
+        ready.bind(values, batch)
 
     def flip(self, values: Mapping[str, Any], where: Tensor) -> dict[str, Any]:
         """Returns the values that match data of which some samples are flipped horizontally.

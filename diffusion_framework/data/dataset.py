@@ -99,7 +99,7 @@ class ImageDataset(TrainingDataset):
 
     Attributes:
         image_size: (height, width) of every image.
-        channels: Channels of every image: 1 (grey), 3 (RGB) or 4 (RGBA).
+        channels: Channels of every image, such as 1 (grey), 3 (RGB) or 4 (RGBA).
         bits: Bits per channel of every image: 8 (uint8) or 16 (uint16).
         class_names: Names of the labels 0, 1, ...; empty without labels.
         worth_caching: Whether drawing an image is slow and gives the same pixels in every epoch;
@@ -116,24 +116,24 @@ class ImageDataset(TrainingDataset):
 
         Args:
             image_size: Side of the square images, or (height, width); at least 1.
-            channels: 1 for grey, 3 for RGB, 4 for RGBA.
+            channels: 1 for grey, 3 for RGB, 4 for RGBA, or another number.
 
         Raises:
-            ValueError: a size below 1, or channels other than 1, 3 or 4.
+            ValueError: a size or a number of channels below 1.
         """
         self.image_size = (image_size, image_size) if isinstance(image_size, int) else image_size
         self.channels = channels
         self.class_names = []
         if min(self.image_size) < 1:
             raise ValueError(f"Expected image_size of at least 1, got {image_size}. Fix: try 64.")
-        if channels not in (1, 3, 4):
+        if channels < 1:
             raise ValueError(
-                f"Expected channels 1, 3 or 4, got {channels}. "
-                "Fix: take 1 for grey, 3 for RGB, 4 for RGBA."
+                f"Expected channels of at least 1, got {channels}. "
+                "Fix: take 1 for grey, 3 for RGB, 4 for RGBA, or the number in TIFF files."
             )
 
     @abstractmethod
-    def draw(self, index: int, epoch: int) -> ImageTensor | tuple[ImageTensor, int]: ...
+    def draw(self, index: int, epoch: int) -> Tensor | tuple[Tensor, int]: ...
 
     def version(self) -> str:
         """Returns a hash that changes whenever the images do; needed only if `worth_caching`."""

@@ -97,7 +97,7 @@ def clipped(denoise: Denoiser, how: KeepInRange, bounds: tuple[float, float] | N
             "Expected clip_denoised as True, False, 'dynamic' or a function "
             f"of the clean data, got {how!r}. Fix: set clip_denoised=True."
         )
-    if how is False or (how is None and bounds is None):
+    if how in (False,) or (how is None and bounds is None):  # 0 and NumPy's False as well
         return denoise
     if bounds is None:
         raise ValueError(

@@ -59,13 +59,15 @@ class NetworkSignature:
                 `channels` and `image_size`.
 
         Raises:
-            ValueError: `forward` does not take x and time, takes latents without return_latents,
-                or the sample shape is unknown.
+            ValueError: the network is not a module, `forward` does not take x and time, takes
+                latents without return_latents, or the sample shape is unknown.
         """
+        network = _unwrapped(network)
         parameters = list(inspect.signature(network.forward).parameters.values())
         kinds = {parameter.kind for parameter in parameters}
         named = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-        if len(named) < 2 and inspect.Parameter.VAR_POSITIONAL not in kinds:
+        positional = [p for p in named if p.kind is not p.KEYWORD_ONLY]
+        if len(positional) < 2 and inspect.Parameter.VAR_POSITIONAL not in kinds:
             raise ValueError(
                 f"Expected forward(x, time, ...) in {type(network).__name__}, "
                 f"got the arguments {[p.name for p in named]}. "
@@ -147,9 +149,12 @@ class NetworkSignature:
         """Raises ValueError unless encoded data [batch, ...] has the network's shape."""
         if x0.shape[1:] != self.sample_shape:
             expected = ", ".join(map(str, self.sample_shape))
+            fix = "give data of the network's shape, or build the network for this shape"
+            if (*x0.shape[-1:], *x0.shape[1:-1]) == self.sample_shape:
+                fix = "put the channels first, as data.movedim(-1, 1) does"
             raise ValueError(
                 f"Expected samples [batch, {expected}] for {self.name}, got {[*x0.shape]}. "
-                "Fix: give data of the network's shape, or build the network for this shape."
+                f"Fix: {fix}."
             )
 
     def check_latents(self, returned: Any) -> tuple[Any, Tensor]:
@@ -198,6 +203,20 @@ class NetworkSignature:
                 f"Fix: {remedy}."
             )
         return output
+
+
+def _unwrapped(network: Any) -> nn.Module:
+    """Returns the network inside of the wrappers of PyTorch, which hide its signature."""
+    if not isinstance(network, nn.Module):
+        got = f"the class {network.__name__}" if isinstance(network, type) else f"{network!r:.60}"
+        raise ValueError(
+            f"Expected a network as a torch.nn.Module, got {got}. Fix: give an object of a class "
+            "derived from nn.Module."
+        )
+    if isinstance(network, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        return _unwrapped(network.module)
+    compiled = getattr(network, "_orig_mod", None)  # of torch.compile
+    return network if compiled is None else _unwrapped(compiled)
 
 
 def _first(names: Sequence[str], among: Mapping[str, Any]) -> str | None:

@@ -195,6 +195,8 @@ def _require(data: Tensor, fits: Tensor, expected: str, remedy: str) -> None:
 
 def flipped(images: Tensor, where: Tensor) -> Tensor:
     """Returns images [batch, ..., width], of which those at True in `where` are mirrored."""
+    if images.dtype == torch.uint16:  # for which few devices flip
+        return flipped(images.view(torch.int16), where).view(torch.uint16)
     return torch.where(where.reshape(-1, *(1,) * (images.ndim - 1)), images.flip(-1), images)
 
 

@@ -88,6 +88,12 @@ class Unbounded(KeepsStatistics, DataSpace):
         data = at_least_float32(data.cpu())  # the statistics are computed there
         data = checked_finite(data, "remove NaN and infinity from the data")
         kept = [i + 1 for i, size in enumerate(self.mean.shape) if size > 1]
+        wanted, fits = [*self.mean.shape], data.ndim == self.mean.ndim + 1
+        if not fits or any(data.shape[i] != wanted[i - 1] for i in kept):
+            raise ValueError(
+                f"Expected data [batch, ...] with statistics of shape {wanted}, got "
+                f"{[*data.shape]}. Fix: give data of the shape that the model was built for."
+            )
         others = [i for i in range(data.ndim) if i not in kept]
         self._seen.add(data.permute(*others, *kept).flatten(0, len(others) - 1))
 

@@ -154,6 +154,8 @@ class Checkpoint:
             self._read(name)
 
     def _read(self, name: str) -> bytes:
+        if name not in self.files:
+            raise DamagedCheckpoint(self.path, f"its manifest does not name {name}")
         data = (self.path / name).read_bytes()
         if hashlib.sha256(data).hexdigest() != self.files[name]["sha256"]:
             raise DamagedCheckpoint(self.path, f"the checksum of {name} differs")

@@ -30,7 +30,9 @@ def check_stored(checkpoint: Checkpoint) -> None:
     for name, kind in _STATE.items():
         if type(state.get(name)) is not kind:
             raise DamagedCheckpoint(checkpoint.path, f"state.json has no {name}")
-    if not isinstance(state.get("scaler"), dict | None):
+    if not 0 <= state["ema_step"] < 2**63:
+        raise DamagedCheckpoint(checkpoint.path, "ema_step in state.json is out of range")
+    if not isinstance(state.get("scaler", "missing"), dict | None):
         raise DamagedCheckpoint(checkpoint.path, "state.json has no scaler")
     if not all(_is_number(value) for value in state["metrics"].values()):
         raise DamagedCheckpoint(checkpoint.path, "a metric in state.json is not a number")
@@ -70,4 +72,4 @@ def check_slots(
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float)
+    return type(value) is float or (type(value) is int and abs(value) < 2**63)

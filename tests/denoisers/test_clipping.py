@@ -1,9 +1,10 @@
+import numpy as np
 import pytest
 import torch
 from oracles import MixtureOracle
 
 from diffusion_framework import Sigmoid
-from diffusion_framework.denoisers import Clip, Threshold, TransformX0
+from diffusion_framework.denoisers import Clip, Threshold, TransformX0, clipped
 
 
 @pytest.mark.parametrize("ratio", [0.0, 0.5, 0.95, 0.995, 1.0])
@@ -38,3 +39,11 @@ def test_changed_clean_data_and_its_noise_still_make_up_x(change):
 def test_bad_options(make):
     with pytest.raises(ValueError, match="got"):
         make()
+
+
+def test_switches_of_any_type():
+    oracle = MixtureOracle(means=(-1.5, 2.0))
+    for off in (False, 0, np.False_):
+        assert clipped(oracle, off, (-1.0, 1.0)) is oracle
+    for on in (True, 1, np.True_, None):
+        assert clipped(oracle, on, (-1.0, 1.0)) is not oracle

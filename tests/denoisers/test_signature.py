@@ -3,7 +3,7 @@
 import pytest
 import torch
 from torch import nn
-from toys import Plain, tiny_dit, tiny_rin, tiny_unet
+from toys import Plain, SelfConditioned, tiny_dit, tiny_rin, tiny_unet
 
 from diffusion_framework import RIN, GaussianDiffusion
 from diffusion_framework.conditions import Labels, Vectors
@@ -52,6 +52,14 @@ def test_it_reads_the_names_of_the_original():
     assert torch.equal(own.seen[0], first.x0.clamp(-1, 1)) and own.seen[1].shape == (2, 2)
 
 
+@pytest.mark.parametrize("wrap", [torch.compile, nn.DataParallel])
+def test_wrapped_networks_get_what_they_take(wrap):
+    """The wrappers of PyTorch take any arguments, which hides those of the network."""
+    own = SelfConditioned()
+    wrapped = NetworkSignature.of(wrap(own))
+    assert wrapped == NetworkSignature.of(own) and wrapped.estimate == "self_cond"
+
+
 def test_sample_shape_is_an_argument_an_attribute_or_that_of_images():
     assert NetworkSignature.of(Plain(channels=2, image_size=5)).sample_shape == (2, 5, 5)
     assert NetworkSignature.of(Plain(), sample_shape=[7]).sample_shape == (7,)
@@ -81,6 +89,13 @@ def test_a_tuple_of_one_and_an_output_object_are_unwrapped(wrap):
             r"a network with `sample_shape`.*got Own.*sample_shape=\(3, 64, 64\)",
         ),
         (lambda: network(lambda self, x, time, style: x), "requires, got none for style"),
+        (
+            lambda: network(lambda self, x, *, time: x),
+            r"Expected forward\(x, time, ...\) in Own, got the arguments \['x', 'time'\]",
+        ),
+        (lambda: GaussianDiffusion(Plain()), r"Expected forward\(x, time, ...\) in Gaussian"),
+        (lambda: Plain, "a torch.nn.Module, got the class Plain. Fix: give an object"),
+        (lambda: lambda x, time: x, "a torch.nn.Module, got <function"),
         (
             lambda: network(lambda self, x, time: (x, x)),
             "a tensor from Own, got tuple. Fix: let forward return the output alone",

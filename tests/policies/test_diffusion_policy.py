@@ -7,11 +7,21 @@ import math
 import numpy as np
 import pytest
 import torch
-from demonstrations import batch, diffusion_policy, episodes, fitted, network, observations, windows
+from demonstrations import (
+    batch,
+    behaviour_cloning,
+    diffusion_policy,
+    episodes,
+    fitted,
+    network,
+    observations,
+    windows,
+)
 from toys import QUIET, tiny_unet
 
 from diffusion_framework import (
     DDPM,
+    BehaviourCloning,
     DiffusionPolicy,
     Episodes,
     EpisodeWindows,
@@ -23,6 +33,7 @@ from diffusion_framework import (
     UNet1D,
 )
 from diffusion_framework.conditions import Observations
+from diffusion_framework.evaluation import bits_per_dim, flow_bits_per_dim
 from diffusion_framework.losses import VariationalLoss
 from diffusion_framework.policies import Policy
 from diffusion_framework.spaces import ActionSpace
@@ -84,6 +95,36 @@ def test_a_policy_has_no_image_functions_and_samples_only_with_observations():
     assert torch.equal(planned, sampled)
     with pytest.raises(ValueError, match="Expected a value for observations"):
         made.sample(5, show_progress=False)
+
+
+@pytest.mark.parametrize("make", [diffusion_policy, behaviour_cloning])
+def test_what_makes_no_sense_of_a_policy_cannot_be_said(make):
+    """Actions are not 8-bit images, and a cloned network has never seen noise."""
+    policy = make()
+    actions, condition = batch()
+    for function in (bits_per_dim, flow_bits_per_dim):
+        with pytest.raises((ValueError, AttributeError)):
+            function(policy, actions, **condition)
+    for name in ("walk", "trajectory", "denoiser", "to_images", "from_images"):
+        assert name not in dir(policy)
+    if isinstance(policy, BehaviourCloning):
+        assert "sample" not in dir(policy)
+    else:
+        known = {"observations": condition["observations"]}
+        with pytest.raises(ValueError, match="bins for bits per dimension, got ActionSpace"):
+            bits_per_dim(policy.diffusion, actions, **known)
+
+
+def test_samples_of_a_policy_are_clipped_as_its_plans_are():
+    policy = diffusion_policy()
+    torch.nn.init.normal_(policy.model.layer_out.weight, std=20)
+    _, condition = batch()
+    space, told = policy.diffusion.space, {"observations": condition["observations"]}
+    for options, bounded in (({}, True), ({"clip_denoised": False}, False)):
+        planned = policy.plan(condition["observations"], seed=0, **options)
+        sampled = policy.sample(5, seed=0, steps=4, show_progress=False, **told, **options)
+        assert torch.equal(planned, sampled)
+        assert (space.encode(planned, told).abs().max() < 1.001) == bounded
 
 
 @pytest.mark.parametrize("network", [UNet1D, Transformer1D, ResidualMLP])

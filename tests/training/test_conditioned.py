@@ -12,10 +12,11 @@ from runs import assert_same_run, weights
 from toys import QUIET, Plain
 
 from diffusion_framework import Digits, GaussianDiffusion, Trainer
-from diffusion_framework.conditions import Images, Tokens, Vectors
+from diffusion_framework.conditions import Conditioner, Images, Tokens, Vectors
 from diffusion_framework.data import TrainingDataset
 from diffusion_framework.data.wrapped import as_dataset
-from diffusion_framework.training import Previews
+from diffusion_framework.spaces import Unbounded
+from diffusion_framework.training import Loading, Previews
 from diffusion_framework.training.previews import preview_conditions
 
 CPU = torch.device("cpu")
@@ -148,3 +149,60 @@ def test_data_that_does_not_fit_is_refused_before_training(tmp_path, data, messa
     with pytest.raises(ValueError, match=message):
         Trainer(diffusion("sketch"), data, train_batch_size=4, results_folder=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+class Words(Conditioner):
+    """Texts as vectors: the number of letters."""
+
+    def __init__(self):
+        super().__init__(("vector",))
+
+    def encode(self, value):
+        if not all(isinstance(text, str) for text in value):
+            raise ValueError(f"Expected texts, got {value}. Fix: give one text for each sample.")
+        lengths = torch.tensor([[float(len(text))] for text in value], device=self.device)
+        return {"vector": lengths}
+
+    def none(self, like):
+        return {"vector": torch.zeros_like(like["vector"])}
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_words_in_a_batch_reach_a_conditioner_that_takes_them(tmp_path, workers):
+    data = [(torch.rand(1, 4, 4), {"text": "a cat"[: 1 + i % 5]}) for i in range(8)]
+    model = GaussianDiffusion(ToldByVector(), conditions={"text": Words()}, timesteps=2)
+    options = {"train_batch_size": 4, "train_num_steps": 2, "num_samples": 2, **QUIET}
+    options |= {"loading": Loading(num_workers=workers), "validation": data[:2]}
+    Trainer(model, data, results_folder=tmp_path, **options).train()
+    assert (tmp_path / "samples").is_dir()
+
+
+def test_words_are_refused_at_the_door_where_nothing_takes_them(tmp_path):
+    data = [(torch.rand(1, 4, 4), {"text": "a cat"})] * 4
+    for model, message in (
+        (GaussianDiffusion(Plain()), "Expected conditions none, got text. Fix: leave it out"),
+        (diffusion("pose"), "Expected conditions pose, got text. Fix: "),
+    ):
+        with pytest.raises(ValueError, match=message) as caught:
+            Trainer(model, data, train_batch_size=4, results_folder=tmp_path / "run")
+        assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ((torch.rand(1, 4, 4), {"pose": "a cat"}), "Expected vectors.*, got list. Fix: "),
+        ((torch.rand(1, 4, 4), {"pose": torch.rand(2)}), r"\[.*2\].* Fix: "),
+        ((torch.rand(3, 4, 4), {"pose": torch.rand(3)}), r"samples \[batch, 1, 4, 4\]"),
+        ((torch.rand(4, 4, 1), {"pose": torch.rand(3)}), "Fix: put the channels first"),
+    ],
+    ids=["words", "size", "shape", "channels last"],
+)
+def test_what_waits_for_statistics_is_checked_before(tmp_path, data, message):
+    conditions = {"pose": Vectors(3)}
+    model = GaussianDiffusion(ToldByVector(), conditions=conditions, space=Unbounded())
+    with pytest.raises(ValueError, match=message) as caught:
+        Trainer(model, [data] * 4, train_batch_size=4, results_folder=tmp_path / "run")
+    assert "\n" not in str(caught.value) and not (tmp_path / "run").exists()
+    assert model.space.needs_fit and model.conditions.needs_fit

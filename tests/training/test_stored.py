@@ -68,6 +68,9 @@ def test_optimizer_state_that_does_not_fit_is_refused(results, checkpoint, chang
     [
         {"ema_step": None},
         {"ema_step": "1"},
+        {"ema_step": -1},
+        {"ema_step": 10**400},
+        {"unwritten": [[10**400, 1.0]]},
         {"scaler": 3},
         {"order": []},
         {"metrics": {"validation_loss": "x"}},

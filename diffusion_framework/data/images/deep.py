@@ -19,30 +19,32 @@ def is_deep(image: Image.Image) -> bool:
 
 
 def scale_values(
-    image: Image.Image,
+    image: Image.Image | np.ndarray,
     value_range: tuple[float, float] | None = None,
     file_bits: int = 16,
     bits: int = 8,
 ) -> np.ndarray:
-    """Scales the values of a deep image to [0, 2^bits - 1], equally for every image.
+    """Scales the values of an image to [0, 2^bits - 1], equally for every image.
 
     NaN becomes the lower end, infinities the end of their sign.
 
     Args:
-        image: Image of mode I, I;16 or F.
+        image: Image of mode I, I;16 or F, or an array of any shape.
         value_range: Smallest and largest value of all images; None for [0, 1] for floats and
             [0, 2^file_bits - 1] for integers.
         file_bits: Bits of an integer in the file; more than 16 count as 16.
         bits: 8 or 16.
 
     Returns:
-        Unrounded float64 values [height, width].
+        Unrounded float64 values, in the shape of the image.
 
     Raises:
         ValueRangeError: values outside `value_range`.
     """
-    values = np.asarray(image).astype(np.float64)
-    low, high = value_range or (0.0, 1.0 if image.mode == "F" else 2.0 ** min(file_bits, 16) - 1)
+    stored = np.asarray(image)
+    largest = 1.0 if stored.dtype.kind in "fb" else 2.0 ** min(file_bits, 16) - 1
+    low, high = value_range or (0.0, largest)
+    values = stored.astype(np.float64)
     finite = values[np.isfinite(values)]
     slack = 1e-5 * (high - low)  # rounding error of floats
     if finite.size and (finite.min() < low - slack or finite.max() > high + slack):

@@ -42,6 +42,11 @@ class Digits(ImageDataset):
         from sklearn.datasets import load_digits  # a slow import that only this class needs
 
         super().__init__(image_size, channels)
+        if channels not in MODES:
+            raise ValueError(
+                f"Expected channels 1, 3 or 4, got {channels}. "
+                "Fix: take 1 for grey, 3 for RGB, 4 for RGBA."
+            )
         self.split = split
         values, digits = load_digits(return_X_y=True)
         # counts within each digit: every fifth of all images would be a 0 or a 5, because the

@@ -2,29 +2,46 @@
 
 import warnings
 from abc import abstractmethod
+from contextlib import suppress
 from functools import cached_property
 from typing import BinaryIO, Literal
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
 
-from diffusion_framework.data.dataset import ImageDataset, ImageTensor
+from diffusion_framework.data.dataset import ImageDataset
 from diffusion_framework.data.images.decode import (
+    MODES,
     BrokenImageError,
     decode_image,
     image_formats,
     is_deep_file,
+    quoted_name,
+    to_channels,
+    to_plain_mode,
 )
 from diffusion_framework.data.images.deep import ValueRangeError
-from diffusion_framework.data.images.resize import crop_and_resize, to_tensor
+from diffusion_framework.data.images.planes import (
+    decode_planes,
+    needs_planes,
+    padding,
+    planes_to_tensor,
+)
+from diffusion_framework.data.images.resize import Fit, fit_image, to_tensor
+from diffusion_framework.data.images.transforms import Transform, transformed
+from diffusion_framework.process.noise import mix
+
+_CHECKED_FOR_DARKNESS = 8  # first images
 
 
 class EncodedImages(ImageDataset):
     """Images of any format and size, decoded, cropped and resized each time they are drawn.
 
     Args:
-        image_size: Side of the square images, or (height, width). Cropped to fit, never stretched.
-        channels: 1 for grey, 3 for RGB, 4 for RGBA, which keeps transparency.
+        image_size: Side of the square images, or (height, width).
+        channels: 1 for grey, 3 for RGB, 4 for RGBA, which keeps transparency; another number for
+            TIFF files with so many channels.
         crop: Position of the crop: 'center', or 'random', which differs in each epoch.
         background: Red, green and blue in 0..255 behind transparent pixels, for 1 and 3 channels.
         broken: Reaction to an image that cannot be decoded: 'error', or 'skip', which warns and
@@ -36,6 +53,11 @@ class EncodedImages(ImageDataset):
             range of their integer type, or [0, 1] for floats.
         bits: Bits per channel of the samples: 16 keeps the depth of images of more than 8 bits,
             8 reduces it. None means 16 if the first image has more than 8 bits, otherwise 8.
+        fit: Way to bring images to image_size: 'crop' to its proportions, 'pad' with `background`,
+            or 'stretch'.
+        transform: Own function of each decoded image, a Pillow image. It returns an image, which is
+            then brought to image_size, or the sample as a tensor [channels, height, width]. Global
+            random numbers in it are functions of (seed, image, epoch). Not for flags and files.
 
     Raises:
         ValueError: an option out of range.
@@ -52,6 +74,8 @@ class EncodedImages(ImageDataset):
         seed: int,
         value_range: tuple[float, float] | None = None,
         bits: Literal[8, 16] | None = None,
+        fit: Fit = "crop",
+        transform: Transform | None = None,
     ):
         super().__init__(image_size, channels)
         if value_range is not None and not value_range[0] < value_range[1]:
@@ -65,7 +89,12 @@ class EncodedImages(ImageDataset):
             )
         if seed < 0:
             raise ValueError(f"Expected seed of at least 0, got {seed}. Fix: choose another seed.")
+        if crop == "random" and fit != "crop":
+            raise ValueError(
+                f"Expected fit 'crop' with random crops, got {fit!r}. Fix: set crop to center."
+            )
         check_mode(convert_image_to)
+        self.fit, self.transform = fit, transform
         self.crop, self.background, self.broken, self.seed = crop, background, broken, seed
         self.convert_image_to = convert_image_to
         self.value_range, self._bits = value_range, bits
@@ -78,7 +107,15 @@ class EncodedImages(ImageDataset):
             return self._bits
         for index in range(min(len(self), 100)):
             try:
-                return 16 if is_deep_file(self.encoded(index)[0]) else 8
+                source = self.encoded(index)[0]
+                keeps_depth = self.convert_image_to is None
+                if self.channels not in MODES or needs_planes(source, keeps_depth):
+                    is_deep = decode_planes(source, self.channels, value_range=self.value_range)[1]
+                else:
+                    is_deep = is_deep_file(source)
+                if is_deep:
+                    self._warn_if_dark()
+                return 16 if is_deep else 8
             except BrokenImageError:  # reported when the image is drawn
                 continue
         return 8
@@ -87,7 +124,7 @@ class EncodedImages(ImageDataset):
     def encoded(self, index: int) -> tuple[str | BinaryIO, int | None]:
         """Returns the path or the open file of image `index`, and its label or None."""
 
-    def draw(self, index: int, epoch: int) -> ImageTensor | tuple[ImageTensor, int]:
+    def draw(self, index: int, epoch: int) -> Tensor | tuple[Tensor, int]:
         """Returns image `index`, cropped for `epoch`, or a pair (image, label).
 
         With broken='skip', the next good image (the first after the last) replaces a broken one.
@@ -108,7 +145,10 @@ class EncodedImages(ImageDataset):
             else:
                 return image if label is None else (image, label)
 
-    def _decode(self, source: str | BinaryIO, index: int, epoch: int) -> ImageTensor:
+    def _decode(self, source: str | BinaryIO, index: int, epoch: int) -> Tensor:
+        keeps_depth = self._bits != 8 and self.convert_image_to is None
+        if self.channels not in MODES or needs_planes(source, keeps_depth):
+            return self._decode_planes(source, index, epoch)
         image = decode_image(
             source,
             self.channels,
@@ -118,19 +158,72 @@ class EncodedImages(ImageDataset):
             value_range=self.value_range,
             bits=16 if self._bits is None else self._bits,
         )
-        if image.mode == "F" and self.bits == 8:
+        self._check_depth(image.mode == "F", index)
+        if self.transform is not None:
+            seed, shape = mix(self.seed, index, epoch), (self.channels, *self.image_size)
+            result = transformed(image, self.transform, seed, shape, quoted_name(source))
+            if isinstance(result, Tensor):
+                return result
+            image = result
+            if image.mode not in (MODES[self.channels], "F"):
+                image = to_channels(to_plain_mode(image), self.channels, self.background, None)
+        position = self._position(index, epoch)
+        fitted = fit_image(image, self.image_size, self.fit, position, self.background)
+        return to_tensor(fitted, self.channels, self.bits)
+
+    def _decode_planes(self, source: str | BinaryIO, index: int, epoch: int) -> Tensor:
+        """Decodes an image of many channels, or of colours of more than 8 bits."""
+        if self.transform is not None:
+            raise ValueError(
+                "Expected images that Pillow holds for transform, got one of many channels or more "
+                f"than 8 bits in {quoted_name(source)}. Fix: set bits=8, or leave transform out."
+            )
+        planes, is_deep = decode_planes(source, self.channels, self.background, self.value_range)
+        self._check_depth(is_deep, index)
+        beside = padding(self.channels, self.background)
+        position = self._position(index, epoch)
+        fitted = [
+            fit_image(plane, self.image_size, self.fit, position, colour)
+            for plane, colour in zip(planes, beside, strict=True)
+        ]
+        return planes_to_tensor(fitted, self.bits)
+
+    def _warn_if_dark(self) -> None:
+        """Warns if the first images use an eighth of their range or less, as 12-bit values do."""
+        if self.value_range is not None:
+            return
+        largest = 0.0
+        for index in range(min(len(self), _CHECKED_FOR_DARKNESS)):
+            with suppress(BrokenImageError):  # reported when the image is drawn
+                source = self.encoded(index)[0]
+                if self.channels not in MODES or needs_planes(source):
+                    planes = decode_planes(source, self.channels, self.background)[0]
+                    largest = max(largest, *(float(np.max(np.asarray(plane))) for plane in planes))
+                elif is_deep_file(source):
+                    image = decode_image(source, 1, self.background, bits=16)
+                    largest = max(largest, float(np.max(np.asarray(image))))
+        if 0 < largest <= 65535 / 8:
+            share = largest / 65535
+            warnings.warn(
+                f"The first images of {self} reach only {share:.3g} of the range of their type and "
+                "will look dark. Fix: if other images do not go further, give their range, "
+                "--data.value_range lo,hi, such as 0,4095 for 12 bits.",
+                stacklevel=2,
+            )
+
+    def _position(self, index: int, epoch: int) -> tuple[float, float]:
+        """Returns the (vertical, horizontal) position of the crop in 0..1."""
+        if self.crop == "center":
+            return 0.5, 0.5
+        vertical, horizontal = np.random.default_rng((self.seed, index, epoch)).random(2)
+        return vertical, horizontal
+
+    def _check_depth(self, is_deep: bool, index: int) -> None:
+        if is_deep and self._bits is None and self.bits == 8:
             raise ValueRangeError(
                 f"Expected images of 8 bits, like the first one, got more bits in image {index}. "
                 "Fix: set --data.bits 16 to keep its depth, or --data.bits 8 to reduce it."
             )
-        vertical, horizontal = 0.5, 0.5
-        if self.crop == "random":
-            vertical, horizontal = np.random.default_rng((self.seed, index, epoch)).random(2)
-        return to_tensor(
-            crop_and_resize(image, self.image_size, (vertical, horizontal)),
-            self.channels,
-            self.bits,
-        )
 
     def _skip(self, index: int, error: BrokenImageError) -> None:
         """Warns of a broken image, once in each process.

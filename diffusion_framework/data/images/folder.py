@@ -10,7 +10,9 @@ from beartype import beartype
 
 from diffusion_framework.data.images.encoded import EncodedImages, file_endings
 from diffusion_framework.data.images.paths import Paths
+from diffusion_framework.data.images.resize import Fit
 from diffusion_framework.data.images.scan import Scan, scan_folder
+from diffusion_framework.data.images.transforms import Transform
 
 
 class ImageFolder(EncodedImages):
@@ -42,14 +44,16 @@ class ImageFolder(EncodedImages):
         extensions: list[str] | None = None,
         value_range: tuple[int | float, int | float] | None = None,
         bits: Literal[8, 16] | None = None,
+        fit: Fit = "crop",
+        transform: Transform | None = None,
     ):
         """Lists the folder; images are decoded later, when drawn.
 
         Args:
             folder: Folder to search, with all its subfolders.
-            image_size: Side of the square images, or [height, width]. Cropped to fit, never
-                stretched.
-            channels: 1 for grey, 3 for RGB, 4 for RGBA, which keeps transparency.
+            image_size: Side of the square images, or [height, width].
+            channels: 1 for grey, 3 for RGB, 4 for RGBA, which keeps transparency; another number
+                for TIFF files with so many channels.
             labels: Whether to load class labels; samples are then (image, label). Classes are the
                 top-level subfolders, numbered from 0 in the order of their names.
             crop: Position of the crop: 'center', or 'random', which differs in each epoch.
@@ -66,28 +70,24 @@ class ImageFolder(EncodedImages):
                 range of their integer type, or [0, 1] for floats.
             bits: Bits per channel of the samples: 16 keeps the depth of images of more than 8 bits,
                 8 reduces it. null means 16 if the first image has more than 8 bits, otherwise 8.
+            fit: Way to bring images to image_size: 'crop' to its proportions, 'pad' with
+                `background`, or 'stretch'.
+            transform: Own function of each decoded Pillow image. It returns an image, which is
+                then brought to image_size, or the sample as a tensor [channels, height, width].
+                Its random numbers are functions of (seed, image, epoch). Not for flags and files.
 
         Raises:
             FileNotFoundError: the folder does not exist.
             ValueError: `folder` is a file, the folder holds no image, an image lies outside the
                 subfolders (with labels), or an option is out of range.
         """
-        super().__init__(
-            image_size,
-            channels,
-            crop,
-            background,
-            broken,
-            convert_image_to,
-            seed,
-            value_range,
-            bits,
-        )
+        options = background, broken, convert_image_to, seed, value_range, bits, fit, transform
+        super().__init__(image_size, channels, crop, *options)
         self.extensions = file_endings(extensions)
         scan = scan_folder(folder, tuple(self.extensions))
         self.folder, self.dangling_links = scan.folder, scan.dangling_links
         self.paths = Paths(scan.paths)
-        self.worth_caching = crop == "center"
+        self.worth_caching = crop == "center" and transform is None
         self.labels: np.ndarray | None = None
         if labels:
             self.class_names, self.labels = classes_of(scan)

@@ -1,11 +1,15 @@
 """Cropping, padding and resizing of images, and their conversion to tensors."""
 
+from typing import Literal
+
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
 from diffusion_framework.data.dataset import ImageTensor
+
+Fit = Literal["crop", "pad", "stretch"]
 
 
 def crop_and_resize(
@@ -30,6 +34,47 @@ def crop_and_resize(
         top, left = int(top), int(left)
     right, bottom = min(left + width * scale, image.width), min(top + height * scale, image.height)
     return image.resize((width, height), Image.Resampling.BICUBIC, box=(left, top, right, bottom))
+
+
+def fit_image(
+    image: Image.Image,
+    size: tuple[int, int],
+    fit: Fit = "crop",
+    position: tuple[float, float] = (0.5, 0.5),
+    background: tuple[int, int, int] = (255, 255, 255),
+) -> Image.Image:
+    """Brings an image to a size.
+
+    Args:
+        image: Image of mode L, RGB, RGBA, or F with values in 0..65535.
+        size: (height, width) of the result.
+        fit: 'crop' for the largest box with the proportions of `size`, 'pad' for the whole image
+            with its own proportions on a background, 'stretch' for the whole image stretched.
+        position: (vertical, horizontal) position of the cropped box in 0..1.
+        background: Red, green and blue in 0..255 beside a padded image. With RGBA, it is
+            transparent.
+    """
+    if fit == "crop":
+        return crop_and_resize(image, size, position)
+    height, width = size
+    if fit == "stretch":
+        return image.resize((width, height), Image.Resampling.BICUBIC)
+    scale = min(height / image.height, width / image.width)
+    inner = image.resize(
+        (max(1, round(image.width * scale)), max(1, round(image.height * scale))),
+        Image.Resampling.BICUBIC,
+    )
+    canvas = Image.new(image.mode, (width, height), _colour(image.mode, background))
+    canvas.paste(inner, ((width - inner.width) // 2, (height - inner.height) // 2))
+    return canvas
+
+
+def _colour(mode: str, background: tuple[int, int, int]) -> float | tuple[int, ...]:
+    """Returns red, green and blue in 0..255 as a colour of mode L, RGB, RGBA or F."""
+    if mode in ("RGB", "RGBA"):
+        return background if mode == "RGB" else (*background, 0)
+    grey = np.asarray(Image.new("RGB", (1, 1), background).convert("L")).item()
+    return grey if mode == "L" else 257.0 * grey
 
 
 def to_tensor(image: Image.Image, channels: int | None = None, bits: int = 8) -> ImageTensor:

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -186,8 +186,9 @@ def file_in_memory() -> Iterator[str]:
         finally:
             os.close(descriptor)
     else:
-        with NamedTemporaryFile() as file:
-            yield file.name
+        # not NamedTemporaryFile, which Windows opens only once
+        with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+            yield str(Path(folder) / "images")
 
 
 def cache_folder() -> Path:

@@ -16,6 +16,8 @@ from filelock import FileLock
 from tqdm.auto import tqdm
 
 from diffusion_framework.data.images.encoded import EncodedImages, file_endings
+from diffusion_framework.data.images.resize import Fit
+from diffusion_framework.data.images.transforms import Transform
 from diffusion_framework.data.loading.cache import cache_folder as default_cache_folder
 from diffusion_framework.data.shards.shard_files import (
     ShardFiles,
@@ -70,6 +72,8 @@ class Shards(EncodedImages):
         extensions: list[str] | None = None,
         value_range: tuple[int | float, int | float] | None = None,
         bits: Literal[8, 16] | None = None,
+        fit: Fit = "crop",
+        transform: Transform | None = None,
         cache_folder: str | os.PathLike | None = None,
         keep: int = 24,
     ):
@@ -78,9 +82,9 @@ class Shards(EncodedImages):
         Args:
             shards: Tar files, such as train-{000..099}.tar, 'train-*.tar',
                 s3://bucket/train-{000..099}.tar, or a list of these.
-            image_size: Side of the square images, or [height, width]. Cropped to fit, never
-                stretched.
-            channels: 1 for grey, 3 for RGB, 4 for RGBA, which keeps transparency.
+            image_size: Side of the square images, or [height, width].
+            channels: 1 for grey, 3 for RGB, 4 for RGBA, which keeps transparency; another number
+                for TIFF files with so many channels.
             labels: Whether to load class labels, numbers in the members KEY.cls; samples are then
                 (image, label).
             crop: Position of the crop: 'center', or 'random', which differs in each epoch.
@@ -97,6 +101,11 @@ class Shards(EncodedImages):
                 range of their integer type, or [0, 1] for floats.
             bits: Bits per channel of the samples: 16 keeps the depth of images of more than 8 bits,
                 8 reduces it. null means 16 if the first image has more than 8 bits, otherwise 8.
+            fit: Way to bring images to image_size: 'crop' to its proportions, 'pad' with
+                `background`, or 'stretch'.
+            transform: Own function of each decoded Pillow image. It returns an image, which is
+                then brought to image_size, or the sample as a tensor [channels, height, width].
+                Its random numbers are functions of (seed, image, epoch). Not for flags and files.
             cache_folder: Folder for lists and copies of shards; null for
                 $XDG_CACHE_HOME/diffusion_framework, or ~/.cache/diffusion_framework.
             keep: Number of copies of remote shards to keep; training uses up to 24 at a time.
@@ -108,17 +117,8 @@ class Shards(EncodedImages):
                 image or two images of one key; an image without a label (with labels); or an
                 option out of range.
         """
-        super().__init__(
-            image_size,
-            channels,
-            crop,
-            background,
-            broken,
-            convert_image_to,
-            seed,
-            value_range,
-            bits,
-        )
+        options = background, broken, convert_image_to, seed, value_range, bits, fit, transform
+        super().__init__(image_size, channels, crop, *options)
         if keep < 1:
             raise ValueError(f"Expected keep of at least 1, got {keep}. Fix: take 24.")
         self.names, self.with_labels = shard_names(shards), labels

@@ -51,7 +51,17 @@ class ClassifierFree(Guidance):
 
 def as_guidance(value: float | Guidance | None) -> Guidance:
     """Converts a scale to `ClassifierFree`; None means a scale of 1, guidance is returned as is."""
-    return value if isinstance(value, Guidance) else ClassifierFree(1.0 if value is None else value)
+    if isinstance(value, Guidance):
+        return value
+    try:
+        return ClassifierFree(1.0 if value is None else float(value))
+    except (TypeError, ValueError) as error:
+        if isinstance(value, int | float):
+            raise  # a number out of range
+        raise ValueError(
+            f"Expected guidance as a number or a Guidance, got {value!r:.60}. "
+            "Fix: give the scale, such as 2.0."
+        ) from error
 
 
 def extrapolate(given: Prediction, free: Prediction, scale: float) -> Prediction:

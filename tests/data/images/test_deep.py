@@ -1,5 +1,7 @@
 """Images of more than 8 bits: scaled to one range, kept at 16 bits, refused outside their range."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -113,3 +115,19 @@ def test_a_deep_image_after_an_8_bit_one_is_an_error(tmp_path):
         folder[1]
     with pytest.raises(ValueError, match=r"Expected value_range to rise, got \(1, 0\)"):
         ImageFolder(tmp_path, 8, 1, value_range=(1, 0))
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_12_bit_values_in_16_bits_cause_one_warning_until_their_range_is_given(tmp_path, name):
+    ramp = np.arange(4096, dtype=np.uint16).reshape(64, 64)
+    Image.fromarray(ramp).save(tmp_path / name)
+    folder = ImageFolder(tmp_path, 64, 1)
+    with pytest.warns(UserWarning, match="only 0.0625 of the range .*--data.value_range lo,hi"):
+        assert np.array_equal(folder[0][0].numpy(), ramp), "the values stay as they are"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        folder[0]
+        whole = ImageFolder(tmp_path, 64, 1, value_range=(0, 4095))[0][0].numpy()
+        np.testing.assert_allclose(whole, ramp * (65535 / 4095), atol=0.51)
+        Image.fromarray(ramp * 16).save(tmp_path / name)
+        ImageFolder(tmp_path, 64, 1)[0]

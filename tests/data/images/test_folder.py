@@ -38,7 +38,7 @@ def test_labels_number_the_sorted_subfolders(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"channels": 2}, "channels"),
+        ({"channels": 0}, "channels"),
         ({"image_size": (64, 0)}, "image_size"),
         ({"background": (0, 0, 256)}, "background"),
         ({"seed": -1}, "seed"),

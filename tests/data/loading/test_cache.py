@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import pickle
 import shutil
+import tempfile
 
 import numpy as np
 import PIL
@@ -212,3 +213,17 @@ def test_16_bit_images_keep_their_depth(tmp_path):
         assert cached.cache.full() and cached.cache.size() == 3 * (4 + 4 + 2 * 64)
         again = pickle.loads(pickle.dumps(cached.cache))
         np.testing.assert_array_equal(again.get(np.array([2]))[0][0, 0].numpy(), values[2])
+
+
+def test_a_cache_without_files_in_memory_can_be_opened_twice(monkeypatch, tmp_path):
+    """On Windows, an open temporary file cannot be opened again."""
+    monkeypatch.delattr(os, "memfd_create", raising=False)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    with file_in_memory() as path:
+        assert not os.path.exists(path), "nobody holds it open"
+        one, other = (ImageCache(path, 2, (1, 2, 2)) for _ in range(2))
+        one.put(1, torch.full((1, 2, 2), 7, dtype=torch.uint8), 3)
+        images, labels, missing = other.get(np.arange(2))
+        assert images[1].eq(7).all() and labels[1] == 3 and missing == [0]
+    assert not list(tmp_path.iterdir())
