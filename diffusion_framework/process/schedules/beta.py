@@ -115,7 +115,8 @@ class LinearBeta(_BetaSchedule):
     zero_terminal_snr: bool = False
 
     def step_betas(self) -> tuple[float, ...]:
-        return _evenly(*_ends(self, 1e-4, 0.02), self.steps)
+        start, end = _ends(self, 1e-4, 0.02)
+        return _evenly(start, end, self.steps)
 
 
 @dataclass(frozen=True)
