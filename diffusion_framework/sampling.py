@@ -2,7 +2,7 @@
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -99,6 +99,17 @@ class DrawsSamples(Trainable, ABC):
             bound = self.conditions.bind(condition)
         return as_guidance(guidance).bind(NetworkDenoiser(self.parts, bound))
 
+    def check_options(self, names: Collection[str], sampler: Sampler | None = None) -> None:
+        """Raises ValueError unless these names are options of `walk` and `sample`, or conditions.
+
+        Args:
+            names: Names of keyword arguments.
+            sampler: Sampler whose fields the error may name; None for the default one.
+        """
+        known = [*inspect.signature(self.walk).parameters][:-1]  # without `condition`
+        own = [name for name in names if name not in known and name != "show_progress"]
+        check_keywords(own, [*self.conditions], [*known, "show_progress"], sampler or self.sampler)
+
     @torch.no_grad()
     def walk(
         self,
@@ -155,8 +166,7 @@ class DrawsSamples(Trainable, ABC):
                 f"Expected batch_size of at least 1, got {batch_size}. Fix: choose how many."
             )
         sampler = self.sampler if sampler is None else resolve(sampler, Sampler, "sampler")
-        options = [*inspect.signature(self.walk).parameters][:-1]  # without `condition`
-        check_keywords(condition, [*self.conditions], [*options, "show_progress"], sampler)
+        self.check_options(condition, sampler)
         check_generator(generator)
         calls = None if calls is None else whole_number(calls, "calls")
         make = partial(self.grid, spacing=spacing, first=first, last=last)

@@ -10,6 +10,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
+from ..parts import nearest
 from .base import Conditioner, Keywords
 
 
@@ -122,12 +123,13 @@ class Conditions(nn.ModuleDict):
         """
         given = {name: value for name, value in values.items() if value is not None}
         if unknown := given.keys() - self.keys():
-            remedy = "build the model with a conditioner for it (conditions=)"
+            remedy = "leave it out, or build the model with a conditioner for it (conditions=)"
             if "labels" in unknown:
-                remedy = "build the network with num_classes"
+                remedy = "leave it out, or build the network with num_classes"
+            elif close := nearest(min(unknown), [*self]):
+                remedy = f"write {close}="
             raise ValueError(
-                f"Expected conditions {_list(self)}, got {_list(unknown)}. "
-                f"Fix: leave it out, or {remedy}."
+                f"Expected conditions {_list(self)}, got {_list(unknown)}. Fix: {remedy}."
             )
         if missing := self.keys() - given.keys():
             raise ValueError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, final
 
 import torch
@@ -113,11 +113,7 @@ class BehaviourCloning(Policy):
         Raises:
             ValueError: If options are given, or observations do not fit.
         """
-        if options:
-            raise ValueError(
-                "Expected no sampling options for BehaviourCloning, which does not sample, got "
-                f"{', '.join(sorted(options))}. Fix: leave them out."
-            )
+        self.check_options(options)
         streams = self.observations.checked(observations)
         condition, training = {"observations": streams}, self.training
         self.eval()
@@ -126,6 +122,13 @@ class BehaviourCloning(Policy):
         finally:
             self.train(training)
         return self.space.decode(mean, condition)
+
+    def check_options(self, options: Collection[str]) -> None:
+        if options:
+            raise ValueError(
+                "Expected no sampling options for BehaviourCloning, which does not sample, got "
+                f"{', '.join(sorted(options))}. Fix: leave them out."
+            )
 
     def _mean(
         self, batch: int, condition: Mapping[str, Any], generator: torch.Generator | None = None

@@ -31,8 +31,8 @@ class Controller:
         options: Further options of the policy's `plan`.
 
     Raises:
-        ValueError: If the policy has no observations or does not support warm_start, or warm_start
-            is out of range.
+        ValueError: If the policy has no observations or does not support warm_start or an option,
+            or warm_start is out of range.
     """
 
     def __init__(self, policy: Policy, *, warm_start: float | None = None, **options: Any) -> None:
@@ -41,6 +41,7 @@ class Controller:
                 f"Expected warm_start in (0, 1] for a policy that samples, got {warm_start} for "
                 f"{type(policy).__name__}. Fix: leave it out."
             )
+        policy.check_options(options)
         self.policy, self.warm_start, self.options = policy, warm_start, options
         self.observations, self._warned = policy.observations, False
         self.reset()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, final
 
 import torch
@@ -157,3 +157,6 @@ class DiffusionPolicy(Policy):
         return self.diffusion.sample(
             batch, observations=streams, seed=seed, show_progress=False, **options
         )
+
+    def check_options(self, options: Collection[str]) -> None:
+        self.diffusion.check_options(options)

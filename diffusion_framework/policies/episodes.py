@@ -25,7 +25,7 @@ class Episodes:
 
     def __init__(self, arrays: Mapping[str, np.ndarray], ends: Sequence[int] | np.ndarray) -> None:
         self.arrays = {name: np.asarray(values) for name, values in arrays.items()}
-        self.ends = np.asarray(ends, dtype=np.int64).reshape(-1)
+        self.ends = _whole_numbers(ends)
         self.starts = np.concatenate([[0], self.ends[:-1]]).astype(np.int64)
         if not len(self.ends) or (self.ends <= self.starts).any():
             raise ValueError(
@@ -33,10 +33,11 @@ class Episodes:
                 "Fix: give the cumulative number of steps at the end of each episode."
             )
         for name, values in self.arrays.items():
-            if len(values) != self.ends[-1]:
+            steps = len(values) if values.ndim else "a single number"
+            if steps != self.ends[-1]:
                 raise ValueError(
                     f"Expected {self.ends[-1]} steps in {name!r}, where the last episode ends, got "
-                    f"{len(values)}. Fix: give one row of each array for each step."
+                    f"{steps}. Fix: give one row of each array for each step."
                 )
             if values.dtype.kind == "f" and not np.isfinite(values).all():
                 step = int(
@@ -68,6 +69,17 @@ class Episodes:
         return digest.hexdigest()
 
 
+def _whole_numbers(ends: Any) -> np.ndarray:
+    """Returns the ends of episodes as int64."""
+    array = np.asarray(ends)
+    if array.dtype.kind not in "iuf" or (array != array.astype(np.int64)).any():
+        raise ValueError(
+            f"Expected whole numbers as episode ends, got {ends!r:.60}. "
+            "Fix: give the cumulative number of steps at the end of each episode."
+        )
+    return array.astype(np.int64).reshape(-1)
+
+
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
     """Turns any error of a reader into one line that names the path."""
@@ -85,7 +97,7 @@ def reading(path: Path) -> Iterator[None]:
         ) from error
 
 
-def check_names(names: Sequence[str], found: Sequence[str], path: Path) -> None:
+def check_names(names: Sequence[str], found: Sequence[str], path: Path | str) -> None:
     """Raises ValueError if names are missing among those found at a path."""
     if missing := [name for name in names if name not in found]:
         raise ValueError(

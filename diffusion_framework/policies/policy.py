@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -65,6 +65,10 @@ class Policy(Trainable, ABC):
         Raises:
             ValueError: If a stream is missing, has another shape, or is not finite.
         """
+
+    @abstractmethod
+    def check_options(self, options: Collection[str]) -> None:
+        """Raises ValueError if `plan` has no options of these names."""
 
     def predict(self, observations: Streams, **options: Any) -> Tensor:
         """Returns the actions to execute next, [batch, action_steps, action_dim].

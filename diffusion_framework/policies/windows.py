@@ -13,7 +13,7 @@ from torch import Tensor
 from ..data import TrainingDataset
 from ..process.noise import mix
 from .demonstrations import load_episodes
-from .episodes import Episodes
+from .episodes import Episodes, check_names
 
 Split = Literal["all", "train", "validation"]
 
@@ -55,7 +55,7 @@ class EpisodeWindows(TrainingDataset):
         self,
         folder: str | os.PathLike[str] | Episodes,
         *,
-        observations: Sequence[str] = ("state",),
+        observations: str | Sequence[str] = ("state",),
         action: str = "action",
         horizon: int = 16,
         observation_steps: int = 2,
@@ -65,24 +65,20 @@ class EpisodeWindows(TrainingDataset):
         split_seed: int = 0,
     ) -> None:
         check_windows(horizon, observation_steps, action_steps)
-        self.observations, self.action = list(observations), action
+        observations = [observations] if isinstance(observations, str) else list(observations)
+        self.observations, self.action = observations, action
         self.horizon, self.observation_steps, self.action_steps = (
             horizon,
             observation_steps,
             action_steps,
         )
-        episodes = (
-            folder
-            if isinstance(folder, Episodes)
-            else load_episodes(folder, [action, *observations])
-        )
+        names = [action, *observations]
+        episodes = folder if isinstance(folder, Episodes) else load_episodes(folder, names)
+        check_names(names, [*episodes.arrays], "Episodes")
         episodes = episodes.select(
             split_episodes(len(episodes), split, validation_share, split_seed)
         )
-        arrays = {
-            name: _vectors_or_images(episodes.arrays[name], name)
-            for name in (action, *observations)
-        }
+        arrays = {name: _vectors_or_images(episodes.arrays[name], name) for name in names}
         self.episodes = Episodes(arrays, episodes.ends)
         self.first, self.episode = window_starts(
             self.episodes, horizon, observation_steps, action_steps

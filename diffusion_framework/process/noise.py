@@ -6,6 +6,7 @@ import operator
 from collections.abc import Sequence, Sized
 from typing import Any, SupportsIndex
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,6 +26,8 @@ def mix(*keys: Any) -> Any:
     """
     state: Any = 0
     for key in keys:
+        if not (isinstance(key, np.ndarray) and key.ndim):
+            key = operator.index(key)  # integers of NumPy would overflow
         state = ((state + 0x9E3779B97F4A7C15 & _MASK) + (key & _MASK)) & _MASK
         state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
         state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _MASK

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 import warnings
 from collections.abc import Iterator, Mapping
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,42 @@ from ..storage.config import RecordsArguments, module_of, to_config
 from ..trainable import Trainable
 from .checks import expect
 
+_PLAIN: Mapping[type, tuple[Any, str]] = {
+    bool: ((bool, np.bool_), "true or false"),
+    int: (Integral, "a whole number"),
+    float: (Real, "a number"),
+}
+
+
+def check_types(options: Mapping[str, Any]) -> None:
+    """Raises ValueError for an option of the Trainer of another type than its default."""
+    model, betas, minutes = (options[name] for name in ("model", "betas", "minutes"))
+    fix = "wrap the network, as in GaussianDiffusion(network)"
+    expect(isinstance(model, Trainable), "a model to train", _kind(model), fix)
+    for name, parameter in inspect.signature(type(options["self"])).parameters.items():
+        default, value = parameter.default, options[name]
+        if dataclasses.is_dataclass(default):
+            kind = type(default).__name__
+            off = any(field.name == "every" for field in dataclasses.fields(default))
+            fix = f"give {kind}(...)" + (f"; {kind}(every=0) switches it off" if off else "")
+            expect(isinstance(value, type(default)), f"{name} as {kind}", value, fix)
+        if type(default) in _PLAIN:
+            kinds, wanted = _PLAIN[type(default)]
+            fits = isinstance(value, kinds) and (isinstance(default, bool) or value is not True)
+            expect(fits, f"{name} as {wanted}", value, f"give a value like {default}")
+    fits = minutes is None or isinstance(minutes, Real)
+    expect(fits, "minutes as a number", minutes, "set it to None for no limit")
+    fits = isinstance(betas, tuple | list) and len(betas) == 2
+    expect(fits, "betas as two numbers", betas, "give (0.9, 0.99)")
+
+
+def _kind(value: Any) -> str:
+    return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
+
 
 def check_options(options: Mapping[str, Any]) -> None:
     """Raises ValueError for an option of the Trainer itself that is out of range."""
+    check_types(options)
     counts = (
         "train_batch_size gradient_accumulate_every train_num_steps ema_update_every "
         "save_and_sample_every num_samples"

@@ -8,6 +8,8 @@ from typing import Literal, get_args
 import torch
 from torch import nn
 
+from .checks import expect
+
 Precision = Literal["no", "fp16", "bf16"]
 
 _LARGE = 1_000_000  # parameters; smaller networks lose more by casts on CPUs than they gain
@@ -25,8 +27,11 @@ def choose_precision(wanted: Literal["auto"] | Precision, network: nn.Module) ->
         network: Module whose parameters are counted.
 
     Raises:
-        ValueError: If fp16 is requested without a GPU.
+        ValueError: If the format is unknown, or fp16 is requested without a GPU.
     """
+    known = ("auto", *get_args(Precision))
+    fix = "choose one of these"
+    expect(wanted in known, f"mixed_precision among {', '.join(known)}", wanted, fix)
     if wanted == "fp16" and not torch.cuda.is_available():
         raise ValueError(
             "Expected a GPU for fp16, got none. Fix: set mixed_precision to bf16, no or auto."

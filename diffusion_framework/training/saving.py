@@ -12,6 +12,7 @@ from accelerate import Accelerator
 
 from ..parts import nearest
 from ..storage.checkpoint import Checkpoint, list_checkpoints, step_of
+from ..storage.config import to_config
 from ..storage.writing import check_space, write_checkpoint
 from .checks import expect
 from .distributed import on_main_process
@@ -104,7 +105,8 @@ class Saving:
         Raises:
             OSError: If the checkpoint cannot be written.
         """
-        tensors, numbers = state.tensors(), {**state.numbers(), **numbers}
+        tensors = state.tensors()
+        numbers = to_config({**state.numbers(), **numbers})  # NumPy's numbers become Python's
 
         def write() -> None:
             best = self.best_steps(folder, state.step, numbers["metrics"])

@@ -232,6 +232,10 @@ def test_no_conditions_give_no_keywords():
             "Expected conditions none, got label. Fix: leave it out",
         ),
         (
+            lambda: built(labels=Labels(2)).bind({"labels": [0], "lables": [0]}),
+            "Expected conditions labels, got lables. Fix: write labels=",
+        ),
+        (
             lambda: built(labels=Labels(2)).bind({"labels": [0, 1]}, 3),
             "Expected a value of labels for each of 3 samples, got 2",
         ),

@@ -92,3 +92,7 @@ def test_invalid_controllers_and_observations_are_refused():
         Controller(behaviour_cloning(), warm_start=0.5)
     with pytest.raises(ValueError, match=r"observations \['state'\], got none for \['state'\]"):
         Controller(diffusion_policy()).act({"arm": torch.zeros(3)})
+    with pytest.raises(ValueError, match="an option or a condition, got 'sampelr'. Fix: write"):
+        Controller(diffusion_policy(), sampelr="ddim")
+    with pytest.raises(ValueError, match="no sampling options for BehaviourCloning"):
+        Controller(behaviour_cloning(), steps=3)

@@ -112,13 +112,15 @@ def test_invalid_data_is_refused(tmp_path):
         load_episodes(tmp_path, ["action"])
 
 
-def test_damaged_files_are_refused_in_one_line_with_their_path(tmp_path):
-    def refusal(path, names=("action",)):
-        with pytest.raises(ValueError, match="Fix: ") as error:
-            load_episodes(path, names)
-        assert str(error.value).startswith(str(path)) and "\n" not in str(error.value)
-        return str(error.value)
+def refusal(path) -> str:
+    """Returns the error, which is one line and begins with the path."""
+    with pytest.raises(ValueError, match="Fix: ") as error:
+        load_episodes(path, ["action"])
+    assert str(error.value).startswith(str(path)) and "\n" not in str(error.value)
+    return str(error.value)
 
+
+def test_damaged_npz_files_are_refused_with_their_path(tmp_path):
     np.savez(tmp_path / "good.npz", **ARRAYS)
     for cut in (0, 10, 500, -5):
         (tmp_path / "cut.npz").write_bytes((tmp_path / "good.npz").read_bytes()[:cut])
@@ -127,15 +129,20 @@ def test_damaged_files_are_refused_in_one_line_with_their_path(tmp_path):
     assert "where the last episode ends, got 9" in refusal(tmp_path / "short.npz")
     np.savez(tmp_path / "scalar.npz", action=np.array(3.0))
     refusal(tmp_path / "scalar.npz")
-    buffer = tmp_path / "buffer"
-    write_zarr_array(buffer / "data" / "action", ARRAYS["action"], 4)
-    (buffer / ".zgroup").write_text('{"zarr_format": 2}')
+
+
+def test_a_zarr_buffer_without_ends_is_refused_with_its_path(tmp_path):
     pytest.importorskip("zarr", reason="zarr is not installed")
-    assert "array meta/episode_ends, got none" in refusal(buffer)
-    (tmp_path / "lerobot" / "meta").mkdir(parents=True)
+    write_zarr_array(tmp_path / "data" / "action", ARRAYS["action"], 4)
+    (tmp_path / ".zgroup").write_text('{"zarr_format": 2}')
+    assert "array meta/episode_ends, got none" in refusal(tmp_path)
+
+
+def test_a_lerobot_dataset_with_a_broken_description_is_refused_with_its_path(tmp_path):
     pytest.importorskip("pyarrow", reason="pyarrow is not installed")
-    (tmp_path / "lerobot" / "meta" / "info.json").write_text("{broken")
-    assert "info.json: expected a JSON file" in refusal(tmp_path / "lerobot")
+    (tmp_path / "meta").mkdir()
+    (tmp_path / "meta" / "info.json").write_text("{broken")
+    assert "info.json: expected a JSON file" in refusal(tmp_path)
 
 
 def lerobot(folder, columns, features="{}"):

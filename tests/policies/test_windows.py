@@ -160,6 +160,19 @@ def test_what_is_not_an_image_or_a_vector_is_refused(values, message):
         seen_images(values)
 
 
+def test_names_of_streams():
+    arrays = {"state": np.zeros((30, 2)), "action": np.zeros((30, 2))}
+    one = EpisodeWindows(Episodes(arrays, [30]), observations="state")
+    assert one.observations == ["state"]
+    with pytest.raises(ValueError, match="arrays named stat, got only action, state. Fix: choose"):
+        EpisodeWindows(Episodes(arrays, [30]), observations=["stat"])
+    for ends in ([29.5], ["a"]):
+        with pytest.raises(ValueError, match="Expected whole numbers as episode ends"):
+            Episodes(arrays, ends)
+    with pytest.raises(ValueError, match="30 steps in 'action', .* got a single number"):
+        Episodes({"action": np.array(3.0)}, [30])
+
+
 def test_an_unknown_split_is_refused():
     with pytest.raises(ValueError, match="'all', 'train' or 'validation', got 'test'. Fix"):
         EpisodeWindows(random_episodes(0, 10), split="test")

@@ -29,6 +29,8 @@ def test_different_keys_give_different_and_uncorrelated_seeds():
     for array in (np.arange(5, dtype=np.uint64), np.array([2**63, 2**64 - 1], np.uint64)):
         assert mix(array, -3).tolist() == [mix(int(key), -3) for key in array]
         assert mix(9, array, 2**63).tolist() == [mix(9, int(key), 2**63) for key in array]
+    for kind in (np.int64, np.uint8, np.uint64, torch.tensor):
+        assert mix(kind(3), kind(4)) == mix(3, 4)
     assert mix(1, 2) != mix(2, 1) and mix(1) != mix(1, 0)
     draws = torch.stack(
         [torch.randn(1000, generator=keyed_generator("cpu", 0, i)) for i in range(30)]

@@ -6,11 +6,13 @@ import dataclasses
 import inspect
 import re
 
+import numpy as np
 import pytest
 import torch
 from runs import trainer, weights
+from toys import tiny_unet
 
-from diffusion_framework import ImageFolder, Trainer, training
+from diffusion_framework import GaussianDiffusion, ImageFolder, Trainer, training
 from diffusion_framework.storage.checkpoint import Checkpoint, list_checkpoints
 from diffusion_framework.training import (
     EMA,
@@ -60,6 +62,44 @@ def test_an_option_out_of_range_is_refused_in_one_line(group, options, message):
     with pytest.raises(ValueError, match=re.escape(message)) as caught:
         group(**options)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"previews": False}, "previews as Previews, got False. Fix: .*every=0. switches it off"),
+        ({"previews": None}, "previews as Previews, got None"),
+        ({"validation_options": False}, "ValidationOptions.every=0. switches it off"),
+        ({"saving": {"keep_newest": 1}}, "saving as Saving, got {'keep_newest': 1}. Fix: give Sav"),
+        ({"ema": 0.99}, "ema as EMA, got 0.99"),
+        ({"train_num_steps": 2.5}, "train_num_steps as a whole number, got 2.5. Fix"),
+        ({"train_num_steps": True}, "train_num_steps as a whole number, got True. Fix"),
+        ({"seed": "a"}, "seed as a whole number, got 'a'"),
+        ({"train_lr": "1e-4"}, "train_lr as a number, got '1e-4'"),
+        ({"split_batches": "false"}, "split_batches as true or false, got 'false'"),
+        ({"minutes": "5"}, "minutes as a number, got '5'"),
+        ({"betas": 0.9}, "betas as two numbers, got 0.9"),
+        ({"betas": (0.9,)}, "betas as two numbers"),
+        ({"mixed_precision": "bf-16"}, "among auto, no, fp16, bf16, got 'bf-16'. Fix"),
+    ],
+)
+def test_a_wrong_type_is_refused_before_the_first_step(ten_images, tmp_path, options, message):
+    """Not at the first preview, which would lose the steps before it."""
+    with pytest.raises(ValueError, match=message) as caught:
+        trainer(ten_images, tmp_path / "run", **options)
+    assert "\n" not in str(caught.value) and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("model", [tiny_unet(), GaussianDiffusion], ids=["network", "class"])
+def test_only_a_trainable_model_is_trained(model, tmp_path):
+    with pytest.raises(ValueError, match="a model to train, got '.*. Fix: wrap the network, as in"):
+        Trainer(model, [torch.rand(1, 8, 8)] * 4, results_folder=tmp_path / "run")
+
+
+def test_numbers_of_numpy_are_options(ten_images, tmp_path):
+    numbers = {"train_num_steps": np.int64(1), "train_lr": np.float32(1e-3), "seed": np.uint8(3)}
+    trainer(ten_images, tmp_path, **numbers, train_batch_size=np.int64(2)).train()
+    assert Checkpoint.find(tmp_path).step == 1
 
 
 @pytest.mark.parametrize("group", GROUPS, ids=lambda group: group.__name__)
