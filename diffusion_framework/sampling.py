@@ -22,7 +22,6 @@ from .denoisers import (
     clipped,
 )
 from .parts import resolve
-from .process.level import Level
 from .process.noise import noise_source
 from .process.schedules import NoiseSchedule
 from .samplers import Sampler, Snapshot, Walk, checked, choose_grid, first_noise, trajectory
@@ -33,7 +32,15 @@ from .samplers.arguments import (
     samples,
     whole_number,
 )
-from .samplers.grids import Grid, Spacing, grid_of_times, respaced_times, spaced_grid
+from .samplers.grids import (
+    Grid,
+    NoiseLevel,
+    Spacing,
+    grid_of_times,
+    respaced_times,
+    spaced_grid,
+    uniform_times,
+)
 from .spaces import DataSpace
 from .trainable import Trainable
 
@@ -118,9 +125,9 @@ class DrawsSamples(Trainable, ABC):
         sampler: str | Sampler | None = None,
         steps: int | str | None = None,
         calls: int | None = None,
-        spacing: Spacing = "time",
-        first: Level | None = None,
-        last: Level | None = None,
+        spacing: Spacing | None = None,
+        first: NoiseLevel | None = None,
+        last: NoiseLevel | None = None,
         grid: Grid | None = None,
         seed: int | Sequence[int] | None = None,
         generator: torch.Generator | None = None,
@@ -138,7 +145,8 @@ class DrawsSamples(Trainable, ABC):
             batch_size: Number of samples.
             sampler: Sampler or its name; None for the model's default.
             steps: Number of sampler steps, or a respacing string such as 'ddim50'; see `grid`.
-            calls: Largest number of network calls, which replaces `steps`.
+            calls: Largest number of network calls, which replaces `steps`. Samplers differ in calls
+                per step.
             spacing: Spacing of the steps; see `grid`.
             first: Level where the first step starts; see `grid`.
             last: Level where the last step starts; see `grid`.
@@ -169,7 +177,7 @@ class DrawsSamples(Trainable, ABC):
         self.check_options(condition, sampler)
         check_generator(generator)
         calls = None if calls is None else whole_number(calls, "calls")
-        make = partial(self.grid, spacing=spacing, first=first, last=last)
+        make = partial(self.grid, spacing=spacing, first=first, last=last, sampler=sampler)
         budget: dict[str, Any] = {"steps": steps, "calls": calls, "grid": grid}
         grid = choose_grid(sampler, self.schedule, make, strength=strength, **budget)
         device = noise_device or self.device
@@ -208,7 +216,8 @@ class DrawsSamples(Trainable, ABC):
         """
         walk = self.walk(batch_size, **walk_options)
         total, hidden = len(walk.grid), not show_progress
-        for snapshot in tqdm(self.trajectory(walk), total=total, desc="sampling", disable=hidden):
+        snapshots = self.trajectory(walk)
+        for snapshot in tqdm(snapshots, "sampling", total, disable=hidden, unit="step"):
             last = snapshot
         return walk.decode(last.x, last.to)
 
@@ -227,27 +236,48 @@ class DrawsSamples(Trainable, ABC):
     def grid(
         self,
         steps: int | str | None = None,
-        spacing: Spacing = "time",
+        spacing: Spacing | None = None,
         *,
-        first: Level | None = None,
-        last: Level | None = None,
+        first: NoiseLevel | None = None,
+        last: NoiseLevel | None = None,
+        sampler: Sampler | None = None,
     ) -> Grid:
         """Returns the levels that `sample` visits, to the clean end; see `spaced_grid`.
 
         Args:
             steps: Number of sampler steps; None uses `timesteps`. A respacing string such as
-                'ddim50' or '10,15,20' chooses among `timesteps` (see `respaced_times`).
-            spacing: Spacing of the steps: 'time', 'log_snr' or 'optimal'.
-            first: Level where the first step starts; None starts at t = 1.
-            last: Level where the last step starts; None uses the default of the spacing.
+                'ddim50' or '10,15,20' chooses among `timesteps` (see `respaced_times`). With None
+                alone, the grid is that of the process, which has one more step if the schedule has
+                noise at time 0 (VE, EDM).
+            spacing: Spacing of the steps: 'time', 'log_snr' or 'optimal'. None is 'time', or the
+                steps of the sampler's training if it has some, as `LCM`.
+            first: Level where the first step starts, as sigma / alpha or as text such as
+                'log_snr=-9'; None starts at t = 1. See `level_of`.
+            last: Level where the last step starts, given like `first`; None uses the default of the
+                spacing.
+            sampler: Sampler that will take the steps; None for any.
 
         Raises:
-            ValueError: If an option is out of range or unknown.
+            ValueError: If an option is out of range or unknown, or a respacing string comes with
+                spacing, first or last.
         """
-        gap = self.time_difference
+        gap, times = self.time_difference, None
+        chosen = {"spacing": spacing, "first": first, "last": last}
+        given = ", ".join(name for name, value in chosen.items() if value is not None)
         if isinstance(steps, str):
+            if given:
+                raise ValueError(
+                    f"Expected a number of steps with {given}, got {steps!r}, which has a spacing "
+                    "of its own. Fix: leave one of them out."
+                )
             return grid_of_times(self.schedule, respaced_times(steps, self.timesteps), gap)
-        steps = self.timesteps if steps is None else whole_number(steps, "steps")
+        count = self.timesteps if steps is None else whole_number(steps, "steps")
+        if sampler is not None and not given:
+            times = sampler.times(count)
+        if steps is None and not given and times is None:
+            times = uniform_times(count)
+        if times is not None:
+            return grid_of_times(self.schedule, times, gap)
         return spaced_grid(
-            self.schedule, steps, spacing, first=first, last=last, time_difference=gap
+            self.schedule, count, spacing or "time", first=first, last=last, time_difference=gap
         )

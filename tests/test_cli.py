@@ -288,6 +288,25 @@ def test_sampling_does_not_depend_on_the_batch_size(digits_run, tmp_path):
         assert abs(a - b).max() <= 1
 
 
+def test_levels_and_calls_of_sampling_are_flags(digits_run, tmp_path, monkeypatch):
+    seen = []
+
+    def recorded(self, count, *, show_progress, **options):
+        seen.append(self.walk(count, **options))
+        return torch.zeros(count, 1, 8, 8)
+
+    monkeypatch.setattr(GaussianDiffusion, "sample", recorded)
+    flags = ["--num_samples=1", f"--output={tmp_path / 'out'}", "--overwrite"]
+    first = ["--first", "80", "--last", "log_snr=2.5", "--spacing=log_snr"]
+    sample(digits_run, *flags, *first, "--sampler=Heun", "--calls=7")
+    sample(digits_run, *flags, "--sampler=LCM", "--steps=4")
+    grid = seen[0].grid
+    assert len(grid) == 4 and grid.start.sigma / grid.start.alpha == pytest.approx(80)
+    assert grid[-1][0].log_snr == pytest.approx(2.5)
+    times = [now.t for now, _ in seen[1].grid]
+    assert times == pytest.approx([1.0, 0.76, 0.5, 0.26])
+
+
 def test_sampling_uses_the_models_own_sampler_by_default(digits_run, tmp_path, monkeypatch):
     seen = []
     original = GaussianDiffusion.sample
@@ -430,6 +449,10 @@ BAD_SAMPLING = [
     (["{run}", "--steps=0"], "steps from 1 to 100000, got 0"),
     (["{run}", "--steps=many"], "'10,15,20' or 'ddim50', got 'many'"),
     (["{run}", "--spacing=even"], "spacing"),
+    (["{run}", "--steps=5", "--calls=5"], "one of steps, calls and grid, got steps and calls"),
+    (["{run}", "--first=loud"], "first as sigma / alpha, or as 'sigma=80', .*got 'loud'"),
+    (["{run}", "--last=1e9"], "last with noise and on the schedule, .*got 1000000000"),
+    (["{run}", "--last", "-9"], "last with noise"),
     (["{run}", "--num_samples=0"], "--num_samples: expected at least 1, got 0"),
     (["{run}", "--num_samples=many"], "num_samples.*many"),
     (["{run}", "--labels=3"], "trained without labels"),

@@ -1,3 +1,4 @@
+import itertools
 import math
 from types import SimpleNamespace
 
@@ -328,8 +329,13 @@ def test_spacings():
     for spacing in ("time", "log_snr", "optimal"):
         grid = diffusion.grid(9, spacing)
         assert len(grid) == 9 and grid.start.t == pytest.approx(1.0) and grid.end.is_end
-    gaps = [to.log_snr - now.log_snr for now, to in diffusion.grid(9, "log_snr")[:-1]]
+    gaps = [to.log_snr - now.log_snr for now, to in diffusion.grid(9, "log_snr", first=80)[:-1]]
     assert gaps == pytest.approx([gaps[0]] * 8)
+    pure, *gaps = [to.log_snr - now.log_snr for now, to in diffusion.grid(9, "log_snr")[:-1]]
+    assert gaps == pytest.approx([gaps[0]] * 7) and pure > gaps[0]
+    angles = [math.atan2(now.sigma, 0.75 * now.alpha) for now, _ in diffusion.grid(9, "optimal")]
+    turns = [a - b for a, b in itertools.pairwise(angles)]
+    assert turns == pytest.approx([turns[0]] * 8)
     assert [now.t for now, _ in diffusion.grid("ddim50")] == pytest.approx(
         [(i + 1) / 100 for i in range(98, -1, -2)]
     )

@@ -9,7 +9,14 @@ from typing import Any, Literal
 from tqdm.auto import tqdm
 
 from ..policies import Controller, Policy
-from ..policies.rollout import make_environment, plan_latency, run_episodes, streams, summary
+from ..policies.rollout import (
+    Episode,
+    make_environment,
+    plan_latency,
+    run_episodes,
+    streams,
+    summary,
+)
 from ..samplers import Sampler
 from ..storage.images import save_animation
 from .common import check_positive, device_named, run
@@ -31,7 +38,10 @@ def _rollout(
     environments: int = 25,
     sampler: Sampler | None = None,
     steps: int | None = None,
+    calls: int | None = None,
     spacing: Literal["time", "log_snr", "optimal"] | None = None,
+    first: float | str | None = None,
+    last: float | str | None = None,
     warm_start: float | None = None,
     seed: int = 100_000,
     video: str | None = None,
@@ -51,8 +61,13 @@ def _rollout(
         environments: Number of environments that run side by side.
         sampler: Sampler for the action plans of a diffusion policy; null selects the policy's own.
         steps: Number of sampler steps of a diffusion policy's plan; null uses the policy's own.
-        spacing: Quantity in which the sampler steps of a diffusion policy are evenly spaced; null
-            is time.
+        calls: Largest number of network calls for a diffusion policy's plan, in place of steps.
+        spacing: Spacing of a diffusion policy's sampler steps: even in time or log_snr, or optimal
+            for few steps; null is time.
+        first: Noise level where the first step of a plan starts, as sigma / alpha, such as 80, or
+            in another unit: log_snr=-9, time=0.9; null starts from pure noise.
+        last: Noise level where the last step of a plan starts, given like first; null is the
+            default of the spacing.
         warm_start: Time in (0, 1] to which the last plan of a diffusion policy is noised to start
             the next one; null starts from pure noise.
         seed: Seed of the first episode; each further episode has the next number.
@@ -64,7 +79,8 @@ def _rollout(
         trust: Packages whose classes the files may name; their code then runs.
     """
     plan: Any = sampler
-    asked = {"sampler": None if plan is None else plan.build(), "steps": steps, "spacing": spacing}
+    asked = {"sampler": None if plan is None else plan.build(), "steps": steps, "calls": calls}
+    asked |= {"spacing": spacing, "first": first, "last": last}
     check_positive(episodes=episodes, environments=environments, latency=latency)
     policy = Policy.from_pretrained(checkpoint, weights=weights, trust=trust)
     policy.to(device_named(device))
@@ -72,16 +88,19 @@ def _rollout(
     controller = Controller(policy, warm_start=warm_start, **walk)
     options = {**({"render_mode": "rgb_array"} if video else {}), **(options or {})}
     made = [make_environment(env, **options) for _ in range(min(environments, episodes))]
-    seeds = range(seed, seed + episodes)
+    seeds, frames = range(seed, seed + episodes), video is not None
     with tqdm(total=episodes, desc="episodes", disable=not progress) as bar:
         finished = run_episodes(
-            controller, made, seeds, frames=video is not None, on_end=lambda _: bar.update()
+            controller, made, seeds, frames=frames, on_end=lambda _: bar.update()
         )
     print(summary(finished))
-    observation, _ = made[0].reset(seed=seed)
-    _print_latency(policy, observation, latency, walk)
-    for episode in finished if video else ():
-        save_animation(episode.frames, Path(video or "") / f"{episode.seed}.gif")
+    _print_latency(policy, made[0].reset(seed=seed)[0], latency, walk)
+    _save_videos(finished if video else [], video or "")
+
+
+def _save_videos(episodes: Sequence[Episode], folder: str) -> None:
+    for episode in episodes:
+        save_animation(episode.frames, Path(folder) / f"{episode.seed}.gif")
 
 
 def _print_latency(policy: Policy, observation: Any, count: int, walk: dict[str, Any]) -> None:

@@ -35,7 +35,10 @@ def _sample(
     batch_size: int = 64,
     sampler: Sampler | None = None,
     steps: int | str | None = None,
-    spacing: Literal["time", "log_snr", "optimal"] = "time",
+    calls: int | None = None,
+    spacing: Literal["time", "log_snr", "optimal"] | None = None,
+    first: float | str | None = None,
+    last: float | str | None = None,
     seed: int = 0,
     clip_denoised: bool | Literal["dynamic"] = True,
     labels: list[int | str] | None = None,
@@ -56,7 +59,13 @@ def _sample(
         batch_size: Number of images sampled together; it does not change the images.
         sampler: Sampler; null selects the model's own.
         steps: Number of sampler steps, or 'ddim50' or '10,15,20'; null uses the model's timesteps.
-        spacing: Quantity in which the sampler steps are evenly spaced.
+        calls: Largest number of network calls for an image, in place of steps.
+        spacing: Spacing of the sampler steps: even in time or log_snr, or optimal for few steps;
+            null is time, or the spacing of the sampler's training for LCM.
+        first: Noise level where the first step starts, as sigma / alpha, such as 80, or in another
+            unit: log_snr=-9, time=0.9; null starts from pure noise.
+        last: Noise level where the last step starts, given like first; null is the default of the
+            spacing.
         seed: Seed of the noise; the noise of image i depends only on the seed and i.
         clip_denoised: Whether estimates of the clean image are clipped to the data range: true,
             false, or dynamic (dynamic thresholding).
@@ -76,21 +85,24 @@ def _sample(
     chosen = None if plan is None else plan.build()
     check_positive(num_samples=num_samples, batch_size=batch_size)
     folder = _output_folder(output, overwrite)
-    place = device_named(device)
     drawn_on = None if noise_device is None else device_named(noise_device, "--noise_device")
     diffusion = GaussianDiffusion.from_pretrained(checkpoint, weights=weights, trust=trust)
-    diffusion.to(place)
+    diffusion.to(device_named(device))
     names = Checkpoint.find(checkpoint).class_names
     classes = chosen_classes(labels, diffusion.num_classes, names)
-    options = {"sampler": chosen, "grid": diffusion.grid(steps, spacing), "guidance": guidance}
+    options: dict[str, Any] = {"sampler": chosen, "steps": steps, "calls": calls}
+    options |= {"spacing": spacing, "first": first, "last": last, "guidance": guidance}
     options |= {"clip_denoised": clip_denoised, "show_progress": progress, "noise_device": drawn_on}
     starts = tqdm(range(0, num_samples, batch_size), desc="batches", disable=not progress)
-    batches = (range(first, min(first + batch_size, num_samples)) for first in starts)
+    batches = (range(i, min(i + batch_size, num_samples)) for i in starts)
     images = (_images(diffusion, indices, seed, classes, options) for indices in batches)
     bits = 16 if (diffusion.space.bins or 0) > 256 else 8
     what = "images and grid.png" if _write(images, folder, len(classes), bits) else "samples"
-    columns = f", columns: {', '.join(names[n] for n in classes)}" if names and classes else ""
-    print(f"done: {num_samples} {what} in {folder}{columns:.500}")
+    print(f"done: {num_samples} {what} in {folder}{_columns(names, classes):.500}")
+
+
+def _columns(names: Sequence[str], classes: Sequence[int]) -> str:
+    return f", columns: {', '.join(names[n] for n in classes)}" if names and classes else ""
 
 
 def _output_folder(output: str, overwrite: bool) -> Path:

@@ -174,9 +174,8 @@ def _unipc(o: Options) -> SchedulerRecipe:
 
 def _lcm(o: Options) -> SchedulerRecipe:
     recipe = make_recipe(o, DDIM(), DistilledSpacing(o["original_inference_steps"]))
-    return replace(
-        recipe, sampler=LCM(timestep_scaling=o["timestep_scaling"], timesteps=recipe.trained_steps)
-    )
+    sampler = LCM(0.5, o["timestep_scaling"], recipe.trained_steps, o["original_inference_steps"])
+    return replace(recipe, sampler=sampler)
 
 
 def _score_sde_ve(o: Options) -> SchedulerRecipe:

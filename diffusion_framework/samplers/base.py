@@ -39,6 +39,14 @@ class Sampler(SavedAsJson, ABC, Generic[State]):
         """
         return None  # type: ignore[return-value] # the type of a Sampler[None]
 
+    def times(self, steps: int) -> list[float] | None:
+        """Returns the falling times of the only steps that suit the sampler; None for any steps.
+
+        Args:
+            steps: Number of steps.
+        """
+        return None
+
     @abstractmethod
     def step(
         self, denoise: Denoiser, x: Tensor, now: Level, to: Level, state: State, noise: Noise

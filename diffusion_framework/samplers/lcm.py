@@ -9,6 +9,7 @@ from torch import Tensor
 from ..denoisers import Denoiser
 from ..process.level import Level, Noise, Prediction, move
 from .base import Sampler
+from .grids import distilled_times
 
 
 @dataclass(frozen=True)
@@ -16,8 +17,8 @@ class LCM(Sampler[None]):
     """Few-step sampler of consistency models, which alternates denoising and fresh noise.
 
     It follows Song et al. 2023, Alg. 1, and Luo et al. 2023, and needs a network distilled into a
-    consistency model. Use the grid `grid_of_times(schedule, distilled_times(4))` with 1 to 8 steps,
-    or a grid of other times.
+    consistency model. Take 1 to 8 steps, which are chosen among those of the distillation (see
+    `distilled_times`) unless a spacing or a grid is given.
 
     Args:
         sigma_data: Standard deviation of the data in the boundary condition, above 0. The result is
@@ -25,6 +26,7 @@ class LCM(Sampler[None]):
         timestep_scaling: Factor of the training step in the boundary condition, above 0.
         timesteps: Number of process steps in training of the distilled model; step i lies at time
             (i + 1) / timesteps.
+        original_steps: Number of steps in the distillation, from 1 to timesteps.
 
     Raises:
         ValueError: If an option is out of range.
@@ -33,13 +35,18 @@ class LCM(Sampler[None]):
     sigma_data: float = 0.5
     timestep_scaling: float = 10.0
     timesteps: int = 1000
+    original_steps: int = 50
 
     def __post_init__(self) -> None:
-        if self.sigma_data <= 0 or self.timestep_scaling <= 0 or self.timesteps < 1:
+        counts = 1 <= self.original_steps <= self.timesteps
+        if self.sigma_data <= 0 or self.timestep_scaling <= 0 or not counts:
             raise ValueError(
-                f"Expected sigma_data, timestep_scaling and timesteps above 0, got {self}. "
-                "Fix: leave these options at their defaults."
+                "Expected sigma_data and timestep_scaling above 0 and original_steps from 1 to "
+                f"timesteps, got {self}. Fix: leave these options at their defaults."
             )
+
+    def times(self, steps: int) -> list[float]:
+        return distilled_times(steps, self.original_steps, self.timesteps)
 
     def step(
         self, denoise: Denoiser, x: Tensor, now: Level, to: Level, state: None, noise: Noise

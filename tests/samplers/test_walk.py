@@ -1,5 +1,7 @@
 """Sampling options, resolved by `Walk`."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from toys import Plain, tiny_diffusion
 
 from diffusion_framework import (
     DDIM,
-    EDM,
+    LCM,
     RK45,
     GaussianDiffusion,
     Heun,
@@ -41,7 +43,7 @@ def test_a_budget_of_calls_is_used_and_not_exceeded(sampler, schedule, calls):
     x = torch.randn(2, 3, dtype=torch.float64) * grid.start.sigma
     list(trajectory(sampler, oracle, x, grid, torch.randn_like))
     assert oracle.calls == count_calls(sampler, diffusion.schedule, grid) <= calls
-    longer = diffusion.grid(len(grid) + 1 - isinstance(diffusion.schedule, EDM))
+    longer = diffusion.grid(len(grid) + 1)
     assert count_calls(sampler, diffusion.schedule, longer) > calls
 
 
@@ -57,6 +59,73 @@ def test_the_first_and_the_last_step_start_at_first_and_last():
     assert gaps == pytest.approx([0.17] * 5)
     with pytest.raises(ValueError, match="noisier than the last, got times 0.05 and 0.9"):
         spaced_grid(schedule, 6, first=last, last=first)
+
+
+def test_first_and_last_are_levels_in_a_unit():
+    diffusion = tiny_diffusion()
+    schedule = diffusion.schedule
+    for same in (
+        {"first": 8.0, "last": 0.5},
+        {"first": "8", "last": np.float32(0.5)},
+        {"first": "sigma=8", "last": "sigma = .5"},
+        {"first": f"log_snr={-2 * math.log(8)}", "last": f"log_snr={2 * math.log(2)}"},
+        {"first": f"time={schedule.at_log_snr(-2 * math.log(8)).t!r}", "last": 0.5},
+    ):
+        for spacing in ("time", "log_snr", "optimal", None):
+            grid = diffusion.grid(6, spacing, **same)
+            sigmas = [now.sigma / now.alpha for now, _ in grid]
+            assert sigmas[0] == pytest.approx(8) and sigmas[-1] == pytest.approx(0.5)
+            assert len(grid) == 6 and grid.end.is_end
+            assert diffusion.walk(1, steps=6, spacing=spacing, **same).grid == grid
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"first": 1e9},
+            "first with noise and on the schedule, .* is 3.162e.04 to 0, got 1",
+        ),
+        ({"last": 0.0}, "last with noise"),
+        ({"last": "log_snr=inf"}, "last with noise"),
+        ({"first": math.nan}, "first with noise"),
+        ({"first": "loud"}, "first as sigma / alpha, or as 'sigma=80', .* got 'loud'. Fix"),
+        ({"first": "snr=3"}, "got 'snr=3'"),
+        ({"first": "time=1.5"}, "got 'time=1.5'"),
+        ({"first": 0.5, "last": 8.0}, "a first level noisier than the last"),
+        ({"steps": "ddim2", "last": 0.5}, "a number of steps with last, got 'ddim2'"),
+        ({"steps": "2", "spacing": "log_snr"}, "a number of steps with spacing, got '2'"),
+    ],
+)
+def test_levels_that_are_none_are_refused_in_one_line(options, message):
+    with pytest.raises(ValueError, match=message) as error:
+        tiny_diffusion().walk(1, **options)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("schedule", ["sigmoid", "cosine", "flow", "ve", "edm"])
+@pytest.mark.parametrize("spacing", ["time", "log_snr", "optimal"])
+def test_a_grid_has_as_many_steps_as_asked(schedule, spacing):
+    diffusion = GaussianDiffusion(Plain(), noise_schedule=schedule, timesteps=6)
+    for steps in (1, 2, 3, 7, 40):
+        grid = diffusion.grid(steps, spacing)
+        assert len(grid) == steps and grid.start == diffusion.schedule.at(1.0)
+        assert grid.end.is_end and grid.is_connected
+    assert len(diffusion.grid(spacing=spacing)) == 6
+    assert len(diffusion.grid()) == diffusion.schedule.step_count(6)  # the process itself
+
+
+def test_consistency_sampling_walks_the_steps_of_its_distillation():
+    diffusion = tiny_diffusion(timesteps=1000)
+    for options in ({"steps": 4}, {"calls": 4}):
+        times = [now.t for now, _ in diffusion.walk(1, sampler=LCM(), **options).grid]
+        assert [round(t * 1000) - 1 for t in times] == [999, 759, 499, 259]
+    own = diffusion.walk(1, sampler=LCM(timesteps=100, original_steps=10), steps=2).grid
+    assert [now.t for now, _ in own] == [1.0, 0.5]
+    even = diffusion.walk(1, sampler="lcm", steps=4, spacing="time").grid
+    assert [now.t for now, _ in even] == [1.0, 0.75, 0.5, 0.25]
+    with pytest.raises(ValueError, match="1 to 50 sampler steps.*got 1000. Fix: change steps"):
+        diffusion.sample(1, sampler=LCM())
 
 
 def test_a_sampler_can_be_given_by_name():

@@ -104,7 +104,7 @@ class LinearBeta(_BetaSchedule):
 
     Args:
         beta_start: beta of the first step, in (0, 1); None for 0.1 / steps.
-        beta_end: beta of the last step, in (0, 1); None for 20 / steps, so for more than 20 steps.
+        beta_end: beta of the last step, in (0, 1); None for 20 / steps, at most 0.999.
         steps: Number of training steps, from 1 to 100,000.
         zero_terminal_snr: Whether to rescale alpha to exactly 0 at t = 1 (Lin et al. 2023, Alg. 1).
     """
@@ -115,8 +115,8 @@ class LinearBeta(_BetaSchedule):
     zero_terminal_snr: bool = False
 
     def step_betas(self) -> tuple[float, ...]:
-        ends = _scaled_ends(self, 1e-4, 0.02)
-        return _evenly(*ends, self.steps)
+        start, end = _ends(self, 1e-4, 0.02)
+        return _evenly(start, end, self.steps)
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class ScaledLinearBeta(_BetaSchedule):
 
     Args:
         beta_start: beta of the first step, in (0, 1); None for 0.85 / steps.
-        beta_end: beta of the last step, in (0, 1); None for 12 / steps, so for more than 12 steps.
+        beta_end: beta of the last step, in (0, 1); None for 12 / steps, at most 0.999.
         steps: Number of training steps, from 1 to 100,000.
         zero_terminal_snr: Whether to rescale alpha to exactly 0 at t = 1 (Lin et al. 2023, Alg. 1).
     """
@@ -138,7 +138,7 @@ class ScaledLinearBeta(_BetaSchedule):
     zero_terminal_snr: bool = False
 
     def step_betas(self) -> tuple[float, ...]:
-        start, end = _scaled_ends(self, 0.00085, 0.012)
+        start, end = _ends(self, 0.00085, 0.012)
         return tuple(x * x for x in _evenly(math.sqrt(start), math.sqrt(end), self.steps))
 
 
@@ -276,23 +276,20 @@ def _running_sums(terms: list[float]) -> list[float]:
     return [float(total) for total in itertools.accumulate(map(Fraction, terms))]
 
 
-def _scaled_ends(
-    schedule: LinearBeta | ScaledLinearBeta, start: float, end: float
-) -> tuple[float, float]:
+def _ends(schedule: LinearBeta | ScaledLinearBeta, start: float, end: float) -> tuple[float, ...]:
     """Returns the betas of the first and the last step; None stands for those of 1000 steps.
 
     Raises:
         ValueError: If a beta is not in (0, 1).
     """
     check_step_count(schedule.steps)
-    start = start * 1000 / schedule.steps if schedule.beta_start is None else schedule.beta_start
-    end = end * 1000 / schedule.steps if schedule.beta_end is None else schedule.beta_end
-    if not (0 < start < 1 and 0 < end < 1):
-        raise ValueError(
-            f"Expected betas in (0, 1), got {start:g} to {end:g} for {schedule.steps} steps. "
-            "Fix: use the default betas and more steps (timesteps of GaussianDiffusion)."
-        )
-    return start, end
+    scaled = [min(beta * 1000 / schedule.steps, 0.999) for beta in (start, end)]
+    given = (schedule.beta_start, schedule.beta_end)
+    betas = [one if beta is None else beta for one, beta in zip(scaled, given, strict=True)]
+    for beta in betas:
+        if not 0 < beta < 1:
+            raise ValueError(f"Expected betas in (0, 1), got {beta}. Fix: use the default betas.")
+    return tuple(betas)
 
 
 def _evenly(first: float, last: float, count: int) -> tuple[float, ...]:

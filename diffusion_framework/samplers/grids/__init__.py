@@ -11,6 +11,7 @@ turn such a list, or a custom one, into the grid of a schedule:
 Here sigma means sigma / alpha, the noise level of Karras et al. 2022.
 """
 
+from .first_last import NoiseLevel, level_of
 from .levels import Grid, grid_of_log_snrs, grid_of_sigmas, grid_of_times, partial_grid
 from .optimal import optimal_log_snrs
 from .sigmas import beta_sigmas, exponential_sigmas, karras_sigmas, uniform_angles, uniform_log_snrs
@@ -19,6 +20,7 @@ from .times import distilled_times, respaced_times, spaced_times, times_of_steps
 
 __all__ = [
     "Grid",
+    "NoiseLevel",
     "Spacing",
     "beta_sigmas",
     "distilled_times",
@@ -27,6 +29,7 @@ __all__ = [
     "grid_of_sigmas",
     "grid_of_times",
     "karras_sigmas",
+    "level_of",
     "optimal_log_snrs",
     "partial_grid",
     "respaced_times",

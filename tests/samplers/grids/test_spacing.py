@@ -1,0 +1,84 @@
+"""Spacings in few steps, on mixtures whose denoiser is exact."""
+
+import itertools
+
+import pytest
+import torch
+from oracles import MixtureOracle
+from walks import end
+
+from diffusion_framework import (
+    Cosine,
+    Eps,
+    Linear,
+    LinearBeta,
+    ScaledLinearBeta,
+    Sigmoid,
+    SquaredCosBeta,
+    UniPC,
+    V,
+)
+from diffusion_framework.process.objectives import X0
+from diffusion_framework.samplers.grids import Grid, spaced_grid
+
+MIXTURES = [
+    {},
+    {"means": (-0.8, 0.0, 0.6), "stds": (0.03, 0.05, 0.02), "weights": (0.3, 0.3, 0.4)},
+    {"means": (-0.5, 0.5), "stds": (0.4, 0.3), "weights": (0.5, 0.5)},
+]
+SCHEDULES = [
+    Sigmoid(),
+    Cosine(),
+    Linear(),
+    LinearBeta(),
+    ScaledLinearBeta(),
+    SquaredCosBeta(),
+    SquaredCosBeta(zero_terminal_snr=True),
+]
+
+
+class Network:
+    """An exact denoiser whose prediction passes through the output of an objective."""
+
+    def __init__(self, oracle, objective):
+        self.oracle, self.objective, self.schedule = oracle, objective, oracle.schedule
+
+    def __call__(self, x, at, to=None):
+        exact = self.oracle(x, at)
+        return self.objective.prediction(self.objective.target(exact.x0, exact.eps, at), x, at)
+
+
+def errors(schedule, mixture, steps, objective=None):
+    """Returns the rms error of UniPC of order 2 on v at the clean end.
+
+    One list for each number of steps holds the errors even in time, in log-SNR, and optimal.
+    """
+    oracle = MixtureOracle(schedule=schedule, **mixture)
+    network = Network(oracle, objective) if objective else oracle
+    first = schedule.at(1.0)
+    x = first.sigma * torch.special.ndtri((torch.arange(400, dtype=torch.float64) + 0.5) / 400)
+    top = max(first.log_snr, -14.0)
+    fine = [schedule.at_log_snr(top + (16.0 - top) * i / 250) for i in range(251)]
+    levels = [first, *(level for level in fine if level.log_snr > first.log_snr), schedule.clean]
+    exact = end(UniPC(3), oracle, x, Grid(itertools.pairwise(levels)))
+
+    def error(grid):
+        got = end(UniPC(2, predict="v"), network, x, grid)
+        return (got - exact).square().mean().sqrt().item()
+
+    spacings = ("time", "log_snr", "optimal")
+    return [[error(spaced_grid(schedule, n, spacing)) for spacing in spacings] for n in steps]
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)
+@pytest.mark.parametrize("mixture", MIXTURES, ids=["two", "narrow", "wide"])
+def test_no_spacing_by_noise_is_worse_than_even_in_time(schedule, mixture):
+    for even, *others in errors(schedule, mixture, (5, 10, 20)):
+        assert max(others) < 1.1 * even
+
+
+@pytest.mark.parametrize("objective", [V(), X0(), Eps()], ids=repr)
+def test_the_spacings_serve_every_objective(objective):
+    for schedule in (Sigmoid(), Cosine()):
+        ((even, *others),) = errors(schedule, {}, (10,), objective)
+        assert max(others) < 1.1 * even
