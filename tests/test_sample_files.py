@@ -118,7 +118,7 @@ def test_samples_that_pictures_cannot_show_are_written_as_values(tmp_path, chann
 
 def test_sequences_are_written_as_values(tmp_path):
     samples = [(torch.rand(6, 2), None) for _ in range(3)]
-    assert not _write([samples[:2], samples[2:]], tmp_path / "out", 0, 8)
+    assert _write([samples[:2], samples[2:]], tmp_path / "out", 0, 256) == "samples"
     assert [path.name for path in sorted((tmp_path / "out").iterdir())] == [
         f"0000{i}.npy" for i in range(3)
     ]

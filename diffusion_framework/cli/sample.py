@@ -96,8 +96,7 @@ def _sample(
     starts = tqdm(range(0, num_samples, batch_size), desc="batches", disable=not progress)
     batches = (range(i, min(i + batch_size, num_samples)) for i in starts)
     images = (_images(diffusion, indices, seed, classes, options) for indices in batches)
-    bits = 16 if (diffusion.space.bins or 0) > 256 else 8
-    what = "images and grid.png" if _write(images, folder, len(classes), bits) else "samples"
+    what = _write(images, folder, len(classes), diffusion.space.bins)
     print(f"done: {num_samples} {what} in {folder}{_columns(names, classes):.500}")
 
 
@@ -115,14 +114,15 @@ def _output_folder(output: str, overwrite: bool) -> Path:
     return folder
 
 
-def _write(batches: Iterable[Samples], folder: Path, columns: int, bits: int) -> bool:
+def _write(batches: Iterable[Samples], folder: Path, columns: int, bins: int | None) -> str:
     """Writes each sample, and a grid of the first 100 with this number of columns; 0 is free.
 
     Samples whose values a picture does not show as they are become .npy files as well.
 
     Returns:
-        Whether the samples are images, with a grid.
+        What was written, for the last line.
     """
+    bits = 16 if (bins or 0) > 256 else 8
     shown: list[torch.Tensor] = []
     for index, (sample, picture) in enumerate(pair for batch in batches for pair in batch):
         path = folder / f"{index:05d}.png"
@@ -131,9 +131,10 @@ def _write(batches: Iterable[Samples], folder: Path, columns: int, bits: int) ->
             shown += [picture] if index < 100 else []
         if picture is None or not torch.equal(picture, sample):
             save_values(sample, path.with_suffix(".npy"))
-    if shown:
-        save_grid(torch.stack(shown), folder / "grid.png", columns=columns or None)
-    return bool(shown)
+    if not shown:
+        return "samples"
+    save_grid(torch.stack(shown), folder / "grid.png", columns=columns or None)
+    return "images and grid.png"
 
 
 def _images(
