@@ -373,6 +373,12 @@ BAD_TRAINING = [
     ),
     (["--trainer.nonsense=3"], "--trainer.nonsense: expected an option of Trainer, got 'nonsense'"),
     (["--config=no/such.yaml"], "--config: expected an existing file, got no/such.yaml"),
+    (["--resume"], "Expected a run to resume in .*, got no checkpoint. Fix: .*auto"),
+    (
+        ["--resume=true", "--data=Digits"],
+        "Expected a run to resume in .*results, got no checkpoint",
+    ),
+    (["--resume", "newest"], "Expected options of train.py, got 'newest'"),
     (["--config={broken}"], "broken.yaml: expected plain YAML, got an error"),
     (["--config={unknown}"], "nonsense"),
     (["--trainer.loading.cache=no"], "cache: expected auto or memory or disk or off, got 'no'"),

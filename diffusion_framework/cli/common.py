@@ -72,9 +72,9 @@ def _read(
 ) -> tuple[Tree, tuple[str, ...], dict[str, str]]:
     """Returns the tree of configs and flags, the trusted packages, and the help asked for."""
     parameters = list(inspect.signature(command).parameters.values())
-    switches = [p.name for p in parameters if p.annotation in (bool, "bool") and p.default is False]
+    switches = {p.name: _values(command, p.name) for p in parameters if p.default is False}
     options = [p.name for p in parameters if p.name not in _COMMON]
-    plain, pairs = split(words, {*switches, "help", "print_config"})
+    plain, pairs = split(words, {**switches, "help": (), "print_config": ()})
     names = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name in options] + list(
         _COMMON
     )
@@ -98,6 +98,12 @@ def _read(
         for file in reversed(base_configs(tree, bool(configs))):
             tree = overlay(_config(file, options, prog), tree)
     return tree, trust, asked
+
+
+def _values(command: Callable[..., Any], name: str) -> set[str]:
+    """Returns the words that may follow a switch: true, false, and those of its annotation."""
+    choices = typing.get_args(typing.get_type_hints(command)[name])
+    return {"true", "false"} | {word for choice in choices for word in typing.get_args(choice)}
 
 
 def _positional(parameters: Sequence[inspect.Parameter], plain: list[Typed], prog: str) -> Tree:

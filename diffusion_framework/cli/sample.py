@@ -13,9 +13,12 @@ from ..diffusion import GaussianDiffusion
 from ..process.noise import sample_seeds
 from ..samplers import Sampler
 from ..storage.checkpoint import Checkpoint
-from ..storage.images import save_grid, save_picture
+from ..storage.images import save_grid, save_picture, save_values
 from .classes import chosen_classes
 from .common import check_positive, device_named, run
+
+Samples = list[tuple[torch.Tensor, torch.Tensor | None]]
+"""Samples in their own units, each with its picture, if it is an image."""
 
 DEFAULTS = {"sampler": {"class_path": "DDIM"}}
 
@@ -93,8 +96,8 @@ def _sample(
     starts = tqdm(range(0, num_samples, batch_size), desc="batches", disable=not progress)
     batches = (range(i, min(i + batch_size, num_samples)) for i in starts)
     images = (_images(diffusion, indices, seed, classes, options) for indices in batches)
-    _write(images, folder, len(classes), bits=16 if (diffusion.space.bins or 0) > 256 else 8)
-    print(f"done: {num_samples} images and grid.png in {folder}{_columns(names, classes):.500}")
+    what = _write(images, folder, len(classes), diffusion.space.bins)
+    print(f"done: {num_samples} {what} in {folder}{_columns(names, classes):.500}")
 
 
 def _columns(names: Sequence[str], classes: Sequence[int]) -> str:
@@ -103,7 +106,7 @@ def _columns(names: Sequence[str], classes: Sequence[int]) -> str:
 
 def _output_folder(output: str, overwrite: bool) -> Path:
     folder = Path(output)
-    if not overwrite and any(folder.glob("*.png")):
+    if not overwrite and any((*folder.glob("*.png"), *folder.glob("*.npy"))):
         raise ValueError(
             f"--output: expected a folder without images, got {folder}. "
             "Fix: choose another folder, or add --overwrite."
@@ -111,13 +114,27 @@ def _output_folder(output: str, overwrite: bool) -> Path:
     return folder
 
 
-def _write(batches: Iterable[torch.Tensor], folder: Path, columns: int, bits: int) -> None:
-    """Writes each image, and a grid of the first 100 with this number of columns; 0 is free."""
+def _write(batches: Iterable[Samples], folder: Path, columns: int, bins: int | None) -> str:
+    """Writes each sample, and a grid of the first 100 with this number of columns; 0 is free.
+
+    Samples whose values a picture does not show as they are become .npy files as well.
+
+    Returns:
+        What was written, for the last line.
+    """
+    bits = 16 if (bins or 0) > 256 else 8
     shown: list[torch.Tensor] = []
-    for index, image in enumerate(image for batch in batches for image in batch):
-        save_picture(image, folder / f"{index:05d}.png", bits)
-        shown += [image] if index < 100 else []
+    for index, (sample, picture) in enumerate(pair for batch in batches for pair in batch):
+        path = folder / f"{index:05d}.png"
+        if picture is not None:
+            save_picture(picture, path, bits)
+            shown += [picture] if index < 100 else []
+        if picture is None or not torch.equal(picture, sample):
+            save_values(sample, path.with_suffix(".npy"))
+    if not shown:
+        return "samples"
     save_grid(torch.stack(shown), folder / "grid.png", columns=columns or None)
+    return "images and grid.png"
 
 
 def _images(
@@ -126,20 +143,13 @@ def _images(
     seed: int,
     classes: list[int],
     options: dict[str, Any],
-) -> torch.Tensor:
-    """Samples the images of these indices, [batch, channels, height, width] in [0, 1] on the CPU.
-
-    Raises:
-        ValueError: If the samples are not images.
-    """
+) -> Samples:
+    """Returns the samples of these indices with their pictures in [0, 1], on the CPU."""
     if classes:
         labels = [classes[i % len(classes)] for i in indices]
         options = {**options, "labels": torch.tensor(labels, device=diffusion.device)}
     samples = diffusion.sample(len(indices), seed=sample_seeds(seed, indices), **options)
-    images = diffusion.space.pictures(samples)
-    if images is None:
-        raise ValueError(
-            f"Expected a model of images, got samples of shape {diffusion.sample_shape}. "
-            "Fix: sample it in Python, with its method sample."
-        )
-    return images.cpu()
+    pictures = diffusion.space.pictures(samples)
+    if pictures is None:
+        return [(sample, None) for sample in samples.cpu()]
+    return list(zip(samples.cpu(), pictures.cpu(), strict=True))

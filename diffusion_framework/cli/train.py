@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -60,7 +60,7 @@ def _train(
     diffusion: Trainable,
     trainer: Trainer,
     validation: TrainingDataset | None = None,
-    resume: bool = False,
+    resume: bool | Literal["auto"] = False,
     resume_from: int | None = None,
     init_from: str | None = None,
     trust: tuple[str, ...] = (),
@@ -79,7 +79,8 @@ def _train(
         trainer: Options of the training loop, such as steps, batch size and learning rate.
         validation: Held-out dataset to validate on.
         resume: Whether to resume from the newest checkpoint of the results folder, with its
-            settings where no others are given.
+            settings where no others are given: true, false, or auto, which starts a new run if
+            the folder holds none.
         resume_from: Step of the checkpoint to resume from instead. Later ones are moved aside.
         init_from: Run, checkpoint or export with whose averaged weights a new run starts. Its
             network may have another image_size; weights of another shape start new.
@@ -126,7 +127,7 @@ def _base_configs(default_config: Path, tree: Tree, config_named: bool) -> list[
     )
     found = [] if config_named or names_data else [default_config]
     step = str(tree.get("resume_from", ""))
-    if str(tree.get("resume")) == "true" or step.isdecimal():
+    if str(tree.get("resume")) in ("true", "auto") or step.isdecimal():
         results = (tree.get("trainer") or {}).get("results_folder")
         if results is None and found:
             results = read_yaml(default_config.read_bytes(), str(default_config))["trainer"][

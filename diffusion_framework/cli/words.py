@@ -12,13 +12,13 @@ _NUMBER = re.compile(r"-(\d|\.\d|\.?inf)\S*")
 
 
 def split(
-    words: Sequence[str], switches: Collection[str]
+    words: Sequence[str], switches: Mapping[str, Collection[str]]
 ) -> tuple[list[Typed], list[tuple[str, Typed]]]:
     """Returns the words without dashes, and pairs of a flag and its value.
 
     Args:
         words: Command line, without the program.
-        switches: Flags whose value may be omitted; it is then 'true'.
+        switches: Flags whose value may be omitted, which then is 'true', with their values.
 
     Raises:
         BadPart: If another flag has no value, or an option has one dash.
@@ -46,7 +46,7 @@ def split(
             )
             if (
                 name in switches
-                and not (follows and rest[0] in ("true", "false"))
+                and not (follows and rest[0] in switches[name])
                 and not (follows and name in ("help", "print_config"))
             ):
                 value = "" if name in ("help", "print_config") else "true"

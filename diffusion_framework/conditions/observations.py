@@ -143,24 +143,28 @@ class Observations(Conditioner):
             values = as_tensor(observation[name], self.device, f"numbers in {name!r}")
             if name in self.images:
                 values = channels_first(values, self.images[name])
-                self._check_range(name, values)
             streams[name] = values
         single = all(v.ndim == (3 if name in self.images else 1) for name, v in streams.items())
-        return {name: v[None] if single else v for name, v in streams.items()}, single
+        streams = {name: v[None] if single else v for name, v in streams.items()}
+        for name in self.images:
+            self._check_range(name, streams[name].cpu())  # acting reads its result anyway
+        return streams, single
 
     def _check_range(self, name: str, images: Tensor) -> None:
-        """Raises ValueError for images out of range, on every kind of device."""
+        """Raises ValueError for images [batch, ...] on the CPU that are out of range."""
         known = self.spaces[name].value_range
-        if (known is None and not images.is_floating_point()) or not images.numel():
+        is_free = known is None and not images.is_floating_point()  # integers fill their range
+        if is_free or images.device.type != "cpu":
             return
         low, high = known or (0.0, 1.0)
-        least, most = (float(value) for value in at_least_float32(images).aminmax())
-        slack = 1e-4 * (high - low)
-        if not low - slack <= least <= most <= high + slack:
-            raise ValueError(
-                f"Expected {name!r} in [{low:g}, {high:g}], got {least:g} to {most:g}. "
-                "Fix: pass 8-bit frames as uint8, or divide them by 255."
-            )
+        values, slack = at_least_float32(images), 1e-4 * (high - low)
+        checked_samples(
+            values,
+            (values >= low - slack) & (values <= high + slack),
+            f"{name!r} in [{low:g}, {high:g}]",
+            "pass 8-bit frames as uint8 or divide them by 255; for other units, set "
+            f"ranges={{{name!r}: (lowest, highest)}} of Observations",
+        )
 
     def checked(self, value: Any, fitted: bool = True) -> dict[str, Tensor]:
         """Returns the known streams as tensors on the device; raises the errors of `encode`.
@@ -186,6 +190,8 @@ class Observations(Conditioner):
                     f"Expected {name!r} [batch, {self.steps}, {size}{rest}], got "
                     f"{[*values.shape]}. Fix: pass the latest observations, the newest last."
                 )
+            if name in self.images:
+                self._check_range(name, values)
             if name in self.streams:
                 checked_samples(
                     values,

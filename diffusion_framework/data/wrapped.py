@@ -106,7 +106,8 @@ def as_numbers(value: Any) -> Tensor | None:
         if kind not in "biuf" or size > 8:  # no type of PyTorch
             return None
         value = torch.from_numpy(np.array(value, value.dtype.newbyteorder("=")))  # writable
-    return value if isinstance(value, Tensor) and value.ndim and not value.is_complex() else None
+    fits = isinstance(value, Tensor) and value.ndim and not value.is_complex()
+    return value.detach() if fits else None
 
 
 def _describe(sample: Any) -> str:

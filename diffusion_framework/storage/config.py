@@ -57,8 +57,8 @@ def to_config(value: Any) -> Any:
     """Describes an object as plain data, from which `from_config` builds an equal object.
 
     Plain data are numbers, strings, lists and dictionaries. The arguments of an object are recorded
-    if it is a `RecordsArguments` or a dataclass, and none of them is a class or a function.
-    Otherwise `init_args` is None.
+    if it is a `RecordsArguments` or a dataclass, and none of them is or holds a class, a function
+    or a dictionary with other keys than strings. Otherwise `init_args` is None.
     """
     if isinstance(value, np.generic):
         return value.item()
@@ -75,11 +75,18 @@ def to_config(value: Any) -> Any:
         arguments = value._init_args
     elif dataclasses.is_dataclass(value):
         arguments = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    if arguments is not None and any(
-        inspect.isclass(v) or inspect.isroutine(v) for v in arguments.values()
-    ):
+    if arguments is not None and not all(map(_can_be_recorded, arguments.values())):
         arguments = None
     return {"class_path": class_path(type(value)), "init_args": to_config(arguments)}
+
+
+def _can_be_recorded(value: Any) -> bool:
+    """Returns whether plain data can describe an argument: no class, function, or other key."""
+    if isinstance(value, Mapping):
+        return all(isinstance(key, str) and _can_be_recorded(v) for key, v in value.items())
+    if isinstance(value, list | tuple):
+        return all(map(_can_be_recorded, value))
+    return not (inspect.isclass(value) or inspect.isroutine(value))
 
 
 def class_path(cls: type) -> str:

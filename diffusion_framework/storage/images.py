@@ -1,4 +1,4 @@
-"""Writes images as PNG files and animations as GIF files, each atomically."""
+"""Writes images as PNG, values as .npy and animations as GIF files, each atomically."""
 
 from __future__ import annotations
 
@@ -36,6 +36,15 @@ def save_picture(image: Tensor, path: Path, bits: int = 8) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     picture.save(temporary, format="PNG")
+    os.replace(temporary, path)
+
+
+def save_values(sample: Tensor, path: Path) -> None:
+    """Writes the values of a sample of any shape as a .npy file, and makes its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("wb") as file:
+        np.save(file, sample.float().cpu().numpy())
     os.replace(temporary, path)
 
 

@@ -82,19 +82,19 @@ def read_manifest(folder: Path) -> Manifest:
 def _checked(folder: Path, manifest: Any) -> Manifest:
     """Returns the content of a manifest whose seal holds, after a check of its form."""
     version = manifest.get("format_version") if isinstance(manifest, dict) else None
-    if type(version) is not int or version < 1:
+    if type(version) is not int or not 1 <= version < 2**31:
         raise DamagedCheckpoint(folder, f"{MANIFEST} has no format_version")
     if version > FORMAT_VERSION:
         raise ValueError(
             f"{folder}: expected a checkpoint of format {FORMAT_VERSION} or lower, got format "
-            f"{version:.6g}. Fix: upgrade diffusion_framework."
+            f"{version}. Fix: upgrade diffusion_framework."
         )
     step, files = manifest.get("step"), manifest.get("files")
-    if type(step) is not int or step < 0:
+    if type(step) is not int or not 0 <= step < 2**63:
         raise DamagedCheckpoint(folder, f"{MANIFEST} has no step")
     named = re.fullmatch(r"step-(\d+)", folder.name)
     if named and int(named[1]) != step:
-        raise DamagedCheckpoint(folder, f"{MANIFEST} is of step {step:.12g}")
+        raise DamagedCheckpoint(folder, f"{MANIFEST} is of step {step}")
     if not isinstance(files, dict):
         raise DamagedCheckpoint(folder, f"{MANIFEST} has no files")
     for name, file in files.items():

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
@@ -27,7 +27,8 @@ class Start:
     """What a run starts from.
 
     Args:
-        resume: Whether to resume from the newest checkpoint of the results folder, if it holds one.
+        resume: Whether to resume from the newest checkpoint of the results folder; 'auto' starts a
+            new run if the folder holds none.
         resume_from: Step of the checkpoint to resume from; None for the newest one.
         init_from: Run, checkpoint or export whose weights a new run starts with.
 
@@ -35,7 +36,7 @@ class Start:
         ValueError: If both resume_from and init_from are given.
     """
 
-    resume: bool = False
+    resume: bool | Literal["auto"] = False
     resume_from: int | None = None
     init_from: str | os.PathLike[str] | None = None
 
@@ -57,11 +58,16 @@ class Start:
             order: Values that determine the samples, noise and precision of each step of this run.
 
         Raises:
-            ValueError: If the folder holds a run and resume is not set, a run of another model, or
-                no undamaged checkpoint, or none of the step `resume_from`.
+            ValueError: If the folder holds a run and resume is not set, a run of another model, no
+                undamaged checkpoint, none of the step `resume_from`, or nothing to resume.
         """
         found = list_checkpoints(folder)
         if self.resume_from is None and not found:
+            if self.resume is True:
+                raise ValueError(
+                    f"Expected a run to resume in {folder}, got no checkpoint. Fix: check "
+                    "results_folder, or resume with auto, which starts a new run."
+                )
             return None
         if self.resume_from is None and not self.resume:
             raise ValueError(

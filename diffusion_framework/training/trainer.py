@@ -171,7 +171,7 @@ class Trainer(RecordsArguments):
 
     def train(
         self,
-        resume: bool = False,
+        resume: bool | Literal["auto"] = False,
         *,
         resume_from: int | None = None,
         init_from: str | os.PathLike[str] | None = None,
@@ -183,16 +183,16 @@ class Trainer(RecordsArguments):
         with exit code 128 + number. A second signal ends them at once.
 
         Args:
-            resume: Whether to resume from the newest checkpoint of the results folder, if it holds
-                one.
+            resume: Whether to resume from the newest checkpoint of the results folder; 'auto'
+                starts a new run if the folder holds none.
             resume_from: Step of the checkpoint to resume from instead. Later ones are moved aside.
             init_from: Run, checkpoint or export with whose averaged weights a new run starts.
                 Weights of another shape keep their initial values; a warning names them.
 
         Raises:
-            ValueError: If the results folder holds a run and resume is not set, holds a run of
-                another model, or is in use; if no weights of `init_from` fit; or if the disk has no
-                space for the checkpoints.
+            ValueError: If the results folder holds a run and resume is not set, holds nothing to
+                resume or a run of another model, or is in use; if no weights of `init_from` fit; or
+                if the disk has no space for the checkpoints.
             FloatingPointError: If the loss or the gradient of a step is not finite; that step
                 changes nothing.
             OSError: If a file cannot be written.

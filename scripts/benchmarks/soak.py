@@ -90,7 +90,7 @@ def train(results: str, rank: int, processes: int, port: int, options: dict) -> 
         options.pop("data", None) or Digits(),
         results_folder=results,
         **{**defaults, **options},
-    ).train(resume=True)
+    ).train(resume="auto")
 
 
 def start(

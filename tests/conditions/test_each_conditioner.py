@@ -204,7 +204,7 @@ def test_images_are_encoded_to_features():
     assert not torch.equal(observations(value)["context"], context)  # cut anywhere
     context.sum().backward()
     assert observations.networks[0][0].weight.grad.abs().max() > 0
-    with pytest.raises(ValueError, match=r"data in \[0, 1\], got .*255"):
+    with pytest.raises(ValueError, match=r"'camera' in \[0, 1\], got .*255"):
         observations({**value, "camera": value["camera"].float()})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 
 import numpy as np
@@ -9,9 +10,17 @@ import pytest
 import torch
 from demonstrations import behaviour_cloning, diffusion_policy, fitted
 
-from diffusion_framework import Controller, DiffusionPolicy, Episodes, EpisodeWindows, ResidualMLP
+from diffusion_framework import (
+    Controller,
+    DiffusionPolicy,
+    Episodes,
+    EpisodeWindows,
+    ResidualMLP,
+    Trainer,
+)
 from diffusion_framework.conditions import Observations
 from diffusion_framework.spaces import Normalizer
+from diffusion_framework.storage.config import from_config, to_config
 
 RNG = np.random.default_rng(0)
 FRAMES = RNG.integers(0, 256, (40, 3, 40, 36)).astype(np.uint8)
@@ -55,7 +64,10 @@ def test_streams_that_the_policy_does_not_use_are_ignored(policy):
 @pytest.mark.parametrize(
     ("frame", "message"),
     [
-        (FRAMES[0].astype(np.float32), r"'camera' in \[0, 1\], got 0 to 255. Fix: pass 8-bit"),
+        (
+            FRAMES[0].astype(np.float32),
+            r"'camera' in \[0, 1\], got 0 to 255 in sample 0 .* Fix: pass",
+        ),
         (FRAMES[0] / 127.5 - 1, r"'camera' in \[0, 1\], got -1 to 1"),
         (np.full((3, 40, 36), np.nan), r"'camera' in \[0, 1\], got nan"),
         ("cat.png", "numbers in 'camera', got 'cat.png'"),
@@ -64,6 +76,28 @@ def test_streams_that_the_policy_does_not_use_are_ignored(policy):
 def test_frames_of_another_range_are_refused(policy, frame, message):
     with pytest.raises(ValueError, match=message):
         act(policy, camera=frame)
+
+
+@pytest.mark.parametrize("frames", [FRAMES / 127.5 - 1, FRAMES * 4.1])
+def test_training_refuses_frames_of_another_range_at_the_start(policy, frames, tmp_path):
+    arrays = {"camera": frames, "state": STATES, "action": STATES[:, :2]}
+    data = EpisodeWindows(
+        Episodes(arrays, [20, 40]), observations=["camera", "state"], horizon=8, action_steps=4
+    )
+    with pytest.raises(ValueError, match=r"'camera' in \[0, 1\], got .*ranges={'camera': .lowest"):
+        Trainer(policy, data, train_batch_size=4, results_folder=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_ranges_are_recorded_and_read():
+    seen = Observations(images={"depth": 1}, ranges={"depth": (0, 4000)}, keypoints=2)
+    again = from_config(json.loads(json.dumps(to_config(seen))), Observations)
+    assert again.spaces["depth"].value_range == (0.0, 4000.0)
+    for kind in (np.uint16, np.float64):
+        frames = np.full((1, 2, 1, 40, 40), 1000, kind)
+        assert torch.isfinite(again({"depth": frames})["context"]).all()
+    with pytest.raises(ValueError, match=r"'depth' in \[0, 4000\], got 5000 to 5000"):
+        again({"depth": np.full((1, 2, 1, 40, 40), 5000.0)})
 
 
 def test_deep_images_have_the_range_that_is_given():

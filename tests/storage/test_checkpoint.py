@@ -134,6 +134,8 @@ def test_a_checkpoint_that_cannot_be_read_is_not_passed_over(tmp_path, monkeypat
         {"format_version": "1"},
         {"format_version": True},
         {"step": -1},
+        {"step": 10**400},
+        {"format_version": 10**400},
         {"step": 2},
         {"step": None},
         {"files": []},

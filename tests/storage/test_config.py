@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from diffusion_framework import DDIM, Cosine, NoiseSchedule, Sampler, Sigmoid
+from diffusion_framework import DDIM, Cosine, NoiseSchedule, RecordsArguments, Sampler, Sigmoid
+from diffusion_framework.storage.config import to_config
 
 
 @pytest.mark.parametrize(
@@ -30,3 +31,22 @@ def test_options_are_saved_and_checked(tmp_path):
         ValueError, match="expected an option of DDIM, got 'etta'. Fix: write 'eta'"
     ):
         Sampler.from_config({"class_path": "diffusion_framework.DDIM", "init_args": {"etta": 0.5}})
+
+
+class Levels(RecordsArguments):
+    def __init__(self, levels=None):
+        self.levels = levels
+
+
+@pytest.mark.parametrize(
+    "levels", [{8: 2}, {"a": {8: 2}}, [{8: 2}], {("a", 1): 2}, [int], {"norm": len}], ids=repr
+)
+def test_arguments_that_would_come_back_changed_are_not_recorded(levels):
+    """Keys of dictionaries come back as words: {8: 2} would be {"8": 2}."""
+    assert to_config(Levels(levels))["init_args"] is None
+
+
+@pytest.mark.parametrize("levels", [{"8": 2}, [1, (2, 3.5)], None, {"a": [None, True]}], ids=repr)
+def test_other_arguments_are_recorded(levels):
+    recorded = json.loads(json.dumps(to_config(Levels(levels))["init_args"]["levels"]))
+    assert recorded == json.loads(json.dumps(levels))

@@ -10,7 +10,7 @@ import pytest
 import soak
 import torch
 from runs import assert_same_run, trainer, weights
-from toys import tiny_dit, tiny_unet
+from toys import tiny_diffusion, tiny_dit, tiny_unet
 
 from diffusion_framework import GaussianDiffusion, Trainer
 from diffusion_framework.conditions import Vectors
@@ -171,3 +171,12 @@ def test_unused_weights_with_two_processes_name_the_option(tmp_path, found):
     assert 0 not in codes and not (tmp_path / "run" / "checkpoints").exists()
     message = "got no gradient of model.spare.weight, model.spare.bias. Fix: set compute.find_un"
     assert len(re.findall(message, errors.read_text())) == 2
+
+
+def test_a_resumed_run_exists_or_may_start(tmp_path):
+    with pytest.raises(ValueError, match=r"to resume in .*run, got no checkpoint\. Fix: .*auto"):
+        new_run(tmp_path / "run", tiny_diffusion()).train(resume=True)
+    assert not (tmp_path / "run").exists()
+    new_run(tmp_path / "run", tiny_diffusion()).train(resume="auto")
+    new_run(tmp_path / "run", tiny_diffusion()).train(resume="auto")  # at its end, it does nothing
+    new_run(tmp_path / "run", tiny_diffusion()).train(resume=True)

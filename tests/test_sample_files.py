@@ -1,4 +1,4 @@
-"""Classes by name: stored with a run, shown, and accepted where samples are asked for."""
+"""Files and classes of sample.py: names of classes, scales of pictures, values of other data."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from toys import QUIET, Plain, tiny_unet
 
 from diffusion_framework import GaussianDiffusion, ImageFolder, Trainer, cli
 from diffusion_framework.cli.classes import chosen_classes
+from diffusion_framework.cli.sample import _write
 from diffusion_framework.spaces import ImageSpace
 from diffusion_framework.storage.checkpoint import Checkpoint
 
@@ -96,3 +97,28 @@ def test_pictures_of_another_range_are_shown_on_their_own_scale(
     pixels = np.asarray(Image.open(tmp_path / "out" / "00000.png")).ravel()
     expected = np.round(np.arange(16) / 15 * largest)
     assert np.abs(pixels.astype(int) - expected).max() <= 1
+    values = np.load(tmp_path / "out" / "00000.npy")
+    assert np.array_equal(values, ramp[0].float().numpy()), "in their own units"
+
+
+@pytest.mark.parametrize("channels", [1, 5])
+def test_samples_that_pictures_cannot_show_are_written_as_values(tmp_path, channels, monkeypatch):
+    many = torch.rand(2, channels, 4, 4)
+    model = GaussianDiffusion(Plain(channels), timesteps=1)
+    model.save_pretrained(tmp_path / "model")
+    monkeypatch.setattr(GaussianDiffusion, "sample", lambda self, count, **options: many)
+    words = [str(tmp_path / "model"), "--num_samples=2", "--progress=false", "--trust=toys"]
+    cli.sample([*words, f"--output={tmp_path / 'out'}"])
+    found = sorted(path.name for path in (tmp_path / "out").iterdir())
+    pictures = ["00000.png", "00001.png", "grid.png"]
+    assert found == sorted(pictures + (["00000.npy", "00001.npy"] if channels == 5 else []))
+    if channels == 5:
+        assert np.array_equal(np.load(tmp_path / "out" / "00001.npy"), many[1].numpy())
+
+
+def test_sequences_are_written_as_values(tmp_path):
+    samples = [(torch.rand(6, 2), None) for _ in range(3)]
+    assert _write([samples[:2], samples[2:]], tmp_path / "out", 0, 256) == "samples"
+    assert [path.name for path in sorted((tmp_path / "out").iterdir())] == [
+        f"0000{i}.npy" for i in range(3)
+    ]
