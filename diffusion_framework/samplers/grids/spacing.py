@@ -58,11 +58,7 @@ def spaced_grid(
         )
     start = schedule.at(1.0) if first is None else level_of(schedule, first, "first")
     end = None if last is None else level_of(schedule, last, "last")
-    if end is not None and not start.log_snr < end.log_snr:
-        raise ValueError(
-            "Expected a first level noisier than the last, got times "
-            f"{start.t:g} and {end.t:g}. Fix: swap the two levels."
-        )
+    _check_ends(start, end, steps)
     if spacing == "time":
         return _even_in_time(schedule, steps, start, end, time_difference)
     if time_difference:
@@ -79,6 +75,21 @@ def spaced_grid(
     levels = [start, *(schedule.at_log_snr(value) for value in values[1:-1])]
     levels += [end] if steps > 1 else []
     return Grid(itertools.pairwise([*levels, schedule.clean]))
+
+
+def _check_ends(start: Level, end: Level | None, steps: int) -> None:
+    if end is None:
+        return
+    if not start.log_snr < end.log_snr:
+        raise ValueError(
+            "Expected a first level noisier than the last, got times "
+            f"{start.t:g} and {end.t:g}. Fix: swap the two levels."
+        )
+    if steps == 1:
+        raise ValueError(
+            "Expected at least two steps with a last level, got one, which starts at the first "
+            "level. Fix: take more steps, or leave last out."
+        )
 
 
 def _even_in_time(
