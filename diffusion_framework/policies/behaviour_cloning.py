@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..conditions import Conditions, Observations
 from ..denoisers import NetworkSignature
+from ..samplers.arguments import whole_number
 from ..spaces import ActionSpace
 from ..spaces.base import at_least_float32
 from ..trainable import Batch
@@ -45,7 +46,8 @@ class BehaviourCloning(Policy):
         conditions = Conditions({"observations": observations}, signature.sample_shape)
         signature.check_conditions({"observations": observations.keywords})
         super().__init__()
-        self.model, self.signature, self.action_steps = model, signature, action_steps
+        self.model, self.signature = model, signature
+        self.action_steps = whole_number(action_steps, "action_steps")
         self._conditions = conditions
         self._check_plans()
         self.space = ActionSpace() if space is None else space

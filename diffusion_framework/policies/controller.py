@@ -52,6 +52,9 @@ class Controller:
         Args:
             which: Environments that begin a new episode, as booleans. None resets all of them and
                 allows another number of environments.
+
+        Raises:
+            ValueError: If `which` is not one boolean for each environment.
         """
         if which is None:
             self._observed: dict[str, Tensor] = {}  # [environments, observation_steps, ...]
@@ -59,7 +62,13 @@ class Controller:
             self._executed_steps = torch.empty(0)  # [environments], executed steps of the plan
             self._new_episode = torch.empty(0)  # [environments], whether no step was taken yet
         elif len(self._new_episode):
-            self._new_episode |= torch.as_tensor(which, device=self._new_episode.device)
+            chosen = torch.as_tensor(which, device=self._new_episode.device)
+            if chosen.dtype != torch.bool or chosen.shape != self._new_episode.shape:
+                raise ValueError(
+                    f"Expected one boolean for each of {len(self._new_episode)} environments, got "
+                    f"{which!r:.60}. Fix: reset([True, False, ...]), or reset() for all."
+                )
+            self._new_episode |= chosen
 
     def act(
         self, observation: Mapping[str, Any], *, seed: int | Sequence[int] | None = None

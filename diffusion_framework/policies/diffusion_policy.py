@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..conditions import Conditions, Observations
 from ..diffusion import GaussianDiffusion
+from ..samplers.arguments import whole_number
 from ..spaces import ActionSpace
 from ..trainable import Batch
 from .policy import Policy, Streams
@@ -65,6 +66,8 @@ class DiffusionPolicy(Policy):
                 defaults = {"timesteps": 100, "space": ActionSpace()}
                 options = {**defaults, **options, "conditions": conditions}
             diffusion = GaussianDiffusion(model, **options)
+        action_steps = whole_number(action_steps, "action_steps")
+        plan_steps = whole_number(plan_steps, "plan_steps")
         if plan_steps < 1:
             raise ValueError(
                 f"Expected plan_steps of at least 1, got {plan_steps}. Fix: set plan_steps=16."

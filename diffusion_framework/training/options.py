@@ -36,17 +36,28 @@ def check_types(options: Mapping[str, Any]) -> None:
         default, value = parameter.default, options[name]
         if dataclasses.is_dataclass(default):
             kind = type(default).__name__
-            off = any(field.name == "every" for field in dataclasses.fields(default))
+            fields = dataclasses.fields(default)
+            off = any(field.name == "every" and field.default is None for field in fields)
             fix = f"give {kind}(...)" + (f"; {kind}(every=0) switches it off" if off else "")
             expect(isinstance(value, type(default)), f"{name} as {kind}", value, fix)
-        if type(default) in _PLAIN:
-            kinds, wanted = _PLAIN[type(default)]
-            fits = isinstance(value, kinds) and (isinstance(default, bool) or value is not True)
-            expect(fits, f"{name} as {wanted}", value, f"give a value like {default}")
+            for field in fields:
+                _check_plain(f"{name}.{field.name}", vars(value)[field.name], field.default)
+        _check_plain(name, value, default)
     fits = minutes is None or isinstance(minutes, Real)
     expect(fits, "minutes as a number", minutes, "set it to None for no limit")
     fits = isinstance(betas, tuple | list) and len(betas) == 2
     expect(fits, "betas as two numbers", betas, "give (0.9, 0.99)")
+
+
+def _check_plain(name: str, value: Any, default: Any) -> None:
+    """Raises ValueError if a number or switch is of another type than its default."""
+    if name.endswith(".every"):
+        fits = value is None or isinstance(value, Integral)
+        expect(fits, f"{name} as a whole number", value, "give one, or 0 to switch it off")
+    elif type(default) in _PLAIN:
+        kinds, wanted = _PLAIN[type(default)]
+        fits = isinstance(value, kinds) and (isinstance(default, bool) or value is not True)
+        expect(fits, f"{name} as {wanted}", value, f"give a value like {default}")
 
 
 def _kind(value: Any) -> str:

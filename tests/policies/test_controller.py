@@ -96,3 +96,11 @@ def test_invalid_controllers_and_observations_are_refused():
         Controller(diffusion_policy(), sampelr="ddim")
     with pytest.raises(ValueError, match="no sampling options for BehaviourCloning"):
         Controller(behaviour_cloning(), steps=3)
+
+
+@pytest.mark.parametrize("which", [[True], [1, 0], [1], [True] * 3, torch.ones(2)])
+def test_resets_name_each_environment(which):
+    controller = Controller(diffusion_policy())
+    controller.act({"state": torch.zeros(2, 3)})
+    with pytest.raises(ValueError, match="one boolean for each of 2 environments, got"):
+        controller.reset(which)

@@ -115,6 +115,16 @@ def test_what_makes_no_sense_of_a_policy_cannot_be_said(make):
             bits_per_dim(policy.diffusion, actions, **known)
 
 
+def test_steps_are_whole_numbers():
+    """Else a run would end at its first validation."""
+    for make in (diffusion_policy, behaviour_cloning):
+        with pytest.raises(ValueError, match="an integer for action_steps, got 2.5"):
+            make(action_steps=2.5)
+    with pytest.raises(ValueError, match="an integer for plan_steps, got 2.5"):
+        diffusion_policy(plan_steps=2.5)
+    assert diffusion_policy(action_steps=np.int64(4)).action_steps == 4
+
+
 def test_samples_of_a_policy_are_clipped_as_its_plans_are():
     policy = diffusion_policy()
     torch.nn.init.normal_(policy.model.layer_out.weight, std=20)
