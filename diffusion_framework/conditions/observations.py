@@ -138,17 +138,29 @@ class Observations(Conditioner):
                 f"Expected observations {self.names}, got none for {missing}. "
                 "Fix: pass these streams by name."
             )
-        streams: dict[str, Tensor] = {}
-        for name in self.names:
-            values = as_tensor(observation[name], self.device, f"numbers in {name!r}")
-            if name in self.images:
-                values = channels_first(values, self.images[name])
-            streams[name] = values
+        streams = {name: self._newest(name, observation[name]) for name in self.names}
         single = all(v.ndim == (3 if name in self.images else 1) for name, v in streams.items())
         streams = {name: v[None] if single else v for name, v in streams.items()}
+        _check_lengths(streams, "environments")
         for name in self.images:
             self._check_range(name, streams[name].cpu())  # acting reads its result anyway
         return streams, single
+
+    def _newest(self, name: str, value: Any) -> Tensor:
+        """Returns the newest value of a stream, with or without environments, as a tensor."""
+        values = as_tensor(value, self.device, f"numbers in {name!r}")
+        size, dims, rest = self.streams.get(name), 1, ""
+        if name in self.images:
+            size, dims, rest = self.images[name], 3, ", height, width"
+            values = channels_first(values, size)
+        if values.ndim not in (dims, dims + 1) or values.shape[-dims] != size:
+            raise ValueError(
+                f"Expected {name!r} [{size}{rest}] or [environments, {size}{rest}], got "
+                f"{[*values.shape]}. Fix: pass the newest observation alone."
+            )
+        # Numbers may be whole by chance; images keep the dtype that tells their range.
+        is_whole_image = name in self.images and not values.is_floating_point()
+        return values if is_whole_image else at_least_float32(values)
 
     def _check_range(self, name: str, images: Tensor) -> None:
         """Raises ValueError for images [batch, ...] on the CPU that are out of range."""
@@ -199,6 +211,7 @@ class Observations(Conditioner):
                     f"finite numbers in {name!r}",
                     "clean the data, or repair the sensor",
                 )
+        _check_lengths(streams, "samples")
         if fitted and self.device.type == "cpu" and self.needs_fit:
             raise ValueError(
                 "Expected statistics of the observations, got none yet. "
@@ -234,3 +247,13 @@ def _image_spaces(
             "Fix: name a stream of images."
         )
     return {name: ImageSpace(ranges.get(name)) for name in images}
+
+
+def _check_lengths(streams: Mapping[str, Tensor], what: str) -> None:
+    """Raises ValueError unless all streams have the same first dimension."""
+    if len({len(values) for values in streams.values()}) > 1:
+        counts = ", ".join(f"{name} {[*values.shape]}" for name, values in streams.items())
+        raise ValueError(
+            f"Expected the same number of {what} in all streams, got {counts}. "
+            "Fix: pass one observation of each stream for each of them."
+        )

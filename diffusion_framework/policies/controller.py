@@ -138,6 +138,7 @@ class Controller:
             if name not in self._observed:
                 self._observed[name] = repeated.clone()
                 continue
+            _check_alike(name, value, self._observed[name])
             last = value[:, None].to(self._observed[name])
             shifted = torch.cat([self._observed[name][:, 1:], last], dim=1)
             new = self._new_episode.reshape(-1, *(1,) * (shifted.ndim - 1))
@@ -161,3 +162,14 @@ class Controller:
         plans, executed = self._plans[group], self.policy.action_steps
         tail = plans[:, -1:].expand(-1, executed, -1)
         return {"start": torch.cat([plans[:, executed:], tail], dim=1), "strength": self.warm_start}
+
+
+def _check_alike(name: str, newest: Tensor, before: Tensor) -> None:
+    """Raises ValueError if a stream has another shape or kind of dtype than before."""
+    kinds = [v.dtype.is_floating_point or v.dtype for v in (newest, before)]
+    if newest.shape[1:] != before.shape[2:] or kinds[0] != kinds[1]:
+        raise ValueError(
+            f"Expected {name!r} as before, {[*before.shape[2:]]} of {before.dtype}, got "
+            f"{[*newest.shape[1:]]} of {newest.dtype}. Fix: pass the same form at each step, or "
+            "call reset() first."
+        )

@@ -26,9 +26,9 @@ class UniPC(Sampler[State]):
 
     With predict='v', the same is done for the velocity, in the angle between data and noise, where
     the ODE is smoother. With an exact denoiser, this is the most accurate sampler of the package,
-    on steps even in time or of optimal spacing. With few steps even in log-SNR, a step in angle may
-    be many times the last one, and magnifies the network's errors. Use order=2, or more steps, on
-    these grids. B(h) has no effect with predict='v'.
+    best with optimal spacing. With few steps even in log-SNR from a high first level, a step in
+    angle may be many times the last one, and magnifies the network's errors. Use order=2, or more
+    steps, on these grids. B(h) has no effect with predict='v'.
 
     Args:
         order: Number of predictions of the predictor, from 1 to 3; the corrector uses one more.

@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from ..storage.checkpoint import Checkpoint, list_checkpoints, newest_whole_checkpoint, step_of
+from ..storage.config import to_config
 from ..storage.writing import set_aside
 from ..trainable import Trainable
 from .checks import expect
@@ -33,7 +35,7 @@ class Start:
         init_from: Run, checkpoint or export whose weights a new run starts with.
 
     Raises:
-        ValueError: If both resume_from and init_from are given.
+        ValueError: If both resume_from and init_from are given, or resume_from is not a number.
     """
 
     resume: bool | Literal["auto"] = False
@@ -41,6 +43,9 @@ class Start:
     init_from: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
+        step = self.resume_from
+        fits = step is None or (isinstance(step, Integral) and step is not True)
+        expect(fits, "the step of a checkpoint as resume_from", step, "give a number such as 3000")
         fix = "leave one out"
         fits = self.resume_from is None or self.init_from is None
         expect(fits, "resume_from or init_from", "both", fix)
@@ -138,7 +143,10 @@ class InitialWeights:
 
     @classmethod
     def read(cls, source: str | os.PathLike[str], model: Trainable) -> InitialWeights:
-        """Reads the tensors and warns of the model's weights that keep their own initial values.
+        """Reads the tensors.
+
+        A warning names weights that keep their own initial values, and differences of the models,
+        such as another objective.
 
         Args:
             source: Results folder, checkpoint or export.
@@ -154,6 +162,13 @@ class InitialWeights:
         shown = ", ".join(left[:3]) + (", ..." if len(left) > 3 else "")
         fix = "give a run of the same kind of network"
         expect(bool(fits), f"weights in {checkpoint.path} that fit the model", "none", fix)
+        theirs = checkpoint.config.get("diffusion")
+        if different := list(differences(theirs, to_config(model))):
+            warnings.warn(
+                f"{checkpoint.path}: the initial weights are those of another model: "
+                f"{'; '.join(different)}",
+                stacklevel=5,
+            )
         if left:
             warnings.warn(
                 f"{checkpoint.path}: {len(fits)} of {len(own)} tensors fit the model; the others "

@@ -16,6 +16,7 @@ from diffusion_framework.losses import (
 )
 from diffusion_framework.process.level import Level
 from diffusion_framework.process.objectives import Preconditioned, Score, Velocity
+from diffusion_framework.process.schedules import Scaled
 
 
 def levels(schedule=None):
@@ -90,10 +91,12 @@ def test_weights_have_their_limits_at_both_ends():
     assert output_weight(EDMWeight(), Preconditioned(), ends).tolist() == pytest.approx([1.0, 1.0])
 
 
-def test_weighted_output_error_is_weighted_x0_error():
+@pytest.mark.parametrize("schedule", [Cosine(), Scaled(Cosine(), 0.5), Scaled(Sigmoid(), 0.1)])
+def test_weighted_output_error_is_weighted_x0_error(schedule):
+    """Also with `scale` below 1, where alpha² + sigma² is below 1."""
     x, out, other = torch.randn(3, 1, 6, dtype=torch.float64)
     for t in (0.1, 0.5, 0.9):
-        at = Cosine().at(torch.tensor([t], dtype=torch.float64))
+        at = schedule.at(torch.tensor([t], dtype=torch.float64))
         snr = (at.alpha**2 / at.sigma**2).item()
         for objective in (X0(), Eps(), V()):
             on_output = output_weight(MinSNR(), objective, at) * (out - other) ** 2

@@ -114,6 +114,54 @@ def test_deep_images_have_the_range_that_is_given():
         Observations(images={"depth": 1}, ranges={"cam": (0, 1)})
 
 
+@pytest.mark.parametrize(
+    ("observation", "message"),
+    [
+        ({"state": STATES[:1]}, r"number of environments .* camera \[3, 40, 36\], state \[1, 3\]"),
+        ({"state": STATES[:2], "camera": FRAMES[:3]}, "same number of environments in all streams"),
+        ({"camera": FRAMES[0, 0]}, r"'camera' \[3, height, width\] or .* got \[40, 36\]. Fix"),
+        ({"camera": FRAMES[0, :1]}, r"'camera' \[3, height, width\] or .* got \[1, 40, 36\]"),
+        ({"camera": FRAMES[None, :2]}, r"got \[1, 2, 3, 40, 36\]. Fix: pass the newest"),
+        ({"state": 1.0}, r"'state' \[3\] or \[environments, 3\], got \[\]"),
+        ({"state": np.zeros(4)}, r"'state' \[3\] or \[environments, 3\], got \[4\]"),
+        ({"state": [0, float("nan"), 0]}, "finite numbers in 'state'"),
+    ],
+)
+def test_observations_of_another_shape_are_refused(policy, observation, message):
+    with pytest.raises(ValueError, match=message):
+        act(policy, **observation)
+
+
+def test_streams_of_different_lengths_are_refused(policy):
+    observed = {"state": STATES[None, :2], "camera": np.stack([FRAMES[:2]] * 2)}
+    with pytest.raises(ValueError, match="Expected the same number of samples in all streams"):
+        policy.plan(observed)
+
+
+def test_observations_keep_their_form_between_steps(policy):
+    """Else a float frame would be cut to the bytes of the frame before it."""
+    controller = Controller(policy)
+    first = {"state": STATES[0], "camera": FRAMES[0]}
+    controller.act(first)
+    small = {"state": STATES[0], "camera": FRAMES[0, :, :32]}
+    for other in ({**first, "camera": FRAMES[0] / 255}, small):
+        with pytest.raises(ValueError, match="'camera' as before, .3, 40, 36. of torch.uint8, got"):
+            controller.act(other)
+    controller.reset()
+    controller.act(small)
+
+
+def test_whole_numbers_at_the_first_step_do_not_cut_later_ones():
+    policy = diffusion_policy()
+    states = [np.array([50, 50, 50]), np.array([50.5, 49.75, 50.25])]
+    whole, real = Controller(policy), Controller(policy)
+    for step, state in enumerate(states):
+        one = whole.act({"state": state}, seed=step)
+        other = real.act({"state": state.astype(np.float64)}, seed=step)
+        torch.testing.assert_close(one, other)
+        assert whole._observed["state"][0, -1].tolist() == state.tolist()
+
+
 def test_a_seed_is_one_number_or_one_for_each_environment():
     states = torch.zeros(2, 3)
     for policy in (diffusion_policy(), behaviour_cloning()):

@@ -20,16 +20,14 @@ from diffusion_framework import (
 )
 from diffusion_framework.samplers.grids import grid_of_times, uniform_times
 
-COUNT = 32_768  # numbers in a batch, of any number of dimensions
+COUNT = 16_384  # numbers in a batch, of any number of dimensions
 SAMPLERS = [
     DDPM(),
     DDPM("large"),
-    DDIM(eta=1.0),
     DDIM(eta=0.5),
     ReverseDiffusion(),
     ReverseDiffusion("euler_maruyama"),
     Churn(s_churn=20.0, s_min=0.0, s_max=1e9),
-    DPMSolver(1, eta=1.0),
     DPMSolver(2, eta=1.0),
     Langevin(snr=0.1),
     Langevin(DDIM(), snr=0.1, correct_steps=2),
@@ -57,9 +55,9 @@ def test_mean_variance_and_covariance_are_those_of_the_data_in_any_number_of_dim
     """
     mean_error, error = 3 * 0.5 / math.sqrt(COUNT), 3 * math.sqrt(2 / COUNT)
     snr = sampler.snr if isinstance(sampler, Langevin | ScoreSDE) else 0.0
-    bias = abs(samples(sampler, oracle, 64, steps=60).var().item() / 0.25 - 1)
+    bias = abs(samples(sampler, oracle, 64, steps=30).var().item() / 0.25 - 1)
     for dimensions in (1, 2, 4, 64):
-        x = samples(sampler, oracle, dimensions, steps=120)
+        x = samples(sampler, oracle, dimensions, steps=60)
         assert x.mean().item() == pytest.approx(0.4, abs=mean_error + 0.004)
         allowed = (bias + error) / 2 + error + snr**2
         assert x.var().item() / 0.25 == pytest.approx(1, abs=allowed), dimensions

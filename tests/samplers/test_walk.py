@@ -93,6 +93,7 @@ def test_first_and_last_are_levels_in_a_unit():
         ({"first": "snr=3"}, "got 'snr=3'"),
         ({"first": "time=1.5"}, "got 'time=1.5'"),
         ({"first": 0.5, "last": 8.0}, "a first level noisier than the last"),
+        ({"steps": 1, "last": 0.5}, "at least two steps with a last level, got one"),
         ({"steps": "ddim2", "last": 0.5}, "a number of steps with last, got 'ddim2'"),
         ({"steps": "2", "spacing": "log_snr"}, "a number of steps with spacing, got '2'"),
     ],

@@ -67,6 +67,8 @@ def test_a_step_without_checkpoint_is_refused_and_nothing_moves(whole):
     with pytest.raises(ValueError, match="of step 3, got the steps 2, 4, 6. Fix: resume from one"):
         again(whole).train(resume_from=3)
     assert steps(whole) == [2, 4, 6]
+    with pytest.raises(ValueError, match="of a checkpoint as resume_from, got '2'. Fix: give"):
+        again(whole).train(resume_from="2")
     with pytest.raises(ValueError, match="resume_from or init_from, got 'both'"):
         again(whole).train(resume_from=2, init_from=whole)
 
@@ -114,6 +116,17 @@ def test_weights_of_another_shape_stay_new_and_are_named(whole):
     for name, tensor in model.state_dict().items():
         same = name in source and source[name].shape == tensor.shape
         assert torch.equal(tensor, source[name] if same else before[name])
+
+
+def test_weights_of_another_model_are_said_to_be_so(whole):
+    """A network that predicted v would start as one of eps."""
+    other = GaussianDiffusion(tiny_unet(), timesteps=4, objective="eps", noise_schedule="cosine")
+    with pytest.warns(UserWarning, match="objective: v, not eps") as caught:
+        Start(init_from=whole).weights(other)
+    assert "noise_schedule: sigmoid, not cosine" in str(caught[0].message)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Start(init_from=whole).weights(GaussianDiffusion(tiny_unet(), timesteps=4))
 
 
 def test_an_export_serves_and_another_network_does_not(whole, tmp_path):

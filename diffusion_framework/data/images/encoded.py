@@ -104,6 +104,7 @@ class EncodedImages(ImageDataset):
     def bits(self) -> int:  # type: ignore[override]
         """Bits per channel, 8 or 16; by default the depth of the first image with a good header."""
         if self._bits is not None:
+            self._warn_if_dark()
             return self._bits
         for index in range(min(len(self), 100)):
             try:

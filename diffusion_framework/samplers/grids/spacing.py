@@ -18,7 +18,7 @@ Spacing = Literal["time", "log_snr", "optimal"]
 
 - `time`: even in time.
 - `log_snr`: even in log-SNR (Lu et al. 2022a).
-- `optimal`: even in the angle atan(sigma / (0.75 alpha)), with the best factor of several on exact
+- `optimal`: even in the angle atan(sigma / (0.6 alpha)), with the best factor of several on exact
   mixtures. It suits few steps on any schedule.
 """
 
@@ -40,9 +40,9 @@ def spaced_grid(
         spacing: Spacing of the steps; see `Spacing`.
         first: Level where the first step starts, as sigma / alpha or as text such as 'log_snr=-9'
             (see `level_of`). None starts at t = 1. With 'log_snr', the step from there leads to
-            sigma / alpha = 0.35 steps if that is lower.
+            sigma / alpha = 0.3 steps if that is lower.
         last: Level where the last step starts, given like `first`. None is one step above the clean
-            end with 'time', sigma / alpha = 0.85 / steps with 'log_snr', and 4 / steps² with
+            end with 'time', sigma / alpha = 0.7 / steps with 'log_snr', and 3 / steps² with
             'optimal', but not below t = 0.
         time_difference: Time by which each step goes below the start of the next step, as in
             `grid_of_times`; with spacing 'time' only.
@@ -58,11 +58,7 @@ def spaced_grid(
         )
     start = schedule.at(1.0) if first is None else level_of(schedule, first, "first")
     end = None if last is None else level_of(schedule, last, "last")
-    if end is not None and not start.log_snr < end.log_snr:
-        raise ValueError(
-            "Expected a first level noisier than the last, got times "
-            f"{start.t:g} and {end.t:g}. Fix: swap the two levels."
-        )
+    _check_ends(start, end, steps)
     if spacing == "time":
         return _even_in_time(schedule, steps, start, end, time_difference)
     if time_difference:
@@ -71,7 +67,7 @@ def spaced_grid(
             "Fix: set time_difference to 0, or the spacing to 'time'."
         )
     if end is None:
-        end = _default_end(schedule, start, 0.85 / steps if spacing == "log_snr" else 4 / steps**2)
+        end = _default_end(schedule, start, 0.7 / steps if spacing == "log_snr" else 3 / steps**2)
     if spacing == "log_snr":
         values = _even_in_log_snr(start.log_snr, end.log_snr, steps, jumps=first is None)
     else:
@@ -79,6 +75,21 @@ def spaced_grid(
     levels = [start, *(schedule.at_log_snr(value) for value in values[1:-1])]
     levels += [end] if steps > 1 else []
     return Grid(itertools.pairwise([*levels, schedule.clean]))
+
+
+def _check_ends(start: Level, end: Level | None, steps: int) -> None:
+    if end is None:
+        return
+    if not start.log_snr < end.log_snr:
+        raise ValueError(
+            "Expected a first level noisier than the last, got times "
+            f"{start.t:g} and {end.t:g}. Fix: swap the two levels."
+        )
+    if steps == 1:
+        raise ValueError(
+            "Expected at least two steps with a last level, got one, which starts at the first "
+            "level. Fix: take more steps, or leave last out."
+        )
 
 
 def _even_in_time(
@@ -106,7 +117,7 @@ def _even_in_log_snr(first: float, last: float, steps: int, jumps: bool) -> list
 
     Nothing happens over most of the log-SNRs near pure noise, to which even steps would go.
     """
-    noisiest = -2 * math.log(0.35 * steps)
+    noisiest = -2 * math.log(0.3 * steps)
     if steps < 3 or noisiest <= first or not (jumps or math.isinf(first)):
         return evenly(first, last, steps)
     if noisiest >= last:
@@ -115,5 +126,5 @@ def _even_in_log_snr(first: float, last: float, steps: int, jumps: bool) -> list
 
 
 def _even_in_angle(first: float, last: float, steps: int) -> list[float]:
-    start, end = (math.atan(math.exp(min(-value / 2, 700.0)) / 0.75) for value in (first, last))
-    return [-2 * math.log(0.75 * math.tan(angle)) for angle in evenly(start, end, steps)]
+    start, end = (math.atan(math.exp(min(-value / 2, 700.0)) / 0.6) for value in (first, last))
+    return [-2 * math.log(0.6 * math.tan(angle)) for angle in evenly(start, end, steps)]

@@ -121,6 +121,8 @@ def test_a_deep_image_after_an_8_bit_one_is_an_error(tmp_path):
 def test_12_bit_values_in_16_bits_cause_one_warning_until_their_range_is_given(tmp_path, name):
     ramp = np.arange(4096, dtype=np.uint16).reshape(64, 64)
     Image.fromarray(ramp).save(tmp_path / name)
+    with pytest.warns(UserWarning, match="will look dark"):
+        assert ImageFolder(tmp_path, 64, 1, bits=8)[0].max() == 16
     folder = ImageFolder(tmp_path, 64, 1)
     with pytest.warns(UserWarning, match="only 0.0625 of the range .*--data.value_range lo,hi"):
         assert np.array_equal(folder[0][0].numpy(), ramp), "the values stay as they are"
