@@ -28,7 +28,7 @@ from .samplers import DDPM, Sampler
 from .samplers.arguments import whole_number
 from .sampling import DrawsSamples
 from .spaces import DataSpace, ImageSpace
-from .spaces.base import check_encoded
+from .spaces.base import check_encoded, check_mask
 from .spaces.statistics import KeepsStatistics
 from .trainable import Batch
 
@@ -190,6 +190,8 @@ class GaussianDiffusion(KeepsStatistics, DrawsSamples):
         else:
             check_encoded(data, self.encode(data, condition))
         self.conditions.check(condition, len(data))
+        if mask is not None:
+            check_mask(self.space.prepare_mask(mask, self.sample_shape), self.sample_shape)
 
     def fit(self, batches: Iterable[Batch]) -> None:
         """Fits missing statistics of the space and the conditions; see `Trainable`."""
@@ -254,7 +256,7 @@ class GaussianDiffusion(KeepsStatistics, DrawsSamples):
             with torch.no_grad():
                 denoise(x, sampled.at)  # it remembers its estimate, which the loss's call then sees
         if mask is not None:
-            mask = self.space.prepare_mask(mask, self.sample_shape)
+            mask = check_mask(self.space.prepare_mask(mask, self.sample_shape), self.sample_shape)
         steps, weight = self.times.fixed_steps, self.loss_weight
         batch = NoisedBatch(
             x0, eps, x, sampled.at, mask, weight, steps, progress=progress, generator=generator

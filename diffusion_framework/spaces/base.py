@@ -172,6 +172,22 @@ def _checked(data: Tensor, fits: Tensor, expected: str, remedy: str) -> Tensor:
     return data
 
 
+def check_mask(mask: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Returns a mask [batch, ...] that covers leading dimensions of samples; 1 counts for all.
+
+    Raises:
+        ValueError: a mask of another shape.
+    """
+    covered = mask.shape[1:]
+    fits = all(n in (1, m) for n, m in zip(covered, shape, strict=False))
+    if len(covered) > len(shape) or not fits:
+        raise ValueError(
+            f"Expected a mask over leading dimensions of samples {[*shape]}, got {[*covered]}. "
+            f"Fix: give one of shape {[*shape]}, in which dimensions may be 1."
+        )
+    return mask
+
+
 def check_encoded(data: Tensor, x0: Tensor) -> None:
     """Raises InvalidSampleError for invalid samples on any device, which it waits for.
 

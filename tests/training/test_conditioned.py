@@ -14,6 +14,7 @@ from toys import QUIET, Plain
 from diffusion_framework import Digits, GaussianDiffusion, Trainer
 from diffusion_framework.conditions import Conditioner, Images, Tokens, Vectors
 from diffusion_framework.data import TrainingDataset
+from diffusion_framework.data.loading.loader import to_device
 from diffusion_framework.data.wrapped import as_dataset
 from diffusion_framework.spaces import Unbounded
 from diffusion_framework.training import Loading, Previews
@@ -206,3 +207,36 @@ def test_what_waits_for_statistics_is_checked_before(tmp_path, data, message):
         Trainer(model, [data] * 4, train_batch_size=4, results_folder=tmp_path / "run")
     assert "\n" not in str(caught.value) and not (tmp_path / "run").exists()
     assert model.space.needs_fit and model.conditions.needs_fit
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64, torch.float32])
+@pytest.mark.parametrize("shape", [(), (1,), (1, 4), (1, 4, 4), (1, 1, 4)])
+def test_a_mask_of_ones_and_zeros_of_any_type_selects_the_loss(tmp_path, dtype, shape):
+    torch.manual_seed(0)
+    kept = torch.rand(4, *shape) < 0.5
+    data = [(torch.rand(1, 4, 4), {"mask": one.to(dtype)}) for one in kept]
+    model = GaussianDiffusion(Plain(), timesteps=2)
+    Trainer(model, data, train_batch_size=4, results_folder=tmp_path, train_num_steps=1, **QUIET)
+    images, condition = to_device(as_dataset(data).take(np.arange(4)), CPU)
+    losses = []
+    for mask in (condition["mask"], None, ~condition["mask"]):
+        generator = torch.Generator().manual_seed(1)
+        losses.append(model(images, mask=mask, generator=generator, self_condition_draw=1.0))
+    torch.testing.assert_close(losses[0] + losses[2], losses[1])
+    assert torch.equal(condition["mask"], kept)
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (torch.full((1, 4, 4), 255), "True and False, or 1 and 0, got values from 255 to 255. Fix"),
+        ("a", "True and False, or 1 and 0, got list. Fix"),
+        (torch.ones(4, 4), r"leading dimensions of samples \[1, 4, 4\], got \[4, 4\]. Fix"),
+        (torch.ones(1, 4, 4, 1), r"got \[1, 4, 4, 1\]. Fix"),
+    ],
+)
+def test_another_mask_is_refused_before_training(tmp_path, mask, message):
+    data = [(torch.rand(1, 4, 4), {"mask": mask})] * 4
+    with pytest.raises(ValueError, match=message) as caught:
+        Trainer(GaussianDiffusion(Plain()), data, train_batch_size=4, results_folder=tmp_path / "r")
+    assert "\n" not in str(caught.value)

@@ -152,13 +152,34 @@ def to_device(batch: Any, device: torch.device) -> tuple[torch.Tensor, dict[str,
         device: Device to move to.
 
     Returns:
-        Data and a dictionary of conditions; labels have the key "labels".
+        Data and a dictionary of conditions; labels have the key "labels", and a mask is boolean.
+
+    Raises:
+        ValueError: a mask with other values than True and False, or 1 and 0.
     """
     data, *rest = batch if isinstance(batch, list | tuple) else (batch,)
     condition: Any = rest[0] if rest else {}
     if not isinstance(condition, Mapping):
         condition = {"labels": condition}
+    if "mask" in condition:
+        condition = {**condition, "mask": _as_mask(condition["mask"])}
     return data.to(device, non_blocking=True), _move(condition, device)
+
+
+def _as_mask(mask: Any) -> torch.Tensor:
+    """Returns a mask of 1 and 0 of any type as a boolean one."""
+    if isinstance(mask, torch.Tensor):
+        if mask.dtype == torch.bool:
+            return mask
+        if bool(((mask == 0) | (mask == 1)).all()):
+            return mask.bool()
+        got = f"values from {float(mask.min()):g} to {float(mask.max()):g}"
+    else:
+        got = type(mask).__name__
+    raise ValueError(
+        f"Expected a mask of True and False, or 1 and 0, got {got}. "
+        "Fix: compare its values, such as mask > 127."
+    )
 
 
 def _move(value: Any, device: torch.device) -> Any:
