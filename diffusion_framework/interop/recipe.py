@@ -56,7 +56,7 @@ class SchedulerRecipe:
         """Returns the process step of a level, counted from 0, as the published network takes it.
 
         Between two process steps it is a fraction. Networks of ScoreSdeVe and KarrasVe take
-        `at.sigma` instead.
+        `at.sigma` instead, as `time_input='sigma'` gives it.
 
         Args:
             at: Level of floats.
