@@ -76,15 +76,17 @@ class NetworkParts:
         """
         dtype = self.dtype
         given: dict[str, Any] = dict(condition)
-        if self.estimate:  # zeros for an empty memory, so that torch.compile needs one graph
-            given[self.estimate] = torch.zeros_like(x) if memory.x0 is None else memory.x0
+        told = self.estimate or (self.signature.needs_estimate and self.signature.estimate)
+        if told:  # zeros for an empty memory, so that torch.compile needs one graph
+            given[told] = torch.zeros_like(x) if memory.x0 is None else memory.x0
         if self.latents:
             given |= {self.latents: memory.latents, "return_latents": True}
         given = {name: _cast(value, dtype) for name, value in given.items()}
         if self.signature.second_time:
             given["second_time"] = self.preconditioning.time(at if to is None else to, x)
         seen = self.preconditioning.seen(x, at).to(dtype)
-        output = self.network(seen, self.preconditioning.time(at, x), **given)
+        with self.signature.unchanged(x, *condition.values()):
+            output = self.network(seen, self.preconditioning.time(at, x), **given)
         latents = None
         if self.latents:
             output, latents = self.signature.check_latents(output)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -26,6 +27,7 @@ class NetworkSignature:
         name: Name of the network's class, for errors.
         sample_shape: Shape of one sample.
         estimate: Keyword argument for the last estimate of the clean data, or None.
+        needs_estimate: Whether the argument for the estimate has no default.
         latents: Keyword argument for the last latents, or None. With it, the network also takes
             `return_latents=True`, and then returns the output and the next latents.
         second_time: Whether the network takes `second_time` [batch], the time at the end of the
@@ -41,6 +43,7 @@ class NetworkSignature:
     name: str
     sample_shape: tuple[int, ...]
     estimate: str | None = None
+    needs_estimate: bool = False
     latents: str | None = None
     second_time: bool = False
     keywords: frozenset[str] = frozenset()
@@ -80,6 +83,7 @@ class NetworkSignature:
                 "got no such argument. Fix: with return_latents=True, return (output, latents)."
             )
         estimate = _first(ESTIMATE_NAMES, rest)
+        needs_estimate = estimate is not None and rest[estimate].default is inspect.Parameter.empty
         latents = _first(LATENT_NAMES, rest) if "return_latents" in rest else None
         own = {estimate, latents, "second_time", "return_latents" if latents else None}
         keywords = frozenset(rest) - own
@@ -88,6 +92,7 @@ class NetworkSignature:
             name=type(network).__name__,
             sample_shape=tuple(sample_shape) if sample_shape is not None else _shape(network),
             estimate=estimate if getattr(network, "self_condition", True) else None,
+            needs_estimate=needs_estimate,
             latents=latents,
             second_time="second_time" in rest,
             keywords=keywords,
@@ -108,9 +113,16 @@ class NetworkSignature:
             label_dropout: Probability that a training sample loses its label, in [0, 1).
 
         Raises:
-            ValueError: label_dropout above 0 for a network without classes.
+            ValueError: label_dropout above 0 for a network without classes, or classes without an
+                argument `labels`.
         """
-        if self.num_classes is not None and self.takes("labels"):
+        if self.num_classes is not None and not self.takes("labels"):
+            raise ValueError(
+                f"Expected an argument labels of {self.name}, which has num_classes, got none. "
+                "Fix: name it labels, or set conditions={'labels': Labels(..., keyword=...)}; "
+                "without labels, set conditions={}."
+            )
+        if self.num_classes is not None:
             return {"labels": Labels(self.num_classes, dropout=label_dropout)}
         if label_dropout:
             raise ValueError(
@@ -171,6 +183,24 @@ class NetworkSignature:
             )
         return returned[0], returned[1].detach()
 
+    @contextmanager
+    def unchanged(self, *inputs: Tensor) -> Iterator[None]:
+        """Context of a call, after which its inputs must be as before.
+
+        Raises:
+            ValueError: the network changed an input in place; later steps would read it.
+        """
+        if any(each.is_inference() for each in inputs):  # PyTorch does not count their changes
+            yield
+            return
+        before = [each._version for each in inputs]
+        yield
+        if before != [each._version for each in inputs]:
+            raise ValueError(
+                f"Expected {self.name} to leave its inputs as they are, got one changed in place. "
+                "Fix: use operations without inplace=True or an underscore on inputs of forward."
+            )
+
     def check_output(self, output: Any, x: Tensor) -> Tensor:
         """Returns the network's output for x [batch, ...] as a tensor of the expected shape.
 
@@ -188,6 +218,11 @@ class NetworkSignature:
             raise ValueError(
                 f"Expected a tensor from {self.name}, got {type(output).__name__}. "
                 "Fix: let forward return the output alone."
+            )
+        if not output.is_floating_point():
+            raise ValueError(
+                f"Expected real numbers from {self.name}, got {output.dtype}. "
+                "Fix: let forward return floats."
             )
         channels = x.shape[1] * (2 if self.learned_variance else 1)
         expected = (x.shape[0], channels, *x.shape[2:])

@@ -102,8 +102,11 @@ def module_of(cls: type) -> str:
 
     A class of the running script has the name of the script's file, where it has one.
     """
-    if cls.__module__ != "__main__":
-        return cls.__module__
+    return script_name() if cls.__module__ == "__main__" else cls.__module__
+
+
+def script_name() -> str:
+    """Returns the name by which other programs import the running script, or '__main__'."""
     main = vars(sys.modules["__main__"])
     if main.get("__spec__") is not None:  # started by python -m
         return str(main["__spec__"].name)

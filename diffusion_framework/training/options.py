@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 import math
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import torch
 
 from ..data import TrainingDataset
 from ..data.loading.loader import to_device
-from ..storage.config import RecordsArguments, module_of, to_config
+from ..storage.config import RecordsArguments, script_name, to_config
 from ..trainable import Trainable
 from .checks import expect
 
@@ -136,26 +136,40 @@ def run_config(
         for name, value in trainer._init_args.items()
         if name not in parts
     }
-    for network in model.networks:
-        _explain_script_class(type(network))
     config = {"data": dataset, "diffusion": model, "trainer": options}
-    return to_config(config if validation is None else {**config, "validation": validation})
+    described = to_config(config if validation is None else {**config, "validation": validation})
+    _explain_script_classes(described["diffusion"], {type(n).__name__ for n in model.networks})
+    return described
 
 
-def _explain_script_class(cls: type) -> None:
-    """Warns how to open checkpoints with a class of the running script."""
-    if cls.__module__ != "__main__":
-        return
-    module, ways = module_of(cls), f"from_pretrained(..., model={cls.__name__}(...))"
-    if module != "__main__":
-        ways += (
-            f"; or from the script's folder with --trust {module}, if the script trains only "
-            "under if __name__ == '__main__'"
+def _explain_script_classes(described: Any, networks: Collection[str]) -> None:
+    """Warns how to open checkpoints of a model with classes of the running script."""
+    script = script_name()
+    for path in sorted(_class_paths(described)):
+        module, _, name = path.rpartition(".")
+        if module != script:
+            continue
+        ways = [f"from_pretrained(..., model={name}(...))"] if name in networks else []
+        if script != "__main__":
+            ways += [
+                f"trust {script} from the script's folder, if the script trains only under "
+                "if __name__ == '__main__'"
+            ]
+        warnings.warn(
+            f"{name} is a class of the script that trains. To open its checkpoints: "
+            f"{'; or '.join(ways) or 'move it to a module of its own'}.",
+            stacklevel=4,
         )
-    warnings.warn(
-        f"{cls.__name__} is a class of the script that trains. Its checkpoints open with {ways}.",
-        stacklevel=4,
-    )
+
+
+def _class_paths(described: Any) -> set[str]:
+    """Returns all class_path entries of a config."""
+    items = described.values() if isinstance(described, Mapping) else described
+    if not isinstance(described, Mapping | list):
+        return set()
+    own = described.get("class_path") if isinstance(described, Mapping) else None
+    found = {path for item in items for path in _class_paths(item)}
+    return found | ({own} if isinstance(own, str) else set())
 
 
 def changed_options(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> Iterator[str]:

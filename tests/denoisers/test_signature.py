@@ -113,6 +113,10 @@ def test_a_tuple_of_one_and_an_output_object_are_unwrapped(wrap):
             lambda: network(lambda self, x, time, latent_self_cond=None: x),
             "return_latents beside latent_self_cond in Own",
         ),
+        (lambda: network(lambda self, x, time: x.long()), "real numbers from Own, got torch.int64"),
+        (lambda: network(lambda self, x, time: 1j * x), "real numbers from Own, got torch.complex"),
+        (lambda: network(lambda self, x, time: x.relu_()), "Own to leave its inputs as they are"),
+        (lambda: network(lambda self, x, time, y=None: x, num_classes=3), "argument labels of Own"),
         (lambda: network(lambda self, x, time: {"sample": x}), "a tensor from Own, got dict"),
         (lambda: network(lambda self, x, time: None), "a tensor from Own, got NoneType"),
         (lambda: network(lambda self, x, time: x.movedim(1, 2)), r"Own, got \[2, 4, 3\]"),
@@ -148,6 +152,23 @@ def test_a_network_of_volumes_trains_and_samples():
     diffusion = GaussianDiffusion(Volumes(), sample_shape=(1, 4, 4, 4))
     assert torch.isfinite(diffusion(torch.rand(2, 1, 4, 4, 4)))
     assert diffusion.sample(2, steps=2, show_progress=False).shape == (2, 1, 4, 4, 4)
+
+
+def test_conditions_must_stay_as_they_are():
+    """They are encoded once and told at every step."""
+    own = network(lambda self, x, time, style: x * style.mul_(2)[:, :, None])
+    conditions = {"style": Vectors(3, statistics=Unbounded(0.0, 1.0), keyword="style")}
+    diffusion = GaussianDiffusion(own, conditions=conditions)
+    with pytest.raises(ValueError, match="to leave its inputs as they are, got one changed in pl"):
+        diffusion.sample(2, style=torch.randn(2, 3), steps=1, show_progress=False)
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.9])
+def test_an_estimate_without_default_is_always_given(probability):
+    own = network(lambda self, x, time, x_self_cond: x * self.weight + 0 * x_self_cond)
+    diffusion = GaussianDiffusion(own, timesteps=2, train_prob_self_cond=probability)
+    assert torch.isfinite(diffusion(torch.rand(2, 3, 4)))
+    assert torch.isfinite(diffusion.sample(2, show_progress=False)).all()
 
 
 def test_conditions_must_be_taken_and_needed_ones_given():

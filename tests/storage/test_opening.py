@@ -94,32 +94,44 @@ def test_a_network_without_recorded_arguments_must_be_passed(tmp_path):
 
 
 SCRIPT = """
+import dataclasses
 import torch
 from toys import QUIET, Plain
 from diffusion_framework import GaussianDiffusion, Trainer
+from diffusion_framework.losses import LossWeight
 from diffusion_framework.training import Previews
 
 class Net(Plain):
     pass
 
+@dataclasses.dataclass(frozen=True)
+class OwnWeight(LossWeight):
+    def log_weight(self, at):
+        return 0 * at.log_snr
+
 if __name__ == "__main__":
     options = {"results_folder": "run", "train_num_steps": 1, "previews": Previews(every=0)}
     data = list(torch.rand(4, 1, 4, 4))
-    Trainer(GaussianDiffusion(Net()), data, train_batch_size=4, **options, **QUIET).train()
+    model = GaussianDiffusion(Net(), loss_weight=OwnWeight())
+    Trainer(model, data, train_batch_size=4, **options, **QUIET).train()
 """
 
 
 def test_a_class_of_the_script_that_trains_can_be_opened_again(tmp_path, monkeypatch):
     (tmp_path / "my_training.py").write_text(SCRIPT)
     monkeypatch.chdir(tmp_path)
-    with pytest.warns(UserWarning, match=r"open with .*model=Net.* or .* --trust my_training"):
+    with pytest.warns(UserWarning, match="class of the script") as caught:
         runpy.run_path("my_training.py", run_name="__main__")
+    texts = [str(one.message) for one in caught if "class of the script" in str(one.message)]
+    assert len(texts) == 2 and all("trust my_training from the script's folder" in t for t in texts)
+    assert [t.startswith("Net ") and "model=Net(...)" in t for t in texts] == [True, False]
     expected = Checkpoint.find("run").tensors("ema")
-    with pytest.raises(ValueError, match=r"got my_training.Net, which runs code of my_training"):
-        GaussianDiffusion.from_pretrained("run")
-    for options in ({"trust": ["my_training"]}, {"model": Plain()}):
-        opened = GaussianDiffusion.from_pretrained("run", **options)
-        assert all(torch.equal(expected[k], v) for k, v in opened.state_dict().items())
+    for options in ({}, {"model": Plain()}):
+        with pytest.raises(ValueError, match=r"which runs code of my_training\. Fix: .*trust"):
+            GaussianDiffusion.from_pretrained("run", **options)
+    opened = GaussianDiffusion.from_pretrained("run", trust=["my_training"])
+    assert all(torch.equal(expected[k], v) for k, v in opened.state_dict().items())
+    assert type(opened.loss_weight).__name__ == "OwnWeight"
 
 
 def test_a_class_of_an_interactive_session_is_passed(tmp_path, monkeypatch):
