@@ -86,14 +86,23 @@ def as_sample(item: Any) -> Tensor | tuple[Tensor, Any] | None:
         return data
     condition = parts[1]
     fits = isinstance(condition, Mapping | int | np.ndarray | np.integer | Tensor)
-    return (data, condition) if fits else None
+    return (data, _as_condition(condition)) if fits else None
+
+
+def _as_condition(value: Any) -> Any:
+    """Returns lists of numbers as tensors, because PyTorch would batch them number by number."""
+    if isinstance(value, Mapping):
+        return {name: _as_condition(one) for name, one in value.items()}
+    array = _as_array(list(value)) if isinstance(value, list | tuple) else None
+    is_numbers = isinstance(array, np.ndarray) and array.dtype.kind in "biuf"
+    return as_numbers(array) if is_numbers else value
 
 
 def _as_array(value: Any) -> Any:
     """Returns nested lists of numbers, as in rows of a table, as an array; else the value."""
     try:
         return np.asarray(value) if isinstance(value, list) else value
-    except ValueError:  # lists of different lengths
+    except (ValueError, TypeError, RuntimeError):  # lists of different lengths, other values
         return value
 
 

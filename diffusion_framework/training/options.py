@@ -193,6 +193,12 @@ def changed_options(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> Itera
     yield from differences(before, now)
 
 
+def changed_data(theirs: Any, ours: Any) -> Iterator[str]:
+    """Yields changed options of the training data, except for its place, like `differences`."""
+    places = ("data.folder:", "data.shards:", "data.cache_folder:", "data.keep:")
+    yield from (one for one in differences(theirs, ours, "data") if not one.startswith(places))
+
+
 def differences(theirs: Any, ours: Any, at: str = "") -> Iterator[str]:
     """Yields the differences between two configs, as "key: theirs, not ours"."""
     if isinstance(theirs, dict) and isinstance(ours, dict):

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..storage.checkpoint import Checkpoint
 from ..storage.manifest import DamagedCheckpoint
 
-_STATE = {"ema_step": int, "order": dict, "metrics": dict, "unwritten": list}
+_STATE = {"ema_step": int, "order": dict, "metrics": dict, "unwritten": list, "left": list}
 _SLOTS = {"step", "exp_avg", "exp_avg_sq"}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, closing
 from functools import partial
 from pathlib import Path
@@ -36,6 +36,7 @@ from .starting import Start
 from .state import TrainingState
 from .step import TrainingStep
 from .stopping import Guard, NotedSignals, end_run
+from .tasks import due_tasks, tasks_now
 from .validation import ValidationOptions
 
 
@@ -212,6 +213,8 @@ class Trainer(RecordsArguments):
                 closing(self._open_log(checkpoint)) as log,
                 self._batches(dataset) as batches,
             ):
+                if checkpoint is not None:
+                    self._do(checkpoint.state["left"], (), log)
                 guard = Guard(self.accelerator, signals, minutes=self.minutes)
                 self._loop(batches, guard, log)
         if guard.signal:
@@ -220,35 +223,31 @@ class Trainer(RecordsArguments):
 
     def _loop(self, batches: Iterator[Any], guard: Guard, log: TrainingLog) -> None:
         """Takes steps, and does the tasks that are due after some of them."""
-        state = self.state
-        while state.step < self.num_steps and not guard.stop:
-            loss, norm = self.take_step(state, batches, guard)
+        while self.state.step < self.num_steps and not guard.stop:
+            loss, norm = self.take_step(self.state, batches, guard)
             log.add(loss, norm)
             if not (guard.stop or self._due()):
                 continue
             guard.settle()  # raises if a step was not finite, before anything is written
-            due = self._due(last=guard.time_is_up)
-            if "log" in due:
-                log.write(state.step, state.learning_rate)
-            began = time.perf_counter()
-            metrics = self._validate(log) if "validate" in due else {}
-            if "save" in due or guard.signal:
-                self._save(log, metrics)
-            if "preview" in due:
-                self._preview(log)
-            log.pause(time.perf_counter() - began)
+            self._do(*tasks_now(self._due(last=guard.time_is_up), bool(guard.signal)), log)
 
     def _due(self, last: bool = False) -> set[str]:
         """Returns the tasks that are due after the last step taken; at the end, all are."""
-        every = {"log": self.logging.every, "save": self.save_every}
-        for name, n in (
-            ("validate", 0 if self.validation is None else self.validation_options.every),
-            ("preview", self.previews.every),
-        ):
-            every[name] = self.save_every if n is None else n
-        last = last or self.state.step == self.num_steps
-        due = {name for name, n in every.items() if n and (last or self.state.step % n == 0)}
-        return due | {"log"} if "save" in due else due
+        every = {"log": self.logging.every, "save": self.save_every, "preview": self.previews.every}
+        every["validate"] = 0 if self.validation is None else self.validation_options.every
+        return due_tasks(self.state.step, every, last or self.state.step == self.num_steps)
+
+    def _do(self, tasks: Collection[str], left: Collection[str], log: TrainingLog) -> None:
+        """Does tasks; a checkpoint records those that are left to a resumed run."""
+        if "log" in tasks:
+            log.write(self.state.step, self.state.learning_rate)
+        began = time.perf_counter()
+        metrics = self._validate(log) if "validate" in tasks else {}
+        if "save" in tasks:
+            self._save(log, metrics, left)
+        if "preview" in tasks:
+            self._preview(log)
+        log.pause(time.perf_counter() - began)
 
     def check(self, start: Start | None = None) -> Checkpoint | None:
         """Raises the errors that `train` raises before its first step; writes nothing.
@@ -278,14 +277,16 @@ class Trainer(RecordsArguments):
 
     def _validate(self, log: TrainingLog) -> dict[str, float]:
         """Measures the averaged weights on the validation data and logs the metrics."""
-        assert self.validation is not None, "validation is due only with data"
+        if self.validation is None:
+            return {}
         options, size = self.validation_options, self.batch_size
         metrics = options.measure(self.averaged, self.validation, size, self.seed, self.accelerator)
         log.write_metrics(self.state.step, metrics)
         return metrics
 
-    def _save(self, log: TrainingLog, metrics: dict[str, float]) -> None:
+    def _save(self, log: TrainingLog, metrics: dict[str, float], left: Collection[str]) -> None:
         numbers = {"order": self._order(), "metrics": metrics, "unwritten": log.unwritten()}
+        numbers["left"] = sorted(left)
         numbers["class_names"] = list(self.dataset.class_names or ())
         self.saving.write(self.results_folder, self.state, self.config, numbers, self.accelerator)
         log.saved(self.state.step)

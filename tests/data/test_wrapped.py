@@ -158,3 +158,10 @@ def test_other_data_is_a_one_line_error(data, message):
     with pytest.raises(ValueError, match=f"Expected .*{message}") as caught:
         as_dataset(data)
     assert "\n" not in str(caught.value)
+
+
+def test_lists_of_numbers_are_batched_sample_by_sample():
+    data = [(image, {"pose": [i, 10 * i, 0.5], "box": ((i, 1),)}) for i, image in enumerate(IMAGES)]
+    _, condition = as_dataset(data).take(np.array([4, 2, 1]))  # as many samples as numbers
+    assert condition["pose"].tolist() == [[4, 40, 0.5], [2, 20, 0.5], [1, 10, 0.5]]
+    assert condition["box"].tolist() == [[[4, 1]], [[2, 1]], [[1, 1]]]

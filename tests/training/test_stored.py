@@ -77,6 +77,7 @@ def test_optimizer_state_that_does_not_fit_is_refused(results, checkpoint, chang
         {"unwritten": [[1.0]]},
         {"unwritten": [["a", "b"]]},
         {"unwritten": 7},
+        {"left": "preview"},
     ],
     ids=str,
 )

@@ -125,3 +125,21 @@ def test_files_and_flags_name_no_transform(wide, kind):
     folder["init_args"]["transform"] = kind("PIL.ImageOps.invert")
     with pytest.raises(ValueError, match="transform: expected .*null, got 'PIL.ImageOps.invert'"):
         plan(folder, TrainingDataset)
+
+
+def test_a_resumed_run_tells_that_images_are_fitted_otherwise(half_broken, tmp_path_factory):
+    results, moved = tmp_path_factory.mktemp("results"), tmp_path_factory.mktemp("moved")
+    for name in ("1.png", "2.png"):
+        (moved / name).write_bytes((half_broken / name).read_bytes())
+    options = {"results_folder": results / "run", "train_batch_size": 2, "num_samples": 1, **QUIET}
+
+    def run(folder, steps, **fit):
+        data = ImageFolder(folder, 8, 1, **fit)
+        Trainer(tiny_diffusion(), data, train_num_steps=steps, **options).train(resume=steps > 1)
+
+    run(moved, 1)
+    elsewhere = moved.rename(moved.with_name("elsewhere"))
+    with pytest.warns(UserWarning, match="differs from before") as caught:
+        run(elsewhere, 2, fit="pad")
+    assert "data.fit: crop, not pad" in str(caught[0].message)
+    assert "data.folder" not in str(caught[0].message)
