@@ -143,7 +143,7 @@ SPACES = [
 ]
 
 
-@pytest.mark.parametrize(("space", "data"), SPACES, ids=repr)
+@pytest.mark.parametrize(("space", "data"), SPACES)
 def test_a_training_step_of_every_space_waits_for_nothing(space, data):
     diffusion = GaussianDiffusion(Small(), space=space)
     diffusion.fit([(data, {})])

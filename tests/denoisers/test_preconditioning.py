@@ -34,7 +34,6 @@ def seen(**options):
         (SigmaTime(), lambda t: Sigmoid().at(t).sigma / Sigmoid().at(t).alpha),
         (CNoise(), lambda t: math.log(Sigmoid().at(t).sigma / Sigmoid().at(t).alpha) / 4),
     ],
-    ids=repr,
 )
 def test_the_network_is_told_the_level_while_sampling_and_training(time_input, expected):
     training, *sampling = seen(time_input=time_input)
