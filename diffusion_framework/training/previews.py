@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from torch import Tensor
 
 from ..data import TrainingDataset
@@ -66,6 +67,15 @@ class Previews:
             return False
         save_grid(images, path, columns=len(dataset.class_names or ()) or None)  # by class
         return True
+
+    def path(self, folder: Path, step: int) -> Path:
+        """Returns the path of the preview after a step, in the results folder."""
+        return folder / "samples" / f"step-{step:08d}.png"
+
+    def undone(self, tasks: Collection[str], path: Path) -> set[str]:
+        """Returns tasks without the preview if the main process finds its image at a path."""
+        (drawn,) = broadcast_object_list([path.exists()])
+        return set(tasks) - ({"preview"} if drawn else set())
 
     def draw(
         self,

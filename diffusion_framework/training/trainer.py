@@ -214,7 +214,8 @@ class Trainer(RecordsArguments):
                 self._batches(dataset) as batches,
             ):
                 if checkpoint is not None:
-                    self._do(checkpoint.state["left"], (), log)
+                    path = self.previews.path(self.results_folder, self.state.step)
+                    self._do(self.previews.undone(checkpoint.state["left"], path), (), log)
                 guard = Guard(self.accelerator, signals, minutes=self.minutes)
                 self._loop(batches, guard, log)
         if guard.signal:
@@ -238,7 +239,7 @@ class Trainer(RecordsArguments):
         return due_tasks(self.state.step, every, last or self.state.step == self.num_steps)
 
     def _do(self, tasks: Collection[str], left: Collection[str], log: TrainingLog) -> None:
-        """Does tasks; a checkpoint records those that are left to a resumed run."""
+        """Does tasks; a checkpoint records those left to a resumed run."""
         if "log" in tasks:
             log.write(self.state.step, self.state.learning_rate)
         began = time.perf_counter()
@@ -286,8 +287,7 @@ class Trainer(RecordsArguments):
 
     def _save(self, log: TrainingLog, metrics: dict[str, float], left: Collection[str]) -> None:
         numbers = {"order": self._order(), "metrics": metrics, "unwritten": log.unwritten()}
-        numbers["left"] = sorted(left)
-        numbers["class_names"] = list(self.dataset.class_names or ())
+        numbers |= {"left": sorted(left), "class_names": list(self.dataset.class_names or ())}
         self.saving.write(self.results_folder, self.state, self.config, numbers, self.accelerator)
         log.saved(self.state.step)
 
@@ -295,6 +295,6 @@ class Trainer(RecordsArguments):
         """Draws and logs a grid of samples, if they are images."""
         seed, count = mix(self.seed, Purpose.SAMPLE), self.num_samples
         dataset = self.dataset if self.validation is None else self.validation
-        path = self.results_folder / "samples" / f"step-{self.state.step:08d}.png"
+        path = self.previews.path(self.results_folder, self.state.step)
         if self.previews.write(path, self.averaged, dataset, count, seed, self.accelerator):
             log.add_picture(path, self.state.step)

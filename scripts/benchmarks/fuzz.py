@@ -39,7 +39,7 @@ from diffusion_framework.interop import read_scheduler_config
 from diffusion_framework.policies import load_episodes
 from diffusion_framework.storage.checkpoint import Checkpoint
 from diffusion_framework.storage.manifest import sealed
-from diffusion_framework.training import Loading, Logging
+from diffusion_framework.training import Loading, Logging, Previews
 
 SLOW = 20.0  # seconds that opening one small file may take
 
@@ -81,6 +81,7 @@ def run(folder: Path) -> df.Trainer:
         results_folder=folder / "run",
         loading=Loading(num_workers=0),
         logging=Logging(progress=False),
+        previews=Previews(every=0),
         mixed_precision="no",
     )
 
@@ -135,6 +136,10 @@ def pictures(folder: Path) -> list[Path]:
     for ending, saving in options.items():
         image.save(folder / f"image.{ending}", **saving)
     Image.fromarray(pixels[..., 0].astype(np.uint16) * 200).save(folder / "deep.png")
+    if importlib.util.find_spec("tifffile"):
+        import tifffile
+
+        tifffile.imwrite(folder / "deep.tiff", pixels.astype(np.uint16) * 200, photometric="rgb")
     return sorted(folder.iterdir())
 
 
