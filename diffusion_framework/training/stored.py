@@ -30,6 +30,8 @@ def check_stored(checkpoint: Checkpoint) -> None:
     for name, kind in _STATE.items():
         if type(state.get(name)) is not kind:
             raise DamagedCheckpoint(checkpoint.path, f"state.json has no {name}")
+    if not all(isinstance(task, str) for task in state["left"]):
+        raise DamagedCheckpoint(checkpoint.path, "a task in state.json is not a word")
     if not 0 <= state["ema_step"] < 2**63:
         raise DamagedCheckpoint(checkpoint.path, "ema_step in state.json is out of range")
     if not isinstance(state.get("scaler", "missing"), dict | None):

@@ -78,6 +78,7 @@ def test_optimizer_state_that_does_not_fit_is_refused(results, checkpoint, chang
         {"unwritten": [["a", "b"]]},
         {"unwritten": 7},
         {"left": "preview"},
+        {"left": [["preview"]]},
     ],
     ids=str,
 )
