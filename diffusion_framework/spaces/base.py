@@ -126,20 +126,20 @@ class InvalidSampleError(ValueError):
         got: Description of the data.
         index: Index of the sample.
         remedy: Advice that follows "Fix:" in the message.
-        of: What the index counts in.
+        source: Data in which the samples are counted.
     """
 
     def __init__(
-        self, expected: str, got: str, index: int, remedy: str, of: str = "the batch"
+        self, expected: str, got: str, index: int, remedy: str, source: str = "the batch"
     ) -> None:
         self.expected, self.got, self.index, self.remedy = expected, got, index, remedy
         super().__init__(
-            f"Expected {expected}, got {got} in sample {index} of {of}. Fix: {remedy}."
+            f"Expected {expected}, got {got} in sample {index} of {source}. Fix: {remedy}."
         )
 
-    def counted_in(self, of: str, index: int) -> "InvalidSampleError":
-        """Returns the error with another index of the sample, such as that in the whole data."""
-        return InvalidSampleError(self.expected, self.got, index, self.remedy, of)
+    def counted_in(self, source: str, index: int) -> "InvalidSampleError":
+        """Returns the error with the index of the sample in other data, such as the dataset."""
+        return InvalidSampleError(self.expected, self.got, index, self.remedy, source)
 
 
 def checked_range(data: Tensor, low: float, high: float, remedy: str) -> Tensor:

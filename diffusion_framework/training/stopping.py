@@ -96,7 +96,7 @@ class Guard:
         accelerator: Accelerator of the run.
         signals: Signals that this process receives.
         late: Whether to read results one step late; None does so on GPUs only.
-        minutes: Number of minutes from now until `time_is_up`; None is no limit.
+        minutes: Time limit in minutes, counted from now; None for none.
 
     Attributes:
         skip_step: Scalar on the device, above 0 from the first bad step on; the `found_inf` of

@@ -74,7 +74,7 @@ class Trainer(RecordsArguments):
         split_batches: Whether train_batch_size counts the samples of all processes together.
         convert_image_to: Pillow mode, such as 'L', that images of a folder are converted to first.
         seed: Seed for all randomness of the run.
-        minutes: Time limit of the run in minutes, after which it ends as usual; None is no limit.
+        minutes: Time limit of the run in minutes, after which it ends as usual; None for none.
         ema: Warm-up of the EMA decay.
         learning_rate: Warm-up and decay of the learning rate.
         loading: Data workers, and the cache for decoded images.
