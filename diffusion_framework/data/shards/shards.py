@@ -15,18 +15,18 @@ from beartype import beartype
 from filelock import FileLock
 from tqdm.auto import tqdm
 
-from diffusion_framework.data.images.encoded import EncodedImages, file_endings
-from diffusion_framework.data.images.resize import Fit
-from diffusion_framework.data.images.transforms import Transform
-from diffusion_framework.data.loading.cache import cache_folder as default_cache_folder
-from diffusion_framework.data.shards.shard_files import (
+from ..images.encoded import EncodedImages, file_endings
+from ..images.resize import Fit
+from ..images.transforms import Transform
+from ..loading.cache import cache_folder as default_cache_folder
+from .shard_files import (
     ShardFiles,
     hashed,
     is_remote,
     parallel_map,
     shard_names,
 )
-from diffusion_framework.data.shards.tar_index import (
+from .tar_index import (
     BAD_LABEL,
     MAX_CLASSES,
     NO_LABEL,
