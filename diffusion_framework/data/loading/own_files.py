@@ -10,9 +10,11 @@ from contextlib import suppress
 from pathlib import Path
 
 _DIGEST_SIZE = hashlib.sha256().digest_size
-_NO_LINK = 0 if sys.platform == "win32" else os.O_NOFOLLOW
-_BINARY = os.O_BINARY if sys.platform == "win32" else 0
 _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
+if sys.platform == "win32":
+    _FLAGS = os.O_BINARY
+else:
+    _FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK  # opening a named pipe would block
 
 
 class ForeignFileError(OSError):
@@ -31,7 +33,7 @@ def open_own(path: str | os.PathLike[str], flags: int = os.O_RDONLY) -> int:
         ForeignFileError: it is a link or a folder, or others own it or may write to it.
     """
     try:
-        descriptor = os.open(path, flags | _NO_LINK | _BINARY)
+        descriptor = os.open(path, flags | _FLAGS)
     except FileNotFoundError:
         raise
     except OSError as error:
@@ -50,7 +52,7 @@ def create_own(path: str | os.PathLike[str]) -> int:
     """
     with suppress(FileNotFoundError):
         os.unlink(path)
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _NO_LINK | _BINARY, 0o600)
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _FLAGS, 0o600)
 
 
 def read_sealed(path: Path) -> bytes | None:

@@ -23,8 +23,8 @@ _PROGRESS = 2**20  # bytes after which attempts are counted anew
 _HASHED = "sha256 "
 
 
-class TemporaryError(OSError):
-    """Raised for a failure that may pass.
+class TemporaryError(Exception):
+    """Raised for a failure that may pass, and caught by `Remote`.
 
     Args:
         message: Reason on one line.

@@ -61,7 +61,7 @@ class ShardFiles:
 
     def __init__(self, names: Sequence[str], folder: Path, keep: int) -> None:
         self.names, self.folder, self.keep = names, folder, keep
-        self.versions = [*parallel_map(version, names, _CONCURRENT_REQUESTS)]
+        self.versions: list[Version] = [*parallel_map(version, names, _CONCURRENT_REQUESTS)]
 
     def key(self, shard: int) -> str:
         """Returns a hexadecimal hash of the name and the version of a shard."""

@@ -100,7 +100,7 @@ class WebFile(Remote):
         except (OSError, HTTPException) as error:
             raise self._failed(error) from error
 
-    def _refused(self, error: HTTPError) -> OSError:
+    def _refused(self, error: HTTPError) -> Exception:
         """Returns the exception for an answer with an error code, with the server's own words."""
         words = f"{error.code} {error.reason}"
         try:
@@ -117,7 +117,7 @@ class WebFile(Remote):
             return TemporaryError(words, _seconds(error.headers.get("Retry-After")))
         return self._unreachable(words)
 
-    def _failed(self, error: Exception) -> OSError:
+    def _failed(self, error: Exception) -> Exception:
         """Returns the exception for a failed connection."""
         cause: object = error.reason if isinstance(error, URLError) else error
         if isinstance(cause, TimeoutError):
