@@ -19,6 +19,7 @@ import numpy as np
 
 from ..parts import BadPart, plan
 from .reading import read_file
+from .replacing import replacing
 
 T = TypeVar("T")
 _MAX_BYTES = 4_000_000
@@ -159,9 +160,8 @@ class SavedAsJson:
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Writes the config as a JSON file in a folder, which is made if needed."""
-        path = Path(folder) / self.config_name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(self.to_config(), indent=2) + "\n")
+        with replacing(Path(folder) / self.config_name, "t") as file:
+            file.write(json.dumps(self.to_config(), indent=2) + "\n")
 
     @classmethod
     def from_pretrained(cls: type[T], folder: str | os.PathLike[str]) -> T:
