@@ -187,16 +187,16 @@ def changed_options(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> Itera
     """Yields changed options that affect a resumed run, as "group.key: theirs, not ours"."""
     matter = (
         "augment_horizontal_flip train_lr train_num_steps max_grad_norm ema_update_every ema_decay "
-        "betas weight_decay ema learning_rate"
+        "betas weight_decay ema learning_rate compute"
     )
     before, now = ({key: config.get(key) for key in matter.split()} for config in (theirs, ours))
     yield from differences(before, now)
 
 
-def changed_data(theirs: Any, ours: Any) -> Iterator[str]:
-    """Yields changed options of the training data, except for its place, like `differences`."""
-    places = ("data.folder:", "data.shards:", "data.cache_folder:", "data.keep:")
-    yield from (one for one in differences(theirs, ours, "data") if not one.startswith(places))
+def changed_data(theirs: Any, ours: Any, at: str) -> Iterator[str]:
+    """Yields changed options of a dataset, except for its place, like `differences`."""
+    places = tuple(f"{at}.{name}:" for name in ("folder", "shards", "cache_folder", "keep"))
+    yield from (one for one in differences(theirs, ours, at) if not one.startswith(places))
 
 
 def differences(theirs: Any, ours: Any, at: str = "") -> Iterator[str]:
