@@ -17,6 +17,7 @@ import torch
 from ..data import TrainingDataset
 from ..data.loading.loader import to_device
 from ..storage.config import RecordsArguments, script_name, to_config
+from ..storage.run_paths import relative_to_run
 from ..trainable import Trainable
 from .checks import expect
 
@@ -140,8 +141,13 @@ def run_config(
     dataset: TrainingDataset,
     validation: TrainingDataset | None,
 ) -> dict[str, Any]:
-    """Returns all options that build the run, in the form that scripts/train.py reads."""
-    parts = ("model", "folder_or_dataset", "validation", "convert_image_to")
+    """Returns all options that build the run, in the form that scripts/train.py reads.
+
+    Paths of the data are relative to the results folder, which itself is left out: it is where the
+    checkpoint lies.
+    """
+    parts = ("model", "folder_or_dataset", "validation", "convert_image_to", "results_folder")
+    folder = Path(trainer._init_args["results_folder"])
     options = {  # groups become plain mappings
         name: vars(value) if dataclasses.is_dataclass(value) else value
         for name, value in trainer._init_args.items()
@@ -149,6 +155,9 @@ def run_config(
     }
     config = {"data": dataset, "diffusion": model, "trainer": options}
     described = to_config(config if validation is None else {**config, "validation": validation})
+    for name in ("data", "validation"):
+        if name in described:
+            described[name] = relative_to_run(described[name], folder)
     _explain_script_classes(described["diffusion"], {type(n).__name__ for n in model.networks})
     return described
 
