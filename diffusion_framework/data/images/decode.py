@@ -104,7 +104,7 @@ def decode_image(
         with Image.open(source, formats=list(image_formats())) as image:
             check_effort(image)
             if bits == 16 and convert_image_to in (None, "L"):
-                deep.check_kept(image)
+                deep.check_kept(image, quoted_name(source))
             if at_least is not None and image.format in ("JPEG", "MPO"):
                 reduce_scale(image, at_least)
             image.load()
@@ -117,8 +117,10 @@ def decode_image(
                 eight_bit = deep.to_eight_bits(upright, value_range, file_bits)
             else:
                 eight_bit = to_plain_mode(upright)
-    except (deep.ValueRangeError, deep.LostDepthError) as error:
-        raise type(error)(f"Image {quoted_name(source)}: {error}") from error
+    except deep.LostDepthError:
+        raise
+    except deep.ValueRangeError as error:
+        raise deep.ValueRangeError(f"Image {quoted_name(source)}: {error}") from error
     except DECODING_ERRORS as error:
         raise BrokenImageError(
             f"Expected a readable image, got {quoted_name(source)} ({reason(error)}). "
@@ -136,10 +138,10 @@ def is_deep_file(source: str | os.PathLike[str] | BinaryIO) -> bool:
     """
     try:
         with Image.open(source, formats=list(image_formats())) as image:
-            deep.check_kept(image)
+            deep.check_kept(image, quoted_name(source))
             return deep.is_deep(image)
-    except deep.LostDepthError as error:
-        raise deep.LostDepthError(f"Image {quoted_name(source)}: {error}") from error
+    except deep.LostDepthError:
+        raise
     except DECODING_ERRORS as error:
         raise BrokenImageError(
             f"Expected a readable image, got {quoted_name(source)} ({reason(error)}). "

@@ -22,13 +22,18 @@ class LostDepthError(ValueError):
     """Raised for an image of more than 8 bits of which Pillow keeps only 8, on one line."""
 
 
-def check_kept(image: Image.Image) -> None:
-    """Raises LostDepthError for an opened image that would silently lose its depth."""
+def check_kept(image: Image.Image, name: str) -> None:
+    """Raises LostDepthError for an opened image that would silently lose its depth.
+
+    Args:
+        image: Opened image.
+        name: Quoted name of its file.
+    """
     depth = 8 if is_deep(image) else _DEPTHS.get(image.format or "", lambda image: 8)(image)
     if depth > 8:
         raise LostDepthError(
-            f"Expected colours whose depth Pillow keeps, got {depth} bits in {image.format}. "
-            "Fix: set --data.bits 8 to reduce it, or convert the file to PNG or TIFF."
+            f"Expected colours whose depth Pillow keeps, got {name} of {depth} bits in "
+            f"{image.format}. Fix: set --data.bits 8 to reduce it, or convert the file to PNG."
         )
 
 

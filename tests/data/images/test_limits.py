@@ -163,7 +163,7 @@ def test_depth_that_pillow_loses_is_an_error_or_a_choice(tmp_path):
     expected = deep_files(tmp_path / "deep")
     for path in sorted((tmp_path / "deep").iterdir()):
         depth = int(re.sub(r"\D", "", path.stem))
-        message = rf"{path.name}'.* got {depth} bits in .*Fix: set --data\.bits 8"
+        message = rf"{path.name}' of {depth} bits in .*Fix: set --data\.bits 8"
         with pytest.raises(LostDepthError, match=message) as caught:
             decode_image(path, bits=16)
         assert "\n" not in str(caught.value)
