@@ -2,7 +2,7 @@
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -29,8 +29,8 @@ class FeatureNetwork(nn.Module, ABC):
     def forward(self, images: ImageBatch) -> Float[Tensor, "batch features"]:
         """Returns features [batch, features] of uint8 images [batch, channels, height, width]."""
 
-    def classify(self, images: ImageBatch) -> Int[Tensor, " batch"]:
-        """Returns the class of each image; only for a network with `class_names`."""
+    def classify(self, features: Float[Tensor, "batch features"]) -> Int[Tensor, " batch"]:
+        """Returns the class of each image, on the CPU; only for a network with `class_names`."""
         raise NotImplementedError
 
 
@@ -64,6 +64,12 @@ class FeatureExtractor(ABC):
         """
 
 
+def spread(length: int, count: int | None) -> np.ndarray:
+    """Returns at most `count` indices, evenly spread over range(length); None means all."""
+    count = length if count is None else min(count, length)
+    return np.unique(np.linspace(0, length - 1, count).round().astype(int))
+
+
 def read_images(
     images: ImageDataset, indices: Sequence[int] | np.ndarray
 ) -> tuple[Tensor, Tensor | None]:
@@ -86,7 +92,6 @@ def features_of(
     *,
     total: int | None = None,
     show_progress: bool = True,
-    of: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Returns features [n, features] of batches of uint8 images, on the CPU.
 
@@ -95,13 +100,13 @@ def features_of(
         batches: Batches of uint8 images [batch, channels, height, width].
         total: Number of batches, for the progress bar.
         show_progress: Whether to show a progress bar.
-        of: Function of a batch to collect instead, such as `network.classify`.
     """
     device = next((tensor.device for tensor in network.state_dict().values()), torch.device("cpu"))
     found = []
     with torch.inference_mode():
-        for batch in tqdm(batches, desc="features", total=total, disable=not show_progress):
-            found.append((of or network)(batch.to(device)).cpu())
+        hidden = not show_progress
+        for batch in tqdm(batches, desc="features", total=total, disable=hidden, delay=2):
+            found.append(network(batch.to(device)).cpu())
     return torch.cat(found).clone()
 
 

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from ...data import ImageDataset
 from ...data.loading.cache import cache_folder
-from .base import FeatureExtractor, FeatureNetwork, read_images
+from .base import FeatureExtractor, FeatureNetwork, read_images, spread
 from .onnx import resized
 
 _WIDTHS = (24, 48, 96, 128)  # channels at each resolution; the last is the number of features
@@ -58,16 +58,16 @@ class OwnNetwork(FeatureNetwork):
         """Returns features [batch, 128] of floats in [0, 1]."""
         return self.layers(2 * values - 1).mean((2, 3))
 
-    def classify(self, images: Tensor) -> Tensor:
-        return self.head(self(images)).argmax(1)
+    def classify(self, features: Tensor) -> Tensor:
+        return self.head(features.to(self.head.weight)).argmax(1).cpu()
 
 
 @dataclass(frozen=True)
 class Own(FeatureExtractor):
     """Features of a small network that is trained on the images themselves, without downloads.
 
-    It learns to tell the labels apart, or rotations without labels, and to recognise each image. The
-    training runs on the CPU with fixed seeds, and its result is kept in the cache folder.
+    It learns to tell the labels apart, or rotations without labels, and to recognise each image.
+    The training runs on the CPU with fixed seeds, and its result is kept in the cache folder.
 
     Args:
         steps: Number of training steps of 64 images.
@@ -127,11 +127,6 @@ class Own(FeatureExtractor):
             small.append((resized(values, size) * 255).round().to(torch.uint8))
             labels += [] if label is None else [label]
         return torch.cat(small), torch.cat(labels) if labels else None
-
-
-def spread(length: int, count: int) -> np.ndarray:
-    """Returns at most `count` indices, evenly spread over range(length)."""
-    return np.unique(np.linspace(0, length - 1, min(count, length)).round().astype(int))
 
 
 def _train(

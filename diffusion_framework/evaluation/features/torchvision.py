@@ -18,11 +18,19 @@ class ClassifierFeatures(FeatureNetwork):
     Args:
         classifier: Classifier of RGB images; its last linear layer is removed.
         preset: Its transform of uint8 images.
+
+    Raises:
+        ValueError: If the classifier has no linear layer.
     """
 
     def __init__(self, classifier: nn.Module, preset: Any) -> None:
         super().__init__()
         layers = [name for name, layer in classifier.named_modules() if type(layer) is nn.Linear]
+        if not layers:
+            raise ValueError(
+                f"--features.model: expected a network with a last linear layer, got "
+                f"{type(classifier).__name__}. Fix: choose another, such as resnet50."
+            )
         parent, _, last = layers[-1].rpartition(".")
         classifier.get_submodule(parent)._modules[last] = nn.Identity()
         self.classifier, self.preset = classifier, preset

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .estimate import Estimate
 
-Features = Float[Tensor, "samples features"]
+Features = Float[Tensor, "_samples _features"]
 
 
 @dataclass(frozen=True, eq=False)
