@@ -106,7 +106,12 @@ def _evaluate(
         )
     if data is None and (likelihood or reference is None):
         raise ValueError("--data: expected held-out images, got none. Fix: add --data.folder PATH.")
-    check_positive(num_images=num_images or 1, batch_size=batch_size, num_samples=num_samples)
+    least = {} if num_images is None else {"num_images": num_images}
+    check_positive(**least, batch_size=batch_size, num_samples=num_samples)
+    if quality and num_samples < 10:
+        raise ValueError(
+            f"--num_samples: expected at least 10, got {num_samples}. Fix: draw more, such as 1000."
+        )
     folder, place = Path(output), device_named(device)
     names = _names(runs)
     files = [*(f"{name}.csv" for name in names if likelihood), *["quality.json"] * quality]

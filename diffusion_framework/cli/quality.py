@@ -15,6 +15,7 @@ from torch import Tensor
 from ..data import ImageDataset
 from ..diffusion import GaussianDiffusion
 from ..evaluation.features import FeatureExtractor, Own
+from ..evaluation.features.base import local_file
 from ..evaluation.quality import (
     GaussianStatistics,
     Quality,
@@ -79,17 +80,22 @@ class Measurement:
             folder: Folder for the results.
             keep_samples: Whether to write samples and statistics too.
         """
+        reference = None if self.reference is None else _read_reference(self.reference)
         samplers = [plan.build() for plan in self.samplers or ()] or [DDIM()]
         extractor: FeatureExtractor = Own() if self.features is None else self.features.build()
         models = {n: opened(path) for n, path in runs.items() if not path.endswith(".npz")}
-        files = {n: load_samples(path) for n, path in runs.items() if path.endswith(".npz")}
+        files = {
+            n: load_samples(local_file(path, "RUNS"))
+            for n, path in runs.items()
+            if path.endswith(".npz")
+        }
         channels, size = _shape([*models.values()], [*files.values()])
         given = {"image_size": size, "channels": channels}
         data, training = (
             None if plan is None else plan.build(**given)
             for plan in (self.data, self.training_data)
         )
-        meter = self._meter(extractor, data, training)
+        meter = self._meter(extractor, data, training, reference)
         main, rows = PartialState().is_main_process, []
         for name, images, labels in self._all_samples(models, files, samplers, meter):
             if not main:
@@ -109,7 +115,11 @@ class Measurement:
             self._report([*rows, *meter.real(self.num_samples)], extractor, folder)
 
     def _meter(
-        self, extractor: FeatureExtractor, data: ImageDataset | None, training: ImageDataset | None
+        self,
+        extractor: FeatureExtractor,
+        data: ImageDataset | None,
+        training: ImageDataset | None,
+        reference: Tensor | GaussianStatistics | None,
     ) -> QualityMeter:
         source = data if training is None else training
         if source is None and isinstance(extractor, Own):
@@ -120,9 +130,9 @@ class Measurement:
         with PartialState().main_process_first():  # the others find trained features in the cache
             network = extractor.network(source, self.device, show_progress=self.progress)
         options = {"num_images": self.num_images, "batch_size": self.batch_size}
-        reference = data if self.reference is None else _read_reference(self.reference)
+        against: Any = data if reference is None else reference
         return QualityMeter(
-            network, reference, training=training, show_progress=self.progress, **options
+            network, against, training=training, show_progress=self.progress, **options
         )
 
     def _all_samples(
@@ -195,6 +205,7 @@ def _shape(
 
 def _read_reference(path: str) -> Tensor | GaussianStatistics:
     """Returns the statistics or the images of an npz file."""
+    local_file(path, "--reference")
     try:
         return GaussianStatistics.load(path)
     except ValueError:
