@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -96,41 +97,54 @@ def _evaluate(
         progress: Whether to show progress bars.
         trust: Packages whose classes the files may name; their code then runs.
     """
-    if not runs:
+    flags = dict(locals())
+    _check_request(flags)
+    names = _names(runs)
+    files = [*(f"{name}.csv" for name in names if likelihood), *["quality.json"] * quality]
+    _check_output(Path(output), files, overwrite)
+    _measure(flags, names)
+
+
+def _measure(flags: Mapping[str, Any], names: Sequence[str]) -> None:
+    """Measures the runs of these names; flags are the arguments of the command."""
+    folder, place = Path(flags["output"]), device_named(flags["device"])
+    paths = dict(zip(names, flags["runs"], strict=True))
+
+    def opened(path: str) -> GaussianDiffusion:
+        options = {"weights": flags["weights"], "trust": flags["trust"]}
+        return GaussianDiffusion.from_pretrained(path, **options).to(place)
+
+    if flags["likelihood"]:
+        check_plot()
+        models = {name: opened(path) for name, path in paths.items()}
+        chosen = ("data", "batch_size", "progress", "seed", "tolerance", "steps", "variance")
+        options = {name: flags[name] for name in chosen}
+        measure_likelihood(models, folder, num_images=flags["num_images"] or 1000, **options)
+    if flags["quality"]:
+        options = {f.name: flags[f.name] for f in fields(Measurement) if f.name in flags}
+        measurement = Measurement(**{**options, "device": place, "calls": flags["calls"] or [50]})
+        measurement.run(paths, opened, folder, flags["keep_samples"])
+
+
+def _check_request(flags: Mapping[str, Any]) -> None:
+    """Raises ValueError if there is nothing to measure, or nothing to measure it with."""
+    if not flags["runs"]:
         raise ValueError(
             "RUNS: expected results folders, got none. Fix: give the folders of trained runs."
         )
-    if not likelihood and not quality:
+    if not flags["likelihood"] and not flags["quality"]:
         raise ValueError(
             "Expected a quantity to measure, got none. Fix: add --quality or --likelihood."
         )
-    if data is None and (likelihood or reference is None):
+    if flags["data"] is None and (flags["likelihood"] or flags["reference"] is None):
         raise ValueError("--data: expected held-out images, got none. Fix: add --data.folder PATH.")
-    least = {} if num_images is None else {"num_images": num_images}
-    check_positive(**least, batch_size=batch_size, num_samples=num_samples)
-    if quality and num_samples < 10:
+    numbers = {name: flags[name] for name in ("num_images", "batch_size", "num_samples")}
+    check_positive(**{name: number for name, number in numbers.items() if number is not None})
+    if flags["quality"] and flags["num_samples"] < 10:
         raise ValueError(
-            f"--num_samples: expected at least 10, got {num_samples}. Fix: draw more, such as 1000."
+            f"--num_samples: expected at least 10, got {flags['num_samples']}. "
+            "Fix: draw more, such as 1000."
         )
-    folder, place = Path(output), device_named(device)
-    names = _names(runs)
-    files = [*(f"{name}.csv" for name in names if likelihood), *["quality.json"] * quality]
-    _check_output(folder, files, overwrite)
-
-    def opened(path: str) -> GaussianDiffusion:
-        return GaussianDiffusion.from_pretrained(path, weights=weights, trust=trust).to(place)
-
-    plans: Any = (data, training_data, features, samplers)
-    shared: dict[str, Any] = {"batch_size": batch_size, "seed": seed, "progress": progress}
-    if likelihood:
-        check_plot()
-        models = {name: opened(path) for name, path in zip(names, runs, strict=True)}
-        bound = {"tolerance": tolerance, "steps": steps, "variance": variance}
-        measure_likelihood(models, folder, data, num_images or 1000, **shared, **bound)
-    if quality:
-        drawing = {"num_samples": num_samples, "calls": calls or [50], "guidance": guidance}
-        measurement = Measurement(*plans, reference, num_images, place, **shared, **drawing)
-        measurement.run(dict(zip(names, runs, strict=True)), opened, folder, keep_samples)
 
 
 def _names(runs: Sequence[str]) -> list[str]:

@@ -122,17 +122,16 @@ class Measurement:
         reference: Tensor | GaussianStatistics | None,
     ) -> QualityMeter:
         source = data if training is None else training
-        if source is None and isinstance(extractor, Own):
-            raise ValueError(
-                "--features: expected images to train features on, got a reference file alone. "
-                "Fix: choose inception, or add --training_data.folder PATH."
-            )
         with PartialState().main_process_first():  # the others find trained features in the cache
             network = extractor.network(source, self.device, show_progress=self.progress)
-        options = {"num_images": self.num_images, "batch_size": self.batch_size}
         against: Any = data if reference is None else reference
         return QualityMeter(
-            network, against, training=training, show_progress=self.progress, **options
+            network,
+            against,
+            training=training,
+            num_images=self.num_images,
+            batch_size=self.batch_size,
+            show_progress=self.progress,
         )
 
     def _all_samples(

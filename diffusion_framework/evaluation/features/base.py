@@ -50,12 +50,12 @@ class FeatureExtractor(ABC):
 
     @abstractmethod
     def network(
-        self, images: ImageDataset, device: torch.device, *, show_progress: bool = True
+        self, images: ImageDataset | None, device: torch.device, *, show_progress: bool = True
     ) -> FeatureNetwork:
         """Returns the network on a device, in evaluation mode.
 
         Args:
-            images: Images that features of one's own are trained on.
+            images: Images that features of one's own are trained on; others need none.
             device: Device of the network.
             show_progress: Whether to show a progress bar.
 

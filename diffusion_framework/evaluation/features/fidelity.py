@@ -45,7 +45,7 @@ class Inception(FeatureExtractor):
         return "inception"
 
     def network(
-        self, images: ImageDataset, device: torch.device, *, show_progress: bool = True
+        self, images: ImageDataset | None, device: torch.device, *, show_progress: bool = True
     ) -> FeatureNetwork:
         return _load("inception-v3-compat", "2048", self.weights, device)
 
@@ -68,7 +68,7 @@ class DINOv2(FeatureExtractor):
         return f"dinov2-{self.size}"
 
     def network(
-        self, images: ImageDataset, device: torch.device, *, show_progress: bool = True
+        self, images: ImageDataset | None, device: torch.device, *, show_progress: bool = True
     ) -> FeatureNetwork:
         return _load(f"dinov2-vit-{self.size}-14", "dinov2", None, device)
 

@@ -30,14 +30,12 @@ class ONNXNetwork(FeatureNetwork):
     ) -> None:
         super().__init__()
         self.session, self.size = session, size
-        self.register_buffer("mean", torch.tensor(mean)[:, None, None])
-        self.register_buffer("std", torch.tensor(std)[:, None, None])
+        self.mean, self.std = (torch.tensor(values)[:, None, None] for values in (mean, std))
 
     def forward(self, images: Tensor) -> Tensor:
-        values = resized(to_rgb(images), self.size)
-        values = (values - self.mean) / self.std
+        values = (resized(to_rgb(images.cpu()), self.size) - self.mean) / self.std
         (name,) = (one.name for one in self.session.get_inputs())
-        first, *_ = self.session.run(None, {name: values.cpu().numpy().astype(np.float32)})
+        first, *_ = self.session.run(None, {name: values.numpy().astype(np.float32)})
         return torch.from_numpy(first).flatten(1)
 
 
@@ -64,7 +62,7 @@ class ONNX(FeatureExtractor):
         return f"{Path(self.path).stem}-{digest.hexdigest()[:8]}"
 
     def network(
-        self, images: ImageDataset, device: torch.device, *, show_progress: bool = True
+        self, images: ImageDataset | None, device: torch.device, *, show_progress: bool = True
     ) -> FeatureNetwork:
         if find_spec("onnxruntime") is None:
             raise missing_package("onnxruntime", "features")

@@ -93,8 +93,13 @@ class Own(FeatureExtractor):
         return "own"
 
     def network(
-        self, images: ImageDataset, device: torch.device, *, show_progress: bool = True
+        self, images: ImageDataset | None, device: torch.device, *, show_progress: bool = True
     ) -> FeatureNetwork:
+        if images is None:
+            raise ValueError(
+                "--features: expected images to train features on, got a reference file alone. "
+                "Fix: choose inception, or add --training_data.folder PATH."
+            )
         path = cache_folder() / "features" / f"{self._key(images)}.safetensors"
         network = self._new(images)
         if not _load(network, path):

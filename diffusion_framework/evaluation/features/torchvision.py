@@ -57,7 +57,7 @@ class Torchvision(FeatureExtractor):
         return f"{self.model}-{self.weights}".lower()
 
     def network(
-        self, images: ImageDataset, device: torch.device, *, show_progress: bool = True
+        self, images: ImageDataset | None, device: torch.device, *, show_progress: bool = True
     ) -> FeatureNetwork:
         known = models.list_models(module=models)
         if self.model not in known:

@@ -1,6 +1,7 @@
 """Measures of quality by nearest neighbours in the space of features."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -28,10 +29,11 @@ class DensityCoverage(NamedTuple):
     coverage: Estimate
 
 
-class Nearest(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Nearest:
     """The nearest training sample of each sample.
 
-    Attributes:
+    Args:
         index: Index of the training sample, [samples].
         distance: Distance to it, [samples].
         own: Index of that training sample's nearest other training sample, [samples].

@@ -94,10 +94,10 @@ def measure_quality(
 
 def quality_table(rows: Sequence[Quality]) -> str:
     """Returns a table of the measures with 95 % intervals, one line for each set of samples."""
-    shown = [key for key in MEASURES if any(getattr(row, key) is not None for row in rows)]
+    shown = [key for key in MEASURES if any(vars(row)[key] is not None for row in rows)]
     lines = [["", "samples", *(MEASURES[key] for key in shown)]]
     for row in rows:
-        cells = [_cell(getattr(row, key), 1000 if key == "kernel" else 1) for key in shown]
+        cells = [_cell(vars(row)[key], 1000 if key == "kernel" else 1) for key in shown]
         lines.append([row.name, str(row.count), *cells])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
