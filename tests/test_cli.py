@@ -106,8 +106,8 @@ def test_the_scripts_work_from_anywhere(pictures, tmp_path):
     script("sample.py", results, "--num_samples", "5", *options)
     images = [Image.open(output / f"{i:05d}.png") for i in range(5)]
     assert all(image.size == (16, 16) and image.mode == "RGB" for image in images)
-    assert (output / "grid.png").is_file()
-    assert len(list(output.iterdir())) == 6
+    assert (output / "grid.png").is_file() and (output / "index.csv").is_file()
+    assert len(list(output.iterdir())) == 7
 
 
 def test_self_conditioning_is_compared_in_a_table(tmp_path):

@@ -10,6 +10,7 @@ from toys import QUIET, Plain, tiny_unet
 
 from diffusion_framework import GaussianDiffusion, ImageFolder, Trainer, cli
 from diffusion_framework.cli.classes import chosen_classes
+from diffusion_framework.cli.outputs import Outputs
 from diffusion_framework.cli.sample import _write
 from diffusion_framework.spaces import ImageSpace
 from diffusion_framework.storage.checkpoint import Checkpoint
@@ -110,7 +111,7 @@ def test_samples_that_pictures_cannot_show_are_written_as_values(tmp_path, chann
     words = [str(tmp_path / "model"), "--num_samples=2", "--progress=false", "--trust=toys"]
     cli.sample([*words, f"--output={tmp_path / 'out'}"])
     found = sorted(path.name for path in (tmp_path / "out").iterdir())
-    pictures = ["00000.png", "00001.png", "grid.png"]
+    pictures = ["00000.png", "00001.png", "grid.png", "index.csv"]
     assert found == sorted(pictures + (["00000.npy", "00001.npy"] if channels == 5 else []))
     if channels == 5:
         assert np.array_equal(np.load(tmp_path / "out" / "00001.npy"), many[1].numpy())
@@ -118,7 +119,9 @@ def test_samples_that_pictures_cannot_show_are_written_as_values(tmp_path, chann
 
 def test_sequences_are_written_as_values(tmp_path):
     samples = [(torch.rand(6, 2), None) for _ in range(3)]
-    assert _write([samples[:2], samples[2:]], tmp_path / "out", 0, 256) == "samples"
+    outputs = Outputs(tmp_path / "out")
+    assert _write([samples[:2], samples[2:]], outputs, 0, 256) == "samples"
     assert [path.name for path in sorted((tmp_path / "out").iterdir())] == [
-        f"0000{i}.npy" for i in range(3)
+        *(f"0000{i}.npy" for i in range(3)),
+        "index.csv",
     ]

@@ -13,9 +13,10 @@ from ..diffusion import GaussianDiffusion
 from ..process.noise import sample_seeds
 from ..samplers import Sampler
 from ..storage.checkpoint import Checkpoint
-from ..storage.images import save_grid, save_picture, save_values
+from ..storage.images import grid, npy, png
 from .classes import chosen_classes
 from .common import check_positive, device_named, run
+from .outputs import Outputs
 
 Samples = list[tuple[torch.Tensor, torch.Tensor | None]]
 """Samples in their own units, each with its picture, if it is an image."""
@@ -74,7 +75,8 @@ def _sample(
         guidance: Scale of classifier-free guidance; 1 switches it off.
         weights: Weights to use: ema (their moving average) or model (the last ones).
         output: Folder for the images.
-        overwrite: Whether to replace existing images.
+        overwrite: Whether to replace the images that an earlier call wrote to the folder. It
+            deletes only files that the folder's index.csv lists.
         device: Device to run on: auto, cpu, cuda, cuda:1, mps, ...
         noise_device: Device that draws the noise: cpu gives the same noise, and the same images up
             to rounding, on every kind of device; null is the device of the network.
@@ -84,7 +86,7 @@ def _sample(
     plan: Any = sampler
     chosen = None if plan is None else plan.build()
     check_positive(num_samples=num_samples, batch_size=batch_size)
-    folder = _output_folder(output, overwrite)
+    outputs = Outputs(Path(output), overwrite)
     drawn_on = None if noise_device is None else device_named(noise_device, "--noise_device")
     diffusion = GaussianDiffusion.from_pretrained(checkpoint, weights=weights, trust=trust)
     diffusion.to(device_named(device))
@@ -96,25 +98,15 @@ def _sample(
     starts = tqdm(range(0, num_samples, batch_size), desc="batches", disable=not progress)
     batches = (range(i, min(i + batch_size, num_samples)) for i in starts)
     images = (_images(diffusion, indices, seed, classes, options) for indices in batches)
-    what = _write(images, folder, len(classes), diffusion.space.bins)
-    print(f"done: {num_samples} {what} in {folder}{_columns(names, classes):.500}")
+    what = _write(images, outputs, len(classes), diffusion.space.bins)
+    print(f"done: {num_samples} {what} in {output}{_columns(names, classes):.500}")
 
 
 def _columns(names: Sequence[str], classes: Sequence[int]) -> str:
     return f", columns: {', '.join(names[n] for n in classes)}" if names and classes else ""
 
 
-def _output_folder(output: str, overwrite: bool) -> Path:
-    folder = Path(output)
-    if not overwrite and any((*folder.glob("*.png"), *folder.glob("*.npy"))):
-        raise ValueError(
-            f"--output: expected a folder without images, got {folder}. "
-            "Fix: choose another folder, or add --overwrite."
-        )
-    return folder
-
-
-def _write(batches: Iterable[Samples], folder: Path, columns: int, bins: int | None) -> str:
+def _write(batches: Iterable[Samples], outputs: Outputs, columns: int, bins: int | None) -> str:
     """Writes each sample, and a grid of the first 100 with this number of columns; 0 is free.
 
     Samples whose values a picture does not show as they are become .npy files as well.
@@ -125,15 +117,14 @@ def _write(batches: Iterable[Samples], folder: Path, columns: int, bins: int | N
     bits = 16 if (bins or 0) > 256 else 8
     shown: list[torch.Tensor] = []
     for index, (sample, picture) in enumerate(pair for batch in batches for pair in batch):
-        path = folder / f"{index:05d}.png"
         if picture is not None:
-            save_picture(picture, path, bits)
+            outputs.write(f"{index:05d}.png", png(picture, bits))
             shown += [picture] if index < 100 else []
         if picture is None or not torch.equal(picture, sample):
-            save_values(sample, path.with_suffix(".npy"))
+            outputs.write(f"{index:05d}.npy", npy(sample))
     if not shown:
         return "samples"
-    save_grid(torch.stack(shown), folder / "grid.png", columns=columns or None)
+    outputs.write("grid.png", png(grid(torch.stack(shown), columns or None)))
     return "images and grid.png"
 
 

@@ -10,7 +10,7 @@ from jaxtyping import UInt
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
-from diffusion_framework.storage.config import RecordsArguments
+from ..storage.config import RecordsArguments
 
 ImageTensor = UInt[Tensor, "channels height width"]
 

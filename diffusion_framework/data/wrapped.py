@@ -9,10 +9,10 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, default_collate
 
-from diffusion_framework.data.dataset import TrainingDataset
-from diffusion_framework.data.images.decode import to_plain_mode
-from diffusion_framework.data.images.deep import is_deep
-from diffusion_framework.data.images.resize import to_tensor
+from .dataset import TrainingDataset
+from .images.decode import to_plain_mode
+from .images.deep import is_deep
+from .images.resize import to_tensor
 
 DATA_KEYS = ("data", "image", "images", "img", "pixel_values")
 """Keys of a dictionary that hold the data of a sample, in the order of preference."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import math
-import os
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
 from torch import Tensor
 
+from ..storage.replacing import replacing
 from .likelihood import BoundTerms
 
 
@@ -31,14 +31,11 @@ def write_bound(bound: BoundTerms, path: Path) -> None:
     for name, (now, _), bits in zip(names, bound.grid, bound.steps.unbind(1), strict=True):
         rows.append((name, f"{now.t:.9g}", f"{now.log_snr:.9g}", bits))
     rows.append(("total", "", "", bound.total))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.tmp")
-    with aside.open("w", newline="") as file:
+    with replacing(path, "t", newline="") as file:
         table = csv.writer(file)
         table.writerow(["term", "t", "log_snr", "bits_per_dim", "standard_error"])
         for term, t, log_snr, bits in rows:
             table.writerow([term, t, log_snr, *(f"{value:.9g}" for value in mean_and_error(bits))])
-    os.replace(aside, path)
 
 
 def check_plot() -> None:

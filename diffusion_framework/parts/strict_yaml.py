@@ -10,7 +10,7 @@ import yaml
 from .errors import BadPart, expected, one_line
 
 MAX_DEPTH = 40
-MAX_BYTES = 4_000_000
+MAX_BYTES = 1_000_000  # hostile text of this size takes some 20 s
 
 
 class Strict(yaml.SafeLoader):
@@ -111,7 +111,7 @@ def read_yaml(text: str | bytes, what: str) -> Any:
     """Returns plain data: None, bool, int, float, str, lists, and dictionaries with words as keys.
 
     Args:
-        text: YAML text of at most 4 MB.
+        text: YAML text of at most 1 MB.
         what: Name of the text, for errors.
 
     Raises:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import io
-import json
 import os
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,42 +12,11 @@ import numpy as np
 from PIL import Image
 
 from ..storage.config import read_json
+from ..storage.reading import check_memory, check_regular
 from .episodes import Episodes, check_names, reading
+from .replay_buffer import read_buffer
 
-_CODECS = {
-    "bytes",
-    "transpose",
-    "sharding_indexed",
-    "blosc",
-    "zstd",
-    "zlib",
-    "gzip",
-    "lz4",
-    "lzma",
-    "bz2",
-    "delta",
-    "crc32c",
-    "crc32",
-    "adler32",
-    "fletcher32",
-    "jenkins_lookup3",
-    "shuffle",
-    "bitround",
-    "fixedscaleoffset",
-    "quantize",
-    "packbits",
-    "astype",
-}
-_TYPES = {
-    f"{kind}{bits}"
-    for kind, sizes in {
-        "int": (8, 16, 32, 64),
-        "uint": (8, 16, 32, 64),
-        "float": (16, 32, 64),
-    }.items()
-    for bits in sizes
-} | {"bool", "complex64", "complex128"}
-_CODEC_KEYS = ("filters", "compressor", "codecs", "index_codecs")
+_BYTES_OF_A_NUMBER = 40  # in a list of Python
 
 
 def load_episodes(path: str | os.PathLike[str], names: Sequence[str]) -> Episodes:
@@ -76,7 +43,7 @@ def load_episodes(path: str | os.PathLike[str], names: Sequence[str]) -> Episode
     if (path / "data").is_dir() and any(
         (path / file).is_file() for file in (".zgroup", "zarr.json")
     ):
-        return _from_zarr(path, names)
+        return read_buffer(path, names)
     if (path / "meta" / "info.json").is_file():
         return _from_lerobot(path, names)
     files = [path] if path.suffix == ".npz" else sorted(path.glob("*.npz"))
@@ -85,77 +52,18 @@ def load_episodes(path: str | os.PathLike[str], names: Sequence[str]) -> Episode
             f"{path}: expected demonstrations, got none. Fix: give a folder of .npz files, a zarr "
             "replay buffer (data/, meta/episode_ends) or a LeRobot dataset (meta/info.json)."
         )
-    return _concatenate([_from_npz(file, names) for file in files])
+    return _concatenate({file: _from_npz(file, names) for file in files})
 
 
 def _from_npz(file: Path, names: Sequence[str]) -> Episodes:
+    check_regular(file)
     with reading(file), np.load(file, allow_pickle=False) as stored:
         check_names(names, stored.files, file)
+        sizes = {member.filename: member.file_size for member in stored.zip.infolist()}
+        check_memory(sum(sizes.get(f"{name}.npy", 0) for name in names), str(file))
         arrays = {name: stored[name] for name in names}
         ends = stored["episode_ends"] if "episode_ends" in stored.files else [len(arrays[names[0]])]
         return Episodes(arrays, ends)
-
-
-def _from_zarr(path: Path, names: Sequence[str]) -> Episodes:
-    try:
-        import zarr
-    except ImportError as error:
-        raise ValueError(
-            f"{path}: expected the package zarr to read it, got none. "
-            "Fix: pip install 'diffusion-framework[policy]'."
-        ) from error
-    _refuse_objects(path)
-    if not (path / "meta" / "episode_ends").is_dir():
-        raise ValueError(
-            f"{path}: expected the array meta/episode_ends, got none. Fix: store the cumulative "
-            "number of steps at the end of each episode."
-        )
-    check_names(names, [array.name for array in (path / "data").iterdir() if array.is_dir()], path)
-    with reading(path):
-        group: Any = zarr.open_group(os.fspath(path), mode="r")
-        arrays = {name: group[f"data/{name}"][:] for name in names}
-        return Episodes(arrays, group["meta/episode_ends"][:])
-
-
-def _refuse_objects(path: Path) -> None:
-    """Refuses arrays of Python objects or with unknown codecs, whose reading may run code."""
-    for file in sorted(path.rglob("*")):
-        if file.name not in (".zarray", ".zmetadata", "zarr.json"):
-            continue
-        try:
-            words = list(_types_and_codecs(json.loads(file.read_bytes())))
-        except (ValueError, RecursionError, OSError) as error:
-            raise ValueError(
-                f"{file}: expected the metadata of a zarr array, got a file that cannot be read "
-                f"({' '.join(str(error).split()):.200}). Fix: copy or export the data again."
-            ) from error
-        for kind, word in words:
-            if kind == "codec" and (word in _CODECS or word.startswith("imagecodecs_")):
-                continue
-            if kind == "dtype" and (
-                word in _TYPES or re.fullmatch(r"[<>|=]?[biufcSUM]\d+(\[\w+\])?", word)
-            ):
-                continue
-            raise ValueError(
-                f"{file}: expected an array of numbers, got the {kind} {word!r:.60}. "
-                "Fix: store numbers only, with a codec of zarr or numcodecs."
-            )
-
-
-def _types_and_codecs(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """Yields the dtypes and codecs in zarr metadata of format 2 or 3, without user attributes."""
-    if isinstance(node, list):
-        for item in node:
-            yield from _types_and_codecs(item, key)
-    elif isinstance(node, dict):
-        for name, value in node.items():
-            codec = isinstance(value, str) and key in _CODEC_KEYS and name in ("id", "name")
-            if codec:
-                yield "codec", str(value).removeprefix("numcodecs.").lower()
-            elif name in ("dtype", "data_type"):
-                yield "dtype", value if isinstance(value, str) else "of another form"
-            elif name != "attributes" and not name.endswith(".zattrs"):
-                yield from _types_and_codecs(value, name if name in _CODEC_KEYS else "")
 
 
 def _from_lerobot(path: Path, names: Sequence[str]) -> Episodes:
@@ -180,8 +88,8 @@ def _from_lerobot(path: Path, names: Sequence[str]) -> Episodes:
     }
     for file in files:
         with reading(file):
-            found = parquet.read_schema(file).names
-            check_names(names, found, file)
+            check_regular(file)
+            _check_table(parquet.read_metadata(file), columns, file)
             table = parquet.read_table(file, columns=list(columns))
             for name, column in columns.items():
                 column.append(_column(table[name].to_pylist(), name, file))
@@ -191,6 +99,18 @@ def _from_lerobot(path: Path, names: Sequence[str]) -> Episodes:
         episode = arrays.pop("episode_index")[order]
         ends = [*(np.flatnonzero(np.diff(episode)) + 1), len(episode)]
         return Episodes({name: values[order] for name, values in arrays.items()}, ends)
+
+
+def _check_table(metadata: Any, names: Collection[str], file: Path) -> None:
+    """Raises ValueError if columns are missing in a parquet file, or exceed the free memory."""
+    check_names([*names], metadata.schema.to_arrow_schema().names, file)
+    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+    columns = [group.column(i) for group in groups for i in range(group.num_columns)]
+    size = 0
+    for column in columns:
+        if column.path_in_schema.startswith(tuple(names)):
+            size += column.total_uncompressed_size + _BYTES_OF_A_NUMBER * column.num_values
+    check_memory(size, str(file))
 
 
 def _check_videos(info: Mapping[str, Any], names: Sequence[str], path: Path) -> None:
@@ -233,15 +153,19 @@ def _decoded(encoded: bytes | None, name: str, file: Path) -> np.ndarray:
     return pixels[:, :, None] if pixels.ndim == 2 else pixels
 
 
-def _concatenate(parts: Sequence[Episodes]) -> Episodes:
-    names = parts[0].arrays
-    for name in names:
-        if len(shapes := {part.arrays[name].shape[1:] for part in parts}) > 1:
-            raise ValueError(
-                f"Expected the same shape of {name!r} in all files, got {sorted(shapes)}. "
-                "Fix: convert the data to one shape."
-            )
-    lengths = np.concatenate([part.ends - part.starts for part in parts])
+def _concatenate(parts: Mapping[Path, Episodes]) -> Episodes:
+    """Joins the episodes of several files."""
+    first, *others = parts
+    names = parts[first].arrays
+    for file in others:
+        for name, values in parts[file].arrays.items():
+            if values.shape[1:] != (shape := names[name].shape[1:]):
+                raise ValueError(
+                    f"{file}: expected {name!r} of shape {['steps', *shape]}, as in {first.name}, "
+                    f"got {['steps', *values.shape[1:]]}. Fix: convert the data to one shape."
+                )
+    lengths = np.concatenate([part.ends - part.starts for part in parts.values()])
     return Episodes(
-        {n: np.concatenate([part.arrays[n] for part in parts]) for n in names}, np.cumsum(lengths)
+        {n: np.concatenate([part.arrays[n] for part in parts.values()]) for n in names},
+        np.cumsum(lengths),
     )

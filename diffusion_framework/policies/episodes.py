@@ -6,8 +6,11 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 class Episodes:
@@ -20,7 +23,7 @@ class Episodes:
 
     Raises:
         ValueError: If arrays and ends do not match, an episode is empty, or a value is NaN or
-            infinite.
+            infinite, in float32 too.
     """
 
     def __init__(self, arrays: Mapping[str, np.ndarray], ends: Sequence[int] | np.ndarray) -> None:
@@ -39,15 +42,21 @@ class Episodes:
                     f"Expected {self.ends[-1]} steps in {name!r}, where the last episode ends, got "
                     f"{steps}. Fix: give one row of each array for each step."
                 )
-            if values.dtype.kind == "f" and not np.isfinite(values).all():
-                step = int(
-                    np.argwhere(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))[0, 0]
-                )
-                episode = int(np.searchsorted(self.ends, step, side="right"))
-                raise ValueError(
-                    f"Expected finite values in {name!r}, got NaN or infinity in episode "
-                    f"{episode}, step {step}. Fix: clean the data."
-                )
+            self._check_finite(name, values)
+
+    def _check_finite(self, name: str, values: np.ndarray) -> None:
+        """Raises ValueError for NaN, infinity, and numbers that are infinite in float32."""
+        if values.dtype.kind != "f" or np.abs(values).max(initial=0) <= _LARGEST:
+            return
+        fits = (np.abs(values) <= _LARGEST).reshape(len(values), -1).all(axis=1)
+        step = int(np.flatnonzero(~fits)[0])
+        finite = bool(np.isfinite(values[step]).all())
+        raise ValueError(
+            f"Expected finite values in {name!r}, got "
+            f"{'numbers above the largest float32' if finite else 'NaN or infinity'} in episode "
+            f"{int(np.searchsorted(self.ends, step, side='right'))}, step {step}. "
+            "Fix: clean the data."
+        )
 
     def __len__(self) -> int:
         return len(self.ends)

@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from ..parts import Kept, find, plan, read_yaml
 from .building import build_fitting
 from .manifest import MANIFEST, DamagedCheckpoint, read_manifest
+from .reading import read_file
 
 T = TypeVar("T", bound=nn.Module)
 CHECKPOINTS = "checkpoints"
@@ -156,7 +157,7 @@ class Checkpoint:
     def _read(self, name: str) -> bytes:
         if name not in self.files:
             raise DamagedCheckpoint(self.path, f"its manifest does not name {name}")
-        data = (self.path / name).read_bytes()
+        data = read_file(self.path / name)
         if hashlib.sha256(data).hexdigest() != self.files[name]["sha256"]:
             raise DamagedCheckpoint(self.path, f"the checksum of {name} differs")
         return data

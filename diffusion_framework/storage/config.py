@@ -18,9 +18,11 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 
 from ..parts import BadPart, plan
-from ..parts.strict_yaml import MAX_BYTES
+from .reading import read_file
+from .replacing import replacing
 
 T = TypeVar("T")
+_MAX_BYTES = 4_000_000
 
 
 class RecordsArguments:
@@ -158,9 +160,8 @@ class SavedAsJson:
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Writes the config as a JSON file in a folder, which is made if needed."""
-        path = Path(folder) / self.config_name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(self.to_config(), indent=2) + "\n")
+        with replacing(Path(folder) / self.config_name, "t") as file:
+            file.write(json.dumps(self.to_config(), indent=2) + "\n")
 
     @classmethod
     def from_pretrained(cls: type[T], folder: str | os.PathLike[str]) -> T:
@@ -180,11 +181,11 @@ def read_json(path: Path) -> Any:
         ValueError: If the file cannot be read or is too large. The message is one line.
     """
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ValueError(f"more than {MAX_BYTES} bytes")
-        return json.loads(path.read_bytes())
+        return json.loads(read_file(path, _MAX_BYTES))
     except (OSError, ValueError, RecursionError) as error:
         cause = " ".join(str(error).split())
+        if "Fix: " in cause:
+            raise BadPart(cause) from error
         raise BadPart(
             f"{path}: expected a JSON file, got an error ({cause:.200}). Fix: save it again."
         ) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -41,12 +42,14 @@ def write_sealed(
         OSError: If a file cannot be written.
     """
     folder.mkdir()
-    for name, group in tensors.items():
-        _save_tensors(group, folder / f"{name}.safetensors")
     (folder / "config.yaml").write_text(write_yaml(dict(config)))
     (folder / "state.json").write_text(json.dumps(state, indent=1))
+    for name, group in tensors.items():
+        _save_tensors(group, folder / f"{name}.safetensors")
+        # safetensors lets only the owner read its files
+        shutil.copymode(folder / "config.yaml", folder / f"{name}.safetensors")
     files = {
-        file.name: {"size": file.stat().st_size, "sha256": _sha256(file)}
+        file.name: {"size": file.stat().st_size, "sha256": sha256(file)}
         for file in sorted(folder.iterdir())
     }
     (folder / MANIFEST).write_text(manifest_text(step, files, str(torch.__version__)))
@@ -78,7 +81,8 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """Returns the SHA-256 of a file."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):

@@ -1,10 +1,10 @@
-"""Writes images as PNG, values as .npy and animations as GIF files, each atomically."""
+"""Encodes images as PNG, values as .npy and animations as GIF files."""
 
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +12,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from .replacing import replacing
 
-def save_picture(image: Tensor, path: Path, bits: int = 8) -> None:
-    """Writes one image [channels, height, width] as a PNG file, and makes its folder.
+
+def png(image: Tensor, bits: int = 8) -> bytes:
+    """Returns one image [channels, height, width] as the content of a PNG file.
 
     Args:
         image: Image with values in [0, 1], to which they are clipped.
-        path: Path of the file.
         bits: Bits of each value, 8 or 16; colours always have 8.
 
     Raises:
@@ -32,31 +33,37 @@ def save_picture(image: Tensor, path: Path, bits: int = 8) -> None:
     largest, dtype = (65535, np.uint16) if bits == 16 and len(image) == 1 else (255, np.uint8)
     values = (image.float().clamp(0, 1) * largest).round().cpu().permute(1, 2, 0)
     pixels = values.numpy().astype(dtype)
-    picture = Image.fromarray(pixels[:, :, 0] if len(image) == 1 else pixels)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    picture.save(temporary, format="PNG")
-    os.replace(temporary, path)
+    content = BytesIO()
+    Image.fromarray(pixels[:, :, 0] if len(image) == 1 else pixels).save(content, format="PNG")
+    return content.getvalue()
 
 
-def save_values(sample: Tensor, path: Path) -> None:
-    """Writes the values of a sample of any shape as a .npy file, and makes its folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
-        np.save(file, sample.float().cpu().numpy())
-    os.replace(temporary, path)
+def npy(sample: Tensor) -> bytes:
+    """Returns the values of a sample of any shape as the content of a .npy file."""
+    content = BytesIO()
+    np.save(content, sample.float().cpu().numpy())
+    return content.getvalue()
+
+
+def save_picture(image: Tensor, path: Path) -> None:
+    """Writes one image as `png` encodes it, and makes its folder."""
+    with replacing(path) as file:
+        file.write(png(image))
 
 
 def save_grid(images: Tensor, path: Path, columns: int | None = None) -> None:
-    """Writes images as one PNG file, arranged in a grid.
+    """Writes images in a `grid` as one PNG file, and makes its folder."""
+    save_picture(grid(images, columns), path)
+
+
+def grid(images: Tensor, columns: int | None = None) -> Tensor:
+    """Arranges images in one image [channels, height, width].
 
     Images narrower than 25 pixels are enlarged by a whole factor, to a width of at most 48 pixels.
     Images with 2 channels are shown by the first, images with more than 4 by the first three.
 
     Args:
         images: Images [batch, channels, height, width] in [0, 1], row by row.
-        path: Path of the PNG file, whose folder is made if needed.
         columns: Number of images in a row, such as the number of classes. With None, or more
             columns than images, the grid is nearly square.
     """
@@ -66,7 +73,7 @@ def save_grid(images: Tensor, path: Path, columns: int | None = None) -> None:
     large = images.float().cpu().repeat_interleave(enlarge, -1).repeat_interleave(enlarge, -2)
     if columns is None or columns > len(images):
         columns = math.ceil(math.sqrt(len(images)))
-    save_picture(arrange(large, columns), path)
+    return arrange(large, columns)
 
 
 def arrange(images: Tensor, columns: int) -> Tensor:
@@ -89,15 +96,13 @@ def save_animation(
 ) -> None:
     """Writes uint8 frames [height, width, 3] as an animated GIF file, and makes its folder."""
     pictures = [Image.fromarray(np.asarray(frame)).quantize(64) for frame in frames]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
     duration = round(1000 / frames_per_second)
-    pictures[0].save(
-        temporary,
-        format="GIF",
-        save_all=True,
-        append_images=pictures[1:],
-        duration=duration,
-        loop=0,
-    )
-    os.replace(temporary, path)
+    with replacing(path) as file:
+        pictures[0].save(
+            file,
+            format="GIF",
+            save_all=True,
+            append_images=pictures[1:],
+            duration=duration,
+            loop=0,
+        )

@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .reading import read_file
+
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
+_MAX_BYTES = 1_000_000
 _SEAL = ',\n "seal": "'
 _END = "\n}"
 
@@ -64,7 +67,7 @@ def read_manifest(folder: Path) -> Manifest:
         OSError: If the file exists but cannot be read, such as for lack of permission.
     """
     try:
-        text = (folder / MANIFEST).read_bytes().decode()
+        text = read_file(folder / MANIFEST, _MAX_BYTES).decode()
     except FileNotFoundError as error:
         raise DamagedCheckpoint(folder, f"it has no {MANIFEST}") from error
     except UnicodeDecodeError as error:

@@ -49,7 +49,7 @@ def write_checkpoint(
     parent = Path(results_folder) / CHECKPOINTS
     parent.mkdir(parents=True, exist_ok=True)
     for leftover in parent.glob(".tmp-*"):
-        shutil.rmtree(leftover)
+        _delete(leftover)
     temporary, final = parent / f".tmp-{step:08d}", parent / f"{PREFIX}{step:08d}"
     try:
         write_sealed(temporary, step, tensors, config, state)
@@ -144,7 +144,15 @@ def _remove(checkpoint: Path) -> None:
     """
     temporary = checkpoint.with_name(f".tmp-old-{checkpoint.name}")
     checkpoint.rename(temporary)
-    shutil.rmtree(temporary)
+    _delete(temporary)
+
+
+def _delete(path: Path) -> None:
+    """Deletes a folder, a file or a link, but not what a link leads to."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def check_space(results_folder: str | os.PathLike[str], size: int, count: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 import sys
 import time
 from collections.abc import Collection, Sequence
@@ -19,6 +18,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..storage.images import save_grid
+from ..storage.replacing import replacing
 from .checks import expect
 
 COLUMNS = ("step", "loss", "grad_norm", "lr", "images_per_second")
@@ -200,7 +200,5 @@ def _drop_rows_after(step: int, path: Path, header: Sequence[str] = ()) -> None:
             rows = list(csv.reader(file))
     header = header or (rows[0] if rows else ())
     whole = [row for row in rows if len(row) == len(header) and row[0].isdigit()]
-    aside = path.with_name(f".{path.name}.tmp")
-    with open(aside, "w", newline="") as file:
+    with replacing(path, "t", newline="") as file:
         csv.writer(file).writerows([header, *(row for row in whole if int(row[0]) <= step)])
-    os.replace(aside, path)

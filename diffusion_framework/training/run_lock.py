@@ -33,13 +33,20 @@ class RunLock:
         folder: Results folder, which is made if needed.
 
     Raises:
-        ValueError: If another process holds the lock; nothing is written then.
+        ValueError: If another process holds the lock; nothing is written then. Also if `.lock`
+            is a link.
         OSError: If the folder is not writable.
     """
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.file: IO[str] = open(folder / ".lock", "a+")  # noqa: SIM115 (held until release)
+        path = folder / ".lock"
+        if path.is_symlink():
+            raise ValueError(
+                f"{path}: expected a file of this run, got a link, whose target would be emptied. "
+                "Fix: delete the link."
+            )
+        self.file: IO[str] = open(path, "a+")  # noqa: SIM115 (held until release)
         try:
             if fcntl is not None:
                 fcntl.lockf(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from diffusion_framework import Shards
-from diffusion_framework.data.shards.shard_files import expand_braces
+from diffusion_framework.data.shards.names import expand_braces
 
 
 def png(value: int = 0, size: tuple[int, int] = (8, 8)) -> bytes:
@@ -67,7 +67,18 @@ def write_damaged(tmp_path: Path) -> dict[str, Path]:
     content = good.read_bytes()
     paths = {
         name: tmp_path / f"{name}.tar"
-        for name in ("text", "nothing", "zeros", "member", "header", "changed", "gz")
+        for name in (
+            "text",
+            "nothing",
+            "zeros",
+            "member",
+            "header",
+            "changed",
+            "gz",
+            "endless",
+            "half",
+            "two",
+        )
     }
     paths["text"].write_bytes(b"these are not the shards you are looking for" * 40)
     paths["nothing"].write_bytes(b"")
@@ -76,6 +87,11 @@ def write_damaged(tmp_path: Path) -> dict[str, Path]:
     paths["member"].write_bytes(content[: second + 700])
     paths["header"].write_bytes(content[: second + 100])
     paths["changed"].write_bytes(content[: second + 148] + b"nonsense" + content[second + 156 :])
+    end = content.rstrip(b"\0")
+    end = end + bytes(-len(end) % 512)  # the two blocks of zeros follow
+    paths["endless"].write_bytes(end)
+    paths["half"].write_bytes(end + bytes(512))
+    paths["two"].write_bytes(content + content)
     with tarfile.open(paths["gz"], "w:gz") as archive:
         archive.add(good)
     paths["folder"] = tmp_path / "folder.tar"
@@ -98,6 +114,9 @@ FAULTS = {  # fault -> pattern of the error
     "member": "got the truncated or damaged shard",
     "header": "got the truncated or damaged shard",
     "changed": "got the truncated or damaged shard",
+    "endless": "got the truncated or damaged shard .*no end of two blocks of zeros",
+    "half": "got the truncated or damaged shard .*no end of two blocks of zeros",
+    "two": "got the truncated or damaged shard .*further content after its end",
     "gz": "Expected an uncompressed tar file, .*Fix: decompress it",
     "folder": "Expected an existing shard, got .*folder.tar",
     "missing": "Expected an existing shard, got .*missing.tar",

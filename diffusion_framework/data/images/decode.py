@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from PIL import Image, ImageCms, UnidentifiedImageError
 
-from diffusion_framework.data.images import deep
+from . import deep
 
 # EPS runs an external program; BUFR, GRIB, HDF5 and WMF need handlers that Pillow does not ship.
 # Pillow reads only the header of MPEG.

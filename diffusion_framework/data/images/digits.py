@@ -8,9 +8,9 @@ import torch
 from beartype import beartype
 from PIL import Image
 
-from diffusion_framework.data.dataset import ImageDataset, ImageTensor
-from diffusion_framework.data.images.decode import MODES
-from diffusion_framework.data.images.resize import crop_and_resize, to_tensor
+from ..dataset import ImageDataset, ImageTensor
+from .decode import MODES
+from .resize import crop_and_resize, to_tensor
 
 
 class Digits(ImageDataset):

@@ -10,8 +10,9 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from diffusion_framework.data.dataset import ImageDataset
-from diffusion_framework.data.images.decode import (
+from ...process.noise import mix
+from ..dataset import ImageDataset
+from .decode import (
     MODES,
     BrokenImageError,
     decode_image,
@@ -21,16 +22,15 @@ from diffusion_framework.data.images.decode import (
     to_channels,
     to_plain_mode,
 )
-from diffusion_framework.data.images.deep import ValueRangeError
-from diffusion_framework.data.images.planes import (
+from .deep import ValueRangeError
+from .planes import (
     decode_planes,
     needs_planes,
     padding,
     planes_to_tensor,
 )
-from diffusion_framework.data.images.resize import Fit, fit_image, to_tensor
-from diffusion_framework.data.images.transforms import Transform, transformed
-from diffusion_framework.process.noise import mix
+from .resize import Fit, fit_image, to_tensor
+from .transforms import Transform, transformed
 
 _CHECKED_FOR_DARKNESS = 8  # first images
 

@@ -8,11 +8,11 @@ import numpy as np
 import PIL
 from beartype import beartype
 
-from diffusion_framework.data.images.encoded import EncodedImages, file_endings
-from diffusion_framework.data.images.paths import Paths
-from diffusion_framework.data.images.resize import Fit
-from diffusion_framework.data.images.scan import Scan, scan_folder
-from diffusion_framework.data.images.transforms import Transform
+from .encoded import EncodedImages, file_endings
+from .paths import Paths
+from .resize import Fit
+from .scan import Scan, scan_folder
+from .transforms import Transform
 
 
 class ImageFolder(EncodedImages):

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from diffusion_framework.data.dataset import ImageTensor
+from ..dataset import ImageTensor
 
 Fit = Literal["crop", "pad", "stretch"]
 

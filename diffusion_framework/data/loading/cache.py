@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffusion_framework.data.dataset import ImageDataset, TrainingDataset
-from diffusion_framework.storage.config import to_config
+from ...storage.config import to_config
+from ..dataset import ImageDataset, TrainingDataset
 
 _GPU_FRACTION = 0.25  # largest fraction of a GPU's free memory for images
 _TRANSFER_SIZE = 1024  # images copied to a GPU at a time

@@ -2,106 +2,37 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import os
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from itertools import pairwise
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import BinaryIO, TypeVar
 
 from filelock import FileLock
 
+from ..loading.own_files import ForeignFileError, open_own
+from .names import is_remote
+from .remote import Remote, Version
+from .stores import StoredFile
+from .web import WebFile
+
 T, R = TypeVar("T"), TypeVar("R")
 
-_ATTEMPTS = 5  # downloads of a shard before giving up, with pauses of 1, 2, 4 and 8 seconds
 _LOCK_FILES = 64  # shared by all shards
-_CONCURRENT_REQUESTS = 16  # for the sizes of shards
+_CONCURRENT_REQUESTS = 16  # for the versions of shards
+_ABANDONED = 86400.0  # seconds since the last byte of a partial download
+_WEB = {"http": WebFile, "https": WebFile}
 
 
-def shard_names(shards: str | Sequence[str]) -> list[str]:
-    """Expands patterns into the names of shards, in order.
-
-    Args:
-        shards: Patterns with braces such as `{000..099}` (see `expand_braces`). Patterns of local
-            files may also start with `~` and contain shell wildcards.
-
-    Raises:
-        ValueError: no name, malformed braces, or a wildcard that matches no file.
-    """
-    names = []
-    for pattern in [shards] if isinstance(shards, str) else shards:
-        for name in [pattern] if os.path.exists(pattern) else expand_braces(pattern):
-            if is_remote(name):
-                names.append(name)
-                continue
-            path = os.path.expanduser(name.removeprefix("file://"))
-            found = (
-                sorted(glob.glob(path))
-                if glob.has_magic(path) and not os.path.exists(path)
-                else [path]
-            )
-            if not found:
-                raise ValueError(
-                    f"Expected shards named {name!r}, got no match. Fix: check the path."
-                )
-            names += found
-    if not names:
-        raise ValueError(
-            "Expected names of shards, got none. Fix: give tar files, such as train-{000..099}.tar."
-        )
-    return names
+def remote_file(name: str) -> Remote:
+    """Returns the file of a URL."""
+    return _WEB.get(name.partition("://")[0].lower(), StoredFile)(name)
 
 
-def expand_braces(text: str) -> list[str]:
-    """Expands `a-{08..10}.tar` and `{train,val}.tar` as the shell does, nested braces included.
-
-    Raises:
-        ValueError: unbalanced braces, or braces that hold neither a list nor a rising range.
-    """
-    if "{" not in text and "}" not in text:
-        return [text]
-    malformed = ValueError(
-        f"Expected braces such as {{000..099}} or {{a,b}}, got {text!r}. "
-        "Fix: balance them, or let the range rise."
-    )
-    start = text.find("{")
-    depth, cuts = 0, [start]
-    for position in range(start, len(text)) if start >= 0 else ():
-        depth += {"{": 1, "}": -1}.get(text[position], 0)
-        if depth == 0 or (depth == 1 and text[position] == ","):
-            cuts.append(position)
-        if depth == 0:
-            break
-    if start < 0 or depth or "}" in text[:start]:
-        raise malformed
-    items = [text[a + 1 : b] for a, b in pairwise(cuts)]
-    if len(items) == 1:
-        ends = re.fullmatch(r"(\d+)\.\.(\d+)", items[0])
-        if ends is None or int(ends[1]) > int(ends[2]):
-            raise malformed
-        padded = any(len(end) > 1 and end[0] == "0" for end in ends.groups())
-        width = max(map(len, ends.groups())) if padded else 0
-        items = [f"{number:0{width}d}" for number in range(int(ends[1]), int(ends[2]) + 1)]
-    tails = expand_braces(text[cuts[-1] + 1 :])
-    return [
-        text[:start] + middle + tail
-        for item in items
-        for middle in expand_braces(item)
-        for tail in tails
-    ]
-
-
-def is_remote(name: str) -> bool:
-    """Returns whether a name is a URL for fsspec, such as s3://bucket/shard.tar."""
-    return "://" in name and not name.startswith("file://")
-
-
-def version(name: str) -> tuple[int, str]:
+def version(name: str) -> Version:
     """Returns the size of a shard in bytes, and a text that changes with its content.
 
     Raises:
@@ -109,23 +40,11 @@ def version(name: str) -> tuple[int, str]:
         OSError: the shard cannot be reached.
         ValueError: a package that the URL needs is not installed, or the size is unknown.
     """
-    if not is_remote(name):
-        if not os.path.isfile(name):
-            raise FileNotFoundError(
-                f"Expected an existing shard, got {name!r}. Fix: check the path."
-            )
-        status = os.stat(name)
-        return status.st_size, f"{os.path.abspath(name)} {status.st_size} {status.st_mtime_ns}"
-    with _connect(name) as (system, path):
-        info = system.info(path)
-    if info.get("size") is None:
-        raise ValueError(
-            f"Expected a server that states file sizes, got no size of shard {name!r}. "
-            "Fix: download the shard first."
-        )
-    stamps = ("ETag", "etag", "LastModified", "last_modified", "updated", "mtime", "created")
-    stamp = next((info[key] for key in stamps if info.get(key)), "")
-    return info["size"], f"{name} {info['size']} {stamp}"
+    if is_remote(name):
+        return remote_file(name).version()
+    if not os.path.isfile(name):
+        raise FileNotFoundError(f"Expected an existing shard, got {name!r}. Fix: check the path.")
+    return _local_version(os.stat(name))
 
 
 class ShardFiles:
@@ -142,9 +61,13 @@ class ShardFiles:
 
     def __init__(self, names: Sequence[str], folder: Path, keep: int) -> None:
         self.names, self.folder, self.keep = names, folder, keep
-        self.sizes, self.versions = zip(
-            *parallel_map(version, names, _CONCURRENT_REQUESTS), strict=True
-        )
+        self.versions: list[Version] = [*parallel_map(version, names, _CONCURRENT_REQUESTS)]
+
+    def key(self, shard: int) -> str:
+        """Returns a hexadecimal hash of the name and the version of a shard."""
+        name, version = self.names[shard], self.versions[shard]
+        place = name if is_remote(name) else os.path.abspath(name)
+        return hashed(place, version.size, version.stamp)
 
     def open(self, shard: int) -> BinaryIO:
         """Opens the file of a shard, or its local copy, which is downloaded if missing.
@@ -153,119 +76,80 @@ class ShardFiles:
 
         Raises:
             OSError: the shard cannot be read or downloaded.
-            ValueError: the size of the shard has changed since the dataset was made.
+            ValueError: the shard has changed since the dataset was made.
         """
-        name, size = self.names[shard], self.sizes[shard]
+        name, version = self.names[shard], self.versions[shard]
         if is_remote(name):
-            file = self._copy(name, self.versions[shard], size)
-        else:
-            file = open(name, "rb")  # noqa: SIM115
-        if (now := os.fstat(file.fileno()).st_size) != size:
+            return self._copy(shard)
+        file = open(name, "rb")  # noqa: SIM115
+        if (now := _local_version(os.fstat(file.fileno()))) != version:
             file.close()
+            got = f"{now.size} bytes" if now.size != version.size else "another file of this size"
             raise ValueError(
-                f"Expected {size} bytes in shard {name!r}, got {now}. "
+                f"Expected {version.size} bytes in shard {name!r}, got {got}. "
                 "Fix: restart training, which lists the changed shard again."
             )
         return file
 
-    def _copy(self, name: str, version: str, size: int) -> BinaryIO:
+    def discard(self, shard: int, file: BinaryIO) -> None:
+        """Deletes the damaged copy of a remote shard, unless another one has taken its place."""
+        path = self.folder / f"{self.key(shard)}.tar"
+        with suppress(FileNotFoundError):
+            if is_remote(self.names[shard]) and os.path.samestat(
+                path.lstat(), os.fstat(file.fileno())
+            ):
+                path.unlink()
+
+    def _copy(self, shard: int) -> BinaryIO:
         """Opens the copy of a remote shard, downloading it if missing."""
-        key = hashed(version)
+        version, key = self.versions[shard], self.key(shard)
         path = self.folder / f"{key}.tar"
-
-        def is_complete() -> bool:  # a power failure may leave a file of another size
-            with suppress(FileNotFoundError):
-                return path.stat().st_size == size
-            return False
-
         while True:
-            with suppress(FileNotFoundError):
-                if is_complete():
-                    os.utime(path)  # marks it as the most recently used
-                    return open(path, "rb")
+            if (file := _opened(path, version.size)) is not None:
+                return file
             self.folder.mkdir(parents=True, exist_ok=True)
             with FileLock(self.folder / f"{int(key, 16) % _LOCK_FILES}.lock"):
-                if not is_complete():
-                    _download(name, path, size)
-                with suppress(FileNotFoundError):  # deleted by another process
-                    file = open(path, "rb")  # noqa: SIM115
+                if (file := _opened(path, version.size)) is None:
+                    remote_file(self.names[shard]).download(path, version)
+                    with suppress(FileNotFoundError):  # deleted by another process
+                        file = open(path, "rb")  # noqa: SIM115
+                if file is not None:
                     self._delete_oldest()
                     return file
 
     def _delete_oldest(self) -> None:
-        """Deletes all copies but the `keep` most recently used."""
+        """Deletes all copies but the `keep` most recently used, and abandoned downloads."""
+        for part in self.folder.glob("*.part"):
+            with suppress(FileNotFoundError, PermissionError):
+                if time.time() - part.lstat().st_mtime > _ABANDONED:
+                    part.unlink()
         last_used = {}
         for path in self.folder.glob("*.tar"):
             with suppress(FileNotFoundError):
-                last_used[path] = path.stat().st_mtime_ns
+                last_used[path] = path.lstat().st_mtime_ns
         for path in sorted(last_used, key=last_used.__getitem__)[: -self.keep]:
             # deleted by another process; or, on Windows, still open
             with suppress(FileNotFoundError, PermissionError):
                 path.unlink()
 
 
-def _download(name: str, path: Path, size: int) -> None:
-    """Downloads a shard to `path`, retrying failed connections.
+def _opened(path: Path, size: int) -> BinaryIO | None:
+    """Opens a whole copy of this user and marks it as used; None if there is none.
 
-    Raises:
-        OSError: all attempts failed, or the size differs from `size` in each.
+    A power failure may leave a file of another size.
     """
-    part = path.with_suffix(".part")
-    for attempt in range(_ATTEMPTS):
-        try:
-            with _connect(name) as (system, remote):
-                system.get_file(remote, part)
-            if (got := part.stat().st_size) != size:
-                raise OSError(
-                    f"Expected {size} bytes of shard {name!r}, got {got}. "
-                    "Fix: restart training if the shard has changed."
-                )
-            os.replace(part, path)
-            return
-        except OSError:
-            if attempt + 1 == _ATTEMPTS:
-                raise
-            time.sleep(2**attempt)
+    with suppress(FileNotFoundError, ForeignFileError):
+        file = open(open_own(path), "rb")  # noqa: SIM115
+        if os.fstat(file.fileno()).st_size == size:
+            with suppress(FileNotFoundError):
+                os.utime(path)
+            return file
+        file.close()
+    return None
 
 
-@contextmanager
-def _connect(name: str) -> Iterator[tuple[Any, str]]:
-    """Yields the file system of a URL and the path in it.
-
-    All exceptions inside become one line that names the shard.
-
-    Raises:
-        FileNotFoundError: the shard does not exist.
-        OSError: the shard cannot be reached.
-        ValueError: a package is missing, or the protocol is unknown.
-    """
-    try:
-        from fsspec.core import url_to_fs
-    except ImportError as error:
-        raise ValueError(
-            f"Expected the package fsspec for shard {name!r}, got none. "
-            "Fix: pip install -e '.[shards]'."
-        ) from error
-    try:
-        yield url_to_fs(name)  # not cached: connections do not survive a fork
-    except FileNotFoundError as error:
-        raise FileNotFoundError(
-            f"Expected an existing shard, got {name!r}. Fix: check the URL."
-        ) from error
-    except (ImportError, ValueError) as error:  # the protocol is unknown or needs another package
-        raise ValueError(
-            f"Expected a readable shard, got {name!r} ({_one_line(error)}). "
-            "Fix: check its protocol."
-        ) from error
-    except Exception as error:  # each file system has its own exceptions
-        raise OSError(
-            f"Expected a reachable shard, got {name!r} ({_one_line(error)}). "
-            "Fix: check the URL and the access rights."
-        ) from error
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__} {error}".split())
+def _local_version(status: os.stat_result) -> Version:
+    return Version(status.st_size, f"{status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}")
 
 
 def parallel_map(call: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:

@@ -15,25 +15,25 @@ from beartype import beartype
 from filelock import FileLock
 from tqdm.auto import tqdm
 
-from diffusion_framework.data.images.encoded import EncodedImages, file_endings
-from diffusion_framework.data.images.resize import Fit
-from diffusion_framework.data.images.transforms import Transform
-from diffusion_framework.data.loading.cache import cache_folder as default_cache_folder
-from diffusion_framework.data.shards.shard_files import (
-    ShardFiles,
-    hashed,
-    is_remote,
-    parallel_map,
-    shard_names,
-)
-from diffusion_framework.data.shards.tar_index import (
+from ..images.encoded import EncodedImages, file_endings
+from ..images.resize import Fit
+from ..images.transforms import Transform
+from ..loading.cache import cache_folder as default_cache_folder
+from ..loading.own_files import read_sealed, write_sealed
+from .names import is_remote, shard_names
+from .shard_files import ShardFiles, hashed, parallel_map
+from .tar_index import (
     BAD_LABEL,
     MAX_CLASSES,
     NO_LABEL,
+    RECORD,
+    digest,
     list_images,
     member_at,
 )
 
+# One row for each shard: number of images, lowest and highest label, hash of the images
+_SURVEY = np.dtype([("count", "<i8"), ("lowest", "<i4"), ("highest", "<i4"), ("content", "<u8")])
 _MAX_OPEN = 16  # shards that a process keeps open: twice the lanes of ShardedBatches
 _LISTING_THREADS = 8
 
@@ -48,6 +48,11 @@ class Shards(EncodedImages):
     copies of a few remote shards, and the next shards are downloaded ahead of time. Each shard is
     listed once and the list is cached, so the first start downloads every remote shard. Validation
     reads from all of its shards, so use few.
+
+    A download has no time limit in all. After 60 seconds without a byte, a lost connection or a
+    server error, it goes on where it stopped: six attempts with growing waits, or as the server
+    asks. Each start compares ETag, time of change and size of a remote shard; without the first
+    two, it reads the whole shard.
 
     Attributes:
         names: Names of the shards.
@@ -125,9 +130,11 @@ class Shards(EncodedImages):
         self.endings = frozenset(file_endings(extensions))
         self.cache = Path(cache_folder) if cache_folder else default_cache_folder()
         self.files = ShardFiles(self.names, self.cache / "shards" / hashed(*self.names)[:16], keep)
-        self.shard_lengths, highest = self._lengths_and_classes()
+        survey = self._surveyed()
+        self.shard_lengths, self._contents = survey["count"].copy(), survey["content"].copy()
         self._ends = np.cumsum(self.shard_lengths)
-        self.class_names = [str(label) for label in range(highest + 1)] if labels else []
+        classes = int(survey["highest"].max()) + 1
+        self.class_names = [str(label) for label in range(classes)] if labels else []
         self._opened: OrderedDict[int, tuple[BinaryIO, np.ndarray]] = OrderedDict()
         self._prefetched: set[int] = set()
 
@@ -142,17 +149,17 @@ class Shards(EncodedImages):
         return {**self.__dict__, "_opened": OrderedDict()}  # each data worker opens its own files
 
     def fingerprint(self) -> str:
-        """Returns a hash of the shards' names, without their folders, and of shard_lengths."""
+        """Returns a hash of the shards' names, without their folders, and of their images.
+
+        Images count by their size, their label, and the first and last bytes of their content.
+        """
         names = [name.replace(os.sep, "/").rpartition("/")[2] for name in self.names]
-        return hashed(*names, *self.shard_lengths.tolist())
+        return hashed(*names, *self.shard_lengths.tolist(), *self._contents.tolist())
 
     def encoded(self, index: int) -> tuple[BinaryIO, int | None]:
         shard = int(np.searchsorted(self._ends, index, side="right"))
-        file, images = self._open(shard)
-        first = int(self._ends[shard] - self.shard_lengths[shard])
-        offset, size, label = images[index - first].tolist()
-        # pread, because forked workers would share the position of a seek
-        content = os.pread(file.fileno(), size, offset)
+        place = index - int(self._ends[shard] - self.shard_lengths[shard])
+        content, offset, label = self._content(shard, place)
         member = Member(content, partial(self._name, shard, offset))
         return member, label if self.with_labels else None
 
@@ -166,6 +173,29 @@ class Shards(EncodedImages):
     def _download(self, shard: int) -> None:
         with suppress(Exception):  # reading the shard raises the same error
             self.files.open(shard).close()
+
+    def _content(self, shard: int, place: int, again: bool = False) -> tuple[bytes, int, int]:
+        """Returns the content of an image, its offset and its label.
+
+        A copy that was cut short or damaged is downloaded again, once.
+
+        Raises:
+            ValueError: the shard has changed since it was listed.
+        """
+        file, images = self._open(shard)
+        offset, size, label, listed = images[place].tolist()
+        # pread, because forked workers would share the position of a seek
+        content = os.pread(file.fileno(), size, offset)
+        if len(content) == size and digest(content, content) == listed:
+            return content, offset, label
+        self.files.discard(shard, file)
+        self._opened.pop(shard)[0].close()
+        if not again:
+            return self._content(shard, place, again=True)
+        raise ValueError(
+            f"Expected an unchanged shard {self.names[shard]!r}, got other content at byte "
+            f"{offset}. Fix: restart training, which lists the changed shard again."
+        )
 
     def _open(self, shard: int) -> tuple[BinaryIO, np.ndarray]:
         """Returns the file of a shard and its list of images; the last few files stay open."""
@@ -183,13 +213,13 @@ class Shards(EncodedImages):
             with self.files.open(shard) as file:
                 return list_images(file, self.names[shard], self.endings)
 
-        return _load_or_make(self._list_path(self.files.versions[shard]), read)
+        return _load_or_make(self._list_path(self.files.key(shard)), RECORD, read)
 
-    def _list_path(self, *versions: str) -> Path:
-        return self.cache / "lists" / f"{hashed(*sorted(self.endings), *versions)}.npy"
+    def _list_path(self, *keys: str) -> Path:
+        return self.cache / "lists" / f"{hashed(*sorted(self.endings), *keys)}.list"
 
-    def _lengths_and_classes(self) -> tuple[np.ndarray, int]:
-        """Returns the number of images of each shard, and the highest label.
+    def _surveyed(self) -> np.ndarray:
+        """Returns the images, labels and content of each shard in an array of _SURVEY.
 
         Only one process of a machine lists the shards.
 
@@ -197,8 +227,8 @@ class Shards(EncodedImages):
             OSError: the cache folder cannot be written.
             ValueError: an image has no valid label (with labels).
         """
-        path = self._list_path("lengths", *self.files.versions)
-        if not path.exists():
+        path = self._list_path("lengths", *map(self.files.key, range(len(self.names))))
+        if read_sealed(path) is None:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.with_suffix(".lock").touch()
@@ -207,10 +237,10 @@ class Shards(EncodedImages):
                     f"Expected a writable cache folder, got {error}. Fix: set cache_folder."
                 ) from error
             with FileLock(path.with_suffix(".lock")):
-                _load_or_make(path, self._survey)
-        table = _load_or_make(path, self._survey)
-        if self.with_labels and (table[:, 1] < 0).any():
-            shard = int(np.argmax(table[:, 1] < 0))
+                _load_or_make(path, _SURVEY, self._survey)
+        table = _load_or_make(path, _SURVEY, self._survey)
+        if self.with_labels and (table["lowest"] < 0).any():
+            shard = int(np.argmax(table["lowest"] < 0))
             images = self._images(shard)
             first = images[np.argmax(images["label"] < 0)]
             got = {NO_LABEL: "no label", BAD_LABEL: "other text"}[int(first["label"])]
@@ -219,10 +249,10 @@ class Shards(EncodedImages):
                 f"image {self._name(shard, first['offset'])!r}, got {got}. "
                 "Fix: write it to KEY.cls, or set labels: false."
             )
-        return table[:, 0], int(table[:, 2].max())
+        return table
 
     def _survey(self) -> np.ndarray:
-        """Returns [shards, 3]: the number of images, the lowest and the highest label of each."""
+        """Returns the images, labels and content of each shard in an array of _SURVEY."""
         numbers = range(len(self.names))
         lists = tqdm(
             parallel_map(self._images, numbers, _LISTING_THREADS),
@@ -231,9 +261,11 @@ class Shards(EncodedImages):
             leave=False,
             delay=2,
         )
-        return np.array(
-            [(len(images), images["label"].min(), images["label"].max()) for images in lists]
-        )
+        rows = []
+        for images in lists:
+            labels, content = images["label"], images[["size", "label", "digest"]].tolist()
+            rows.append((len(images), labels.min(), labels.max(), int(hashed(content)[:16], 16)))
+        return np.array(rows, _SURVEY)
 
     def _name(self, shard: int, offset: int) -> str:
         """Returns the name of the member with content at `offset`."""
@@ -253,17 +285,12 @@ class Member(BytesIO):
         return self._find_name()
 
 
-def _load_or_make(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
+def _load_or_make(path: Path, dtype: np.dtype, make: Callable[[], np.ndarray]) -> np.ndarray:
     """Loads the array in a file; if missing or damaged, calls `make` and saves its result."""
-    with suppress(OSError, ValueError, EOFError):
-        return np.load(path, allow_pickle=False)
+    if (content := read_sealed(path)) is not None:
+        return np.frombuffer(content, dtype)
     array = make()
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(f".{os.getpid()}-{get_ident()}.part")
-    try:
-        with open(part, "wb") as file:
-            np.save(file, array)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_sealed(path, array.tobytes(), part)
     return array

@@ -2,16 +2,19 @@
 
 import tarfile
 from collections.abc import Iterator
+from hashlib import blake2b
 from typing import BinaryIO
 
 import numpy as np
 
-# One row for each image: offset and size of its content in bytes, and its label, NO_LABEL or
-# BAD_LABEL (KEY.cls does not hold a class number).
-RECORD = np.dtype([("offset", "<i8"), ("size", "<i8"), ("label", "<i4")])
+# One row for each image: offset and size of its content in bytes; its label, NO_LABEL or
+# BAD_LABEL (KEY.cls does not hold a class number); and the `digest` of its content.
+RECORD = np.dtype([("offset", "<i8"), ("size", "<i8"), ("label", "<i4"), ("digest", "<u8")])
 NO_LABEL, BAD_LABEL = -1, -2
 MAX_CLASSES = 1_000_000
 MAX_LABEL_BYTES = 32  # longer contents are not labels
+_END = bytes(2 * tarfile.BLOCKSIZE)
+_PADDING = 2**16  # bytes after the end that must be zeros
 
 
 def list_images(file: BinaryIO, shard: str, endings: frozenset[str]) -> np.ndarray:
@@ -33,7 +36,7 @@ def list_images(file: BinaryIO, shard: str, endings: frozenset[str]) -> np.ndarr
         ValueError: the file is not a tar file, is damaged or truncated, or holds no image, or two
             images of one key.
     """
-    images: dict[str, tuple[int, int]] = {}
+    images: dict[str, tuple[int, int, int]] = {}
     labels: dict[str, int] = {}
     for member, ending, content in _members(file, shard):
         key = member.name.removesuffix(ending)
@@ -46,7 +49,10 @@ def list_images(file: BinaryIO, shard: str, endings: frozenset[str]) -> np.ndarr
                     f"got two of the key {key!r} in shard {shard!r}. "
                     "Fix: give each image its own key, or select one ending with extensions."
                 )
-            images[key] = member.offset_data, member.size
+            start, size = member.offset_data, member.size
+            head = _read(file, start, min(size, tarfile.BLOCKSIZE))
+            tail = _read(file, start + size - len(head), len(head))
+            images[key] = start, size, digest(head, tail)
     if not images:
         shown = " ".join(sorted(endings)[:6]) + (
             f" and {len(endings) - 6} more" if len(endings) > 6 else ""
@@ -55,7 +61,21 @@ def list_images(file: BinaryIO, shard: str, endings: frozenset[str]) -> np.ndarr
             f"Expected images in shard {shard!r}, got none. "
             f"Fix: name the members KEY.jpg or KEY with another ending in extensions ({shown})."
         )
-    return np.array([(*span, labels.get(key, NO_LABEL)) for key, span in images.items()], RECORD)
+    rows = [
+        (start, size, labels.get(key, NO_LABEL), seen)
+        for key, (start, size, seen) in images.items()
+    ]
+    return np.array(rows, RECORD)
+
+
+def digest(head: bytes, tail: bytes) -> int:
+    """Returns a hash of 64 bits from the first and the last block of an image's content.
+
+    Reading them costs nothing, because the headers lie beside them. The last block of a compressed
+    image changes with its pixels.
+    """
+    block = tarfile.BLOCKSIZE
+    return int.from_bytes(blake2b(head[:block] + tail[-block:], digest_size=8).digest(), "little")
 
 
 def member_at(file: BinaryIO, shard: str, offset: int) -> str:
@@ -89,10 +109,14 @@ def _members(file: BinaryIO, shard: str) -> Iterator[tuple[tarfile.TarInfo, str,
                     _read(file, member.offset_data, member.size) if is_label else b"",
                 )
         end = archive.offset
-        after = _read(file, end, tarfile.BLOCKSIZE)
-        # tarfile takes a damaged header for the end of the archive
-        if after.strip(b"\0") or len(after) not in (0, tarfile.BLOCKSIZE):
+        after = _read(file, end, _PADDING)
+        # tarfile takes a damaged header, and the end of a file cut short, for the end
+        if after[: tarfile.BLOCKSIZE].strip(b"\0"):
             raise ValueError(f"no header at byte {end}")
+        if not after.startswith(_END):
+            raise ValueError(f"no end of two blocks of zeros at byte {end}")
+        if after.strip(b"\0"):
+            raise ValueError(f"further content after its end at byte {end}")
     except (tarfile.TarError, ValueError, OverflowError) as error:
         raise ValueError(
             f"Expected a whole tar file, got the truncated or damaged shard {shard!r} ({error}). "

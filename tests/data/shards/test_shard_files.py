@@ -13,16 +13,17 @@ from tar_shards import open_shards, png, upload_to_memory, write_shards, write_t
 
 from diffusion_framework import Shards
 from diffusion_framework.data.loading.shard_order import ShardedBatches
-from diffusion_framework.data.shards import shard_files
-from diffusion_framework.data.shards.shard_files import expand_braces
+from diffusion_framework.data.shards import remote
+from diffusion_framework.data.shards.names import expand_braces
+from diffusion_framework.data.shards.remote import Remote
 
 
 @pytest.fixture
 def downloads(monkeypatch):
     """The names of the downloaded shards, in order."""
-    names, download = [], shard_files._download
+    names, download = [], Remote.download
     monkeypatch.setattr(
-        shard_files, "_download", lambda name, *rest: names.append(name) or download(name, *rest)
+        Remote, "download", lambda self, *rest: names.append(self.name) or download(self, *rest)
     )
     return names
 
@@ -123,9 +124,7 @@ def test_a_truncated_copy_is_downloaded_again(tmp_path, downloads):
 
 def is_copied(dataset: Shards, shard: int) -> bool:
     """Returns whether a local copy of the shard exists."""
-    return (
-        dataset.files.folder / f"{shard_files.hashed(dataset.files.versions[shard])}.tar"
-    ).exists()
+    return (dataset.files.folder / f"{dataset.files.key(shard)}.tar").exists()
 
 
 def test_the_next_shards_are_downloaded_ahead_of_time(tmp_path, downloads):
@@ -145,29 +144,29 @@ def test_the_next_shards_are_downloaded_ahead_of_time(tmp_path, downloads):
     assert len(downloads) == 3
 
 
-def test_a_failed_download_is_retried(tmp_path, monkeypatch):
+def test_a_failed_download_goes_on_where_it_stopped(tmp_path, monkeypatch):
     from fsspec.implementations.memory import MemoryFileSystem
 
     where = upload_to_memory(write_shards(tmp_path / "in", [3]), "failing")
-    get_file, failures, pauses = MemoryFileSystem.get_file, [], []
+    cat_file, starts, pauses = MemoryFileSystem.cat_file, [], []
 
-    def get_part(self, remote, local, **options):
-        get_file(self, remote, local, **options)
-        if len(failures) < 3:
-            failures.append(remote)
-            Path(local).write_bytes(Path(local).read_bytes()[:700])
-            if len(failures) == 2:
-                raise RuntimeError("connection\nreset")
+    def get_part(self, path, start=None, end=None, **options):
+        block = cat_file(self, path, start=start, end=end, **options)
+        starts.append(start)
+        if len(starts) == 2:
+            raise RuntimeError("connection\nreset")
+        return block[:700] if len(starts) < 4 else block
 
-    monkeypatch.setattr(MemoryFileSystem, "get_file", get_part)
-    monkeypatch.setattr(shard_files.time, "sleep", pauses.append)
+    monkeypatch.setattr(MemoryFileSystem, "cat_file", get_part)
+    monkeypatch.setattr(remote.time, "sleep", pauses.append)
     dataset = open_shards(where, tmp_path)
     assert greys(dataset[i] for i in range(3)) == list(range(3))
-    assert len(failures) == 3 and pauses == [1, 2, 4]
-    monkeypatch.setattr(shard_files, "_ATTEMPTS", 1)
-    failures.clear()
+    assert starts == [0, 700, 700, 1400]
+    assert all(1 <= pause / 2**i <= 1.5 for i, pause in enumerate(pauses)) and len(pauses) == 3
+    starts.clear()
+    monkeypatch.setattr(remote, "_ATTEMPTS", 1)
     with pytest.raises(
-        OSError, match=r"Expected 10240 bytes of shard 'memory://failing/part-00\.tar', got 700"
+        OSError, match=r"got 'memory://failing/part-00\.tar' \(the connection closed after 700 of"
     ) as caught:
         open_shards(where, tmp_path / "other")
     assert "\n" not in str(caught.value)

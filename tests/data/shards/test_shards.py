@@ -115,7 +115,7 @@ def test_broken_images_are_named_with_their_shard_or_skipped(tmp_path):
         assert greys(skipping[i] for i in range(6)) == [0, 3, 3, 3, 4, 5]
 
 
-def test_the_fingerprint_depends_on_names_and_counts_only(tmp_path):
+def test_the_fingerprint_depends_on_names_counts_and_contents_not_on_folders(tmp_path):
     before = open_shards(write_shards(tmp_path / "a"), tmp_path).fingerprint()
     assert open_shards(write_shards(tmp_path / "b"), tmp_path).fingerprint() == before
     assert (
@@ -123,6 +123,11 @@ def test_the_fingerprint_depends_on_names_and_counts_only(tmp_path):
         != before
     )
     assert open_shards(write_shards(tmp_path / "d", (3, 5)), tmp_path).fingerprint() != before
+    changed = write_shards(tmp_path / "e")
+    path = tmp_path / "e" / "part-03.tar"
+    assert png(13) in path.read_bytes() and len(png(13)) == len(png(99))
+    path.write_bytes(path.read_bytes().replace(png(13), png(99)))
+    assert open_shards(changed, tmp_path).fingerprint() != before
 
 
 def test_few_shards_are_open_at_a_time(tmp_path):
@@ -156,7 +161,7 @@ def test_shards_are_listed_once_and_again_after_a_change(tmp_path, monkeypatch):
     changed = open_shards(pattern, tmp_path)
     assert listed[7:] == [names[2]]
     assert len(changed) == 27 and greys([changed[8]]) == [200]
-    for path in (tmp_path / "cache" / "lists").glob("*.npy"):
+    for path in (tmp_path / "cache" / "lists").glob("*.list"):
         path.write_bytes(path.read_bytes()[:-5])
     assert greys([open_shards(pattern, tmp_path)[8]]) == [200]
     assert not list((tmp_path / "cache" / "lists").glob("*.part"))

@@ -67,7 +67,7 @@ def test_the_command_line_trains_on_shards_and_resumes(tmp_path, monkeypatch):
     assert config["data"]["class_path"] == "diffusion_framework.Shards"
     assert config["data"]["init_args"]["shards"] == where
     assert config["trainer"]["train_num_steps"] == 3
-    assert list((tmp_path / "caches" / "diffusion_framework" / "lists").glob("*.npy"))
+    assert list((tmp_path / "caches" / "diffusion_framework" / "lists").glob("*.list"))
 
 
 @pytest.mark.parametrize("fault", [*FAULTS, "{0..x}"])
