@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -88,12 +89,24 @@ class Loading:
         """
         rank, world = accelerator.process_index, accelerator.num_processes
         order = partial(shuffled_batches, dataset, batch_size, seed, rank=rank, world=world)
+        keys = partial(_keys_after, order, start)
+        others = set(multiprocessing.active_children())
         with ExitStack() as stack:
             with worker_signals_restored():
                 options = self.num_workers, accelerator.device, outlive_signals
                 loaded = stack.enter_context(loaded_batches(dataset, order(start=start), *options))
-            keys = lambda taken: order(start=start + taken)  # noqa: E731
-            yield LoadedBatches(loaded, self, dataset, keys, accelerator.device)
+            workers = set(multiprocessing.active_children()) - others
+            try:
+                yield LoadedBatches(loaded, self, dataset, keys, accelerator.device)
+            except BaseException:
+                for worker in workers:  # one that hangs would keep this process from ending
+                    worker.kill()
+                raise
+
+
+def _keys_after(order: Callable[..., Iterable[Keys]], start: int, taken: int) -> Iterable[Keys]:
+    """Returns the keys of the batches that follow a number of batches taken."""
+    return order(start=start + taken)
 
 
 class LoadedBatches(Iterator[Any]):
