@@ -25,6 +25,8 @@ class Trainable(RecordsArguments, nn.Module, ABC):
 
     Attributes:
         metric_names: Keys of `validation_metrics`; smaller values are better.
+        class_names: Names of the classes 0, 1, ... that an opened model was trained on; empty if
+            unknown.
         prepares: Whether `prepare` changes data, so that its result may be cached and passed to
             `forward` with prepared=True.
         replaceable: Parts that `from_pretrained` can replace, and their places among the recorded
@@ -32,6 +34,7 @@ class Trainable(RecordsArguments, nn.Module, ABC):
     """
 
     metric_names: ClassVar[tuple[str, ...]] = ("validation_loss",)
+    class_names: Sequence[str] = ()
     prepares: bool = False
     replaceable: ClassVar[Mapping[str, str]] = {"model": "model", "space": "space"}
 
@@ -155,7 +158,8 @@ class Trainable(RecordsArguments, nn.Module, ABC):
             ValueError: If the folder exists.
             OSError: If it cannot be written; it then does not exist.
         """
-        write_export(folder, {"model": self.state_dict()}, {"diffusion": to_config(self)})
+        tensors, config = {"model": self.state_dict()}, {"diffusion": to_config(self)}
+        write_export(folder, tensors, config, self.class_names)
 
     @classmethod
     def from_pretrained(
@@ -192,4 +196,7 @@ class Trainable(RecordsArguments, nn.Module, ABC):
             for name, part in {"model": model, "space": space}.items()
             if part is not None
         }
-        return checkpoint.build("diffusion", cls, checkpoint.choose(weights), trust, **given).eval()
+        kind = checkpoint.choose(weights)
+        opened = checkpoint.build("diffusion", cls, kind, trust, **given).eval()
+        opened.class_names = checkpoint.class_names
+        return opened

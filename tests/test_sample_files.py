@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,7 @@ from diffusion_framework.cli.outputs import Outputs
 from diffusion_framework.cli.sample import _write
 from diffusion_framework.spaces import ImageSpace
 from diffusion_framework.storage.checkpoint import Checkpoint
+from diffusion_framework.storage.manifest import DamagedCheckpoint
 
 NAMES = ["daisy", "rose", "sun flower"]
 
@@ -76,9 +79,34 @@ def test_a_labelled_folder_stores_its_names_and_sampling_takes_them(
     assert "got 'dasy'. Fix: write 'daisy'" in capsys.readouterr().err
 
 
-def test_an_export_has_no_names(run, tmp_path):
+def test_an_export_keeps_the_names(run, tmp_path):
     GaussianDiffusion.from_pretrained(run).save_pretrained(tmp_path / "export")
-    assert Checkpoint.find(tmp_path / "export").class_names == []
+    again = GaussianDiffusion.from_pretrained(tmp_path / "export")
+    again.save_pretrained(tmp_path / "second")
+    assert Checkpoint.find(tmp_path / "second").class_names == again.class_names == NAMES
+    words = [str(tmp_path / "second"), "--num_samples=1", "--labels=rose", "--progress=false"]
+    cli.sample([*words, "--steps=1", f"--output={tmp_path / 'out'}"])
+
+
+@pytest.mark.parametrize(
+    ("kept", "opened"), [("ema", "ema"), ("model", "model"), ("model optimizer", "model")]
+)
+def test_weights_without_the_rest_of_a_checkpoint_open_for_sampling(run, tmp_path, kept, opened):
+    """Without the optimizer and the training state, a checkpoint takes a quarter of the space."""
+    checkpoint = shutil.copytree(Checkpoint.find(run).path, tmp_path / "run/checkpoints/step-1")
+    for file in checkpoint.glob("*.safetensors"):
+        if file.stem not in kept.split():
+            file.unlink()
+    (checkpoint / "state.json").unlink()
+    for folder in (tmp_path / "run", checkpoint):
+        words = [str(folder), "--num_samples=1", "--progress=false", "--steps=1"]
+        cli.sample([*words, f"--weights={opened}", "--overwrite", f"--output={tmp_path / 'out'}"])
+        other = {"ema": "model", "model": "ema"}[opened]
+        with pytest.raises(ValueError, match=rf"weights among .*, got '{other}'\. Fix: choose"):
+            GaussianDiffusion.from_pretrained(folder, weights=other)
+    assert not GaussianDiffusion.from_pretrained(checkpoint, weights=opened).class_names
+    with pytest.raises(DamagedCheckpoint, match="is missing or truncated"):
+        Checkpoint.open(checkpoint)
 
 
 @pytest.mark.parametrize(

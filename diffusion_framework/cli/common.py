@@ -18,12 +18,14 @@ from typing import Any, NoReturn
 import torch
 
 from ..parts import BadPart, NotTrusted, Typed, convert, read_yaml, unknown_name
+from ..storage.run_paths import absolute_from_run
 from ..training.distributed import ProcessFailed
 from ..training.launching import is_first_to_fail, world_size
 from .help import config_text, page, part_page
 from .words import nested, overlay, split
 
 Tree = dict[str, Any]
+BaseConfig = Callable[[Tree, bool, Callable[[Path], Tree]], Tree]
 _COMMON = ("config", "trust", "help", "print_config")
 
 
@@ -34,7 +36,7 @@ def run(
     *,
     defaults: Mapping[str, Any] | None = None,
     given: Mapping[str, Mapping[str, str]] | None = None,
-    base_configs: Callable[[Tree, bool], list[Path]] | None = None,
+    base_config: BaseConfig | None = None,
 ) -> None:
     """Runs a command; an error that the user can correct ends it with one line and exit code 2.
 
@@ -46,11 +48,11 @@ def run(
         defaults: Tree of the classes that are meant where only options are given.
         given: For each argument of the command, the options that the command supplies itself, with
             their origins.
-        base_configs: Returns the config files that lie below the flags. It takes the tree of the
-            flags, and whether a config was named.
+        base_config: Returns the options that lie below the flags. It takes the tree of the flags,
+            whether a config was named, and the function that reads a config file.
     """
     with one_line_errors(prog, words):
-        tree, trust, asked = _read(command, words, prog, base_configs)
+        tree, trust, asked = _read(command, words, prog, base_config)
         if "help" in asked:
             print(part_page(asked["help"]) if asked["help"] else page(command, prog, given or {}))
             sys.exit(0)
@@ -70,7 +72,7 @@ def _read(
     command: Callable[..., Any],
     words: Sequence[str],
     prog: str,
-    base_configs: Callable[[Tree, bool], list[Path]] | None,
+    base_config: BaseConfig | None,
 ) -> tuple[Tree, tuple[str, ...], dict[str, str]]:
     """Returns the tree of configs and flags, the trusted packages, and the help asked for."""
     parameters = list(inspect.signature(command).parameters.values())
@@ -96,9 +98,10 @@ def _read(
     for path in configs:
         tree = overlay(tree, _config(Path(path), options, prog))
     tree = overlay(tree, flags)
-    if base_configs and not asked.get("help"):
-        for file in reversed(base_configs(tree, bool(configs))):
-            tree = overlay(_config(file, options, prog), tree)
+    if base_config and not asked.get("help"):
+        tree = overlay(
+            base_config(tree, bool(configs), lambda file: _config(file, options, prog)), tree
+        )
     return tree, trust, asked
 
 
@@ -123,7 +126,7 @@ def _positional(parameters: Sequence[inspect.Parameter], plain: list[Typed], pro
 
 
 def _config(path: Path, known: Sequence[str], prog: str) -> Tree:
-    """Returns the options in a config file."""
+    """Returns the options in a config file, with paths from the results folder of its run."""
     if not path.is_file():
         raise BadPart(f"--config: expected an existing file, got {path}. Fix: correct the path.")
     tree = read_yaml(path.read_bytes(), str(path))
@@ -131,7 +134,8 @@ def _config(path: Path, known: Sequence[str], prog: str) -> Tree:
         raise BadPart(f"{path}: expected options, got none. Fix: start from --print_config.")
     if unknown := [key for key in tree if key not in known]:
         raise unknown_name(str(path), f"an option of {prog}", unknown[0], known)
-    return tree
+    paths: Tree = absolute_from_run(tree, Path(os.path.abspath(path)).parent / ".." / "..")
+    return paths
 
 
 def _arguments(

@@ -12,7 +12,6 @@ from tqdm.auto import tqdm
 from ..diffusion import GaussianDiffusion
 from ..process.noise import sample_seeds
 from ..samplers import Sampler
-from ..storage.checkpoint import Checkpoint
 from ..storage.images import grid, npy, png
 from .classes import chosen_classes
 from .common import check_positive, device_named, run
@@ -90,7 +89,7 @@ def _sample(
     drawn_on = None if noise_device is None else device_named(noise_device, "--noise_device")
     diffusion = GaussianDiffusion.from_pretrained(checkpoint, weights=weights, trust=trust)
     diffusion.to(device_named(device))
-    names = Checkpoint.find(checkpoint).class_names
+    names = diffusion.class_names
     classes = chosen_classes(labels, diffusion.num_classes, names)
     options: dict[str, Any] = {"sampler": chosen, "steps": steps, "calls": calls}
     options |= {"spacing": spacing, "first": first, "last": last, "guidance": guidance}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 
 from ..data import TrainingDataset
-from ..parts import options, read_yaml
+from ..parts import options
 from ..policies import Policy
 from ..storage.building import check_size
 from ..storage.checkpoint import Checkpoint, list_checkpoints, step_of
@@ -50,8 +50,8 @@ def train(argv: Sequence[str], default_config: Path) -> None:
         argv: Command line, without the program.
         default_config: Config to use where the command line names neither a config nor data.
     """
-    base_configs = partial(_base_configs, default_config)
-    run(_train, argv, "train.py", defaults=DEFAULTS, given=GIVEN, base_configs=base_configs)
+    base_config = partial(_base_config, default_config)
+    run(_train, argv, "train.py", defaults=DEFAULTS, given=GIVEN, base_config=base_config)
 
 
 def _train(
@@ -116,7 +116,9 @@ def _train(
         )
 
 
-def _base_configs(default_config: Path, tree: Tree, config_named: bool) -> list[Path]:
+def _base_config(
+    default_config: Path, tree: Tree, config_named: bool, read: Callable[[Path], Tree]
+) -> Tree:
     """Returns the config that lies below the flags: of the resumed run, or else the default.
 
     The default config serves only where the flags name neither a config nor data.
@@ -125,18 +127,20 @@ def _base_configs(default_config: Path, tree: Tree, config_named: bool) -> list[
     names_data = isinstance(data, str) or (
         isinstance(data, dict) and not {"class_path", "folder"}.isdisjoint(data)
     )
-    found = [] if config_named or names_data else [default_config]
+    found = {} if config_named or names_data else read(default_config)
     step = str(tree.get("resume_from", ""))
     if str(tree.get("resume")) in ("true", "auto") or step.isdecimal():
-        results = (tree.get("trainer") or {}).get("results_folder")
-        if results is None and found:
-            results = read_yaml(default_config.read_bytes(), str(default_config))["trainer"][
-                "results_folder"
-            ]
-        folder = str(results or options(Trainer)["results_folder"].default)
+        trainer = {**_options(found.get("trainer")), **_options(tree.get("trainer"))}
+        folder = str(trainer.get("results_folder", options(Trainer)["results_folder"].default))
         if stored := _stored_config(folder, int(step) if step.isdecimal() else None):
-            return [stored]
+            config = read(stored)
+            config["trainer"] = {**_options(config.get("trainer")), "results_folder": folder}
+            return config
     return found
+
+
+def _options(node: Any) -> Mapping[str, Any]:
+    return node if isinstance(node, Mapping) else {}
 
 
 def _stored_config(results_folder: str, step: int | None = None) -> Path | None:

@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from jaxtyping import UInt
 from torch import Tensor
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import Dataset
 
 from ..storage.config import RecordsArguments
+from .loading.handover import collate
 
 ImageTensor = UInt[Tensor, "channels height width"]
 
@@ -68,9 +69,7 @@ class TrainingDataset(RecordsArguments, Dataset[Any], ABC):
             Samples [batch, ...], or a list of the samples and their collated conditions.
         """
         epochs = np.zeros_like(indices) if epochs is None else epochs
-        return default_collate(
-            [self.draw(int(i), int(e)) for i, e in zip(indices, epochs, strict=True)]
-        )
+        return collate([self.draw(int(i), int(e)) for i, e in zip(indices, epochs, strict=True)])
 
     def prefetch(self, shards: Sequence[int]) -> None:
         """Prepares to read these shards, the current and the next ones."""

@@ -7,12 +7,13 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, default_collate
+from torch.utils.data import DataLoader, IterableDataset
 
 from .dataset import TrainingDataset
 from .images.decode import to_plain_mode
 from .images.deep import is_deep
 from .images.resize import to_tensor
+from .loading.handover import collate
 
 DATA_KEYS = ("data", "image", "images", "img", "pixel_values")
 """Keys of a dictionary that hold the data of a sample, in the order of preference."""
@@ -181,7 +182,7 @@ class WrappedDataset(TrainingDataset):
         """
         samples = [self.draw(int(index), 0) for index in indices]
         try:
-            return default_collate(samples)
+            return collate(samples)
         except (RuntimeError, TypeError, KeyError, ValueError):
             forms = [_form(sample) for sample in samples]
             index = next((i for i, form in enumerate(forms) if form != forms[0]), 0)

@@ -36,6 +36,7 @@ from .reading import read_file
 T = TypeVar("T", bound=nn.Module)
 CHECKPOINTS = "checkpoints"
 PREFIX = "step-"
+CONFIG, STATE = "config.yaml", "state.json"
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,9 @@ class Checkpoint:
 
     @classmethod
     def find(cls, path: str | os.PathLike[str]) -> Checkpoint:
-        """Returns the checkpoint at a path, or the newest one of a results folder.
+        """Returns the checkpoint at a path, or the newest one of a results folder, for its weights.
+
+        Files of weights, of the optimizer and of the training state may have been deleted.
 
         Args:
             path: Checkpoint folder, or results folder of a run.
@@ -66,24 +69,30 @@ class Checkpoint:
         """
         path = Path(path)
         if (path / MANIFEST).is_file():
-            return cls.open(path)
+            return cls.open(path, complete=False)
         found = list_checkpoints(path)
         if not found:
             raise ValueError(
                 f"{path}: expected a results folder, a checkpoint or an export, got no checkpoint. "
                 "Fix: give the folder that a training run or save_pretrained wrote."
             )
-        return cls.open(found[-1])
+        return cls.open(found[-1], complete=False)
 
     @classmethod
-    def open(cls, path: Path) -> Checkpoint:
+    def open(cls, path: Path, *, complete: bool = True) -> Checkpoint:
         """Returns the checkpoint in exactly this folder.
+
+        Args:
+            path: Checkpoint folder.
+            complete: Whether all files must exist, as resuming requires, or only the config.
 
         Raises:
             ValueError: If no checkpoint exists, or it is damaged or has a newer format.
         """
         manifest = read_manifest(path)
         for name, expected in manifest.files.items():
+            if not complete and name != CONFIG and not (path / name).exists():
+                continue
             if not (path / name).is_file() or (path / name).stat().st_size != expected["size"]:
                 raise DamagedCheckpoint(path, f"{name} is missing or truncated")
         return cls(path, manifest.step, manifest.files)
@@ -111,7 +120,8 @@ class Checkpoint:
     @property
     def class_names(self) -> list[str]:
         """Names of the classes 0, 1, ... of the training data; empty if unknown."""
-        names = self.state.get("class_names") if "state.json" in self.files else None
+        has_state = STATE in self.files and (self.path / STATE).is_file()
+        names = self.state.get("class_names") if has_state else None
         return [str(name) for name in names] if isinstance(names, list) else []
 
     def tensors(self, name: str) -> dict[str, Tensor]:
@@ -120,14 +130,9 @@ class Checkpoint:
         Raises:
             ValueError: If the file is missing or damaged.
         """
-        if f"{name}.safetensors" not in self.files:
-            names = sorted(
-                file.removesuffix(".safetensors")
-                for file in self.files
-                if file.endswith(".safetensors")
-            )
+        if name not in (found := [kind for kind in self._kinds() if self._exists(kind)]):
             raise ValueError(
-                f"{self.path}: expected weights among {', '.join(names)}, got {name!r}. "
+                f"{self.path}: expected weights among {', '.join(found)}, got {name!r}. "
                 "Fix: choose one of these."
             )
         data = self._read(f"{name}.safetensors")
@@ -138,12 +143,16 @@ class Checkpoint:
 
     def choose(self, weights: str) -> str:
         """Returns the name of the tensors to load: `weights`, or the only one in an export."""
-        kinds = [
-            file.removesuffix(".safetensors")
-            for file in self.files
-            if file.endswith(".safetensors")
-        ]
+        kinds = self._kinds()
         return kinds[0] if len(kinds) == 1 else weights
+
+    def _kinds(self) -> list[str]:
+        """Returns the names of the files of tensors, without suffix, in the manifest."""
+        suffix = ".safetensors"
+        return sorted(file.removesuffix(suffix) for file in self.files if file.endswith(suffix))
+
+    def _exists(self, kind: str) -> bool:
+        return (self.path / f"{kind}.safetensors").is_file()
 
     def verify(self) -> None:
         """Checks the checksums of all files.

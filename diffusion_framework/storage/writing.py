@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +86,7 @@ def write_export(
     folder: str | os.PathLike[str],
     tensors: Mapping[str, Mapping[str, Tensor]],
     config: Mapping[str, Any],
+    class_names: Sequence[str] = (),
 ) -> None:
     """Writes a checkpoint of a model alone, from which no run can resume.
 
@@ -93,6 +94,7 @@ def write_export(
         folder: Folder that does not exist yet.
         tensors: Tensors by the name of their file, without suffix, and by their own names.
         config: Options that the model is built from, as plain data.
+        class_names: Names of the classes 0, 1, ..., if known.
 
     Raises:
         ValueError: If the folder exists.
@@ -106,7 +108,7 @@ def write_export(
     final.parent.mkdir(parents=True, exist_ok=True)
     temporary = final.with_name(f".tmp-{final.name}")
     try:
-        write_sealed(temporary, 0, tensors, config, {})
+        write_sealed(temporary, 0, tensors, config, {"class_names": list(class_names)})
         temporary.rename(final)
         sync(final.parent)
     finally:

@@ -17,6 +17,7 @@ import torch
 from ..data import TrainingDataset
 from ..data.loading.loader import to_device
 from ..storage.config import RecordsArguments, script_name, to_config
+from ..storage.run_paths import relative_to_run
 from ..trainable import Trainable
 from .checks import expect
 
@@ -140,8 +141,13 @@ def run_config(
     dataset: TrainingDataset,
     validation: TrainingDataset | None,
 ) -> dict[str, Any]:
-    """Returns all options that build the run, in the form that scripts/train.py reads."""
-    parts = ("model", "folder_or_dataset", "validation", "convert_image_to")
+    """Returns all options that build the run, in the form that scripts/train.py reads.
+
+    Paths of the data are relative to the results folder, which itself is left out: it is where the
+    checkpoint lies.
+    """
+    parts = ("model", "folder_or_dataset", "validation", "convert_image_to", "results_folder")
+    folder = Path(trainer._init_args["results_folder"])
     options = {  # groups become plain mappings
         name: vars(value) if dataclasses.is_dataclass(value) else value
         for name, value in trainer._init_args.items()
@@ -149,6 +155,9 @@ def run_config(
     }
     config = {"data": dataset, "diffusion": model, "trainer": options}
     described = to_config(config if validation is None else {**config, "validation": validation})
+    for name in ("data", "validation"):
+        if name in described:
+            described[name] = relative_to_run(described[name], folder)
     _explain_script_classes(described["diffusion"], {type(n).__name__ for n in model.networks})
     return described
 
@@ -187,16 +196,16 @@ def changed_options(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> Itera
     """Yields changed options that affect a resumed run, as "group.key: theirs, not ours"."""
     matter = (
         "augment_horizontal_flip train_lr train_num_steps max_grad_norm ema_update_every ema_decay "
-        "betas weight_decay ema learning_rate"
+        "betas weight_decay ema learning_rate compute"
     )
     before, now = ({key: config.get(key) for key in matter.split()} for config in (theirs, ours))
     yield from differences(before, now)
 
 
-def changed_data(theirs: Any, ours: Any) -> Iterator[str]:
-    """Yields changed options of the training data, except for its place, like `differences`."""
-    places = ("data.folder:", "data.shards:", "data.cache_folder:", "data.keep:")
-    yield from (one for one in differences(theirs, ours, "data") if not one.startswith(places))
+def changed_data(theirs: Any, ours: Any, at: str) -> Iterator[str]:
+    """Yields changed options of a dataset, except for its place, like `differences`."""
+    places = tuple(f"{at}.{name}:" for name in ("folder", "shards", "cache_folder", "keep"))
+    yield from (one for one in differences(theirs, ours, at) if not one.startswith(places))
 
 
 def differences(theirs: Any, ours: Any, at: str = "") -> Iterator[str]:

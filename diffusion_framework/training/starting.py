@@ -20,6 +20,7 @@ from ..storage.writing import set_aside
 from ..trainable import Trainable
 from .checks import expect
 from .distributed import on_main_process
+from .environment import environment
 from .options import changed_data, changed_options, differences
 from .stored import check_stored
 
@@ -128,7 +129,9 @@ def _compare(checkpoint: Checkpoint, config: Mapping[str, Any], order: Mapping[s
         )
     different = list(differences(checkpoint.state["order"], order))
     different += changed_options(checkpoint.config["trainer"], config["trainer"])
-    different += changed_data(checkpoint.config.get("data"), config["data"])
+    for name in ("data", "validation"):
+        different += changed_data(checkpoint.config.get(name), config.get(name), name)
+    different += differences(checkpoint.state.get("environment", {}), environment())
     if different:
         warnings.warn(f"The resumed run differs from before: {'; '.join(different)}", stacklevel=5)
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..storage.checkpoint import Checkpoint
 from ..trainable import Batch, Trainable
 from .distributed import check_all_used, full_tensor, no_sync, shard_like, shard_networks
+from .environment import environment
 from .starting import InitialWeights
 from .stored import check_slots
 
@@ -150,6 +151,7 @@ class TrainingState:
         return {
             "ema_step": int(self.ema.step),
             "scaler": scaler.state_dict() if scaler is not None else None,
+            "environment": environment(),
         }
 
     def begin(

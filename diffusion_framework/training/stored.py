@@ -34,6 +34,8 @@ def check_stored(checkpoint: Checkpoint) -> None:
         raise DamagedCheckpoint(checkpoint.path, "a task in state.json is not a word")
     if not 0 <= state["ema_step"] < 2**63:
         raise DamagedCheckpoint(checkpoint.path, "ema_step in state.json is out of range")
+    if not isinstance(state.get("environment", {}), dict):
+        raise DamagedCheckpoint(checkpoint.path, "state.json has no environment")
     if not isinstance(state.get("scaler", "missing"), dict | None):
         raise DamagedCheckpoint(checkpoint.path, "state.json has no scaler")
     if not all(_is_number(value) for value in state["metrics"].values()):

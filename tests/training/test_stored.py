@@ -72,6 +72,7 @@ def test_optimizer_state_that_does_not_fit_is_refused(results, checkpoint, chang
         {"ema_step": 10**400},
         {"unwritten": [[10**400, 1.0]]},
         {"scaler": 3},
+        {"environment": 3},
         {"order": []},
         {"metrics": {"validation_loss": "x"}},
         {"unwritten": [[1.0]]},

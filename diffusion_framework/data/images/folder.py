@@ -2,6 +2,9 @@
 
 import hashlib
 import os
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -106,18 +109,28 @@ class ImageFolder(EncodedImages):
         return os.path.join(self.folder, self.paths[index]), label
 
     def fingerprint(self) -> str:
-        """Returns a hash of the relative paths; file contents are not read."""
-        return hashlib.sha256(b"\0".join(map(os.fsencode, self.paths))).hexdigest()
+        """Returns a hash of the relative paths and sizes; file contents are not read."""
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        return self._hashed(lambda status: (status.st_size,))
 
     def version(self) -> str:
-        """Returns a hash of the paths, sizes and modification times, and of Pillow's version."""
-        digest = hashlib.sha256(PIL.__version__.encode())
+        """Returns a hash of paths, sizes, both times and inodes, and of Pillow's version."""
+        times = self._hashed(
+            lambda status: (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+        )
+        return hashlib.sha256(f"{PIL.__version__} {times}".encode()).hexdigest()
+
+    def _hashed(self, numbers: Callable[[os.stat_result], Iterable[int]]) -> str:
+        """Returns a hash of the relative paths, with some numbers of each file's status."""
+        digest = hashlib.sha256()
         for path in self.paths:
-            try:
-                status = os.stat(os.path.join(self.folder, path))
-                digest.update(os.fsencode(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\0"))
-            except OSError:  # reported when the image is drawn
-                digest.update(os.fsencode(f"{path}\0"))
+            found: Iterable[int] = ()
+            with suppress(OSError):  # reported when the image is drawn
+                found = numbers(os.stat(os.path.join(self.folder, path)))
+            digest.update(os.fsencode(path) + b"\0" + " ".join(map(str, found)).encode() + b"\0")
         return digest.hexdigest()
 
 

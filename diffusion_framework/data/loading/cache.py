@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,76 +15,11 @@ from torch import Tensor
 
 from ...storage.config import to_config
 from ..dataset import ImageDataset, TrainingDataset
+from .cache_file import ImageCache
+from .own_files import ForeignFileError, create_own, open_own
 
 _GPU_FRACTION = 0.25  # largest fraction of a GPU's free memory for images
 _TRANSFER_SIZE = 1024  # images copied to a GPU at a time
-
-
-class ImageCache:
-    """File of decoded images of one shape, read and filled by any number of processes.
-
-    Each image is stored with its label and a checksum. Images left incomplete by a killed process
-    or a power failure therefore count as missing.
-
-    Args:
-        path: Path of the file; created if missing.
-        count: Number of images.
-        shape: (channels, height, width) of each image.
-        bits: Bits per channel: 8 for uint8, 16 for uint16.
-
-    Raises:
-        OSError: the file cannot be created.
-    """
-
-    def __init__(
-        self, path: str | os.PathLike[str], count: int, shape: tuple[int, int, int], bits: int = 8
-    ) -> None:
-        self.path, self.count, self.shape, self.bits = path, count, shape, bits
-        size = cache_size(count, shape, bits)
-        with open(path, "ab") as file:
-            if file.tell() < size:
-                file.truncate(size)  # sparse zeros take no disk space
-        self._rows = np.memmap(path, row_type(shape, bits), "r+", shape=(count,))
-
-    def __reduce__(self) -> tuple[Any, ...]:  # for spawned data workers
-        return type(self), (self.path, self.count, self.shape, self.bits)
-
-    def reserve(self) -> None:
-        """Allocates the whole file, so that a full disk cannot break it later.
-
-        Raises:
-            OSError: no space left.
-        """
-        if hasattr(os, "posix_fallocate"):
-            with open(self.path, "r+b") as file:  # some file systems refuse append mode
-                os.posix_fallocate(file.fileno(), 0, cache_size(self.count, self.shape, self.bits))
-
-    def size(self) -> int:
-        """Returns the size of the file in bytes."""
-        return self._rows.nbytes
-
-    def full(self) -> bool:
-        """Returns whether all images are cached."""
-        return bool(self._rows["check"].all())
-
-    def put(self, index: int, image: Tensor, label: int) -> None:
-        """Stores an image [channels, height, width] and its label."""
-        row = self._rows[index]
-        row["image"], row["label"] = image.numpy(), label
-        row["check"] = checksum(row["image"], row["label"])
-
-    def get(self, indices: np.ndarray) -> tuple[Tensor, Tensor, list[int]]:
-        """Returns images [n, channels, height, width], labels [n], and positions of missing ones.
-
-        Checksums are computed on the returned copy in each call, because another machine may write
-        to a file on a network disk.
-        """
-        images, labels, checks = (self._rows[name][indices] for name in ("image", "label", "check"))
-        intact = [
-            check == checksum(*pair) for check, *pair in zip(checks, images, labels, strict=True)
-        ]
-        missing = [position for position, is_intact in enumerate(intact) if not is_intact]
-        return torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64)), missing
 
 
 class CachedImages(TrainingDataset):
@@ -161,21 +95,6 @@ class DecodedImages:
         return [tensor[rows] for tensor in self.tensors]
 
 
-def row_type(shape: tuple[int, int, int], bits: int = 8) -> np.dtype:
-    """Returns the NumPy type of one row of a cache file: checksum, label, image."""
-    return np.dtype([("check", "<u4"), ("label", "<i4"), ("image", f"<u{bits // 8}", shape)])
-
-
-def checksum(image: np.ndarray, label: np.integer) -> int:
-    """Returns the CRC-32 of an image with its label; never 0, the mark of a missing image."""
-    return zlib.crc32(image.data, int(label) & 0xFFFFFFFF) or 1
-
-
-def cache_size(count: int, shape: tuple[int, int, int], bits: int = 8) -> int:
-    """Returns the size in bytes of a cache for `count` images [channels, height, width]."""
-    return count * row_type(shape, bits).itemsize
-
-
 @contextmanager
 def file_in_memory() -> Iterator[str]:
     """Yields the path of an empty file in memory, which other processes can open."""
@@ -219,6 +138,8 @@ def cache_folder() -> Path:
 def file_on_disk(images: ImageDataset) -> Path:
     """Returns the path of the cache file of a dataset, and deletes its outdated cache files.
 
+    A link, or a file that others own or may write to, is replaced by an empty file.
+
     Raises:
         OSError: the cache folder cannot be written.
         ValueError: the user has no home folder.
@@ -231,4 +152,9 @@ def file_on_disk(images: ImageDataset) -> Path:
     for outdated in folder.glob(f"{key}-*"):
         if outdated != path:
             outdated.unlink(missing_ok=True)
+    try:
+        descriptor = open_own(path, os.O_RDWR | os.O_CREAT)
+    except ForeignFileError:
+        descriptor = create_own(path)
+    os.close(descriptor)
     return path

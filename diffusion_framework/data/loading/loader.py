@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ...process.noise import mix
 from ..dataset import TrainingDataset
+from .handover import hand_over, received, warn_of_no_workers
 from .order import permute
 from .shard_order import ShardedBatches
 
@@ -107,19 +108,29 @@ def loaded_batches(
         on_worker_start: Function that each data worker calls first, with its number and an event
             that is set when loading ends: `on_worker_start(event, number)`.
     """
-    ended = multiprocessing.Event()
-    loader = DataLoader(
+    ended, loaded = None, None
+    make = partial(
+        DataLoader[Any],
         _BatchDataset(dataset),
         batch_sampler=batches,
-        collate_fn=_no_collate,
-        num_workers=num_workers,
         pin_memory=device.type == "cuda",
-        worker_init_fn=None if on_worker_start is None else partial(on_worker_start, ended),
     )
+    if num_workers:
+        try:
+            ended = multiprocessing.Event()
+            start = None if on_worker_start is None else partial(on_worker_start, ended)
+            made = make(num_workers=num_workers, worker_init_fn=start, collate_fn=hand_over)
+            loaded = received(iter(made))
+        except OSError as error:
+            warn_of_no_workers(error)
+    if loaded is None:
+        loaded = iter(make(collate_fn=_no_collate))
+    loaded = _until_resident(loaded, dataset, batches, device)  # which alone refers to the workers
     try:
-        yield _until_resident(iter(loader), dataset, batches, device)
+        yield loaded
     finally:
-        ended.set()
+        if ended is not None:
+            ended.set()
 
 
 def _until_resident(

@@ -6,7 +6,6 @@ import hashlib
 import os
 import stat
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 _DIGEST_SIZE = hashlib.sha256().digest_size
@@ -22,18 +21,18 @@ class ForeignFileError(OSError):
 
 
 def open_own(path: str | os.PathLike[str], flags: int = os.O_RDONLY) -> int:
-    """Opens an existing regular file of this user and returns its descriptor.
+    """Opens a regular file of this user and returns its descriptor.
 
     Args:
         path: Path of the file.
-        flags: Flags of `os.open`.
+        flags: Flags of `os.open`; with O_CREAT, a missing file is created for this user alone.
 
     Raises:
         FileNotFoundError: the file does not exist.
         ForeignFileError: it is a link or a folder, or others own it or may write to it.
     """
     try:
-        descriptor = os.open(path, flags | _FLAGS)
+        descriptor = os.open(path, flags | _FLAGS, 0o600)
     except FileNotFoundError:
         raise
     except OSError as error:
@@ -48,10 +47,15 @@ def create_own(path: str | os.PathLike[str]) -> int:
     """Creates a file for this user alone, in place of any other, and returns its descriptor.
 
     Raises:
+        ForeignFileError: a folder, or a file that this user cannot delete, is in the way.
         OSError: the file cannot be created.
     """
-    with suppress(FileNotFoundError):
+    try:
         os.unlink(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise ForeignFileError(_foreign(path, error.strerror or "undeletable")) from error
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _FLAGS, 0o600)
 
 

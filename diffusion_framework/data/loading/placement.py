@@ -11,7 +11,8 @@ from typing import Any, Literal
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
-from .cache import CachedImages, ImageCache, cache_folder, cache_size, file_in_memory, file_on_disk
+from .cache import CachedImages, cache_folder, file_in_memory, file_on_disk
+from .cache_file import ImageCache, cache_size
 from .memory import free_memory
 
 _MEMORY_FRACTION, _DISK_FRACTION = 0.25, 0.5  # largest fraction of free memory, free disk space

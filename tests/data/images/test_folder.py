@@ -1,5 +1,6 @@
 """Folders of images: shapes, labels, options and fingerprints."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -56,9 +57,15 @@ def test_an_index_out_of_range_is_an_error(wide):
             ImageFolder(wide)[index]
 
 
-def test_the_fingerprint_depends_on_the_file_names_only(half_broken):
+def test_the_fingerprint_depends_on_the_names_and_sizes_of_the_files(half_broken):
     before = ImageFolder(half_broken).fingerprint()
     assert ImageFolder(half_broken, 16, 1).fingerprint() == before
+    os.utime(half_broken / "5.png", (1, 1))
+    assert ImageFolder(half_broken).fingerprint() == before, "copies have other times"
+    content = (half_broken / "5.png").read_bytes()
+    (half_broken / "5.png").write_bytes(content + b"more")
+    assert ImageFolder(half_broken).fingerprint() != before
+    (half_broken / "5.png").write_bytes(content)
     (half_broken / "5.png").rename(half_broken / "6.png")
     assert ImageFolder(half_broken).fingerprint() != before
 

@@ -5,7 +5,9 @@ import fcntl
 import multiprocessing
 import os
 import pickle
+import resource
 import shutil
+import signal
 import tempfile
 
 import numpy as np
@@ -17,11 +19,11 @@ from PIL import Image
 from diffusion_framework import ImageFolder
 from diffusion_framework.data.loading.cache import (
     CachedImages,
-    ImageCache,
     cache_folder,
     file_in_memory,
     file_on_disk,
 )
+from diffusion_framework.data.loading.cache_file import ImageCache, cache_size, row_type
 
 
 @pytest.fixture
@@ -106,12 +108,14 @@ def test_a_damaged_image_is_decoded_again(image_folder, tmp_path):
     everything = np.arange(12)
     before = cached(images, tmp_path / "file")
     before.take(everything)
-    row = (tmp_path / "file").stat().st_size // 12
+    row = row_type((3, 8, 8)).itemsize
+    header = cache_size(0, (3, 8, 8))
+    assert (tmp_path / "file").stat().st_size == header + 12 * row
     with open(tmp_path / "file", "r+b") as file:
         for index, place in ((2, 0), (5, 4), (7, row - 1)):  # checksum, label, pixel
-            file.seek(index * row + place)
+            file.seek(header + index * row + place)
             (value,) = file.read(1)
-            file.seek(index * row + place)
+            file.seek(header + index * row + place)
             file.write(bytes([value ^ 1]))
     again = cached(images, tmp_path / "file")
     for cached_images in (before, again):  # opened before and after the damage
@@ -227,3 +231,84 @@ def test_a_cache_without_files_in_memory_can_be_opened_twice(monkeypatch, tmp_pa
         images, labels, missing = other.get(np.arange(2))
         assert images[1].eq(7).all() and labels[1] == 3 and missing == [0]
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_cut_short_under_a_run_is_filled_again(image_folder):
+    """A mapped file would end the process by SIGBUS."""
+    images = ImageFolder(image_folder, 8, labels=True)
+    everything, path = np.arange(12), file_on_disk(images)
+    running = cached(images, path)
+    before = running.take(everything)
+    for size in (0, 70, 1500):
+        os.truncate(path, size)
+        assert not running.cache.full()
+        assert all(map(torch.equal, running.take(everything), before))
+        assert running.cache.full() and missing(running.cache) == []
+    os.truncate(path, 0)
+    assert all(map(torch.equal, cached(images, path).take(everything), before))
+
+
+def test_a_full_disk_is_said_once_and_images_are_decoded_again(image_folder):
+    images = ImageFolder(image_folder, 8)
+    path = file_on_disk(images)
+    running = cached(images, path)
+    before = running.take(np.arange(12))
+    os.truncate(path, 0)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (600, limits[1]))
+    try:
+        with pytest.warns(UserWarning, match="The disk is full") as caught:
+            again = [running.take(np.arange(12))[0] for _ in range(2)]
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert len(caught) == 1
+    assert all(torch.equal(images, before[0]) for images in again)
+
+
+@pytest.mark.parametrize(
+    "fault", ["link", "hard link", "mode", "owner", "folder", "pipe", "header"]
+)
+def test_only_own_files_of_the_cache_are_trusted(image_folder, tmp_path, fault):
+    """Whatever lies in the place of the file is neither read nor written to."""
+    images = ImageFolder(image_folder, 8)
+    path, victim = file_on_disk(images), tmp_path / "victim"
+    cached(images, path).take(np.arange(12))
+    if fault in ("link", "hard link"):
+        path.rename(victim)
+        (path.symlink_to if fault == "link" else path.hardlink_to)(victim)
+    elif fault == "mode":
+        path.chmod(0o666)
+    elif fault == "owner":
+        if os.geteuid():
+            pytest.skip("only root may give files away")
+        os.chown(path, 65534, 65534)
+    elif fault == "header":
+        path.write_bytes(b"x" * 5000)
+    else:
+        path.unlink()
+        (path.mkdir if fault == "folder" else lambda: os.mkfifo(path))()
+    before = victim.read_bytes() if victim.exists() else b""
+    if fault == "folder":
+        with pytest.raises(OSError, match="Expected a cache file of this user, got .*Fix: delete"):
+            file_on_disk(images)
+        return
+    if fault != "header":
+        with pytest.raises(OSError, match="Expected a cache file of this user, got .*Fix: delete"):
+            cached(images, path)
+    again = cached(images, file_on_disk(images))
+    assert len(missing(again.cache)) == 12
+    assert again.take(np.arange(12))[0].any() and again.cache.full()
+    assert (victim.read_bytes() if victim.exists() else b"") == before
+    assert path.stat().st_mode & 0o777 == 0o600 and not path.is_symlink()
+
+
+def test_the_version_of_a_folder_follows_both_times_and_the_inode(image_folder):
+    version = ImageFolder(image_folder).version
+    before, path = version(), image_folder / "a" / "0.png"
+    assert version() == before
+    status, content = path.stat(), path.read_bytes()
+    path.write_bytes(content[:-1] + b"x")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert version() != before, "size and time of change are set back, the other time is not"
