@@ -241,7 +241,7 @@ def test_a_row_of_the_log_that_could_not_be_written_is_written_by_the_resumed_ru
     (tmp_path / "log.csv").rmdir()
     (tmp_path / "aside").rename(tmp_path / "log.csv")
     trainer(Pictures(), tmp_path, **OPTIONS).train(resume=True)
-    assert_same_run(every_step, tmp_path)
+    assert_same_run(whole, tmp_path)
 
 
 @pytest.fixture
