@@ -98,7 +98,7 @@ def _read(
     for path in configs:
         tree = overlay(tree, _config(Path(path), options, prog))
     tree = overlay(tree, flags)
-    if base_config and not asked.get("help"):
+    if base_config and "help" not in asked:
         tree = overlay(
             base_config(tree, bool(configs), lambda file: _config(file, options, prog)), tree
         )

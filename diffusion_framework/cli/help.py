@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import re
 import textwrap
 import typing
 from collections.abc import Callable, Iterator, Mapping
@@ -72,7 +73,16 @@ def _describe(option: Option) -> str:
     kinds = [kind for kind in members(option.hint) if inspect.isclass(kind) and is_named(kind)]
     taken = f"one of {', '.join(names_of(kinds[0]))}" if kinds else in_words(option.hint)
     default = "required" if option.default is REQUIRED else f"default: {_short(option.default)}"
-    return f"{option.doc} ({taken}; {default})".strip()
+    doc = in_yaml(option.doc)
+    if dataclasses.is_dataclass(option.default) and not is_named(type(option.default)):
+        return f"{doc} (a group of options)"
+    return f"{doc} ({taken}; {default})".strip()
+
+
+def in_yaml(doc: str) -> str:
+    """Returns a description with the words of YAML for None, True and False."""
+    words = {"None": "null", "True": "true", "False": "false"}
+    return re.sub(r"\b(None|True|False)\b", lambda word: words[word[0]], doc)
 
 
 def _short(default: Any) -> str:
@@ -81,7 +91,7 @@ def _short(default: Any) -> str:
         if default is None
         else str(default).lower()
         if isinstance(default, bool)
-        else str(default)
+        else in_yaml(str(default))
     )
 
 
@@ -133,6 +143,9 @@ def _part(part: Plan, pad: str, given: Mapping[str, str]) -> Iterator[str]:
             continue
         comment = f"{pad}# "
         yield from textwrap.wrap(
-            option.doc, WIDTH - len(pad) - 2, initial_indent=comment, subsequent_indent=comment
+            in_yaml(option.doc),
+            WIDTH - len(pad) - 2,
+            initial_indent=comment,
+            subsequent_indent=comment,
         )
         yield from _entry(option.name, part.options.get(option.name, option.default), pad, {})

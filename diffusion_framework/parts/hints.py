@@ -78,6 +78,8 @@ def in_words(hint: Any) -> str:
         return f"a list of values, each {in_words(args[0])}"
     if origin in (dict, abc.Mapping):
         return f"a mapping of names to values, each {in_words(args[1])}"
+    if origin is abc.Callable:
+        return "a function"
     if hint is os.PathLike or origin is os.PathLike or hint is Path:
         return "a path"
     if is_kind(hint):

@@ -5,7 +5,7 @@ import inspect
 import pkgutil
 
 import pytest
-from torch import nn
+from table_rows import ROWS, kind_named
 
 import diffusion_framework as df
 from diffusion_framework.data.loading.cache import CachedImages
@@ -16,18 +16,6 @@ from diffusion_framework.parts.signatures import options
 from diffusion_framework.parts.table import NOUNS, TABLE
 
 NOT_NAMED = {CachedImages, WrappedDataset}  # wrappers that the Trainer makes
-ROWS = [(kind, name, home) for kind, row in TABLE.items() for name, home in row.items()]
-
-
-def kind_named(name):
-    """Returns the base class after which a row of the table is named."""
-    if name == "Module":
-        return nn.Module
-    for _, module, _ in pkgutil.walk_packages(df.__path__, "diffusion_framework."):
-        cls = getattr(importlib.import_module(module), name, None)
-        if inspect.isclass(cls):
-            return cls
-    raise AssertionError(f"no class {name}")
 
 
 @pytest.mark.parametrize(
