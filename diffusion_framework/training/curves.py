@@ -73,7 +73,8 @@ def _draw_levels(axes: object, steps: Sequence[float], losses: Sequence[Sequence
         heights = [level[index] for level in losses]
         axes.plot(range(len(heights)), heights, ".-", color=colour, label=f"step {steps[index]:g}")
     axes.set_xticks(range(len(ends)), ["\n".join(end) for end in ends], fontsize=7)
-    axes.set(xlabel="log-SNR, from noisy to clean", title="loss by noise level")
+    labels = {"xlabel": "log-SNR, from noisy to clean", "title": "loss by noise level"}
+    axes.set(**labels, yscale="log")
     axes.legend(fontsize=8)
 
 
