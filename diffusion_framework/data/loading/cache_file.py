@@ -98,9 +98,11 @@ class ImageCache:
         """
         images = np.zeros((len(indices), *self.shape), self._row["image"].base)
         heads = np.zeros(len(indices), _HEAD)
-        places = zip(indices.tolist(), heads[:, None], images, strict=True)
-        for index, head, image in places:
-            self._read(self._offset(index), head.view(np.uint8).data, image.reshape(-1).data)
+        into_heads, into_images = heads.view(np.uint8).data, images.reshape(-1).view(np.uint8).data
+        a, b = heads.itemsize, self._row["image"].itemsize
+        for i, index in enumerate(indices.tolist()):
+            buffers = into_heads[a * i : a * (i + 1)], into_images[b * i : b * (i + 1)]
+            self._read(self._offset(index), *buffers)
         pairs = enumerate(zip(heads["check"].tolist(), heads["label"].tolist(), strict=True))
         missing = [i for i, (check, label) in pairs if check != checksum(images[i], label)]
         labels = heads["label"].astype(np.int64)
@@ -124,7 +126,7 @@ class ImageCache:
 
     def _read(self, offset: int, *buffers: bytearray | memoryview) -> bool:
         """Fills buffers from the file; returns False if the file ends before."""
-        size = sum(memoryview(buffer).nbytes for buffer in buffers)
+        size = sum(map(len, buffers))
         if sys.platform != "win32":
             return os.preadv(self._file.fileno(), buffers, offset) == size
         self._file.seek(offset)  # Windows does not fork, so no process shares the position
