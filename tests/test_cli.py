@@ -524,10 +524,40 @@ def test_likelihood_writes_a_table_for_each_run_and_a_picture(digits_run, tmp_pa
     assert (tmp_path / "a" / "bounds.png").stat().st_size > 1000
 
 
+def test_quality_compares_samplers_and_files_with_real_images(
+    digits_run, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    data = ["--data=Digits", "--data.split=test", "--data.labels=true"]
+    training = ["--training_data=Digits", "--training_data.split=train"]
+    flags = [*data, *training, "--features.steps=2", "--quality", "--num_samples=20"]
+    samplers = ["--samplers=DDIM,UniPC", "--calls=2,3", "--keep_samples"]
+    evaluate(digits_run, *flags, *samplers, "--output", tmp_path / "out")
+    table = capsys.readouterr().out.splitlines()
+    names = [f"digits {sampler} {calls}" for sampler in ("DDIM", "UniPC") for calls in (2, 3)]
+    rows = json.loads((tmp_path / "out" / "quality.json").read_text())["results"]
+    assert [row["name"] for row in rows] == [*names, "training images", "held-out images"]
+    assert [line[: len(name)] for line, name in zip(table[1:], names, strict=False)] == names
+    assert {path.suffix for path in (tmp_path / "out").iterdir()} == {".json", ".png", ".npz"}
+    # The written samples and statistics give the same distance again.
+    samples = tmp_path / "out" / "digits-UniPC-3.npz"
+    reference = ["--reference", tmp_path / "out" / "reference.npz"]
+    again = ["--quality", *reference, *training, "--features.steps=2", "--num_samples=20"]
+    evaluate(samples, *again, "--output", tmp_path / "again")
+    (first, *_) = json.loads((tmp_path / "again" / "quality.json").read_text())["results"]
+    assert first["frechet"]["value"] == pytest.approx(rows[3]["frechet"]["value"], rel=1e-6)
+    assert first["kernel"] is None
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "add --likelihood"),
+        ([], "add --quality or --likelihood"),
+        (["--quality", "--num_samples=5"], "--num_samples: expected at least 10, got 5"),
+        (["--quality", "--features=owm"], "write .Own."),
+        (["--quality", "--samplers=DDIM,DDDIM"], "write .DDIM."),
+        (["--quality", "--features=onnx", "--features.path=no.onnx"], "existing file, got no.onnx"),
+        (["--quality", "--reference=no.npz"], "no.npz"),
         (["--likelihood", "--num_images=0"], "--num_images: expected at least 1"),
         (["--likelihood", "--variance=learned_range"], "two outputs per channel"),
         (["--likelihood", "--variance=medium"], "medium"),

@@ -19,6 +19,8 @@ import torch
 
 from ..parts import BadPart, NotTrusted, Typed, convert, read_yaml, unknown_name
 from ..storage.run_paths import absolute_from_run
+from ..training.distributed import ProcessFailed
+from ..training.launching import is_first_to_fail, world_size
 from .help import config_text, page, part_page
 from .words import nested, overlay, split
 
@@ -183,6 +185,8 @@ def one_line_errors(prog: str, words: Sequence[str]) -> Iterator[None]:
     except BrokenPipeError:  # the reader of the output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except ProcessFailed as error:
+        _fail(str(error), said=error.said)
     except (ValueError, OSError, FloatingPointError) as error:
         if os.environ.get("DIFFUSION_FRAMEWORK_TRACEBACK"):
             raise
@@ -204,9 +208,16 @@ def one_line_errors(prog: str, words: Sequence[str]) -> Iterator[None]:
         )
 
 
-def _fail(message: str) -> NoReturn:
-    if os.environ.get("RANK", "0") == "0":  # one of several processes prints it
-        print(f"error: {_one_line(message)}", file=sys.stderr)
+def _fail(message: str, said: bool = False) -> NoReturn:
+    """Ends the script; of several processes, the first that fails prints the error.
+
+    Args:
+        message: Error.
+        said: Whether another process prints it.
+    """
+    if not said and is_first_to_fail():
+        rank = f"rank {os.environ.get('RANK', 0)}: " if world_size() > 1 else ""
+        print(f"error: {rank}{_one_line(message)}", file=sys.stderr, flush=True)
     sys.exit(2)
 
 

@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-from tqdm.auto import tqdm
-
 from ..data import ImageDataset
 from ..diffusion import GaussianDiffusion
-from ..evaluation import (
-    BoundTerms,
-    bits_per_dim,
-    check_plot,
-    flow_bits_per_dim,
-    mean_and_error,
-    plot_bounds,
-    write_bound,
-)
-from ..process.noise import sample_seeds
+from ..evaluation import check_plot
+from ..evaluation.features import FeatureExtractor
 from ..process.posterior import Variance
+from ..samplers import Sampler
 from .common import check_positive, device_named, run
+from .likelihood import measure_likelihood
+from .quality import Measurement
 
-DEFAULTS = {"data": {"class_path": "ImageFolder"}}
-GIVEN = {"data": dict.fromkeys(("image_size", "channels"), "the network")}
+DEFAULTS = {
+    "data": {"class_path": "ImageFolder"},
+    "training_data": {"class_path": "ImageFolder"},
+    "features": {"class_path": "Own"},
+}
+GIVEN = {
+    name: dict.fromkeys(("image_size", "channels"), "the network")
+    for name in ("data", "training_data")
+}
 
 
 def evaluate(argv: Sequence[str]) -> None:
@@ -35,154 +35,138 @@ def evaluate(argv: Sequence[str]) -> None:
 
 def _evaluate(
     *runs: str,
-    data: ImageDataset,
+    data: ImageDataset | None = None,
+    quality: bool = False,
     likelihood: bool = False,
-    num_images: int = 1000,
+    num_images: int | None = None,
     batch_size: int = 64,
+    num_samples: int = 1000,
+    samplers: list[Sampler] | None = None,
+    calls: list[int] | None = None,
+    guidance: float = 1.0,
+    features: FeatureExtractor | None = None,
+    training_data: ImageDataset | None = None,
+    reference: str | None = None,
+    keep_samples: bool = False,
     steps: int | str | None = None,
     variance: Variance | None = None,
     tolerance: float = 1e-4,
     seed: int = 0,
     weights: Literal["ema", "model"] = "ema",
-    output: str = "likelihood",
+    output: str = "evaluation",
     overwrite: bool = False,
     device: str = "auto",
     progress: bool = True,
     trust: tuple[str, ...] = (),
 ) -> None:
-    """Measures trained models on held-out images.
+    """Measures trained models: the quality of their samples, or the likelihood of images.
 
     Args:
-        runs: Results folders of runs, or one checkpoint of each run.
-        data: Dataset of images to measure on.
+        runs: Results folders of runs, or one checkpoint of each run. For the quality, also npz
+            files of samples.
+        data: Dataset of held-out images to measure with.
+        quality: Whether to measure the quality of samples: Fréchet and kernel distances to the
+            images, precision and recall, density and coverage, and with training_data the share of
+            samples that are no near-copies.
         likelihood: Whether to measure bits per dimension, by the variational bound and by the
             probability flow ODE.
-        num_images: Number of images to measure on, the first of the dataset.
-        batch_size: Number of images measured together.
+        num_images: Largest number of images to measure with, evenly spread over the dataset; null
+            is 1000 for the likelihood and all for the quality.
+        batch_size: Number of images measured or sampled together.
+        num_samples: Number of samples of each run, sampler and number of calls. Compare Fréchet
+            distances only at equal numbers.
+        samplers: Samplers to compare, such as DDIM,UniPC; null is DDIM.
+        calls: Numbers of network calls to compare, such as 10,50; null is 50.
+        guidance: Scale of classifier-free guidance; 1 switches it off.
+        features: Features in which the quality is measured: own (a small network trained on the
+            images), inception, dinov2, torchvision or onnx.
+        training_data: Images that the runs were trained on, to find copies of them.
+        reference: File to use in place of data for the quality: npz with mu and sigma, or with
+            images arr_0.
+        keep_samples: Whether to write the samples, and the statistics of the images, as npz files
+            that other evaluators read.
         steps: Number of steps of the variational bound, or 'ddim50' or '10,15,20'; null uses the
             model's timesteps.
         variance: Variance of the reverse steps in the variational bound; null is that of training.
         tolerance: Error tolerance of each step of the ODE solver.
         seed: Seed of the noise.
         weights: Weights to use: ema (their moving average) or model (the last ones).
-        output: Folder for the tables and the plot.
+        output: Folder for the tables and pictures.
         overwrite: Whether to replace existing tables.
         device: Device to run on: auto, cpu, cuda, cuda:1, mps, ...
         progress: Whether to show progress bars.
         trust: Packages whose classes the files may name; their code then runs.
     """
-    if not runs:
+    flags = dict(locals())
+    _check_request(flags)
+    names = _names(runs)
+    files = [*(f"{name}.csv" for name in names if likelihood), *["quality.json"] * quality]
+    _check_output(Path(output), files, overwrite)
+    _measure(flags, names)
+
+
+def _measure(flags: Mapping[str, Any], names: Sequence[str]) -> None:
+    """Measures the runs of these names; flags are the arguments of the command."""
+    folder, place = Path(flags["output"]), device_named(flags["device"])
+    paths = dict(zip(names, flags["runs"], strict=True))
+
+    def opened(path: str) -> GaussianDiffusion:
+        options = {"weights": flags["weights"], "trust": flags["trust"]}
+        return GaussianDiffusion.from_pretrained(path, **options).to(place)
+
+    if flags["likelihood"]:
+        check_plot()
+        models = {name: opened(path) for name, path in paths.items()}
+        chosen = ("data", "batch_size", "progress", "seed", "tolerance", "steps", "variance")
+        options = {name: flags[name] for name in chosen}
+        measure_likelihood(models, folder, num_images=flags["num_images"] or 1000, **options)
+    if flags["quality"]:
+        options = {f.name: flags[f.name] for f in fields(Measurement) if f.name in flags}
+        measurement = Measurement(**{**options, "device": place, "calls": flags["calls"] or [50]})
+        measurement.run(paths, opened, folder, flags["keep_samples"])
+
+
+def _check_request(flags: Mapping[str, Any]) -> None:
+    """Raises ValueError if there is nothing to measure, or nothing to measure it with."""
+    if not flags["runs"]:
         raise ValueError(
             "RUNS: expected results folders, got none. Fix: give the folders of trained runs."
         )
-    if not likelihood:
-        raise ValueError("Expected a quantity to measure, got none. Fix: add --likelihood.")
-    check_positive(num_images=num_images, batch_size=batch_size)
-    folder = Path(output)
-    names = _table_names(runs, folder, overwrite)
-    check_plot()
-    place = device_named(device)
-    models = {
-        name: GaussianDiffusion.from_pretrained(path, weights=weights, trust=trust).to(place)
-        for name, path in zip(names, runs, strict=True)
-    }
-    options = {"seed": seed, "tolerance": tolerance, "steps": steps, "variance": variance}
-    _measure_likelihood(models, folder, data, num_images, batch_size, progress, **options)
+    if not flags["likelihood"] and not flags["quality"]:
+        raise ValueError(
+            "Expected a quantity to measure, got none. Fix: add --quality or --likelihood."
+        )
+    if flags["data"] is None and (flags["likelihood"] or flags["reference"] is None):
+        raise ValueError("--data: expected held-out images, got none. Fix: add --data.folder PATH.")
+    numbers = {name: flags[name] for name in ("num_images", "batch_size", "num_samples")}
+    check_positive(**{name: number for name, number in numbers.items() if number is not None})
+    if flags["quality"] and flags["num_samples"] < 10:
+        raise ValueError(
+            f"--num_samples: expected at least 10, got {flags['num_samples']}. "
+            "Fix: draw more, such as 1000."
+        )
 
 
-def _table_names(runs: Sequence[str], folder: Path, overwrite: bool) -> list[str]:
-    """Returns the name of each run's table, without suffix.
+def _names(runs: Sequence[str]) -> list[str]:
+    """Returns the name of each run.
 
     Raises:
-        ValueError: If two names are equal, or a table exists and may not be replaced.
+        ValueError: If two names are equal.
     """
-    names = [Path(run).resolve().name for run in runs]
+    names = [Path(run).resolve().name.removesuffix(".npz") for run in runs]
     if len(set(names)) < len(names):
         raise ValueError(
             "RUNS: expected folders of different names, as each names a table, got "
             f"{', '.join(names)}. Fix: rename one."
         )
-    existing = [file for name in names if (file := folder / f"{name}.csv").exists()]
+    return names
+
+
+def _check_output(folder: Path, files: Sequence[str], overwrite: bool) -> None:
+    """Raises ValueError if one of the files exists and may not be replaced."""
+    existing = [folder / file for file in files if (folder / file).exists()]
     if existing and not overwrite:
         raise ValueError(
             f"--output: expected a folder without these tables, got {existing[0]}. "
             "Fix: choose another folder, or add --overwrite."
         )
-    return names
-
-
-def _measure_likelihood(
-    models: Mapping[str, GaussianDiffusion],
-    folder: Path,
-    data: Any,
-    num_images: int,
-    batch_size: int,
-    progress: bool,
-    **options: Any,
-) -> None:
-    """Measures models by name; prints and writes the results."""
-    bounds, rows = {}, []
-    for name, diffusion in models.items():
-        bounds[name], flow = _likelihood(
-            diffusion, data, name, num_images, batch_size, progress, **options
-        )
-        write_bound(bounds[name], folder / f"{name}.csv")
-        rows.append(_row(name, bounds[name], flow))
-    plot_bounds(bounds, folder / "bounds.png")
-    print(
-        f"{'bits per dimension':24} {'bound':>8} {'':9} {'prior':>10} {'reconstruction':>15} "
-        f"{'flow':>11}"
-    )
-    print(*rows, sep="\n")
-    print(f"done: the bound's terms as tables, and bounds.png, in {folder}")
-
-
-def _row(name: str, bound: BoundTerms, flow: torch.Tensor) -> str:
-    """Returns the printed row of a model: means and standard errors in bits per dimension."""
-    total, total_error = mean_and_error(bound.total)
-    mean, error = mean_and_error(flow)
-    prior, reconstruction = bound.prior.mean().item(), bound.steps[:, -1].mean().item()
-    return (
-        f"{name:24} {total:8.4f} +- {total_error:.4f} {prior:10.2g} {reconstruction:15.4f} "
-        f"{mean:11.4f} +- {error:.4f}"
-    )
-
-
-def _likelihood(
-    diffusion: GaussianDiffusion,
-    data_plan: Any,
-    name: str,
-    num_images: int,
-    batch_size: int,
-    progress: bool,
-    seed: int,
-    tolerance: float,
-    **bound_options: Any,
-) -> tuple[BoundTerms, torch.Tensor]:
-    """Returns the bound and the flow's bits per dimension [images], on the first images."""
-    channels, *size = diffusion.sample_shape
-    data = data_plan.build(image_size=tuple(size), channels=channels)
-    if data.bits != 8:
-        raise ValueError(f"--data.bits: expected 8 bits, got {data.bits}. Fix: set --data.bits 8.")
-    has_classes = diffusion.num_classes is not None
-    if has_classes and not data.class_names:
-        raise ValueError(
-            "--data: expected images with labels, as the network has classes, got none. "
-            "Fix: add --data.labels true."
-        )
-    bounds, flows = [], []
-    count = min(num_images, len(data))
-    for first in tqdm(range(0, count, batch_size), desc=name, disable=not progress):
-        indices = range(first, min(first + batch_size, count))
-        pairs = [
-            item if isinstance(item, tuple) else (item, 0) for item in (data[i] for i in indices)
-        ]
-        images = torch.stack([image for image, _ in pairs]).to(diffusion.device).float() / 255
-        labels = torch.tensor([label for _, label in pairs], device=diffusion.device)
-        condition: dict[str, Any] = {"labels": labels} if has_classes else {}
-        seeds = sample_seeds(seed, indices)
-        bounds.append(bits_per_dim(diffusion, images, seed=seeds, **bound_options, **condition))
-        flows.append(
-            flow_bits_per_dim(diffusion, images, tolerance=tolerance, seed=seeds, **condition)
-        )
-    return BoundTerms.cat(bounds), torch.cat(flows)

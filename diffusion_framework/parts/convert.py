@@ -81,7 +81,7 @@ def converted(value: Any, hint: Any, at: Context) -> Any:
         try:
             return _as_member(value, choice, at)
         except BadPart as bad:
-            if error is None or is_kind(choice) or isinstance(value, list | tuple):
+            if error is None or is_kind(choice) or typing.get_origin(choice) in SEQUENCES:
                 error = bad
     assert error is not None
     part = isinstance(value, Mapping | str) and bool(kinds(choices))

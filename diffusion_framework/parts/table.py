@@ -116,6 +116,13 @@ TABLE: dict[str, dict[str, str]] = {
         "tokens": "conditions.tokens:Tokens",
         "observations": "conditions.observations:Observations",
     },
+    "FeatureExtractor": {
+        "own": "evaluation.features.own:Own",
+        "inception": "evaluation.features.fidelity:Inception",
+        "dinov2": "evaluation.features.fidelity:DINOv2",
+        "torchvision": "evaluation.features.torchvision:Torchvision",
+        "onnx": "evaluation.features.onnx:ONNX",
+    },
     "Normalizer": {"normalizer": "spaces.normalizer:Normalizer"},
 }
 """Kind -> name -> module:Class. A file can name these classes without being trusted."""
@@ -135,4 +142,5 @@ NOUNS = {
     "Conditioner": "conditioner",
     "TrainingDataset": "dataset",
     "ImageDataset": "dataset of images",
+    "FeatureExtractor": "feature extractor",
 }

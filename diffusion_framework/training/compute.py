@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedDataParallelKwargs
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 
 from .checks import expect
+from .launching import check_launch
 from .precision import Precision
 
 
@@ -24,11 +26,21 @@ class Compute:
             (FSDP). Checkpoints hold full tensors and serve any number of processes.
         find_unused_parameters: Whether several processes look in each step for weights that took no
             part in it, which costs time. Needed for networks that do not use all their weights.
+        timeout: Seconds to wait for another process of the run, such as one that was stopped,
+            before the run ends with an error that names it.
+
+    Raises:
+        ValueError: If a field is out of range.
     """
 
     compile: bool = False
     shard: bool = False
     find_unused_parameters: bool = False
+    timeout: float = 900.0
+
+    def __post_init__(self) -> None:
+        wanted = "compute.timeout above 0"
+        expect(self.timeout > 0, wanted, self.timeout, "give seconds, such as 900")
 
     def accelerator(self, precision: Precision, results_folder: Path) -> Accelerator:
         """Returns the accelerator of a run.
@@ -39,17 +51,19 @@ class Compute:
 
         Raises:
             ValueError: If accelerate was launched with its own FSDP, DeepSpeed, Megatron-LM or XLA,
-                or sharding is combined with fp16.
+                sharding is combined with fp16, or the processes of a launcher form no run.
         """
         # accelerate keeps the precision of the first accelerator in a process for all later ones.
         AcceleratorState._reset_state()
         wrapper = DistributedDataParallelKwargs(find_unused_parameters=self.find_unused_parameters)
+        patience = InitProcessGroupKwargs(timeout=timedelta(seconds=self.timeout))
         accelerator = Accelerator(
-            kwargs_handlers=[wrapper],
+            kwargs_handlers=[wrapper, patience],
             mixed_precision=precision,
             log_with="tensorboard",
             project_dir=os.fspath(results_folder),
         )
+        check_launch(accelerator)
         kind = accelerator.distributed_type.value
         fix = (
             "launch with torchrun or accelerate launch --multi_gpu, and set compute.shard to true "

@@ -19,6 +19,19 @@ from torch import Tensor, nn
 T = TypeVar("T")
 
 
+class ProcessFailed(OSError):
+    """Raised where another process of the run has failed or is lost.
+
+    Args:
+        message: Description of the failure.
+        said: Whether the other process raises the error itself, so that a script need not print it.
+    """
+
+    def __init__(self, message: str, said: bool = False) -> None:
+        self.said = said
+        super().__init__(message)
+
+
 def on_main_process(accelerator: Accelerator, task: Callable[[], T]) -> T | None:
     """Runs a task on the main process while the others wait.
 
@@ -40,7 +53,7 @@ def on_main_process(accelerator: Accelerator, task: Callable[[], T]) -> T | None
     if error is not None:
         raise error
     if message is not None:
-        raise OSError(message)
+        raise ProcessFailed(message, said=True)
     return result
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import multiprocessing
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, get_args
@@ -19,8 +20,9 @@ from ..data.loading.loader import loaded_batches, shuffled_batches, to_device
 from ..data.wrapped import as_dataset
 from ..spaces.base import InvalidSampleError
 from .checks import expect
-from .stopping import outlive_signals
+from .signals import Overdue, outlive_signals, time_limit, worker_signals_restored
 
+Keys = list[tuple[int, int]]
 Cache = Literal["auto", "memory", "disk", "off"]
 _CHECKED_BATCHES = 32  # last batches to search for invalid samples
 
@@ -35,6 +37,8 @@ class Loading:
         cache: Place of the cache for decoded images of a folder: 'memory', 'disk' (below
             `~/.cache/diffusion_framework`, kept for later runs), 'off', or 'auto', the first of
             these with enough room.
+        timeout: Seconds to wait for a batch before the run is saved and ends with an error; 0 waits
+            without limit.
 
     Raises:
         ValueError: If a field is out of range.
@@ -42,6 +46,7 @@ class Loading:
 
     num_workers: int = 2
     cache: Cache = "auto"
+    timeout: float = 600.0
 
     def __post_init__(self) -> None:
         wanted = "loading.num_workers of at least 0"
@@ -51,6 +56,8 @@ class Loading:
         known = self.cache in get_args(Cache)
         names = ", ".join(get_args(Cache))
         expect(known, f"loading.cache among {names}", self.cache, "choose one of these")
+        wanted, fix = "loading.timeout of at least 0", "set it to 0 to wait without limit"
+        expect(self.timeout >= 0, wanted, self.timeout, fix)
 
     def check(self, dataset: TrainingDataset) -> None:
         """Raises ValueError if the cache is set and samples may differ from epoch to epoch."""
@@ -70,11 +77,8 @@ class Loading:
         seed: int,
         start: int,
         accelerator: Accelerator,
-        check: Callable[..., None],
-    ) -> Iterator[Iterator[Any]]:
+    ) -> Iterator[LoadedBatches]:
         """Returns a context manager of the endless batches of this process.
-
-        If the training fails, the last batches are checked, and the error names an invalid sample.
 
         Args:
             dataset: Dataset to train on, which collates its batches.
@@ -82,36 +86,109 @@ class Loading:
             seed: Seed of the order.
             start: Index of the first batch.
             accelerator: Accelerator of the run.
-            check: Function that raises for invalid data, such as `model.check`.
-
-        Raises:
-            InvalidSampleError: If the training failed and one of the last samples is invalid.
         """
         rank, world = accelerator.process_index, accelerator.num_processes
         order = partial(shuffled_batches, dataset, batch_size, seed, rank=rank, world=world)
-        device, taken = accelerator.device, 0
-
-        def counted(loaded: Iterator[Any]) -> Iterator[Any]:
-            nonlocal taken
-            for batch in loaded:
-                taken += 1
-                yield batch
-
-        with loaded_batches(
-            dataset, order(start=start), self.num_workers, device, outlive_signals
-        ) as loaded:
+        keys = partial(_keys_after, order, start)
+        others = set(multiprocessing.active_children())
+        with ExitStack() as stack:
+            with worker_signals_restored():
+                options = self.num_workers, accelerator.device, outlive_signals
+                loaded = stack.enter_context(loaded_batches(dataset, order(start=start), *options))
+            workers = set(multiprocessing.active_children()) - others
             try:
-                yield counted(loaded)
-            except (ValueError, FloatingPointError):
-                recent = min(taken, _CHECKED_BATCHES)
-                for keys in itertools.islice(order(start=start + taken - recent), recent):
-                    check_each(dataset, keys, device, check)
+                yield LoadedBatches(loaded, self, dataset, keys, accelerator.device)
+            except BaseException:
+                for worker in workers:  # one that hangs would keep this process from ending
+                    worker.kill()
                 raise
+
+
+def _keys_after(order: Callable[..., Iterable[Keys]], start: int, taken: int) -> Iterable[Keys]:
+    """Returns the keys of the batches that follow a number of batches taken."""
+    return order(start=start + taken)
+
+
+class LoadedBatches(Iterator[Any]):
+    """Batches of a process, which remembers how many it has taken.
+
+    Args:
+        loaded: Batches from the data workers.
+        options: Options with the time limit of a batch.
+        dataset: Dataset of the samples.
+        keys: Function from a number of batches taken to the keys of those that follow.
+        device: Device of the model.
+
+    Attributes:
+        failed: Error that ended the loading, or None.
+    """
+
+    def __init__(
+        self,
+        loaded: Iterator[Any],
+        options: Loading,
+        dataset: TrainingDataset,
+        keys: Callable[[int], Iterable[Keys]],
+        device: torch.device,
+    ) -> None:
+        self._loaded, self._options, self._keys = loaded, options, keys
+        self._dataset, self._device = dataset, device
+        self._taken = 0
+        self.failed: BaseException | None = None
+
+    def __next__(self) -> Any:
+        """Returns the next batch.
+
+        Raises:
+            OSError: If no batch comes in time, or a data worker has died.
+        """
+        try:
+            with time_limit(self._options.timeout):
+                batch = next(self._loaded)
+        except BaseException as error:
+            self.failed = self._explained(error)
+            if self.failed is error:
+                raise
+            raise self.failed from error
+        self._taken += 1
+        return batch
+
+    def _explained(self, error: BaseException) -> BaseException:
+        """Returns an error of the data workers in words that users can act on."""
+        workers, text = self._options.num_workers, str(error)
+        if isinstance(error, Overdue):
+            return OSError(
+                f"Expected a batch within {self._options.timeout:g} s, got none from {workers} "
+                "data workers. Fix: find out why the data hang, such as a server that does not "
+                "answer, or raise loading.timeout."
+            )
+        if isinstance(error, RuntimeError) and text.startswith("DataLoader worker"):
+            return OSError(
+                f"Expected {workers} data workers, got the end of one ({text}). Fix: lower "
+                "loading.num_workers if the memory is too small, and resume."
+            )
+        return error
+
+    def find_cause(self, error: BaseException, check: Callable[..., None]) -> None:
+        """Checks the samples of the last batches after an error that an invalid one may cause.
+
+        Args:
+            error: Error that ended the run.
+            check: Function that raises for invalid data, such as `model.check`.
+
+        Raises:
+            InvalidSampleError: If a sample is invalid; it names the sample.
+        """
+        if self.failed is not None or not isinstance(error, ValueError | FloatingPointError):
+            return
+        recent = min(self._taken, _CHECKED_BATCHES)
+        for keys in itertools.islice(self._keys(self._taken - recent), recent):
+            check_each(self._dataset, keys, self._device, check)
 
 
 def check_each(
     dataset: TrainingDataset,
-    keys: list[tuple[int, int]],
+    keys: Keys,
     device: torch.device,
     check: Callable[..., None],
 ) -> None:

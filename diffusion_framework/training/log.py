@@ -5,16 +5,19 @@ from __future__ import annotations
 import csv
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from ..storage.images import save_grid
 from ..storage.replacing import replacing
 from .checks import expect
 
@@ -54,6 +57,7 @@ class TrainingLog:
         images_per_step: Number of samples of a step over all processes.
         progress: Whether to show a progress bar in a terminal, otherwise a line for each row.
         unwritten: Result of `unwritten` when the run stopped at `start`.
+        left: Tasks that the run left at `start`; rows that it may have begun are dropped too.
     """
 
     def __init__(
@@ -65,6 +69,7 @@ class TrainingLog:
         images_per_step: int,
         progress: bool,
         unwritten: Sequence[tuple[float, float]] = (),
+        left: Collection[str] = (),
     ) -> None:
         self.path, self.accelerator, self.images_per_step = (
             folder / "log.csv",
@@ -88,15 +93,15 @@ class TrainingLog:
             disable=not (main and progress and terminal),
         )
         if main:
-            _drop_rows_after(start, self.path, COLUMNS)
+            _drop_rows_after(start - ("log" in left), self.path, COLUMNS)
             if self.metrics_path.exists():
-                _drop_rows_after(start, self.metrics_path)
+                _drop_rows_after(start - ("validate" in left), self.metrics_path)
             accelerator.init_trackers(
                 "tensorboard", init_kwargs={"tensorboard": {"purge_step": start + 1}}
             )
 
     def add(self, loss: Tensor, norm: Tensor) -> None:
-        """Adds the loss and the gradient norm of one step, scalars on the device."""
+        """Adds the loss and gradient norm of a step, over all processes, scalars on the device."""
         self.steps.append(torch.stack([loss, norm]))
         self.bar.update()
 
@@ -105,39 +110,42 @@ class TrainingLog:
         self.since += seconds
 
     def unwritten(self) -> list[tuple[float, float]]:
-        """Returns loss and gradient norm, over all processes, of each step since the last row.
+        """Returns loss and gradient norm of each step since the last row.
 
         Waits for the device. A checkpoint keeps these numbers, so that the next row of a resumed
         run equals that of an uninterrupted run.
         """
         if self.steps:
-            mean = self.accelerator.reduce(torch.stack(self.steps), reduction="mean")
-            self.before += [(loss, norm) for loss, norm in mean.tolist()]
+            self.before += [(loss, norm) for loss, norm in torch.stack(self.steps).tolist()]
             self.steps = []
         return self.before
 
     def write(self, step: int, lr: float) -> None:
-        """Writes one row of log.csv with means since the last row; waits for the device."""
+        """Writes one row of log.csv with means since the last row, if there were steps.
+
+        Waits for the device. If the row cannot be written, its numbers stay among the unwritten.
+        """
         steps = len(self.steps)
-        loss, norm = (sum(column) / len(column) for column in zip(*self.unwritten(), strict=True))
-        rate = steps * self.images_per_step / max(time.perf_counter() - self.since, 1e-9)
-        self.before, self.since = [], time.perf_counter()
+        if not self.unwritten():
+            return
+        loss, norm = (sum(column) / len(column) for column in zip(*self.before, strict=True))
+        now = time.perf_counter()
+        rate = steps * self.images_per_step / max(now - self.since, 1e-9)
         self.accelerator.log(
             {"loss": loss, "grad_norm": norm, "lr": lr, "images_per_second": rate}, step=step
         )
-        left = timedelta(
-            seconds=round((self.since - self.began) / (step - self.start) * (self.stop - step))
-        )
+        if self.accelerator.is_main_process:
+            row = [step, f"{loss:.6g}", f"{norm:.6g}", f"{lr:.6g}", f"{rate:.1f}"]
+            with open(self.path, "a", newline="") as file:
+                csv.writer(file).writerow(row)
+        self.before, self.since = [], now
+        left = (now - self.began) / max(step - self.start, 1) * (self.stop - step)
         shown = f"loss {loss:.4f}, gradient norm {norm:.3g}, {rate:.0f} images/s"
         shown += f", checkpoint: {self.checkpoint}"
         self.bar.set_postfix_str(shown)
         if self.lines:
-            print(f"step {step} of {self.stop}: {shown}, {left} left", file=sys.stderr, flush=True)
-        if self.accelerator.is_main_process:
-            with open(self.path, "a", newline="") as file:
-                csv.writer(file).writerow(
-                    [step, f"{loss:.6g}", f"{norm:.6g}", f"{lr:.6g}", f"{rate:.1f}"]
-                )
+            ends = f"{timedelta(seconds=round(left))} left"
+            print(f"step {step} of {self.stop}: {shown}, {ends}", file=sys.stderr, flush=True)
 
     def write_metrics(self, step: int, metrics: dict[str, float]) -> None:
         """Writes one row of validation.csv, unless there are no metrics."""
@@ -152,20 +160,36 @@ class TrainingLog:
         """Sets the step of the newest checkpoint, which the progress shows."""
         self.checkpoint = f"step {step}"
 
-    def add_picture(self, path: Path, step: int) -> None:
-        """Adds an image file to TensorBoard; on the main process only."""
+    def write_preview(
+        self, images: Tensor | None, path: Path, columns: int | None, step: int
+    ) -> None:
+        """Writes a grid of images on the main process, to a file and to TensorBoard.
+
+        Args:
+            images: Images [count, channels, height, width] in [0, 1], or None for nothing.
+            path: Path of the file.
+            columns: Number of images in a row; None chooses it.
+            step: Number of optimizer steps taken.
+        """
         import numpy as np
         from PIL import Image
 
+        if images is None or not self.accelerator.is_main_process:
+            return
+        save_grid(images, path, columns=columns)
         with Image.open(path) as picture:
             pixels = np.asarray(picture)
         writer = self.accelerator.get_tracker("tensorboard", unwrap=True)
         writer.add_image("samples", pixels, step, dataformats="HWC" if pixels.ndim == 3 else "HW")
 
-    def close(self) -> None:
-        """Closes the progress bar and the trackers."""
+    def __enter__(self) -> TrainingLog:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
+        """Closes the progress bar and the trackers; an error before hides an error of theirs."""
         self.bar.close()
-        self.accelerator.end_training()
+        with nullcontext() if kind is None else suppress(OSError):
+            self.accelerator.end_training()
 
 
 def _drop_rows_after(step: int, path: Path, header: Sequence[str] = ()) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ from torch import Tensor
 from ..data import TrainingDataset
 from ..data.loading.loader import to_device
 from ..process.noise import sample_seeds
-from ..storage.images import save_grid
 from ..trainable import Trainable
 from .checks import expect
 
@@ -48,26 +47,6 @@ class Previews:
         fix = "choose at least 1, or set previews.every to 0 for no previews"
         expect(self.sampling_steps >= 1, wanted, self.sampling_steps, fix)
 
-    def write(
-        self,
-        path: Path,
-        model: Trainable,
-        dataset: TrainingDataset,
-        count: int,
-        seed: int,
-        accelerator: Accelerator,
-    ) -> bool:
-        """Draws samples and writes them as one image; see `draw`.
-
-        Returns:
-            Whether this process wrote the image: the main process, if the samples are images.
-        """
-        images = self.draw(model, dataset, count, seed, accelerator)
-        if images is None or not accelerator.is_main_process:
-            return False
-        save_grid(images, path, columns=len(dataset.class_names or ()) or None)  # by class
-        return True
-
     def path(self, folder: Path, step: int) -> Path:
         """Returns the path of the preview after a step, in the results folder."""
         return folder / "samples" / f"step-{step:08d}.png"
@@ -84,6 +63,7 @@ class Previews:
         count: int,
         seed: int,
         accelerator: Accelerator,
+        together: Callable[..., Any],
     ) -> Tensor | None:
         """Draws samples on all processes together.
 
@@ -95,6 +75,7 @@ class Previews:
             count: Number of images.
             seed: Seed of the noise.
             accelerator: Accelerator of the run.
+            together: Runs the work of all processes (see `Together`).
 
         Returns:
             Images [count, channels, height, width] in [0, 1] on every process, or None if the
@@ -103,10 +84,14 @@ class Previews:
         share = math.ceil(count / accelerator.num_processes)
         first = accelerator.process_index * share
         own = np.minimum(np.arange(first, first + share), count - 1)
-        condition = preview_conditions(dataset, own, count, accelerator.device)
         seeds = sample_seeds(seed, own.tolist())
-        with accelerator.autocast():
-            images = model.previews(share, seeds=seeds, steps=self.sampling_steps, **condition)
+
+        def sample() -> Tensor | None:
+            condition = preview_conditions(dataset, own, count, accelerator.device)
+            with accelerator.autocast():
+                return model.previews(share, seeds=seeds, steps=self.sampling_steps, **condition)
+
+        images = together(sample)
         return None if images is None else accelerator.gather(images)[:count]
 
 

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from accelerate import Accelerator
 
 from ..parts import nearest
 from ..storage.checkpoint import Checkpoint, list_checkpoints, step_of
 from ..storage.config import to_config
 from ..storage.writing import check_space, write_checkpoint
 from .checks import expect
-from .distributed import on_main_process
 from .state import TrainingState
 
 
@@ -90,9 +88,9 @@ class Saving:
         state: TrainingState,
         config: Mapping[str, Any],
         numbers: Mapping[str, Any],
-        accelerator: Accelerator,
+        run: Callable[..., Any],
     ) -> None:
-        """Writes a checkpoint and deletes old ones. All processes must call it.
+        """Writes a checkpoint on the main process, and deletes old ones.
 
         Args:
             folder: Results folder.
@@ -100,19 +98,25 @@ class Saving:
             config: All options that build the run.
             numbers: Further content of the checkpoint, as plain data; its `metrics` decide whether
                 it is among the best.
-            accelerator: Accelerator of the run.
+            run: Runs the writing, such as `Together` for all processes.
 
         Raises:
-            OSError: If the checkpoint cannot be written.
+            OSError: If the checkpoint cannot be written. Earlier ones are then unchanged.
         """
         tensors = state.tensors()
         numbers = to_config({**state.numbers(), **numbers})  # NumPy's numbers become Python's
 
         def write() -> None:
+            if not state.accelerator.is_main_process:
+                return
             best = self.best_steps(folder, state.step, numbers["metrics"])
-            write_checkpoint(folder, state.step, tensors, config, numbers, self.keep_newest, best)
+            options = self.keep_newest, best
+            try:
+                write_checkpoint(folder, state.step, tensors, config, numbers, *options)
+            except OSError as error:
+                raise _no_space(folder, state, error) from error
 
-        on_main_process(accelerator, write)
+        run(write)
 
     def best_steps(self, folder: Path, step: int, metrics: dict[str, float]) -> list[int]:
         """Returns the steps of the best `keep_best` checkpoints.
@@ -136,3 +140,15 @@ class Saving:
                 values[step_of(path)] = theirs.get(self.best_metric, math.inf)
         finite = {at: value for at, value in values.items() if math.isfinite(value)}
         return sorted(finite, key=lambda at: finite[at])[: self.keep_best]
+
+
+def _no_space(folder: Path, state: TrainingState, error: OSError) -> OSError:
+    """Returns the error of a checkpoint that could not be written, most often for lack of space."""
+    kept = ", ".join(str(step_of(path)) for path in list_checkpoints(folder))
+    free = shutil.disk_usage(folder).free
+    cause = str(error.__cause__ or error)
+    return OSError(
+        f"{folder}: expected to write the checkpoint of step {state.step}, which takes "
+        f"{state.size() / 1e6:.3g} MB, got an error ({cause}) with {free / 1e6:.3g} MB free. Kept "
+        f"are the checkpoints of the steps {kept or 'none'}. Fix: free disk space, and resume."
+    )

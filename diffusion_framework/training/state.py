@@ -34,6 +34,7 @@ class TrainingState:
 
     Attributes:
         step: Number of optimizer steps taken.
+        whole: Whether the state is that after a step, not within one.
         loss: Model to call for the loss, wrapped for several processes.
     """
 
@@ -47,7 +48,7 @@ class TrainingState:
         compile: bool,
         shard: bool,
     ) -> None:
-        self.accelerator, self.step = accelerator, 0
+        self.accelerator, self.step, self.whole = accelerator, 0, True
         self.model = model.to(accelerator.device).train()
         self.ema = average(self.model)
         self.sharded = shard and accelerator.num_processes > 1
@@ -102,6 +103,7 @@ class TrainingState:
             skip_step: Scalar on the device; above 0, the weights stay unchanged. With fp16 the
                 gradient scaler decides instead.
         """
+        self.whole = False
         if skip_step is not None and self.accelerator.scaler is None:
             self.optimizer.optimizer.found_inf, self.optimizer.optimizer.grad_scale = (
                 skip_step,
@@ -111,6 +113,12 @@ class TrainingState:
         self.optimizer.zero_grad()
         self.ema.update()
         self.step += 1
+        self.whole = True
+
+    def is_finite(self) -> bool:
+        """Returns whether all weights of this process are finite; waits for the device."""
+        weights = (*self.model.parameters(), *self.averaged.parameters())
+        return all(bool(torch.isfinite(weight).all()) for weight in weights)
 
     def size(self) -> int:
         """Returns the size of a checkpoint in bytes, approximately."""

@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ..data import TrainingDataset
+from ..process.noise import mix
+from .log import TrainingLog
+from .previews import Previews
+from .saving import Saving
+from .seeds import Purpose
+from .state import TrainingState
+from .stopping import Guard
+from .validation import ValidationOptions
 
 
 def due_tasks(step: int, every: Mapping[str, int | None], last: bool) -> set[str]:
@@ -19,15 +34,100 @@ def due_tasks(step: int, every: Mapping[str, int | None], last: bool) -> set[str
     return due | {"log"} if "save" in due else due
 
 
-def tasks_now(due: set[str], stopped: bool) -> tuple[set[str], set[str]]:
-    """Returns the tasks to do now, and those that a resumed run has to do.
-
-    A stopped run saves at once, and leaves tasks that take long to the resumed run. A preview is
-    drawn after the checkpoint is written, so that a killed run may have left it.
+@dataclass
+class Tasks:
+    """Does the tasks of a run, and records in its checkpoints those that are due but not done.
 
     Args:
-        due: Tasks that are due.
-        stopped: Whether a stop signal arrived.
+        state: State of the run.
+        folder: Results folder.
+        config: All options that build the run.
+        numbers: Further content of the checkpoints, as plain data.
+        seed: Seed of the run.
+        batch_size: Number of samples of a batch over all processes.
+        validation: Validation data, or None.
+        conditions: Dataset that provides the conditions of previews.
+        num_samples: Number of images in a preview.
+        validation_options: Options of the validation.
+        previews: Options of the previews.
+        saving: Options of the checkpoints.
+        learning_rate: Function from the step, counted from 0, to its learning rate.
+        left: Tasks that are due after the last step taken and not done yet.
+        saved: Step of the last checkpoint, also of one that could not be written.
     """
-    now = due & {"log"} | {"save"} if stopped else due
-    return now, (due - now) | (due & {"preview"})
+
+    state: TrainingState
+    folder: Path
+    config: Mapping[str, Any]
+    numbers: Mapping[str, Any]
+    seed: int
+    batch_size: int
+    validation: TrainingDataset | None
+    conditions: TrainingDataset
+    num_samples: int
+    validation_options: ValidationOptions
+    previews: Previews
+    saving: Saving
+    learning_rate: Callable[[int], float]
+    left: set[str] = field(default_factory=set)
+    saved: int = 0
+
+    def do(self, tasks: Collection[str], guard: Guard, log: TrainingLog) -> None:
+        """Does tasks, on all processes together."""
+        began = time.perf_counter()
+        self.left = set(tasks)
+        # Sharded weights are gathered inside, so that no process may leave on its own.
+        together = partial(guard.together, stoppable=not self.state.sharded)
+        if "log" in tasks:
+            rate = self.learning_rate(self.state.step - 1)
+            guard.together(partial(log.write, self.state.step, rate))
+            began = time.perf_counter()
+            self.left -= {"log"}
+        metrics = {}
+        if "validate" in tasks:
+            metrics = self._validate(log, together)
+            self.left -= {"validate"}
+        if "save" in tasks:
+            self.save(log, metrics, guard.together)
+        if "preview" in tasks:
+            self._preview(log, together)
+            self.left -= {"preview"}
+        log.pause(time.perf_counter() - began)
+
+    def do_left(self, tasks: Collection[str], guard: Guard, log: TrainingLog) -> None:
+        """Does the tasks that a run left when it ended, other than a preview that is drawn."""
+        path = self.previews.path(self.folder, self.state.step)
+        self.do(self.previews.undone(tasks, path), guard, log)
+
+    def save(
+        self, log: TrainingLog, metrics: Mapping[str, float], together: Callable[..., Any]
+    ) -> None:
+        """Writes a checkpoint.
+
+        Args:
+            log: Log of the run.
+            metrics: Metrics of the last step by name.
+            together: Runs the writing, such as `Together` for all processes.
+        """
+        self.left, self.saved = self.left - {"save"}, self.state.step
+        numbers = {**self.numbers, "metrics": dict(metrics), "unwritten": log.unwritten()}
+        numbers["left"] = sorted(self.left)
+        self.saving.write(self.folder, self.state, self.config, numbers, together)
+        log.saved(self.state.step)
+
+    def _validate(self, log: TrainingLog, together: Callable[..., Any]) -> dict[str, float]:
+        """Measures the averaged weights on the validation data and logs the metrics."""
+        if self.validation is None:
+            return {}
+        options = self.batch_size, self.seed, self.state.accelerator, together
+        metrics = self.validation_options.measure(self.state.averaged, self.validation, *options)
+        together(partial(log.write_metrics, self.state.step, metrics))
+        return metrics
+
+    def _preview(self, log: TrainingLog, together: Callable[..., Any]) -> None:
+        """Draws and logs a grid of samples, if they are images."""
+        options = self.num_samples, mix(self.seed, Purpose.SAMPLE), self.state.accelerator, together
+        images = self.previews.draw(self.state.averaged, self.conditions, *options)
+        path = self.previews.path(self.folder, self.state.step)
+        columns = len(self.conditions.class_names or ()) or None  # a column for each class
+        together(partial(log.write_preview, images, path, columns, self.state.step))

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, closing
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +23,8 @@ from ..trainable import Trainable
 from .compute import Compute
 from .ema import EMA
 from .learning_rate import LearningRate
-from .loading import Loading, open_dataset
+from .leaving import ended_in_words, leave
+from .loading import LoadedBatches, Loading, open_dataset
 from .log import Logging, TrainingLog
 from .options import check_data, check_options, check_samples, run_config
 from .precision import choose_precision
@@ -32,11 +32,12 @@ from .previews import Previews
 from .run_lock import locked
 from .saving import Saving
 from .seeds import Purpose
+from .signals import NotedSignals
 from .starting import Start
 from .state import TrainingState
 from .step import TrainingStep
-from .stopping import Guard, NotedSignals, end_run
-from .tasks import due_tasks, tasks_now
+from .stopping import Guard
+from .tasks import Tasks, due_tasks
 from .validation import ValidationOptions
 
 
@@ -128,10 +129,8 @@ class Trainer(RecordsArguments):
         )
         self.results_folder, self.seed, self.minutes = Path(results_folder), seed, minutes
         self.num_steps, self.save_every = train_num_steps, save_and_sample_every
-        self.num_samples = num_samples
-        self.validation = None if validation is None else as_dataset(validation)
-        self.loading, self.logging, self.saving = loading, logging, saving
-        self.validation_options, self.previews = validation_options, previews
+        held_out = None if validation is None else as_dataset(validation)
+        self.loading, self.logging, self.saving, self.compute = loading, logging, saving, compute
         self.precision = choose_precision(mixed_precision, model)
         self.accelerator = compute.accelerator(self.precision, self.results_folder)
         processes = self.accelerator.num_processes
@@ -140,8 +139,8 @@ class Trainer(RecordsArguments):
         self.dataset = open_dataset(folder_or_dataset, model.sample_shape, convert_image_to)
         loading.check(self.dataset)
         check_data(self.dataset, self.results_folder, self.batch_size, processes)
-        check_samples(model, self.dataset, self.validation)
-        self.config = run_config(self, model, self.dataset, self.validation)
+        check_samples(model, self.dataset, held_out)
+        self.config = run_config(self, model, self.dataset, held_out)
         self.state = TrainingState(
             model,
             self.accelerator,
@@ -159,6 +158,24 @@ class Trainer(RecordsArguments):
             flip=augment_horizontal_flip,
             max_grad_norm=max_grad_norm,
         )
+        names = {"class_names": [*(self.dataset.class_names or ())]}
+        self.tasks = Tasks(
+            self.state,
+            self.results_folder,
+            self.config,
+            {"order": self._order(), **names},
+            seed,
+            self.batch_size,
+            held_out,
+            self.dataset if held_out is None else held_out,
+            num_samples,
+            validation_options,
+            previews,
+            saving,
+            self.take_step.learning_rate,
+        )
+        self.every = {"log": logging.every, "save": self.save_every, "preview": previews.every}
+        self.every["validate"] = 0 if held_out is None else validation_options.every
 
     @property
     def model(self) -> Trainable:
@@ -202,53 +219,40 @@ class Trainer(RecordsArguments):
         checkpoint = self.check(start)
         weights = start.weights(self.model) if checkpoint is None else None
         with (
+            ended_in_words(self.state, self.results_folder),
             cached(self.dataset, self.loading.cache, self.accelerator) as dataset,
             locked(self.results_folder, self.accelerator),
         ):
             all_data = one_pass(dataset, self.batch_size, self.accelerator.device)
             self.state.begin(checkpoint, all_data, weights)
+            self.tasks.saved = self.state.step
             start.set_later_aside(self.results_folder, self.accelerator)
             with (
                 NotedSignals() as signals,
-                closing(self._open_log(checkpoint)) as log,
+                self._open_log(checkpoint) as log,
                 self._batches(dataset) as batches,
             ):
-                if checkpoint is not None:
-                    path = self.previews.path(self.results_folder, self.state.step)
-                    self._do(self.previews.undone(checkpoint.state["left"], path), (), log)
-                guard = Guard(self.accelerator, signals, minutes=self.minutes)
-                self._loop(batches, guard, log)
-        if guard.signal:
-            stopped = f"stopped after step {self.state.step} and saved in {self.results_folder}"
-            end_run(guard.signal, f"{stopped}; resume to continue", self.accelerator)
+                guard = Guard(self.accelerator, signals, None, self.minutes, self.compute.timeout)
+                try:
+                    if checkpoint is not None:
+                        self.tasks.do_left(checkpoint.state["left"], guard, log)
+                    self._loop(batches, guard, log)
+                except BaseException as error:
+                    save = partial(self.tasks.save, log, {})
+                    find = partial(batches.find_cause, check=self.model.check)
+                    leave(error, self.state, self.tasks.saved, guard, save, find)
+                    raise
 
     def _loop(self, batches: Iterator[Any], guard: Guard, log: TrainingLog) -> None:
         """Takes steps, and does the tasks that are due after some of them."""
-        while self.state.step < self.num_steps and not guard.stop:
+        last = self.state.step >= self.num_steps
+        while not last:
             loss, norm = self.take_step(self.state, batches, guard)
             log.add(loss, norm)
-            if not (guard.stop or self._due()):
-                continue
-            guard.settle()  # raises if a step was not finite, before anything is written
-            self._do(*tasks_now(self._due(last=guard.time_is_up), bool(guard.signal)), log)
-
-    def _due(self, last: bool = False) -> set[str]:
-        """Returns the tasks that are due after the last step taken; at the end, all are."""
-        every = {"log": self.logging.every, "save": self.save_every, "preview": self.previews.every}
-        every["validate"] = 0 if self.validation is None else self.validation_options.every
-        return due_tasks(self.state.step, every, last or self.state.step == self.num_steps)
-
-    def _do(self, tasks: Collection[str], left: Collection[str], log: TrainingLog) -> None:
-        """Does tasks; a checkpoint records those left to a resumed run."""
-        if "log" in tasks:
-            log.write(self.state.step, self.state.learning_rate)
-        began = time.perf_counter()
-        metrics = self._validate(log) if "validate" in tasks else {}
-        if "save" in tasks:
-            self._save(log, metrics, left)
-        if "preview" in tasks:
-            self._preview(log)
-        log.pause(time.perf_counter() - began)
+            last = guard.together.time_is_up or self.state.step >= self.num_steps
+            if due := due_tasks(self.state.step, self.every, last):
+                guard.settle()  # raises if a step was not finite, before anything is written
+                self.tasks.do(due, guard, log)
 
     def check(self, start: Start | None = None) -> Checkpoint | None:
         """Raises the errors that `train` raises before its first step; writes nothing.
@@ -266,35 +270,12 @@ class Trainer(RecordsArguments):
         return {**order, "images": self.dataset.fingerprint(), "precision": self.precision}
 
     def _open_log(self, checkpoint: Checkpoint | None) -> TrainingLog:
-        unwritten = checkpoint.state["unwritten"] if checkpoint is not None else ()
+        stored: Any = {"unwritten": (), "left": ()} if checkpoint is None else checkpoint.state
         folder, steps = self.results_folder, (self.state.step, self.num_steps)
         images, shown = self.images_per_step, self.logging.progress
-        return TrainingLog(folder, self.accelerator, *steps, images, shown, unwritten)
+        left = stored["unwritten"], stored["left"]
+        return TrainingLog(folder, self.accelerator, *steps, images, shown, *left)
 
-    def _batches(self, dataset: TrainingDataset) -> AbstractContextManager[Iterator[Any]]:
+    def _batches(self, dataset: TrainingDataset) -> AbstractContextManager[LoadedBatches]:
         start, seed = self.state.step * self.take_step.accumulate, mix(self.seed, Purpose.ORDER)
-        order = self.batch_size, seed, start
-        return self.loading.batches(dataset, *order, self.accelerator, self.model.check)
-
-    def _validate(self, log: TrainingLog) -> dict[str, float]:
-        """Measures the averaged weights on the validation data and logs the metrics."""
-        if self.validation is None:
-            return {}
-        options, size = self.validation_options, self.batch_size
-        metrics = options.measure(self.averaged, self.validation, size, self.seed, self.accelerator)
-        log.write_metrics(self.state.step, metrics)
-        return metrics
-
-    def _save(self, log: TrainingLog, metrics: dict[str, float], left: Collection[str]) -> None:
-        numbers = {"order": self._order(), "metrics": metrics, "unwritten": log.unwritten()}
-        numbers |= {"left": sorted(left), "class_names": list(self.dataset.class_names or ())}
-        self.saving.write(self.results_folder, self.state, self.config, numbers, self.accelerator)
-        log.saved(self.state.step)
-
-    def _preview(self, log: TrainingLog) -> None:
-        """Draws and logs a grid of samples, if they are images."""
-        seed, count = mix(self.seed, Purpose.SAMPLE), self.num_samples
-        dataset = self.dataset if self.validation is None else self.validation
-        path = self.previews.path(self.results_folder, self.state.step)
-        if self.previews.write(path, self.averaged, dataset, count, seed, self.accelerator):
-            log.add_picture(path, self.state.step)
+        return self.loading.batches(dataset, self.batch_size, seed, start, self.accelerator)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
+from torch import Tensor
 
 from ..data import TrainingDataset
 from ..data.loading.loader import to_device
@@ -47,6 +51,7 @@ class ValidationOptions:
         batch_size: int,
         seed: int,
         accelerator: Accelerator,
+        together: Callable[..., Any],
     ) -> dict[str, float]:
         """Returns the means of the model's metrics over the samples, on all processes together.
 
@@ -58,8 +63,23 @@ class ValidationOptions:
             batch_size: Number of samples of a batch over all processes.
             seed: Seed of the noise.
             accelerator: Accelerator of the run.
+            together: Runs the work of all processes (see `Together`).
         """
         model.eval()
+        work = partial(self._totals, model, dataset, batch_size, seed, accelerator)
+        totals = together(work)
+        *sums, count = accelerator.reduce(totals, reduction="sum").tolist()
+        return {name: total / count for name, total in zip(model.metric_names, sums, strict=True)}
+
+    def _totals(
+        self,
+        model: Trainable,
+        dataset: TrainingDataset,
+        batch_size: int,
+        seed: int,
+        accelerator: Accelerator,
+    ) -> Tensor:
+        """Returns the sum of each metric over the samples of this process, then their number."""
         length, device = len(dataset), accelerator.device
         world, rank = accelerator.num_processes, accelerator.process_index
         chosen = np.unique(
@@ -82,5 +102,4 @@ class ValidationOptions:
                     expect(False, f"validation_metrics with {missing[0]}", [*metrics], fix)
                 values = [metrics[name] for name in model.metric_names]
                 totals += len(indices) * torch.stack([*values, torch.ones_like(values[0])])
-        *sums, count = accelerator.reduce(totals, reduction="sum").tolist()
-        return {name: total / count for name, total in zip(model.metric_names, sums, strict=True)}
+        return totals

@@ -27,7 +27,8 @@ from diffusion_framework.storage.checkpoint import (
 from diffusion_framework.training import Compute, Saving
 from diffusion_framework.training.run_lock import RunLock
 from diffusion_framework.training.seeds import Purpose
-from diffusion_framework.training.stopping import Guard, NotedSignals
+from diffusion_framework.training.signals import NotedSignals
+from diffusion_framework.training.stopping import Guard
 
 ROOT = Path(__file__).resolve().parents[2]
 BENCHMARKS = ROOT / "scripts" / "benchmarks"  # the folder of soak.py
@@ -156,7 +157,8 @@ def test_a_full_disk_ends_all_processes_and_keeps_the_last_checkpoint(tmp_path, 
     assert soak.end(soak.start(results, train_num_steps=4)) == [0]
     codes = soak.end(soak.start(results, processes, target=faulty.full_disk, errors=errors))
     assert 0 not in codes
-    assert errors.read_text().count("model.safetensors: expected to write it") == processes
+    assert errors.read_text().count("expected to write the checkpoint of step 8") == processes
+    assert "Kept are the checkpoints of the steps 4. Fix: free disk space" in errors.read_text()
     assert [path.name for path in (results / "checkpoints").iterdir()] == ["step-00000004"]
     newest_whole_checkpoint(results)
 

@@ -23,7 +23,8 @@ from diffusion_framework.training import (
     Saving,
     ValidationOptions,
 )
-from diffusion_framework.training.stopping import Guard, NotedSignals
+from diffusion_framework.training.signals import NotedSignals
+from diffusion_framework.training.together import Together
 
 GROUPS = [value for value in vars(training).values() if dataclasses.is_dataclass(value)]
 
@@ -163,15 +164,13 @@ def test_a_time_limit_saves_the_run_which_can_be_resumed(ten_images, tmp_path):
         assert all(torch.equal(value, cut[key]) for key, value in whole.items())
 
 
-@pytest.mark.parametrize("late", [False, True])
-def test_all_processes_learn_of_the_time_limit_at_the_same_step(ten_images, tmp_path, late):
+def test_the_time_limit_is_noticed_where_the_processes_meet(ten_images, tmp_path):
     run = trainer(ten_images, tmp_path)
-    guard = Guard(run.accelerator, NotedSignals(), late=late, minutes=1e-9)
-    one = torch.tensor(1.0)
-    guard.inspect(1, one, one)
-    assert guard.stop == (not late)
-    guard.settle()
-    assert guard.time_is_up and guard.stop and not guard.signal
+    for minutes in (None, 60, 1e-9):
+        together = Together(run.accelerator, NotedSignals(), minutes)
+        assert not together.time_is_up
+        assert together(lambda: 3) == 3
+        assert together.time_is_up == (minutes == 1e-9)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from runs import assert_same_run
 from toys import QUIET, tiny_diffusion
 
 from diffusion_framework import Trainer
-from diffusion_framework.training.tasks import due_tasks, tasks_now
+from diffusion_framework.training.tasks import due_tasks
 
 
 def test_tasks_are_due_at_their_intervals_and_at_the_end():
@@ -24,13 +24,6 @@ def test_tasks_are_due_at_their_intervals_and_at_the_end():
         6: {"log"},
         7: {"log", "save", "preview"},
     }
-
-
-def test_a_stopped_run_only_saves_and_what_is_due_but_not_done_is_left():
-    due = {"log", "save", "preview", "validate"}
-    assert tasks_now(due, stopped=False) == (due, {"preview"})
-    assert tasks_now(due, stopped=True) == ({"log", "save"}, {"preview", "validate"})
-    assert tasks_now(set(), stopped=True) == ({"save"}, set())  # no row of the log in between
 
 
 @pytest.mark.parametrize("step", [1, 2])

@@ -20,7 +20,8 @@ from diffusion_framework.data.loading.loader import to_device
 from diffusion_framework.storage.checkpoint import Checkpoint, list_checkpoints
 from diffusion_framework.storage.config import to_config
 from diffusion_framework.training import Compute, LearningRate, Loading, Logging, Previews, Saving
-from diffusion_framework.training.stopping import Guard, NotedSignals
+from diffusion_framework.training.signals import NotedSignals
+from diffusion_framework.training.stopping import Guard
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -73,7 +73,8 @@ def test_a_resumed_run_validates_like_an_uninterrupted_one(tmp_path):
 def test_the_best_and_the_newest_checkpoints_are_kept_and_nan_is_never_best(tmp_path, monkeypatch):
     losses = {1: 3.0, 2: 1.0, 3: math.nan, 4: 2.0, 5: 5.0, 6: 4.0}
     one = trainer(tmp_path, 6, saving=Saving(1, 2))
-    monkeypatch.setattr(one, "_validate", lambda log: {"validation_loss": losses[one.state.step]})
+    measured = lambda log, together: {"validation_loss": losses[one.state.step]}  # noqa: E731
+    monkeypatch.setattr(one.tasks, "_validate", measured)
     one.train()
     assert [int(path.name[-2:]) for path in list_checkpoints(tmp_path)] == [2, 4, 6]
     assert Saving(keep_best=2).best_steps(tmp_path, 7, {"validation_loss": 0.5}) == [7, 2]

@@ -10,6 +10,7 @@ from typing import BinaryIO
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from . import deep
+from .limits import check_effort
 
 # EPS runs an external program; BUFR, GRIB, HDF5 and WMF need handlers that Pillow does not ship.
 # Pillow reads only the header of MPEG.
@@ -94,12 +95,16 @@ def decode_image(
 
     Raises:
         ValueRangeError: values outside `value_range`.
+        LostDepthError: with 16 bits, colours of more than 8 bits in a format of which Pillow keeps
+            only 8: PPM, JPEG 2000, AVIF or SGI.
         BrokenImageError: the file is missing, unreadable, damaged, truncated, not an image, or
-            has more than `PIL.Image.MAX_IMAGE_PIXELS` pixels.
+            exceeds a bound of `limits.check_effort`, such as `PIL.Image.MAX_IMAGE_PIXELS` pixels.
     """
     try:
         with Image.open(source, formats=list(image_formats())) as image:
-            check_size(image)
+            check_effort(image)
+            if bits == 16 and convert_image_to in (None, "L"):
+                deep.check_kept(image, quoted_name(source))
             if at_least is not None and image.format in ("JPEG", "MPO"):
                 reduce_scale(image, at_least)
             image.load()
@@ -112,6 +117,8 @@ def decode_image(
                 eight_bit = deep.to_eight_bits(upright, value_range, file_bits)
             else:
                 eight_bit = to_plain_mode(upright)
+    except deep.LostDepthError:
+        raise
     except deep.ValueRangeError as error:
         raise deep.ValueRangeError(f"Image {quoted_name(source)}: {error}") from error
     except DECODING_ERRORS as error:
@@ -126,11 +133,15 @@ def is_deep_file(source: str | os.PathLike[str] | BinaryIO) -> bool:
     """Returns whether an image file has more than 8 bits per channel, from its header alone.
 
     Raises:
+        LostDepthError: Pillow does not keep its depth; see `decode_image`.
         BrokenImageError: the file cannot be read.
     """
     try:
         with Image.open(source, formats=list(image_formats())) as image:
+            deep.check_kept(image, quoted_name(source))
             return deep.is_deep(image)
+    except deep.LostDepthError:
+        raise
     except DECODING_ERRORS as error:
         raise BrokenImageError(
             f"Expected a readable image, got {quoted_name(source)} ({reason(error)}). "
@@ -159,13 +170,6 @@ def reason(error: BaseException) -> str:
         if isinstance(error, (OSError, ValueError))
         else f"{type(error).__name__} {text}".strip()
     )
-
-
-def check_size(image: Image.Image) -> None:
-    """Raises ValueError for an image of more than `PIL.Image.MAX_IMAGE_PIXELS` pixels."""
-    limit = Image.MAX_IMAGE_PIXELS
-    if limit is not None and image.width * image.height > limit:
-        raise ValueError(f"{image.width} x {image.height} exceeds the limit of {limit} pixels")
 
 
 def turn_upright(image: Image.Image) -> Image.Image:

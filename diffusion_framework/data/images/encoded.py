@@ -22,7 +22,7 @@ from .decode import (
     to_channels,
     to_plain_mode,
 )
-from .deep import ValueRangeError
+from .deep import LostDepthError, ValueRangeError
 from .planes import (
     decode_planes,
     needs_planes,
@@ -37,6 +37,10 @@ _CHECKED_FOR_DARKNESS = 8  # first images
 
 class EncodedImages(ImageDataset):
     """Images of any format and size, decoded, cropped and resized each time they are drawn.
+
+    An image has at most `PIL.Image.MAX_IMAGE_PIXELS` pixels (89 million), or as many values if it
+    has many channels or colours of more than 8 bits. A larger one counts as broken. Decoding one
+    then takes at most some 2 GB and 10 seconds.
 
     Args:
         image_size: Side of the square images, or (height, width).
@@ -195,7 +199,8 @@ class EncodedImages(ImageDataset):
             return
         largest = 0.0
         for index in range(min(len(self), _CHECKED_FOR_DARKNESS)):
-            with suppress(BrokenImageError):  # reported when the image is drawn
+            # reported when the image is drawn
+            with suppress(BrokenImageError, LostDepthError):
                 source = self.encoded(index)[0]
                 if self.channels not in MODES or needs_planes(source):
                     planes = decode_planes(source, self.channels, self.background)[0]

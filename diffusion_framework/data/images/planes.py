@@ -6,7 +6,11 @@ Each channel is an image of mode F with values in 0..65535.
 from __future__ import annotations
 
 import io
+import lzma
+import math
 import os
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,13 +25,18 @@ from .decode import (
     ORIENTATION_TAG,
     UPRIGHT_TRANSPOSES,
     BrokenImageError,
-    check_size,
     quoted_name,
     reason,
 )
+from .limits import check_effort, check_pixels
 
 GREY = (0.299, 0.587, 0.114)  # luma of red, green and blue (ITU-R BT.601), as in Pillow
 _PNG, _TIFF = b"\x89PNG\r\n\x1a\n", (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_DECOMPRESSORS: dict[int, Callable[[], Any]] = {
+    8: zlib.decompressobj,
+    32946: zlib.decompressobj,
+    34925: lzma.LZMADecompressor,
+}
 _CONVERTED = (1, 3, 4)  # grey, RGB and RGBA
 _COLOUR_TYPES = (2, 4, 6)  # in PNG: RGB, grey with alpha, RGB with alpha
 _PHOTOMETRIC_TAG, _GREY_OR_RGB = 262, (1, 2)
@@ -126,7 +135,8 @@ def _read_png(content: bytes) -> tuple[np.ndarray, int, bool]:
     from torchvision.io import ImageReadMode, decode_png  # a slow import
 
     with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
-        check_size(image)
+        check_effort(image)
+        check_pixels(image.width, image.height, values=len(image.getbands()))
         image.load()  # EXIF data may stand behind the pixels
         orientation = image.getexif().get(ORIENTATION_TAG, 1)
     data = torch.frombuffer(bytearray(content), dtype=torch.uint8)
@@ -147,9 +157,11 @@ def _read_tiff(content: bytes) -> tuple[np.ndarray, int, bool]:
         with TiffFile(io.BytesIO(content)) as file:
             page: Any = file.pages[0]
             several = page.samplesperpixel == 1 and len(file.pages) > 1
-            limit, size = Image.MAX_IMAGE_PIXELS, file.series[0].size if several else page.size
-            if limit is not None and size > 4 * limit:
-                raise ValueError(f"{size} values exceed the limit of {4 * limit}")
+            size = file.series[0].size if several else page.size
+            check_pixels(1, 1, values=size)
+            check_pixels(page.tilewidth or 1, page.tilelength or 1, what="a tile of ")
+            if not all(_fits(each, content) for each in (file.pages if several else [page])):
+                raise ValueError("a tile or strip holds more than it declares")
             values = file.asarray() if several else page.asarray()
             samples_last = page.samplesperpixel > 1 and page.planarconfig == 1
             orientation = page.tags.valueof(ORIENTATION_TAG, 1)
@@ -161,15 +173,30 @@ def _read_tiff(content: bytes) -> tuple[np.ndarray, int, bool]:
     return values, int(orientation), alpha
 
 
+def _fits(page: Any, content: bytes) -> bool:
+    """Returns whether each tile or strip of a page in a TIFF file holds no more than it declares.
+
+    tifffile decompresses these formats without a bound.
+    """
+    if (make := _DECOMPRESSORS.get(int(page.compression))) is None:
+        return True
+    most = math.prod(page.chunks) * page.dtype.itemsize
+    segments = zip(page.dataoffsets, page.databytecounts, strict=True)
+    return all(
+        len(make().decompress(content[offset : offset + count], most + 1)) <= most
+        for offset, count in segments
+    )
+
+
 def _scaled(
     values: np.ndarray, value_range: tuple[float, float] | None, has_alpha: bool
 ) -> np.ndarray:
     """Returns values [channels, height, width] scaled to 0..65535; alpha by its type alone."""
     bits = 8 * values.dtype.itemsize
     colours = values[:-1] if has_alpha else values
-    scaled = deep.scale_values(colours, value_range, bits, bits=16)
-    alpha = [deep.scale_values(values[-1:], None, bits, bits=16)] if has_alpha else []
-    return np.concatenate([scaled, *alpha])
+    scaled = [deep.scale_values(plane, value_range, bits, 16, np.float32) for plane in colours]
+    alpha = [deep.scale_values(values[-1], None, bits, 16, np.float32)] if has_alpha else []
+    return np.stack([*scaled, *alpha])
 
 
 def _with_channels(
@@ -185,7 +212,7 @@ def _with_channels(
     if channels == 4:
         return np.concatenate([colours, alpha[None]])
     behind = 257.0 * np.array(background, float).reshape(3, 1, 1)
-    opaque = behind + (colours - behind) * (alpha / 65535)
+    opaque = behind + (colours - behind) * (alpha / 65535) if has_alpha else colours
     return opaque if channels == 3 else np.tensordot(GREY, opaque, 1)[None]
 
 

@@ -82,7 +82,7 @@ def write_sealed(path: Path, content: bytes, part: Path) -> None:
         OSError: the file cannot be written.
     """
     try:
-        with open(create_own(part), "wb") as file:
+        with open(part, "wb", opener=lambda path, _: create_own(path)) as file:
             file.write(content + hashlib.sha256(content).digest())
         os.replace(part, path)
     finally:

@@ -1,0 +1,99 @@
+"""Measures the likelihood of images under trained models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm.auto import tqdm
+
+from ..diffusion import GaussianDiffusion
+from ..evaluation import (
+    BoundTerms,
+    bits_per_dim,
+    flow_bits_per_dim,
+    mean_and_error,
+    plot_bounds,
+    write_bound,
+)
+from ..evaluation.features.base import spread
+from ..process.noise import sample_seeds
+
+
+def measure_likelihood(
+    models: Mapping[str, GaussianDiffusion],
+    folder: Path,
+    data: Any,
+    num_images: int,
+    batch_size: int,
+    progress: bool,
+    **options: Any,
+) -> None:
+    """Measures models by name; prints and writes the results."""
+    bounds, rows = {}, []
+    for name, diffusion in models.items():
+        bounds[name], flow = _likelihood(
+            diffusion, data, name, num_images, batch_size, progress, **options
+        )
+        write_bound(bounds[name], folder / f"{name}.csv")
+        rows.append(_row(name, bounds[name], flow))
+    plot_bounds(bounds, folder / "bounds.png")
+    print(
+        f"{'bits per dimension':24} {'bound':>8} {'':9} {'prior':>10} {'reconstruction':>15} "
+        f"{'flow':>11}"
+    )
+    print(*rows, sep="\n")
+    print(f"done: the bound's terms as tables, and bounds.png, in {folder}")
+
+
+def _row(name: str, bound: BoundTerms, flow: torch.Tensor) -> str:
+    """Returns the printed row of a model: means and standard errors in bits per dimension."""
+    total, total_error = mean_and_error(bound.total)
+    mean, error = mean_and_error(flow)
+    prior, reconstruction = bound.prior.mean().item(), bound.steps[:, -1].mean().item()
+    return (
+        f"{name:24} {total:8.4f} +- {total_error:.4f} {prior:10.2g} {reconstruction:15.4f} "
+        f"{mean:11.4f} +- {error:.4f}"
+    )
+
+
+def _likelihood(
+    diffusion: GaussianDiffusion,
+    data_plan: Any,
+    name: str,
+    num_images: int,
+    batch_size: int,
+    progress: bool,
+    seed: int,
+    tolerance: float,
+    **bound_options: Any,
+) -> tuple[BoundTerms, torch.Tensor]:
+    """Returns the bound and the flow's bits per dimension [images], on images spread evenly."""
+    channels, *size = diffusion.sample_shape
+    data = data_plan.build(image_size=tuple(size), channels=channels)
+    if data.bits != 8:
+        raise ValueError(f"--data.bits: expected 8 bits, got {data.bits}. Fix: set --data.bits 8.")
+    has_classes = diffusion.num_classes is not None
+    if has_classes and not data.class_names:
+        raise ValueError(
+            "--data: expected images with labels, as the network has classes, got none. "
+            "Fix: add --data.labels true."
+        )
+    bounds, flows = [], []
+    chosen = spread(len(data), num_images)
+    for first in tqdm(range(0, len(chosen), batch_size), desc=name, disable=not progress):
+        indices = [int(index) for index in chosen[first : first + batch_size]]
+        pairs = [
+            item if isinstance(item, tuple) else (item, 0) for item in (data[i] for i in indices)
+        ]
+        images = torch.stack([image for image, _ in pairs]).to(diffusion.device).float() / 255
+        labels = torch.tensor([label for _, label in pairs], device=diffusion.device)
+        condition: dict[str, Any] = {"labels": labels} if has_classes else {}
+        seeds = sample_seeds(seed, indices)
+        bounds.append(bits_per_dim(diffusion, images, seed=seeds, **bound_options, **condition))
+        flows.append(
+            flow_bits_per_dim(diffusion, images, tolerance=tolerance, seed=seeds, **condition)
+        )
+    return BoundTerms.cat(bounds), torch.cat(flows)
