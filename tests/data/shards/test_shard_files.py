@@ -61,6 +61,15 @@ def test_shards_are_named_by_a_pattern_a_list_or_a_wildcard(tmp_path):
     assert open_shards(str(odd), tmp_path).names == [str(odd)]
 
 
+@pytest.mark.parametrize("name", ["ü ñ 图", "a\nb", "space and 'quote'", "percent%20"])
+def test_shards_and_their_cache_lie_in_any_folder(tmp_path, name):
+    where = write_shards(tmp_path / name, [3])
+    remote = upload_to_memory(where, "any folder")
+    for _ in range(2):
+        for shards in (where, f"local://{where}", remote):
+            assert greys(open_shards(shards, tmp_path / name)) == [0, 1, 2]
+
+
 @pytest.mark.parametrize(
     ("where", "message"),
     [
