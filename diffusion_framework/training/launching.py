@@ -16,7 +16,7 @@ from .checks import expect
 from .distributed import ProcessFailed
 
 _ANSWER = timedelta(seconds=5)  # time for the launcher's store to answer
-_PATIENCE = 5.0  # seconds in which the processes that still run must report
+_PATIENCE = 3.0  # seconds in which the processes that still run must report
 _GRACE = 60.0  # seconds between SIGTERM and SIGKILL after the end of the launcher
 
 

@@ -31,6 +31,25 @@ class SlowPictures(Dataset):
         return self.pictures[index] * (float("nan") if index == self.bad else 1)
 
 
+class FaultyOnRank(SlowPictures):
+    """Images; in the process of one rank, something happens at the third batch of four."""
+
+    def __init__(self, kind: str, rank: int) -> None:
+        super().__init__()
+        self.kind, self.rank, self.drawn = kind, rank, 0
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        self.drawn += 1
+        if self.drawn == 12 and os.environ["RANK"] == str(self.rank):
+            if self.kind == "error":
+                raise ValueError(f"{index}.png is broken")
+            if self.kind == "invalid":
+                self.pictures[index] += 9
+            else:
+                os.kill(os.getpid(), getattr(signal, self.kind))
+        return super().__getitem__(index)
+
+
 class Unchecked(DataSpace):
     """Space without checks, as every space is on a GPU."""
 

@@ -107,10 +107,13 @@ def decode_image(
                 deep.check_kept(image, quoted_name(source))
             if at_least is not None and image.format in ("JPEG", "MPO"):
                 reduce_scale(image, at_least)
+            # TIFF and JPEG 2000 may declare 12 bits
+            file_bits = getattr(image, "tag_v2", {}).get(deep.BITS_PER_SAMPLE_TAG, (16,))[0]
+            shift = deep.shift(image)
             image.load()
             upright = turn_upright(image)
-            # TIFF may declare 12 bits
-            file_bits = getattr(image, "tag_v2", {}).get(deep.BITS_PER_SAMPLE_TAG, (16,))[0]
+            if shift:
+                upright, file_bits = deep.shifted(upright, shift), 16 - shift
             if bits == 16 and deep.is_deep(upright) and convert_image_to in (None, "L"):
                 return deep.to_sixteen_bits(upright, value_range, file_bits, background)
             if deep.is_deep(upright):

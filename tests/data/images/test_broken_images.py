@@ -3,8 +3,10 @@
 import io
 import os
 import struct
+import tempfile
 import warnings
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -146,12 +148,23 @@ def test_a_deleted_image_counts_as_broken(half_broken):
         assert int(skipping[1][0, 0, 0]) == 20
 
 
-def test_an_unreadable_image_is_broken(half_broken):
-    (half_broken / "1.png").chmod(0)
-    if os.access(half_broken / "1.png", os.R_OK):
-        pytest.skip("this user may read every file")
-    with pytest.raises(BrokenImageError, match="Permission denied"):
-        ImageFolder(half_broken)[1]
+def test_an_unreadable_image_is_broken():
+    with tempfile.TemporaryDirectory() as folder:  # pytest's folders are closed to other users
+        Path(folder).chmod(0o755)
+        for name in ("1.png", "2.png"):
+            save(Path(folder) / name, 20)
+        (Path(folder) / "1.png").chmod(0)
+        dataset, user = ImageFolder(folder, 8, broken="skip"), os.geteuid()
+        strict = ImageFolder(folder, 8)
+        if user == 0:  # root may read every file
+            os.seteuid(65534)
+        try:
+            with pytest.raises(BrokenImageError, match="Permission denied"):
+                strict[0]
+            with pytest.warns(UserWarning, match=r"1\.png.*Permission denied"):
+                assert int(dataset[0][0, 0, 0]) == 20
+        finally:
+            os.seteuid(user)
 
 
 @pytest.mark.filterwarnings("ignore")
