@@ -41,6 +41,7 @@ def whole(tmp_path_factory):
         ("invalid", 1, [1, 1], "InvalidSampleError: .* in sample .* of the training data"),
         ("SIGKILL", 1, [1, -9], r"no answer from rank 1 \(process \d+ on .*\): it ended"),
         ("SIGSTOP", 1, [1, None], r"no answer from rank 1 \(process \d+ on .*\): .* stopped"),
+        ("hang", 1, [143, 143], "SIGTERM: stopped after step 2 and saved"),
         ("SIGTERM", 1, [143, 143], "SIGTERM: stopped after step 2 and saved"),
     ],
 )
@@ -48,12 +49,22 @@ def test_both_processes_end_with_the_state_before_the_fault(
     whole, tmp_path, kind, rank, codes, message
 ):
     errors, results = tmp_path / "errors", tmp_path / "run"
-    options = {"data": FaultyOnRank(kind, rank), "compute": Compute(timeout=2), **OPTIONS}
+    options = {
+        "data": FaultyOnRank(kind, rank, tmp_path / "hangs"),
+        "compute": Compute(timeout=2),
+        **OPTIONS,
+    }
     processes = soak.start(results, 2, errors=errors, **options)
     if kind == "SIGSTOP":
         processes[0].join(60)
         processes[1].kill()
         codes = [1, -9]
+    if kind == "hang":
+        while not (tmp_path / "hangs").exists():
+            assert processes[1].is_alive()
+            time.sleep(0.01)
+        for process in processes:
+            process.terminate()
     assert soak.end(processes) == codes
     assert re.search(message, errors.read_text()), errors.read_text()
     assert steps_of(results) == [2]
