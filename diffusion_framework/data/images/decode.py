@@ -4,8 +4,10 @@ import math
 import os
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from functools import lru_cache
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from PIL import Image, ImageCms, UnidentifiedImageError
 
@@ -101,7 +103,7 @@ def decode_image(
             exceeds a bound of `limits.check_effort`, such as `PIL.Image.MAX_IMAGE_PIXELS` pixels.
     """
     try:
-        with Image.open(source, formats=list(image_formats())) as image:
+        with opened(source) as image:
             check_effort(image)
             if bits == 16 and convert_image_to in (None, "L"):
                 deep.check_kept(image, quoted_name(source))
@@ -140,7 +142,7 @@ def is_deep_file(source: str | os.PathLike[str] | BinaryIO) -> bool:
         BrokenImageError: the file cannot be read.
     """
     try:
-        with Image.open(source, formats=list(image_formats())) as image:
+        with opened(source) as image:
             deep.check_kept(image, quoted_name(source))
             return deep.is_deep(image)
     except deep.LostDepthError:
@@ -150,6 +152,20 @@ def is_deep_file(source: str | os.PathLike[str] | BinaryIO) -> bool:
             f"Expected a readable image, got {quoted_name(source)} ({reason(error)}). "
             "Fix: replace or remove the file."
         ) from error
+
+
+@contextmanager
+def opened(source: str | os.PathLike[str] | BinaryIO) -> Iterator[Image.Image]:
+    """Yields an opened image that reads its file instead of mapping it.
+
+    Pillow maps uncompressed files that it opens by name. A file cut short while it is mapped would
+    end the process (SIGBUS).
+    """
+    with ExitStack() as stack:
+        file: Any = source
+        if isinstance(source, str | os.PathLike):
+            file = stack.enter_context(open(source, "rb"))
+        yield stack.enter_context(Image.open(file, formats=list(image_formats())))
 
 
 def quoted_name(source: str | os.PathLike[str] | BinaryIO) -> str:
