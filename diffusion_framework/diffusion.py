@@ -4,8 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, final
 
 import torch
-from beartype import beartype
-from jaxtyping import Bool, Float, Shaped, jaxtyped
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 from .conditions import Conditioner, Conditions, fit_statistics, flip_batch
@@ -28,6 +27,7 @@ from .losses import (
     losses_by_level,
 )
 from .parts import resolve
+from .parts.type_checks import typed
 from .process.level import check_step_count
 from .process.objectives import Objective
 from .process.schedules import NoiseSchedule, Scaled, schedule_named
@@ -213,7 +213,7 @@ class GaussianDiffusion(KeepsStatistics, DrawsSamples):
         """Flips images with their conditions and mask; see `Trainable`."""
         return flip_batch(self.space, self.conditions, data, condition, where)
 
-    @jaxtyped(typechecker=beartype)
+    @typed
     def forward(
         self,
         data: Shaped[Tensor, "batch *shape"],

@@ -26,6 +26,7 @@ from .words import nested, overlay, split
 
 Tree = dict[str, Any]
 BaseConfig = Callable[[Tree, bool, Callable[[Path], Tree]], Tree]
+_LONGEST = 1500  # characters of an error
 _COMMON = ("config", "trust", "help", "print_config")
 
 
@@ -196,6 +197,15 @@ def one_line_errors(prog: str, words: Sequence[str]) -> Iterator[None]:
                 f"{message.partition(' Fix: ')[0]} Fix: if you trust that package, run {again}"
             )
         _fail(message)
+    except (MemoryError, RuntimeError) as error:
+        full = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if not full and "can't allocate memory" not in str(error):
+            raise
+        cause = str(error).partition(". ")[0] or "MemoryError"
+        _fail(
+            f"Expected enough memory, got an error ({cause:.200}). Fix: lower the batch size, or "
+            "choose smaller samples or a smaller network."
+        )
 
 
 def _fail(message: str, said: bool = False) -> NoReturn:
@@ -215,7 +225,9 @@ def _one_line(message: str) -> str:
     """Returns a message on one line, without the traceback of a data worker."""
     if "Original Traceback" in message:  # its last line is the error itself
         message = message.strip().splitlines()[-1].partition(": ")[2]
-    return " ".join(message.split())
+    message = " ".join(message.split())
+    half = _LONGEST // 2
+    return message if len(message) <= _LONGEST else f"{message[:half]} ... {message[-half:]}"
 
 
 def check_positive(**numbers: int) -> None:

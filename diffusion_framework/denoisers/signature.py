@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, final
 
 from torch import Tensor, nn
@@ -14,6 +16,8 @@ from ..conditions import Conditioner, Labels
 
 ESTIMATE_NAMES = ("self_cond", "x_self_cond")
 LATENT_NAMES = ("latents", "latent_self_cond")
+_MOST_DIMENSIONS = 8
+_MOST_NUMBERS = 2**31  # in a sample: 8 GB of float32
 
 
 @final
@@ -90,7 +94,7 @@ class NetworkSignature:
         no_default = {name for name in keywords if rest[name].default is inspect.Parameter.empty}
         return cls(
             name=type(network).__name__,
-            sample_shape=tuple(sample_shape) if sample_shape is not None else _shape(network),
+            sample_shape=_checked(sample_shape if sample_shape is not None else _shape(network)),
             estimate=estimate if getattr(network, "self_condition", True) else None,
             needs_estimate=needs_estimate,
             latents=latents,
@@ -256,6 +260,19 @@ def _unwrapped(network: Any) -> nn.Module:
 
 def _first(names: Sequence[str], among: Mapping[str, Any]) -> str | None:
     return next((name for name in names if name in among), None)
+
+
+def _checked(shape: Iterable[Any]) -> tuple[int, ...]:
+    """Returns the shape of a sample, whose size no file may choose at will."""
+    shape = tuple(shape)
+    whole = all(isinstance(size, Integral) and int(size) >= 1 for size in shape)
+    if not whole or not 1 <= len(shape) <= _MOST_DIMENSIONS or math.prod(shape) > _MOST_NUMBERS:
+        raise ValueError(
+            f"Expected a sample_shape of 1 to {_MOST_DIMENSIONS} sizes of at least 1, with at most "
+            f"{_MOST_NUMBERS} numbers in all, got {shape!r:.60}. "
+            "Fix: choose a shape such as (3, 64, 64)."
+        )
+    return tuple(map(int, shape))
 
 
 def _shape(network: Any) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..conditions.base import as_tensor
 from ..denoisers import Denoiser, StatelessDenoiser
 from ..diffusion import GaussianDiffusion
 from ..samplers import Sampler, Walk, trajectory
@@ -37,7 +38,7 @@ def invert(
     Raises:
         ValueError: If the sampler draws noise, or `GaussianDiffusion.walk` refuses an argument.
     """
-    data = data.to(diffusion.device)
+    data = as_tensor(data, diffusion.device, "data")
     shape = (len(data), *diffusion.sample_shape)
     walk = _flow(diffusion, data.new_zeros(shape), steps, sampler, condition)
     x0 = diffusion.encode(data, condition)

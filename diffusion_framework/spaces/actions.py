@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any, final
 
-from beartype import beartype
-from jaxtyping import Float, Shaped, jaxtyped
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from ..parts.type_checks import typed
 from .base import DataSpace, at_least_float32, checked_finite
 from .normalizer import Normalizer
 from .unbounded import check_fitted
@@ -63,7 +63,7 @@ class ActionSpace(DataSpace):
     def finish(self) -> None:
         self.normalizer.finish()
 
-    @jaxtyped(typechecker=beartype)
+    @typed
     def encode(
         self, data: Shaped[Tensor, "batch horizon action_dim"], condition: Mapping[str, Any]
     ) -> Float[Tensor, "batch horizon action_dim"]:
@@ -77,7 +77,7 @@ class ActionSpace(DataSpace):
         actions = checked_finite(at_least_float32(data), "remove NaN and infinity from the actions")
         return self.normalizer.normalize("action", actions - self._origin(actions, condition))
 
-    @jaxtyped(typechecker=beartype)
+    @typed
     def decode(
         self, x0: Float[Tensor, "batch horizon action_dim"], condition: Mapping[str, Any]
     ) -> Float[Tensor, "batch horizon action_dim"]:

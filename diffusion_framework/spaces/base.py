@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any, final
 
 import torch
-from beartype import beartype
-from jaxtyping import Bool, jaxtyped
+from jaxtyping import Bool
 from torch import Tensor, nn
 
+from ..parts.type_checks import typed
 from ..storage.config import RecordsArguments
 
 
@@ -84,7 +84,7 @@ class DataSpace(RecordsArguments, nn.Module, ABC):
         Only a space with `bounds` may clip the result to the range of the data.
         """
 
-    @jaxtyped(typechecker=beartype)
+    @typed
     def prepare_mask(
         self, mask: Bool[Tensor, "batch *counted"], shape: tuple[int, ...]
     ) -> Bool[Tensor, "batch *encoded"]:

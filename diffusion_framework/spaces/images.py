@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from typing import Any, final
 
 import torch
-from beartype import beartype
-from jaxtyping import Float, Shaped, jaxtyped
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from ..parts.type_checks import typed
 from .base import DataSpace, at_least_float32, checked_range
 
 LARGEST = {torch.uint8: 255.0, torch.uint16: 65535.0}
@@ -55,7 +55,7 @@ class ImageSpace(DataSpace):
             )
         self.value_range, self.bins = value_range, bins
 
-    @jaxtyped(typechecker=beartype)
+    @typed
     def encode(
         self, data: Shaped[Tensor, "batch *shape"], condition: Mapping[str, Any]
     ) -> Float[Tensor, "batch *shape"]:
@@ -69,7 +69,7 @@ class ImageSpace(DataSpace):
             images = checked_range(images, low, high, remedy)
         return (images - low) / ((high - low) / 2) - 1
 
-    @jaxtyped(typechecker=beartype)
+    @typed
     def decode(
         self, x0: Float[Tensor, "batch *shape"], condition: Mapping[str, Any]
     ) -> Float[Tensor, "batch *shape"]:

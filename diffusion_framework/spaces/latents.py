@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from typing import Any, final
 
 import torch
-from beartype import beartype
-from jaxtyping import Bool, Float, Shaped, jaxtyped
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from ..parts.type_checks import typed
 from .base import DataSpace, at_least_float32
 from .images import ImageSpace
 from .unbounded import Unbounded
@@ -66,7 +66,7 @@ class LatentSpace(DataSpace):
         self.statistics.finish()
 
     @torch.no_grad()
-    @jaxtyped(typechecker=beartype)
+    @typed
     def prepare(
         self, data: Shaped[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch *latent"]:
@@ -76,7 +76,7 @@ class LatentSpace(DataSpace):
     def encode(self, data: Tensor, condition: Mapping[str, Any]) -> Tensor:
         return self.statistics.encode(data, condition)
 
-    @jaxtyped(typechecker=beartype)
+    @typed
     def decode(
         self, x0: Float[Tensor, "batch *latent"], condition: Mapping[str, Any]
     ) -> Float[Tensor, "batch channels height width"]:
@@ -84,7 +84,7 @@ class LatentSpace(DataSpace):
         latents = self.statistics.decode(x0, condition)
         return self.images.decode(self._through(self.autoencoder.decode, latents), condition)
 
-    @jaxtyped(typechecker=beartype)
+    @typed
     def prepare_mask(
         self, mask: Bool[Tensor, "batch *counted"], shape: tuple[int, ...]
     ) -> Bool[Tensor, "batch *encoded"]:

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, final
 
 import torch
-from beartype import beartype
-from jaxtyping import Float, Shaped, jaxtyped
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from ..parts.type_checks import typed
 from .base import DataSpace, at_least_float32, checked_finite
 from .statistics import KeepsStatistics, RunningStatistics, unless_constant
 
@@ -105,7 +105,7 @@ class Unbounded(KeepsStatistics, DataSpace):
         self.std.copy_(std.reshape(self.std.shape))
         self._seen = RunningStatistics()
 
-    @jaxtyped(typechecker=beartype)
+    @typed
     def encode(
         self, data: Shaped[Tensor, "batch *shape"], condition: Mapping[str, Any]
     ) -> Float[Tensor, "batch *shape"]:
@@ -118,7 +118,7 @@ class Unbounded(KeepsStatistics, DataSpace):
         data = checked_finite(at_least_float32(data), "remove NaN and infinity from the data")
         return (data - self.mean) / self.std
 
-    @jaxtyped(typechecker=beartype)
+    @typed
     def decode(
         self, x0: Float[Tensor, "batch *shape"], condition: Mapping[str, Any]
     ) -> Float[Tensor, "batch *shape"]:

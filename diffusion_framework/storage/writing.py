@@ -64,11 +64,24 @@ def write_checkpoint(
         sync(parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    checkpoints = list_checkpoints(results_folder)
-    for old in checkpoints[: checkpoints.index(final) + 1][:-keep]:
+    delete_old(final, keep, spare)
+    return final
+
+
+def delete_old(newest: Path, keep: int, spare: Collection[int] = ()) -> None:
+    """Deletes older checkpoints, and what a killed run has left of unfinished or deleted ones.
+
+    Args:
+        newest: Checkpoint whose older ones are deleted.
+        keep: Number of newest checkpoints to keep, `newest` included.
+        spare: Steps whose checkpoints are never deleted.
+    """
+    for leftover in newest.parent.glob(".tmp-*"):
+        shutil.rmtree(leftover)
+    checkpoints = list_checkpoints(newest.parent.parent)
+    for old in checkpoints[: checkpoints.index(newest) + 1][:-keep]:
         if step_of(old) not in spare and _may_delete(old):
             _remove(old)
-    return final
 
 
 def _may_delete(checkpoint: Path) -> bool:

@@ -16,7 +16,7 @@ from .checks import expect
 from .distributed import ProcessFailed
 
 _ANSWER = timedelta(seconds=5)  # time for the launcher's store to answer
-_PATIENCE = 5.0  # seconds in which the processes that still run must report
+_PATIENCE = 3.0  # seconds in which the processes that still run must report
 _GRACE = 60.0  # seconds between SIGTERM and SIGKILL after the end of the launcher
 
 
@@ -27,10 +27,7 @@ def check_launch(accelerator: Accelerator) -> None:
         ValueError: If accelerate made a run of its own of each process.
     """
     world, single = world_size(), accelerator.num_processes == 1
-    fix = (
-        "without a GPU for each process, set the environment variable ACCELERATE_USE_CPU=true for "
-        "torchrun, or use accelerate launch --cpu"
-    )
+    fix = "without a GPU for each process, set the environment variable ACCELERATE_USE_CPU=true"
     expect(world == 1 or not single, f"one run of {world} processes", f"{world} single runs", fix)
     if world > 1:
         if store := _store():

@@ -39,14 +39,7 @@ class RunLock:
     """
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / ".lock"
-        if path.is_symlink():
-            raise ValueError(
-                f"{path}: expected a file of this run, got a link, whose target would be emptied. "
-                "Fix: delete the link."
-            )
-        self.file: IO[str] = open(path, "a+")  # noqa: SIM115 (held until release)
+        self.file = _open(folder)
         try:
             if fcntl is not None:
                 fcntl.lockf(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -70,6 +63,24 @@ class RunLock:
     def release(self) -> None:
         """Releases the lock."""
         self.file.close()
+
+
+def _open(folder: Path) -> IO[str]:
+    """Opens the lock file of a results folder, which is made if needed; raises like `RunLock`."""
+    path = folder / ".lock"
+    if path.is_symlink():
+        raise ValueError(
+            f"{path}: expected a file of this run, got a link, whose target would be emptied. "
+            "Fix: delete the link."
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return open(path, "a+")
+    except OSError as error:
+        raise OSError(
+            f"Expected a results_folder that can be written, got an error ({error}). "
+            "Fix: choose another results_folder, or change its permissions."
+        ) from error
 
 
 @contextmanager

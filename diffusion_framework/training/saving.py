@@ -12,7 +12,7 @@ from typing import Any
 from ..parts import nearest
 from ..storage.checkpoint import Checkpoint, list_checkpoints, step_of
 from ..storage.config import to_config
-from ..storage.writing import check_space, write_checkpoint
+from ..storage.writing import check_space, delete_old, write_checkpoint
 from .checks import expect
 from .state import TrainingState
 
@@ -117,6 +117,13 @@ class Saving:
                 raise _no_space(folder, state, error) from error
 
         run(write)
+
+    def delete_old(self, checkpoint: Checkpoint) -> None:
+        """Deletes what a killed run had no time to delete after it wrote a checkpoint."""
+        folder, metrics = checkpoint.path.parent.parent, checkpoint.state["metrics"]
+        delete_old(
+            checkpoint.path, self.keep_newest, self.best_steps(folder, checkpoint.step, metrics)
+        )
 
     def best_steps(self, folder: Path, step: int, metrics: dict[str, float]) -> list[int]:
         """Returns the steps of the best `keep_best` checkpoints.

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..data import TrainingDataset
 from ..process.noise import mix
+from ..storage.checkpoint import Checkpoint
 from .log import TrainingLog
 from .previews import Previews
 from .quality import QualityInTraining
@@ -97,10 +98,12 @@ class Tasks:
             self.left -= {"preview"}
         log.pause(time.perf_counter() - began)
 
-    def do_left(self, tasks: Collection[str], guard: Guard, log: TrainingLog) -> None:
-        """Does the tasks that a run left when it ended, other than a preview that is drawn."""
+    def do_left(self, checkpoint: Checkpoint, guard: Guard, log: TrainingLog) -> None:
+        """Does the tasks that the run of a checkpoint left, other than a preview that is drawn."""
+        main = self.state.accelerator.is_main_process
+        guard.together(partial(self.saving.delete_old, checkpoint) if main else lambda: None)
         path = self.previews.path(self.folder, self.state.step)
-        self.do(self.previews.undone(tasks, path), guard, log)
+        self.do(self.previews.undone(checkpoint.state["left"], path), guard, log)
 
     def save(
         self, log: TrainingLog, metrics: Mapping[str, float], together: Callable[..., Any]

@@ -238,7 +238,7 @@ class Trainer(RecordsArguments):
                 guard = Guard(self.accelerator, signals, None, self.minutes, self.compute.timeout)
                 try:
                     if checkpoint is not None:
-                        self.tasks.do_left(checkpoint.state["left"], guard, log)
+                        self.tasks.do_left(checkpoint, guard, log)
                     self._loop(batches, guard, log)
                 except BaseException as error:
                     save = partial(self.tasks.save, log, {})

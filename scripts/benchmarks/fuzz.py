@@ -24,6 +24,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import redirect_stderr, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,8 @@ from mutations import changed_bytes, changed_tree
 from PIL import Image
 
 import diffusion_framework as df
-from diffusion_framework.data import ImageFolder, Shards
+from diffusion_framework.cli.outputs import Outputs
+from diffusion_framework.data import IDX, ImageFolder, Shards
 from diffusion_framework.interop import read_scheduler_config
 from diffusion_framework.policies import load_episodes
 from diffusion_framework.storage.checkpoint import Checkpoint
@@ -182,10 +184,10 @@ def npz(folder: Path) -> list[Path]:
     return sorted(folder.iterdir())
 
 
-def zarr_buffer(folder: Path) -> list[Path]:
+def zarr_buffer(folder: Path, version: int) -> list[Path]:
     import zarr
 
-    group = zarr.open_group(str(folder), mode="w", zarr_format=2)
+    group = zarr.open_group(str(folder), mode="w", zarr_format=version)
     for name, values in {**EPISODES, "episode_ends": ENDS}.items():
         place = "meta" if name == "episode_ends" else "data"
         group.create_array(f"{place}/{name}", data=values)
@@ -225,6 +227,42 @@ def scheduler(folder: Path) -> list[Path]:
     return [folder / "scheduler_config.json"]
 
 
+def idx(folder: Path) -> list[Path]:
+    """The files of MNIST, with four images."""
+    sizes = b"".join(size.to_bytes(4, "big") for size in (4, 9, 9))
+    for name, content in (
+        ("train-images-idx3-ubyte", b"\0\0\x08\x03" + sizes + bytes(range(81)) * 4),
+        ("train-labels-idx1-ubyte", b"\0\0\x08\x01" + sizes[:4] + bytes(range(4))),
+    ):
+        (folder / name).write_bytes(content)
+    return sorted(folder.iterdir())
+
+
+def open_idx(folder: Path) -> None:
+    dataset = IDX(folder, image_size=9, labels=True)
+    for index in range(len(dataset)):
+        dataset.draw(index, 0)
+
+
+def samples(folder: Path) -> list[Path]:
+    """The samples of an earlier call, beside a file of someone else."""
+    outputs = Outputs(folder / "out")
+    for index in range(3):
+        outputs.write(f"{index:05d}.png", bytes([index]))
+    (folder / "out" / "photo.png").write_bytes(b"mine")
+    (folder / "00000.png").write_bytes(b"mine")
+    return [folder / "out" / "index.csv"]
+
+
+def overwrite(folder: Path) -> None:
+    try:
+        Outputs(folder / "out", overwrite=True).write("00000.png", b"new")
+    finally:
+        kept = [(folder / name).read_bytes() for name in ("out/photo.png", "00000.png")]
+        if kept != [b"mine", b"mine"]:
+            raise AssertionError("a file of someone else was changed")
+
+
 def of_checkpoint(name: str) -> Callable[[Path], list[Path]]:
     return lambda folder: [trained(folder) / name]
 
@@ -234,6 +272,7 @@ KINDS = {
     "manifest, resealed": Kind(of_checkpoint("manifest.json"), resume, changed_json, True),
     "config": Kind(of_checkpoint("config.yaml"), open_model, changed_json, True),
     "config, resumed": Kind(of_checkpoint("config.yaml"), resume, changed_json, True),
+    "config, bytes": Kind(of_checkpoint("config.yaml"), open_model, reseal=True),
     "state": Kind(of_checkpoint("state.json"), resume, changed_json, True),
     "weights": Kind(of_checkpoint("model.safetensors"), open_model, reseal=True),
     "optimizer": Kind(of_checkpoint("optimizer.safetensors"), resume, reseal=True),
@@ -241,7 +280,10 @@ KINDS = {
     "scheduler": Kind(scheduler, read_scheduler_config, changed_json),
     "shard": Kind(shards, open_shards),
     "npz": Kind(npz, open_episodes),
-    "zarr": Kind(zarr_buffer, open_episodes),
+    "zarr": Kind(partial(zarr_buffer, version=2), open_episodes),
+    "zarr 3": Kind(partial(zarr_buffer, version=3), open_episodes),
+    "idx": Kind(idx, open_idx),
+    "samples": Kind(samples, overwrite),
     "image": Kind(pictures, open_pictures),
 }
 if importlib.util.find_spec("pyarrow"):

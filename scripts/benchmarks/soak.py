@@ -1,6 +1,7 @@
 """Kills a short run at random moments, resumes it, and compares its end with an uninterrupted run.
 
     python scripts/benchmarks/soak.py --kills 50
+    python scripts/benchmarks/soak.py --kills 200 --folder soak  # continues where it was stopped
 
 The results must be equal bit for bit. Three variants take turns: one process, one process with two
 data workers and gradient accumulation, and two processes. Half of the signals are SIGKILL, half
@@ -11,10 +12,12 @@ from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 import json
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import socket
 import sys
@@ -181,53 +184,97 @@ def difference(a: Path, b: Path) -> str:
 
 
 def soak(folder: Path, kills: int, seed: int) -> dict[str, int]:
-    """Runs, kills and resumes up to a number of kills; returns counts.
+    """Runs trials up to a number of kills; returns counts.
+
+    A trial kills and resumes one run until it ends. Its result is in a file `trial-NNNNN.json` of
+    the folder. Trials whose file exists are not repeated, so that a stopped soak continues.
 
     Raises:
         AssertionError: If a run fails, or differs from the uninterrupted run.
     """
+    counts = dict.fromkeys(("kills", "SIGKILL", "SIGTERM", "in a save", "runs ended"), 0)
+    for number in itertools.count():
+        file = folder / f"trial-{number:05d}.json"
+        if not file.exists():
+            name = list(VARIANTS)[number % len(VARIANTS)]
+            result = trial(folder, number, name, kills - counts["kills"], seed)
+            write_result(file, result)
+        for kill in json.loads(file.read_text())["kills"]:
+            counts["kills"] += 1
+            counts[kill["signal"]] += 1
+            counts["in a save"] += kill["in a save"]
+        counts["runs ended"] += 1
+        if counts["kills"] >= kills:
+            return counts
+
+
+def trial(folder: Path, number: int, name: str, most: int, seed: int) -> dict:
+    """Kills and resumes a run until it ends, and compares it with the uninterrupted run.
+
+    Args:
+        folder: Folder of all runs.
+        number: Number of the trial.
+        name: Variant of the run.
+        most: Largest number of kills.
+        seed: Seed of the soak.
+
+    Returns:
+        The variant, its kills and its seconds.
+    """
     from diffusion_framework.storage.checkpoint import list_checkpoints, newest_whole_checkpoint
 
-    chance = random.Random(seed)
-    counts = {"kills": 0, "SIGKILL": 0, "SIGTERM": 0, "in a save": 0, "runs ended": 0}
-    references, seconds = {}, {}
-    for name, variant in VARIANTS.items():
-        references[name], began = folder / f"whole {name}", time.monotonic()
-        assert set(end(start(references[name], **variant))) == {0}, (
-            f"the uninterrupted run failed: {name}"
-        )
-        seconds[name] = time.monotonic() - began
-    while counts["kills"] < kills:
-        name = list(VARIANTS)[counts["runs ended"] % len(VARIANTS)]
-        run = folder / f"run {counts['runs ended']}"
-        while True:
-            errors = folder / f"errors of run {counts['runs ended']}"
-            processes = start(run, errors=errors, **VARIANTS[name])
-            kind = chance.choice([signal.SIGKILL, signal.SIGTERM])
-            victim = chance.choice(processes)
-            victim.join(chance.uniform(0, 1.2 * seconds[name]))
-            killed = counts["kills"] < kills and victim.is_alive()
-            if killed:
-                os.kill(victim.pid, kind)
-                stop(processes, victim)
-            codes = end(processes)
-            if set(codes) == {0}:
-                break
-            assert killed, (
-                f"{name}: exit codes {codes} without a kill, seed {seed}: {errors.read_text()}"
-            )
-            counts["kills"] += 1
-            counts[kind.name] += 1
-            counts["in a save"] += any((run / "checkpoints").glob(".tmp-*"))
-            if list_checkpoints(run):
-                newest_whole_checkpoint(run)  # raises if all are damaged
-            print(f"{counts['kills']}: {name}, {kind.name}, exit codes {codes}", flush=True)
-        counts["runs ended"] += 1
-        assert not (different := difference(references[name], run)), (
-            f"{name}: {different} differs, seed {seed}"
-        )
-        assert not list((run / "checkpoints").glob(".tmp-*"))
-    return counts
+    whole, seconds = reference(folder, name)
+    run, errors = folder / f"run {number}", folder / f"errors of run {number}"
+    shutil.rmtree(run, ignore_errors=True)  # of a trial that was stopped
+    errors.unlink(missing_ok=True)
+    chance, kills, began = random.Random(f"{seed} {number}"), [], time.monotonic()
+    while True:
+        processes = start(run, errors=errors, **VARIANTS[name])
+        kind, victim = chance.choice([signal.SIGKILL, signal.SIGTERM]), chance.choice(processes)
+        victim.join(chance.uniform(0, 1.2 * seconds))
+        killed = len(kills) < most and victim.is_alive()
+        if killed:
+            os.kill(victim.pid, kind)
+            stop(processes, victim)
+        codes = end(processes)
+        if set(codes) == {0}:
+            break
+        assert killed, f"{name}: exit codes {codes} without a kill, seed {seed}: {errors}"
+        in_a_save = any((run / "checkpoints").glob(".tmp-*"))
+        if list_checkpoints(run):
+            newest_whole_checkpoint(run)  # raises if all are damaged
+        kills.append({"signal": kind.name, "in a save": in_a_save, "exit codes": codes})
+        print(f"trial {number}, {name}: {kind.name}, exit codes {codes}", flush=True)
+    different = difference(whole, run)
+    assert not different, f"{name}: {different} differs, seed {seed}: {run}"
+    assert not list((run / "checkpoints").glob(".tmp-*"))
+    shutil.rmtree(run)
+    errors.unlink(missing_ok=True)
+    return {"variant": name, "kills": kills, "seconds": round(time.monotonic() - began, 1)}
+
+
+def reference(folder: Path, name: str) -> tuple[Path, float]:
+    """Returns the uninterrupted run of a variant, made if needed, and its seconds."""
+    whole, file = folder / f"whole {name}", folder / f"whole {name}.json"
+    if not file.exists():
+        shutil.rmtree(whole, ignore_errors=True)
+        end(start(whole, target=nothing))  # the fork server has then imported everything
+        began = time.monotonic()
+        codes = end(start(whole, **VARIANTS[name]))
+        assert set(codes) == {0}, f"the uninterrupted run failed: {name}"
+        write_result(file, {"seconds": time.monotonic() - began})
+    return whole, json.loads(file.read_text())["seconds"]
+
+
+def nothing(*arguments) -> None:
+    """Does nothing in a process of its own."""
+
+
+def write_result(file: Path, result: dict) -> None:
+    """Writes a JSON file that is whole or absent."""
+    aside = file.with_suffix(".tmp")
+    aside.write_text(json.dumps(result, indent=1))
+    aside.replace(file)
 
 
 if __name__ == "__main__":
@@ -236,10 +283,11 @@ if __name__ == "__main__":
     )
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--folder", type=Path, help="where results stay; a stopped soak continues")
     arguments = parser.parse_args()
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as temporary:
-        print(
-            soak(Path(temporary), arguments.kills, arguments.seed),
-            f"{time.monotonic() - began:.0f} s: all runs equal",
-        )
+        place = arguments.folder or Path(temporary)
+        place.mkdir(parents=True, exist_ok=True)
+        counts = soak(place, arguments.kills, arguments.seed)
+    print(counts, f"{time.monotonic() - began:.0f} s: all runs equal")

@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -29,6 +30,28 @@ class SlowPictures(Dataset):
     def __getitem__(self, index: int) -> torch.Tensor:
         time.sleep(self.seconds)
         return self.pictures[index] * (float("nan") if index == self.bad else 1)
+
+
+class FaultyOnRank(SlowPictures):
+    """Images; in the process of one rank, something happens at the third batch of four."""
+
+    def __init__(self, kind: str, rank: int, file: Path) -> None:
+        super().__init__()
+        self.kind, self.rank, self.file, self.drawn = kind, rank, file, 0
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        self.drawn += 1
+        if self.drawn == 12 and os.environ["RANK"] == str(self.rank):
+            if self.kind == "error":
+                raise ValueError(f"{index}.png is broken")
+            if self.kind == "hang":
+                self.file.touch()  # tells the test
+                threading.Event().wait()
+            if self.kind == "invalid":
+                self.pictures[index] += 9
+            else:
+                os.kill(os.getpid(), getattr(signal, self.kind))
+        return super().__getitem__(index)
 
 
 class Unchecked(DataSpace):

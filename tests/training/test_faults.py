@@ -186,6 +186,17 @@ def test_a_folder_that_cannot_be_written_to_is_an_error_before_training(tmp_path
         trainer(SlowPictures(), tmp_path / "file" / "run").train()
 
 
+def test_a_disk_that_can_only_be_read_is_an_error_before_training(tmp_path):
+    mount = ["mount", "-t", "tmpfs", "-o", "ro,size=4M", "tmpfs", tmp_path]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("a disk of its own can only be mounted by root")
+    try:
+        with pytest.raises(OSError, match="that can be written, got an error .*Read-only.* Fix: "):
+            trainer(SlowPictures(), tmp_path / "run").train()
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
+
+
 def step_that_draws(image, seed=0):
     batches = zip(range(100), ShuffledBatches(64, 4, mix(seed, Purpose.ORDER)), strict=False)
     return next(number for number, keys in batches if image in [index for index, _ in keys]) + 1
@@ -382,5 +393,7 @@ def test_a_run_resumes_after_one_of_two_hosts_dies(whole_of_two, tmp_path):
 
 
 def test_ten_random_kills(tmp_path):
-    counts = soak.soak(tmp_path, kills=10, seed=time.time_ns() % 1000)
+    seed = time.time_ns() % 1000
+    counts = soak.soak(tmp_path, kills=10, seed=seed)
     assert counts["kills"] == 10 and counts["runs ended"] >= 1
+    assert soak.soak(tmp_path, kills=10, seed=seed) == counts, "finished trials are not repeated"

@@ -9,6 +9,7 @@ from runs import assert_same_run
 from toys import QUIET, tiny_diffusion
 
 from diffusion_framework import Trainer
+from diffusion_framework.training import Previews, Saving
 from diffusion_framework.training.tasks import due_tasks
 
 
@@ -64,3 +65,18 @@ def test_a_stop_signal_saves_first_and_a_resumed_run_does_what_was_left(tmp_path
     for name in ("validation.csv", "samples/step-00000002.png", "samples/step-00000004.png"):
         whole, parts = (tmp_path / folder / name for folder in ("whole", "parts"))
         assert whole.read_bytes() == parts.read_bytes()
+
+
+def test_a_resumed_run_deletes_what_a_killed_run_had_no_time_to_delete(tmp_path):
+    def run(keep):
+        torch.manual_seed(0)
+        options = {"train_batch_size": 2, "train_num_steps": 4, "save_and_sample_every": 1}
+        options |= {"previews": Previews(every=0), "saving": Saving(keep_newest=keep), **QUIET}
+        data = torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+        return Trainer(tiny_diffusion(), data, results_folder=tmp_path, **options)
+
+    run(keep=4).train()
+    (tmp_path / "checkpoints" / ".tmp-00000005").mkdir()
+    run(keep=2).train(resume=True)
+    found = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert found == ["step-00000003", "step-00000004"]

@@ -4,8 +4,10 @@ import math
 import os
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from functools import lru_cache
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from PIL import Image, ImageCms, UnidentifiedImageError
 
@@ -101,16 +103,19 @@ def decode_image(
             exceeds a bound of `limits.check_effort`, such as `PIL.Image.MAX_IMAGE_PIXELS` pixels.
     """
     try:
-        with Image.open(source, formats=list(image_formats())) as image:
+        with opened(source) as image:
             check_effort(image)
             if bits == 16 and convert_image_to in (None, "L"):
                 deep.check_kept(image, quoted_name(source))
             if at_least is not None and image.format in ("JPEG", "MPO"):
                 reduce_scale(image, at_least)
+            # TIFF and JPEG 2000 may declare 12 bits
+            file_bits = getattr(image, "tag_v2", {}).get(deep.BITS_PER_SAMPLE_TAG, (16,))[0]
+            shift = deep.shift(image)
             image.load()
             upright = turn_upright(image)
-            # TIFF may declare 12 bits
-            file_bits = getattr(image, "tag_v2", {}).get(deep.BITS_PER_SAMPLE_TAG, (16,))[0]
+            if shift:
+                upright, file_bits = deep.shifted(upright, shift), 16 - shift
             if bits == 16 and deep.is_deep(upright) and convert_image_to in (None, "L"):
                 return deep.to_sixteen_bits(upright, value_range, file_bits, background)
             if deep.is_deep(upright):
@@ -137,7 +142,7 @@ def is_deep_file(source: str | os.PathLike[str] | BinaryIO) -> bool:
         BrokenImageError: the file cannot be read.
     """
     try:
-        with Image.open(source, formats=list(image_formats())) as image:
+        with opened(source) as image:
             deep.check_kept(image, quoted_name(source))
             return deep.is_deep(image)
     except deep.LostDepthError:
@@ -147,6 +152,20 @@ def is_deep_file(source: str | os.PathLike[str] | BinaryIO) -> bool:
             f"Expected a readable image, got {quoted_name(source)} ({reason(error)}). "
             "Fix: replace or remove the file."
         ) from error
+
+
+@contextmanager
+def opened(source: str | os.PathLike[str] | BinaryIO) -> Iterator[Image.Image]:
+    """Yields an opened image that reads its file instead of mapping it.
+
+    Pillow maps uncompressed files that it opens by name. A file cut short while it is mapped would
+    end the process (SIGBUS).
+    """
+    with ExitStack() as stack:
+        file: Any = source
+        if isinstance(source, str | os.PathLike):
+            file = stack.enter_context(open(source, "rb"))
+        yield stack.enter_context(Image.open(file, formats=list(image_formats())))
 
 
 def quoted_name(source: str | os.PathLike[str] | BinaryIO) -> str:

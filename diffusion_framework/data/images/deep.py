@@ -37,6 +37,18 @@ def check_kept(image: Image.Image, name: str) -> None:
         )
 
 
+def shift(image: Image.Image) -> int:
+    """Returns the bits by which Pillow shifts the values of an opened image to the left."""
+    if image.format != "JPEG2000" or not is_deep(image):
+        return 0
+    return max(0, 16 - _depth_of_jpeg2000(image))
+
+
+def shifted(image: Image.Image, shift: int) -> Image.Image:
+    """Returns an image of 16 bits with its values as in the file; see `shift`."""
+    return Image.fromarray(np.asarray(image) >> shift)
+
+
 def _depth_of_ppm(image: Any) -> int:
     scaled = [tile.args[1] for tile in image.tile if tile.codec_name in ("ppm", "ppm_plain")]
     return max(scaled, default=255).bit_length()

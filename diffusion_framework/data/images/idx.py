@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import math
 import os
 import struct
+import zlib
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..dataset import ImageDataset, ImageTensor
+from ..loading.memory import free_memory
 
 
 class IDX(ImageDataset):
@@ -100,28 +103,40 @@ def read_idx(path: Path, dimensions: int) -> Tensor:
         dimensions: Expected number of dimensions.
 
     Raises:
-        ValueError: the file is not an IDX file of unsigned bytes, has other dimensions, or holds
-            more or fewer bytes than its header states.
+        ValueError: the file is not an IDX file of unsigned bytes, has other dimensions, holds more
+            or fewer bytes than its header states, or exceeds the free memory.
     """
+    start = 4 + 4 * dimensions  # header: 0, 0, 8 (unsigned byte), dimensions, sizes
     try:
-        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError) as error:
+        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+            shape = _shape(file.read(start), dimensions, path)
+            data = file.read(math.prod(shape) + 1)  # a short file may unpack to any length
+    except (OSError, EOFError, zlib.error) as error:
         raise ValueError(
             f"Expected a readable IDX file, got {path} ({error}). Fix: download it again."
         ) from error
-    start = 4 + 4 * dimensions  # header: 0, 0, 8 (unsigned byte), dimensions, sizes
-    if len(data) < start or data[:4] != bytes((0, 0, 8, dimensions)):
+    if len(data) != math.prod(shape):
+        got = "more" if len(data) > math.prod(shape) else len(data)
+        raise ValueError(
+            f"Expected {list(shape)} bytes of pixels in {path}, got {got}. Fix: download it again."
+        )
+    return torch.from_numpy(np.frombuffer(data, np.uint8).reshape(shape).copy())
+
+
+def _shape(header: bytes, dimensions: int, path: Path) -> tuple[int, ...]:
+    """Returns the sizes in the header of an IDX file."""
+    if len(header) < 4 + 4 * dimensions or header[:4] != bytes((0, 0, 8, dimensions)):
         raise ValueError(
             f"Expected an IDX file of unsigned bytes with {dimensions} dimensions, got {path}. "
             "Fix: download it again."
         )
-    shape = struct.unpack(f">{dimensions}I", data[4:start])
-    if len(data) - start != np.prod(shape, dtype=np.int64):
+    shape = struct.unpack(f">{dimensions}I", header[4:])
+    if 2 * math.prod(shape) > (free := free_memory()):
         raise ValueError(
-            f"Expected {list(shape)} bytes of pixels in {path}, got {len(data) - start}. "
-            "Fix: download it again."
+            f"Expected pixels that fit twice into {free / 1e9:.3g} GB of free memory, got "
+            f"{list(shape)} in {path}. Fix: use a folder of images, or download it again."
         )
-    return torch.from_numpy(np.frombuffer(data, np.uint8, offset=start).reshape(shape).copy())
+    return shape
 
 
 def _find(folder: str | os.PathLike[str], name: str) -> Path:

@@ -19,6 +19,7 @@ from .own_files import open_own
 _IN_MEMORY = "/proc/"  # files in memory are links there
 _FORMAT = b"decoded images, version 2\n".ljust(32, b"\0")
 _HEADER = 64  # bytes: the format and a checksum of the layout
+_HEAD = np.dtype([("check", "<u4"), ("label", "<i4")])  # of each row
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -95,14 +96,16 @@ class ImageCache:
         Checksums are computed in each call, because another machine may write to a file on a
         network disk.
         """
-        rows = np.zeros(len(indices), self._row)
-        content = rows.view(np.uint8).data
-        size = self._row.itemsize
-        for position, index in enumerate(indices.tolist()):
-            self._read(self._offset(index), content[position * size : (position + 1) * size])
-        images, labels = rows["image"].copy(), rows["label"].astype(np.int64)
-        pairs = enumerate(zip(rows["check"].tolist(), labels.tolist(), strict=True))
+        images = np.zeros((len(indices), *self.shape), self._row["image"].base)
+        heads = np.zeros(len(indices), _HEAD)
+        into_heads, into_images = heads.view(np.uint8).data, images.reshape(-1).view(np.uint8).data
+        a, b = heads.itemsize, self._row["image"].itemsize
+        for i, index in enumerate(indices.tolist()):
+            buffers = into_heads[a * i : a * (i + 1)], into_images[b * i : b * (i + 1)]
+            self._read(self._offset(index), *buffers)
+        pairs = enumerate(zip(heads["check"].tolist(), heads["label"].tolist(), strict=True))
         missing = [i for i, (check, label) in pairs if check != checksum(images[i], label)]
+        labels = heads["label"].astype(np.int64)
         return torch.from_numpy(images), torch.from_numpy(labels), missing
 
     def _begin(self) -> None:
@@ -121,15 +124,13 @@ class ImageCache:
     def _offset(self, index: int) -> int:
         return _HEADER + index * self._row.itemsize
 
-    def _read(self, offset: int, buffer: bytearray | memoryview) -> bool:
-        """Fills a buffer from the file; returns False if the file ends before."""
-        if sys.platform == "win32":  # it does not fork, so no process shares the position
-            self._file.seek(offset)
-            content = self._file.read(len(buffer))
-        else:
-            content = os.pread(self._file.fileno(), len(buffer), offset)
-        buffer[: len(content)] = content
-        return len(content) == len(buffer)
+    def _read(self, offset: int, *buffers: bytearray | memoryview) -> bool:
+        """Fills buffers from the file; returns False if the file ends before."""
+        size = sum(map(len, buffers))
+        if sys.platform != "win32":
+            return os.preadv(self._file.fileno(), buffers, offset) == size
+        self._file.seek(offset)  # Windows does not fork, so no process shares the position
+        return sum(self._file.readinto(buffer) for buffer in buffers) == size
 
     def _write(self, offset: int, content: bytes) -> None:
         if sys.platform == "win32":
@@ -141,7 +142,7 @@ class ImageCache:
 
 def row_type(shape: tuple[int, int, int], bits: int = 8) -> np.dtype:
     """Returns the NumPy type of one row of a cache file: checksum, label, image."""
-    return np.dtype([("check", "<u4"), ("label", "<i4"), ("image", f"<u{bits // 8}", shape)])
+    return np.dtype([*_HEAD.descr, ("image", f"<u{bits // 8}", shape)])
 
 
 def checksum(image: np.ndarray, label: int) -> int:

@@ -98,7 +98,8 @@ def loaded_batches(
     """Yields an iterator over the batches, as `TrainingDataset.take` returns them.
 
     Once the dataset has a resident source, such as a full cache of decoded images, batches come
-    straight from it and the data workers end. See `TrainingDataset.resident`.
+    straight from it and the data workers end. See `TrainingDataset.resident`. Without room in
+    /dev/shm, workers send batches through pipes, or this process loads them, with a warning.
 
     Args:
         dataset: Dataset to load from.

@@ -6,7 +6,11 @@ import hashlib
 import os
 import stat
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock
 
 _DIGEST_SIZE = hashlib.sha256().digest_size
 _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
@@ -57,6 +61,19 @@ def create_own(path: str | os.PathLike[str]) -> int:
     except OSError as error:
         raise ForeignFileError(_foreign(path, error.strerror or "undeletable")) from error
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _FLAGS, 0o600)
+
+
+@contextmanager
+def locked(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Holds a lock between processes; its file is this user's own and not a link.
+
+    Raises:
+        ForeignFileError: see `open_own`.
+        OSError: the file cannot be created.
+    """
+    os.close(open_own(path, os.O_RDWR | os.O_CREAT))
+    with FileLock(path):
+        yield
 
 
 def read_sealed(path: Path) -> bytes | None:

@@ -11,9 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from filelock import FileLock
-
-from ..loading.own_files import ForeignFileError, open_own
+from ..loading.own_files import ForeignFileError, locked, open_own
 from .names import is_remote
 from .remote import Remote, Version
 from .stores import StoredFile
@@ -108,7 +106,7 @@ class ShardFiles:
             if (file := _opened(path, version.size)) is not None:
                 return file
             self.folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(self.folder / f"{int(key, 16) % _LOCK_FILES}.lock"):
+            with locked(self.folder / f"{int(key, 16) % _LOCK_FILES}.lock"):
                 if (file := _opened(path, version.size)) is None:
                     remote_file(self.names[shard]).download(path, version)
                     with suppress(FileNotFoundError):  # deleted by another process

@@ -12,14 +12,13 @@ from typing import BinaryIO, Literal
 
 import numpy as np
 from beartype import beartype
-from filelock import FileLock
 from tqdm.auto import tqdm
 
 from ..images.encoded import EncodedImages, file_endings
 from ..images.resize import Fit
 from ..images.transforms import Transform
 from ..loading.cache import cache_folder as default_cache_folder
-from ..loading.own_files import read_sealed, write_sealed
+from ..loading.own_files import locked, open_own, read_sealed, write_sealed
 from .names import is_remote, shard_names
 from .shard_files import ShardFiles, hashed, parallel_map
 from .tar_index import (
@@ -111,7 +110,7 @@ class Shards(EncodedImages):
             transform: Own function of each decoded Pillow image. It returns an image, which is
                 then brought to image_size, or the sample as a tensor [channels, height, width].
                 Its random numbers are functions of (seed, image, epoch). Not for flags and files.
-            cache_folder: Folder for lists and copies of shards; null for
+            cache_folder: Folder of one user for lists and copies of shards; null for
                 $XDG_CACHE_HOME/diffusion_framework, or ~/.cache/diffusion_framework.
             keep: Number of copies of remote shards to keep; training uses up to 24 at a time.
 
@@ -231,12 +230,12 @@ class Shards(EncodedImages):
         if read_sealed(path) is None:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.with_suffix(".lock").touch()
+                os.close(open_own(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT))
             except OSError as error:
                 raise OSError(
                     f"Expected a writable cache folder, got {error}. Fix: set cache_folder."
                 ) from error
-            with FileLock(path.with_suffix(".lock")):
+            with locked(path.with_suffix(".lock")):
                 _load_or_make(path, _SURVEY, self._survey)
         table = _load_or_make(path, _SURVEY, self._survey)
         if self.with_labels and (table["lowest"] < 0).any():

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...conditions.base import as_tensor
 from ...denoisers import StatelessDenoiser
 from ...diffusion import GaussianDiffusion
 from ...process.posterior import Variance
@@ -106,7 +107,7 @@ def _prepared(
             f"{type(diffusion.space).__name__} of continuous data. "
             "Fix: use ImageSpace(bins=256) if the data has 256 values."
         )
-    data = data.to(diffusion.device)
+    data = as_tensor(data, diffusion.device, "data")
     zeros = torch.zeros(len(data), *diffusion.sample_shape, device=data.device)
     walk = diffusion.walk(len(data), **{**walk_options, "noise": zeros})
     x0 = diffusion.encode(data, walk.condition)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from numbers import Real
 from typing import SupportsIndex, final, overload
 
 from ...process.level import Level
@@ -167,9 +168,9 @@ def partial_grid(grid: Grid, strength: float) -> Grid:
     Raises:
         ValueError: If `strength` is out of range, or below the start of the last step.
     """
-    if not 0 < strength <= 1:
+    if not isinstance(strength, Real) or not 0 < strength <= 1:
         raise ValueError(
-            f"Expected strength in (0, 1], got {strength}. Fix: use 1 for the whole grid."
+            f"Expected strength in (0, 1], got {strength!r:.60}. Fix: use 1 for the whole grid."
         )
     remaining = Grid((now, to) for now, to in grid if now.t <= strength + 1e-9)
     if not remaining:

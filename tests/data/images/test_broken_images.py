@@ -1,10 +1,14 @@
 """Damaged, hostile and missing files: one-line errors, or replacements with broken='skip'."""
 
 import io
+import multiprocessing
 import os
 import struct
+import sys
+import tempfile
 import warnings
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +18,7 @@ from PIL import Image, features
 from torch.utils.data import DataLoader
 
 from diffusion_framework.data import BrokenImageError, ImageFolder, decode_image
+from diffusion_framework.data.images import decode
 
 
 def encoded(**options) -> bytes:
@@ -146,12 +151,49 @@ def test_a_deleted_image_counts_as_broken(half_broken):
         assert int(skipping[1][0, 0, 0]) == 20
 
 
-def test_an_unreadable_image_is_broken(half_broken):
-    (half_broken / "1.png").chmod(0)
-    if os.access(half_broken / "1.png", os.R_OK):
-        pytest.skip("this user may read every file")
-    with pytest.raises(BrokenImageError, match="Permission denied"):
-        ImageFolder(half_broken)[1]
+def test_an_unreadable_image_is_broken():
+    with tempfile.TemporaryDirectory() as folder:  # pytest's folders are closed to other users
+        Path(folder).chmod(0o755)
+        for name in ("1.png", "2.png"):
+            save(Path(folder) / name, 20)
+        (Path(folder) / "1.png").chmod(0)
+        dataset, user = ImageFolder(folder, 8, broken="skip"), os.geteuid()
+        strict = ImageFolder(folder, 8)
+        if user == 0:  # root may read every file
+            os.seteuid(65534)
+        try:
+            with pytest.raises(BrokenImageError, match="Permission denied"):
+                strict[0]
+            with pytest.warns(UserWarning, match=r"1\.png.*Permission denied"):
+                assert int(dataset[0][0, 0, 0]) == 20
+        finally:
+            os.seteuid(user)
+
+
+def decode_a_file_cut_short(path, results):
+    """Decodes an uncompressed file that is cut short after Pillow has loaded it."""
+    upright = decode.turn_upright
+
+    def cut(image):
+        os.truncate(path, 0)
+        return upright(image)
+
+    decode.turn_upright = cut
+    results.put(np.asarray(decode_image(path)).max())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not cut open files short")
+@pytest.mark.parametrize("ending", ["bmp", "tif", "ppm"])
+def test_a_file_cut_short_while_it_is_decoded_does_not_end_the_process(tmp_path, ending):
+    Image.new("RGBA" if ending == "tif" else "RGB", (300, 300), 90).save(tmp_path / f"a.{ending}")
+    fork = multiprocessing.get_context("fork")
+    results = fork.SimpleQueue()
+    path = tmp_path / f"a.{ending}"
+    process = fork.Process(target=decode_a_file_cut_short, args=(path, results))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    assert path.stat().st_size == 0 and results.get() >= 90
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -2,6 +2,7 @@
 
 import gzip
 import struct
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,34 @@ def test_bad_files_are_named_in_the_error(tmp_path):
     name.unlink()
     name.with_suffix(".gz").write_bytes(gzip.compress(idx(IMAGES))[:-9])
     with pytest.raises(ValueError, match="Expected a readable IDX file"):
+        IDX(tmp_path)
+
+
+def test_every_flipped_byte_of_a_gzipped_file_is_noticed_or_harmless(tmp_path):
+    whole, path = gzip.compress(idx(IMAGES), mtime=0), tmp_path / "train-images-idx3-ubyte.gz"
+    path.write_bytes(whole)
+    expected, errors = IDX(tmp_path, 8).images, []
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
+        try:
+            assert torch.equal(IDX(tmp_path, 8).images, expected)
+        except ValueError as error:
+            errors.append(str(error))
+    assert len(errors) > len(whole) / 2
+    assert all("Fix: " in error and "\n" not in error for error in errors)
+
+
+def test_a_file_takes_no_more_memory_than_its_header_states(tmp_path):
+    path = tmp_path / "train-images-idx3-ubyte.gz"
+    path.write_bytes(gzip.compress(idx(IMAGES) + bytes(2**27), 1))
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=r"bytes of pixels in .*, got more\. Fix"):
+        IDX(tmp_path)
+    assert tracemalloc.get_traced_memory()[1] < 2**24
+    tracemalloc.stop()
+    content = idx(IMAGES)
+    path.write_bytes(gzip.compress(content[:4] + b"\xff" * 12 + content[16:]))
+    with pytest.raises(ValueError, match=r"fit twice into .* GB of free memory, got \[4294967295"):
         IDX(tmp_path)
 
 

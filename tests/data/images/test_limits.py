@@ -170,7 +170,7 @@ def test_depth_that_pillow_loses_is_an_error_or_a_choice(tmp_path):
         if path.suffix in (".ppm", ".sgi"):
             np.testing.assert_allclose(decode_image(path), expected, atol=1.01)
     save(tmp_path / "only" / "b.png", 7)
-    (tmp_path / "deep" / "16.ppm").rename(tmp_path / "only" / "a.ppm")
+    (tmp_path / "deep" / "text16.ppm").rename(tmp_path / "only" / "a.ppm")
     for options in ({}, {"bits": 16}, {"broken": "skip"}):
         with pytest.raises(LostDepthError):
             ImageFolder(tmp_path / "only", 8, **options)[0]
@@ -192,3 +192,20 @@ def test_8_bit_files_of_these_formats_are_read_as_before(tmp_path):
     deep = np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000
     Image.fromarray(deep).save(tmp_path / "deep.jp2", irreversible=False)
     np.testing.assert_array_equal(decode_image(tmp_path / "deep.jp2", 1, bits=16), deep)
+
+
+def test_12_bits_in_jpeg_2000_fill_the_range_and_keep_their_units(tmp_path):
+    """Pillow shifts them to 16 bits. It writes 16, so the header is changed to 12."""
+    stored = (np.arange(256) * 16 + 15).astype(np.uint16).reshape(16, 16)
+    file = io.BytesIO()
+    middle = stored + 2**15 - 2**11  # values are written around the middle of their range
+    Image.fromarray(middle.astype(np.uint16)).save(file, "JPEG2000", irreversible=False)
+    content = bytearray(file.getvalue())
+    for place in (content.index(b"\xff\x4f\xff\x51") + 42, content.index(b"ihdr") + 14):
+        content[place] = 11  # 12 bits
+    (tmp_path / "a.jp2").write_bytes(content)
+    folder = ImageFolder(tmp_path, 16, 1)
+    assert folder.bits == 16
+    np.testing.assert_allclose(folder[0][0].numpy(), stored * (65535 / 4095), atol=0.51)
+    halved = ImageFolder(tmp_path, 16, 1, value_range=(0, 8190))[0][0].numpy()
+    np.testing.assert_allclose(halved, stored * (65535 / 8190), atol=0.51)

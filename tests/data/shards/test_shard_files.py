@@ -1,5 +1,6 @@
 """Names of shards, and the download of remote ones."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -58,6 +59,15 @@ def test_shards_are_named_by_a_pattern_a_list_or_a_wildcard(tmp_path):
         assert open_shards(where, tmp_path).names == expanded.names
     odd = write_tar(tmp_path / "[odd] {name}.tar", {"0.png": png()})
     assert open_shards(str(odd), tmp_path).names == [str(odd)]
+
+
+@pytest.mark.parametrize("name", ["ü ñ 图", "a\nb", "space and 'quote'", "percent%20"])
+def test_shards_and_their_cache_lie_in_any_folder(tmp_path, name):
+    where = write_shards(tmp_path / name, [3])
+    remote = upload_to_memory(where, "any folder")
+    for _ in range(2):
+        for shards in (where, f"local://{where}", remote):
+            assert greys(open_shards(shards, tmp_path / name)) == [0, 1, 2]
 
 
 @pytest.mark.parametrize(
@@ -122,6 +132,66 @@ def test_a_truncated_copy_is_downloaded_again(tmp_path, downloads):
     assert len(downloads) == 1
 
 
+def cut(path):
+    os.truncate(path, 700)
+
+
+def write_over(path):
+    content = path.read_bytes()
+    with open(path, "r+b") as file:  # the same inode
+        file.write(content.replace(png(1), png(99)))
+
+
+def link(path):
+    path.rename(path.with_name("victim"))
+    path.symlink_to(path.with_name("victim"))
+
+
+def open_to_all(path):
+    path.chmod(0o666)
+
+
+@pytest.mark.parametrize("fault", [cut, write_over, Path.unlink, link, open_to_all])
+def test_a_copy_that_is_damaged_under_a_run_is_downloaded_again(tmp_path, downloads, fault):
+    where = upload_to_memory(write_shards(tmp_path / "in", [3]), "damaged")
+    running = open_shards(where, tmp_path)
+    assert greys([running[0]]) == [0]
+    (copy,) = (tmp_path / "cache" / "shards").rglob("*.tar")
+    fault(copy)
+    downloads.clear()
+    assert greys(running) == [0, 1, 2], "read by the process that has it open"
+    assert greys(open_shards(where, tmp_path)) == [0, 1, 2]
+    assert len(downloads) == 1
+    if fault is link:
+        victim = copy.with_name("victim")
+        assert victim.is_file() and len(victim.read_bytes()) == 10240
+    assert copy.stat().st_mode & 0o777 == 0o600 and not copy.is_symlink()
+
+
+def test_a_local_shard_written_over_in_place_is_an_error(tmp_path):
+    dataset = open_shards(write_shards(tmp_path / "in", [3]), tmp_path)
+    assert greys(dataset) == [0, 1, 2]
+    write_over(Path(dataset.names[0]))
+    with pytest.raises(ValueError, match=r"part-00\.tar', got another file of this size\. Fix"):
+        dataset[1]
+
+
+def test_locks_and_lists_are_not_written_through_links(tmp_path):
+    """A lock is opened with truncation, which would empty the file behind a link."""
+    where, victim = write_shards(tmp_path / "in", [3]), tmp_path / "victim"
+    open_shards(where, tmp_path)
+    victim.write_bytes(b"precious")
+    for path in (tmp_path / "cache" / "lists").iterdir():
+        path.unlink()
+        path.symlink_to(victim)
+    with pytest.raises(OSError, match=r"Expected a cache file of this user, got .*\.lock"):
+        open_shards(where, tmp_path)
+    for path in (tmp_path / "cache" / "lists").glob("*.lock"):
+        path.unlink()
+    assert greys(open_shards(where, tmp_path)) == [0, 1, 2]
+    assert victim.read_bytes() == b"precious"
+
+
 def is_copied(dataset: Shards, shard: int) -> bool:
     """Returns whether a local copy of the shard exists."""
     return (dataset.files.folder / f"{dataset.files.key(shard)}.tar").exists()
@@ -130,6 +200,7 @@ def is_copied(dataset: Shards, shard: int) -> bool:
 def test_the_next_shards_are_downloaded_ahead_of_time(tmp_path, downloads):
     where = upload_to_memory(write_shards(tmp_path / "in", [3] * 9), "ahead")
     dataset = open_shards(where, tmp_path, keep=4)
+    assert greys([dataset[0]]) == [0], "the first image tells the depth"
     missing = [shard for shard in range(9) if not is_copied(dataset, shard)]
     downloads.clear()
     dataset.prefetch(missing[:3])

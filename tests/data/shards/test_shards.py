@@ -164,6 +164,13 @@ def test_shards_are_listed_once_and_again_after_a_change(tmp_path, monkeypatch):
     for path in (tmp_path / "cache" / "lists").glob("*.list"):
         path.write_bytes(path.read_bytes()[:-5])
     assert greys([open_shards(pattern, tmp_path)[8]]) == [200]
+    for place in (0, 9, 25, -1):
+        for path in (tmp_path / "cache" / "lists").glob("*.list"):
+            content = bytearray(path.read_bytes())
+            content[place] ^= 1
+            path.write_bytes(content)
+        again = open_shards(pattern, tmp_path)
+        assert greys([again[8]]) == [200] and len(again) == 27
     assert not list((tmp_path / "cache" / "lists").glob("*.part"))
 
 

@@ -1,11 +1,12 @@
 """Training on shards: exact resumption, and the command line."""
 
+import os
 from pathlib import Path
 
 import faulty
 import pytest
 import soak
-from tar_shards import FAULTS, open_shards, write_damaged, write_shards
+from tar_shards import FAULTS, open_shards, png, write_damaged, write_shards
 
 from diffusion_framework import cli
 from diffusion_framework.storage.checkpoint import Checkpoint
@@ -65,9 +66,14 @@ def test_the_command_line_trains_on_shards_and_resumes(tmp_path, monkeypatch):
     cli.train(words, ROOT / "configs" / "digits.yaml")
     config = Checkpoint.find(tmp_path / "run").config
     assert config["data"]["class_path"] == "diffusion_framework.Shards"
-    assert config["data"]["init_args"]["shards"] == where
+    stored = config["data"]["init_args"]["shards"].replace("{run}", str(tmp_path / "run"))
+    assert os.path.normpath(stored) == where
     assert config["trainer"]["train_num_steps"] == 3
     assert list((tmp_path / "caches" / "diffusion_framework" / "lists").glob("*.list"))
+    changed = tmp_path / "in" / "part-03.tar"
+    changed.write_bytes(changed.read_bytes().replace(png(13), png(99)))
+    with pytest.warns(UserWarning, match="differs from before: .*images: "):
+        cli.train([*words[:2], "--trainer.train_num_steps=4"], ROOT / "configs" / "digits.yaml")
 
 
 @pytest.mark.parametrize("fault", [*FAULTS, "{0..x}"])
