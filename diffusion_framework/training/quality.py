@@ -104,7 +104,12 @@ class QualityInTraining:
         for first in range(0, self.options.samples, size):
             count = min(size, self.options.samples - first)
             options = conditions, count, mix(self.seed, first), accelerator, together
-            images.append(self.previews.draw(model, *options))
+            drawn = self.previews.draw(model, *options)
+            if drawn is None:
+                fix = "set quality.samples to 0"
+                expect(False, "a model of images where quality.samples is set", "another", fix)
+            else:
+                images.append((drawn * 255).round().to(torch.uint8).cpu())
 
         def distances() -> dict[str, float]:
             return self._distances(images, accelerator.device)
@@ -112,12 +117,12 @@ class QualityInTraining:
         found = [together(distances if accelerator.is_main_process else dict)]
         return broadcast_object_list(found)[0]
 
-    def _distances(self, images: list[Tensor | None], device: torch.device) -> dict[str, float]:
+    def _distances(self, images: list[Tensor], device: torch.device) -> dict[str, float]:
         if self._meter is None:
             network = self.options.features.network(self.training, device, show_progress=False)
             self._meter = QualityMeter(network, self.validation, show_progress=False)
-        samples = torch.cat([(batch * 255).round().to(torch.uint8).cpu() for batch in images])
-        features, reference = self._meter.features(samples), self._meter.reference
+        features, reference = self._meter.features(torch.cat(images)), self._meter.reference
+        assert isinstance(reference, Tensor)  # the features of a dataset
         return {
             "frechet": frechet_distance(features, reference),
             "kernel": kernel_distance(features, reference).value,

@@ -127,8 +127,8 @@ class Tasks:
             return {}
         options = self.batch_size, self.seed, self.state.accelerator, together
         metrics = self.validation_options.measure(self.state.averaged, self.validation, *options)
-        options = self.conditions, self.state.accelerator, together
-        metrics |= self.quality.measure(self.state.averaged, *options)
+        shared = self.conditions, self.state.accelerator, together
+        metrics |= self.quality.measure(self.state.averaged, *shared)
         together(partial(log.write_metrics, self.state.step, metrics))
         return metrics
 
