@@ -7,12 +7,16 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
 
+from accelerate import PartialState
+from accelerate.utils import parse_flag_from_env
+
 from ..data import ImageDataset
 from ..diffusion import GaussianDiffusion
 from ..evaluation import check_plot
 from ..evaluation.features import FeatureExtractor
 from ..process.posterior import Variance
 from ..samplers import Sampler
+from ..training.launching import check_launch
 from .common import check_positive, device_named, run
 from .likelihood import measure_likelihood
 from .quality import Measurement
@@ -107,7 +111,11 @@ def _evaluate(
 
 def _measure(flags: Mapping[str, Any], names: Sequence[str]) -> None:
     """Measures the runs of these names; flags are the arguments of the command."""
+    processes = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
+    check_launch(processes)
     folder, place = Path(flags["output"]), device_named(flags["device"])
+    if processes.num_processes > 1 and flags["device"] == "auto":
+        place = processes.device
     paths = dict(zip(names, flags["runs"], strict=True))
 
     def opened(path: str) -> GaussianDiffusion:

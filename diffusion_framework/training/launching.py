@@ -10,7 +10,7 @@ import time
 from datetime import timedelta
 
 import torch.distributed as dist
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 
 from .checks import expect
 from .distributed import ProcessFailed
@@ -20,7 +20,7 @@ _PATIENCE = 3.0  # seconds in which the processes that still run must report
 _GRACE = 60.0  # seconds between SIGTERM and SIGKILL after the end of the launcher
 
 
-def check_launch(accelerator: Accelerator) -> None:
+def check_launch(accelerator: Accelerator | PartialState) -> None:
     """Checks that the processes of a launcher form one run, and ends this one with the launcher.
 
     Raises:
