@@ -1,5 +1,6 @@
 """Base classes of all datasets."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -14,6 +15,8 @@ from ..storage.config import RecordsArguments
 from .loading.handover import collate
 
 ImageTensor = UInt[Tensor, "channels height width"]
+
+_MOST_NUMBERS = 2**31  # in an image
 
 
 class TakesBatches(Protocol):
@@ -118,7 +121,7 @@ class ImageDataset(TrainingDataset):
             channels: 1 for grey, 3 for RGB, 4 for RGBA, or another number.
 
         Raises:
-            ValueError: a size or a number of channels below 1.
+            ValueError: a size or a number of channels below 1, or images too large.
         """
         self.image_size = (image_size, image_size) if isinstance(image_size, int) else image_size
         self.channels = channels
@@ -129,6 +132,11 @@ class ImageDataset(TrainingDataset):
             raise ValueError(
                 f"Expected channels of at least 1, got {channels}. "
                 "Fix: take 1 for grey, 3 for RGB, 4 for RGBA, or the number in TIFF files."
+            )
+        if channels * math.prod(self.image_size) > _MOST_NUMBERS:
+            raise ValueError(
+                f"Expected images of at most {_MOST_NUMBERS} numbers, got {channels} channels of "
+                f"image_size {image_size}. Fix: choose smaller images."
             )
 
     @abstractmethod

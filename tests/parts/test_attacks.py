@@ -16,8 +16,10 @@ from toys import tiny_diffusion
 
 from diffusion_framework import cli
 from diffusion_framework.cli.common import one_line_errors
+from diffusion_framework.data import TrainingDataset
 from diffusion_framework.editing import interpolate, invert
 from diffusion_framework.evaluation import bits_per_dim
+from diffusion_framework.parts import plan
 from diffusion_framework.parts.type_checks import TypeCheckError
 from diffusion_framework.storage.checkpoint import Checkpoint, list_checkpoints
 
@@ -95,6 +97,31 @@ def test_a_strange_config_is_refused_quickly_in_one_line(change, run, tmp_path, 
     assert not (tmp_path / "out").exists()
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kB
     assert time.perf_counter() - began < 60
+
+
+DATA = [
+    part("Shards", shards="a-{000000000..999999999}.tar"),
+    part("Shards", shards="a-{0..9999}{0..9999}{0..9999}.tar"),
+    part("Shards", shards="a-{" + "{0..9999}," * 200 + "b}.tar"),
+    part("Digits", image_size=10**6),
+    part("Digits", channels=10**12),
+    part("ForkDemonstrations", episodes=10**9),
+    part("ForkDemonstrations", episodes=-1),
+    part("ForkDemonstrations", horizon=10**12),
+]
+
+
+@pytest.mark.parametrize("described", DATA, ids=lambda described: str(described)[:70])
+def test_strange_data_are_refused_before_memory_is_taken(described):
+    pytest.importorskip("sklearn.datasets", reason="scikit-learn is not installed")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with (
+        watched() as seen,
+        pytest.raises((ValueError, OSError), match=r"\A[^\n]*[Ee]xpected [^\n]*Fix: [^\n]*\Z"),
+    ):
+        plan(described, TrainingDataset).build()
+    assert not seen
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kB
 
 
 @pytest.mark.parametrize(

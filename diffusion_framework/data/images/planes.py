@@ -31,7 +31,7 @@ from .decode import (
 from .limits import check_effort, check_pixels
 
 GREY = (0.299, 0.587, 0.114)  # luma of red, green and blue (ITU-R BT.601), as in Pillow
-_PNG, _TIFF = b"\x89PNG\r\n\x1a\n", (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_PNG, _PPM, _TIFF = b"\x89PNG\r\n\x1a\n", b"P6", (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _DECOMPRESSORS: dict[int, Callable[[], Any]] = {
     8: zlib.decompressobj,
     32946: zlib.decompressobj,
@@ -55,6 +55,8 @@ def needs_planes(source: Source, keeps_depth: bool = True) -> bool:
         head = _read(source, 26)
         if head.startswith(_PNG):
             return keeps_depth and len(head) == 26 and head[24] == 16 and head[25] in _COLOUR_TYPES
+        if head.startswith(_PPM):
+            return keeps_depth and _is_deep_ppm(source)
         if not head.startswith(_TIFF):
             return False
     except OSError:  # reported when the image is decoded
@@ -78,7 +80,7 @@ def decode_planes(
     background: tuple[int, int, int] = (255, 255, 255),
     value_range: tuple[float, float] | None = None,
 ) -> tuple[list[Image.Image], bool]:
-    """Decodes a PNG or TIFF file into one upright image of mode F for each channel.
+    """Decodes a PNG, TIFF or binary PPM file into one upright image of mode F for each channel.
 
     Args:
         source: Path of the file, or a binary file object.
@@ -97,7 +99,9 @@ def decode_planes(
     """
     try:
         content = _read(source)
-        read = _read_png if content.startswith(_PNG) else _read_tiff
+        starts = {_PNG: _read_png, _PPM: _read_ppm}
+        found = (read for start, read in starts.items() if content.startswith(start))
+        read = next(found, _read_tiff)
         values, orientation, has_alpha = read(content)
         has_alpha = has_alpha and channels in _CONVERTED
         converts = channels in _CONVERTED and len(values) - has_alpha in (1, 3)
@@ -142,6 +146,33 @@ def _read_png(content: bytes) -> tuple[np.ndarray, int, bool]:
     data = torch.frombuffer(bytearray(content), dtype=torch.uint8)
     values = decode_png(data, mode=ImageReadMode.UNCHANGED).numpy()
     return values, orientation, len(values) in (2, 4)
+
+
+def _is_deep_ppm(source: Source) -> bool:
+    """Returns whether a PPM file has more than 8 bits."""
+    try:
+        with Image.open(source, formats=["PPM"]) as image:
+            tile: Any = image.tile[0]
+            return tile.codec_name == "ppm" and tile.args[1] > 255
+    except DECODING_ERRORS:  # reported when the image is decoded
+        return False
+    finally:
+        if not isinstance(source, str | os.PathLike):
+            source.seek(0)
+
+
+def _read_ppm(content: bytes) -> tuple[np.ndarray, int, bool]:
+    """Returns values [channels, height, width] scaled to 0..65535, the orientation, no alpha."""
+    with Image.open(io.BytesIO(content), formats=["PPM"]) as image:
+        check_effort(image)
+        check_pixels(image.width, image.height, values=3)
+        tile: Any = image.tile[0]
+        size = image.height, image.width, 3
+        if tile.codec_name != "ppm" or (largest := tile.args[1]) <= 255:
+            return np.moveaxis(np.array(image), -1, 0), 1, False
+    stored = np.frombuffer(content, ">u2", math.prod(size), tile.offset).reshape(size)
+    scaled = np.rint(np.minimum(stored, largest) * (65535 / largest)).astype(np.uint16)
+    return np.moveaxis(scaled, -1, 0), 1, False
 
 
 def _read_tiff(content: bytes) -> tuple[np.ndarray, int, bool]:

@@ -8,6 +8,8 @@ import re
 from collections.abc import Sequence
 from itertools import pairwise
 
+_MOST_NAMES = 1_000_000
+
 
 def shard_names(shards: str | Sequence[str]) -> list[str]:
     """Expands patterns into the names of shards, in order.
@@ -47,7 +49,8 @@ def expand_braces(text: str) -> list[str]:
     """Expands `a-{08..10}.tar` and `{train,val}.tar` as the shell does, nested braces included.
 
     Raises:
-        ValueError: unbalanced braces, or braces that hold neither a list nor a rising range.
+        ValueError: unbalanced braces, braces that hold neither a list nor a rising range, or more
+            than a million names.
     """
     if "{" not in text and "}" not in text:
         return [text]
@@ -70,16 +73,26 @@ def expand_braces(text: str) -> list[str]:
         ends = re.fullmatch(r"(\d+)\.\.(\d+)", items[0])
         if ends is None or int(ends[1]) > int(ends[2]):
             raise malformed
+        if int(ends[2]) - int(ends[1]) >= _MOST_NAMES:
+            raise _too_many(text)
         padded = any(len(end) > 1 and end[0] == "0" for end in ends.groups())
         width = max(map(len, ends.groups())) if padded else 0
         items = [f"{number:0{width}d}" for number in range(int(ends[1]), int(ends[2]) + 1)]
     tails = expand_braces(text[cuts[-1] + 1 :])
-    return [
-        text[:start] + middle + tail
-        for item in items
-        for middle in expand_braces(item)
-        for tail in tails
-    ]
+    names: list[str] = []
+    for item in items:
+        for middle in expand_braces(item):
+            if len(names) + len(tails) > _MOST_NAMES:
+                raise _too_many(text)
+            names += [text[:start] + middle + tail for tail in tails]
+    return names
+
+
+def _too_many(text: str) -> ValueError:
+    return ValueError(
+        f"Expected braces of at most {_MOST_NAMES} names, got more from {text!r:.60}. "
+        "Fix: pack the samples in fewer shards."
+    )
 
 
 def is_remote(name: str) -> bool:

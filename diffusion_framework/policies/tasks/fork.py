@@ -23,6 +23,8 @@ from ..windows import EpisodeWindows, Split
 
 RADIUS, LENGTH, TOLERANCE, STEP, MAX_STEPS = 0.3, 2.0, 0.25, 0.2, 20
 
+_MOST_EPISODES = 1_000_000  # 1 GB
+
 
 def new_states(rng: np.random.Generator, context: np.ndarray) -> np.ndarray:
     """Draws initial states [n, 4]: x, y, y of the disc, and the given contexts [n]."""
@@ -157,6 +159,11 @@ class ForkDemonstrations(TrainingDataset):
         split: Split = "all",
         validation_share: float = 0.05,
     ) -> None:
+        if not 1 <= episodes <= _MOST_EPISODES:
+            raise ValueError(
+                f"Expected episodes from 1 to {_MOST_EPISODES}, got {episodes}. "
+                "Fix: choose a number in range."
+            )
         self.windows = EpisodeWindows(
             demonstrate(episodes, seed),
             horizon=horizon,

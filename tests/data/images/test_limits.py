@@ -170,7 +170,7 @@ def test_depth_that_pillow_loses_is_an_error_or_a_choice(tmp_path):
         if path.suffix in (".ppm", ".sgi"):
             np.testing.assert_allclose(decode_image(path), expected, atol=1.01)
     save(tmp_path / "only" / "b.png", 7)
-    (tmp_path / "deep" / "16.ppm").rename(tmp_path / "only" / "a.ppm")
+    (tmp_path / "deep" / "text16.ppm").rename(tmp_path / "only" / "a.ppm")
     for options in ({}, {"bits": 16}, {"broken": "skip"}):
         with pytest.raises(LostDepthError):
             ImageFolder(tmp_path / "only", 8, **options)[0]

@@ -105,6 +105,25 @@ def test_one_scale_holds_for_all_channels_and_files(tmp_path):
         np.testing.assert_allclose(folder[i].numpy(), expected, atol=0.6)
 
 
+@pytest.mark.parametrize("largest", [1000, 4095, 65535])
+def test_colours_of_binary_ppm_files_keep_their_depth(tmp_path, largest):
+    stored = np.rint(values(3, "float32") * largest).astype(">u2").transpose(1, 2, 0)
+    header = f"P6\n# a comment\n9 6\n{largest}\n".encode()
+    (tmp_path / "a.ppm").write_bytes(header + stored.tobytes())
+    folder = ImageFolder(tmp_path, (6, 9), 3)
+    assert folder.bits == 16 and folder[0].dtype == torch.uint16
+    expected = stored.transpose(2, 0, 1) * (65535 / largest)
+    np.testing.assert_allclose(folder[0].numpy(), expected, atol=0.51)
+    eight = ImageFolder(tmp_path, (6, 9), 3, bits=8)[0]
+    np.testing.assert_allclose(eight.numpy(), expected / 257, atol=0.51)
+    (tmp_path / "a.ppm").write_bytes(header + stored.tobytes()[:-1])
+    with pytest.raises(BrokenImageError, match=r"a\.ppm"):
+        folder[0]
+    Image.new("RGB", (9, 6), (0, 128, 255)).save(tmp_path / "a.ppm")
+    plain = ImageFolder(tmp_path, (6, 9), 3)
+    assert plain.bits == 8 and plain[0][:, 0, 0].tolist() == [0, 128, 255]
+
+
 @pytest.mark.parametrize("ending", ["png", "tif"])
 @pytest.mark.parametrize("channels", [3, 4])
 def test_colours_of_16_bits_keep_every_value(tmp_path, channels, ending):
