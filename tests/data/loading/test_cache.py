@@ -80,10 +80,6 @@ def test_each_image_is_decoded_once(image_folder, tmp_path):
     assert torch.equal(cached_images.take(everything)[0], first)
 
 
-def _take(dataset, indices):
-    dataset.take(indices)
-
-
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_images_decoded_by_one_process_are_cached_for_all(image_folder, method):
     with file_in_memory() as path:
@@ -91,7 +87,7 @@ def test_images_decoded_by_one_process_are_cached_for_all(image_folder, method):
         cached_images = cached(images, path)
         halves = np.array_split(np.arange(12), 2)
         context = multiprocessing.get_context(method)
-        others = [context.Process(target=_take, args=(cached_images, half)) for half in halves]
+        others = [context.Process(target=cached_images.take, args=(half,)) for half in halves]
         for other in others:
             other.start()
         for other in others:
