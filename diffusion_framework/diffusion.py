@@ -10,18 +10,25 @@ from torch import Tensor, nn
 from .conditions import Conditioner, Conditions, fit_statistics, flip_batch
 from .denoisers import (
     InputScaling,
-    NetworkDenoiser,
     NetworkParts,
     NetworkSignature,
     TimeInput,
     preconditioning_for,
     shared_sigma_data,
 )
-from .losses import Loss, LossWeight, MinSNR, NoisedBatch, TimeSampler
+from .losses import (
+    LEVEL_NAMES,
+    Loss,
+    LossWeight,
+    MinSNR,
+    SampledLevels,
+    TimeSampler,
+    TrainingLoss,
+    losses_by_level,
+)
 from .parts import resolve
 from .parts.type_checks import typed
 from .process.level import check_step_count
-from .process.noise import generator_noise
 from .process.objectives import Objective
 from .process.schedules import NoiseSchedule, Scaled, schedule_named
 from .samplers import DDPM, Sampler
@@ -82,6 +89,7 @@ class GaussianDiffusion(KeepsStatistics, DrawsSamples):
             the network does not tell the shape of its samples.
     """
 
+    metric_names = ("validation_loss", *LEVEL_NAMES)
     time_memory: Tensor | None
 
     def __init__(
@@ -239,35 +247,25 @@ class GaussianDiffusion(KeepsStatistics, DrawsSamples):
             ValueError: If the shape of the data is not that of the network or, on the CPU, if data
                 or conditions are out of range.
         """
-        parts = self.parts
+        options = {"generator": generator, "self_condition_draw": self_condition_draw}
         x0 = self.encode(data, condition, prepared=prepared)
-        sampled = self.times.draw(
-            self.schedule, self.times.uniform(len(x0), x0.device, generator), self.time_memory
-        )
-        eps = generator_noise(generator)(x0)
-        level = sampled.at.expand_to(x0)
-        x = level.alpha * x0 + level.sigma * eps
-        bound = self.conditions.bind(condition, len(x0), drop=self.training, generator=generator)
-        denoise = NetworkDenoiser(parts, bound)
-        if self_condition_draw is None:
-            place = "cpu" if generator is None else generator.device
-            self_condition_draw = float(torch.rand((), generator=generator, device=place))
-        if self_condition_draw < self.train_prob_self_cond and (parts.estimate or parts.latents):
-            with torch.no_grad():
-                denoise(x, sampled.at)  # it remembers its estimate, which the loss's call then sees
-        if mask is not None:
-            mask = check_mask(self.space.prepare_mask(mask, self.sample_shape), self.sample_shape)
-        steps, weight = self.times.fixed_steps, self.loss_weight
-        batch = NoisedBatch(
-            x0, eps, x, sampled.at, mask, weight, steps, progress=progress, generator=generator
-        )
-        losses = self.loss(denoise, batch)
+        losses, sampled = self._losses(x0, condition, mask, progress=progress, **options)
         if self.training and self.time_memory is not None:
             memory = self.times.remember(self.time_memory, sampled, losses.detach())
             self.time_memory.copy_(memory)
-        if sampled.weight is not None:  # importance weight of times that are not drawn uniformly
-            losses = losses * sampled.weight.to(losses.dtype)
-        return losses.mean()
+        return sampled.weighted(losses).mean()
+
+    def _losses(
+        self, x0: Tensor, condition: Mapping[str, Any], mask: Tensor | None, **options: Any
+    ) -> tuple[Tensor, SampledLevels]:
+        """Returns the loss of each sample, [batch], and its level; see `TrainingLoss`."""
+        drop, generator = self.training, options["generator"]
+        bound = self.conditions.bind(condition, len(x0), drop=drop, generator=generator)
+        if mask is not None:
+            mask = check_mask(self.space.prepare_mask(mask, self.sample_shape), self.sample_shape)
+        share, memory = self.train_prob_self_cond, self.time_memory
+        loss = TrainingLoss(self.parts, self.loss, self.times, self.loss_weight, share, memory)
+        return loss(x0, bound, mask=mask, **options)
 
     def encode(
         self, data: Tensor, condition: Mapping[str, Any], *, prepared: bool = False
@@ -281,16 +279,15 @@ class GaussianDiffusion(KeepsStatistics, DrawsSamples):
     def validation_metrics(
         self, data: Tensor, *, generator: torch.Generator | None = None, **condition: Any
     ) -> dict[str, Tensor]:
-        """Returns `validation_loss`: the training loss, with self-conditioning if trained so."""
-        loss = self(data, generator=generator, self_condition_draw=0.0, **condition)
-        return {"validation_loss": loss}
+        """Returns `validation_loss`, the training loss, and its parts by noise level.
 
-    def previews(
-        self, count: int, *, seeds: Sequence[int], steps: int | None = None, **condition: Any
-    ) -> Tensor | None:
-        """Returns images of samples, or None for other data; see `Trainable`."""
-        samples = self.sample(count, seed=seeds, steps=steps, show_progress=False, **condition)
-        return self.space.pictures(samples)
+        A network with self-conditioning sees its own estimate, if it was trained so.
+        """
+        mask, options = condition.pop("mask", None), {"generator": generator, "progress": 1.0}
+        x0 = self.encode(data, condition)
+        losses, sampled = self._losses(x0, condition, mask, self_condition_draw=0.0, **options)
+        by_level = losses_by_level(losses, sampled.at.log_snr)
+        return {"validation_loss": sampled.weighted(losses), **by_level}
 
 
 def _check(name: str, value: float, fits: bool, expected: str) -> None:

@@ -221,6 +221,13 @@ class DrawsSamples(Trainable, ABC):
             last = snapshot
         return walk.decode(last.x, last.to)
 
+    def previews(
+        self, count: int, *, seeds: Sequence[int], steps: int | None = None, **condition: Any
+    ) -> Tensor | None:
+        """Returns images of samples, or None for other data; see `Trainable`."""
+        samples = self.sample(count, seed=seeds, steps=steps, show_progress=False, **condition)
+        return self.space.pictures(samples)
+
     @torch.no_grad()
     def trajectory(self, walk: Walk) -> Iterator[Snapshot]:
         """Samples step by step and yields a `Snapshot` after each step.

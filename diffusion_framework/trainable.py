@@ -110,6 +110,8 @@ class Trainable(RecordsArguments, nn.Module, ABC):
     ) -> dict[str, Tensor]:
         """Returns the metrics of a batch of held-out data, by the names in `metric_names`.
 
+        A metric is a mean over the batch, or the values [n] of the samples it is known for.
+
         Args:
             data: Data in the user's units, [batch, ...].
             generator: Generator of random numbers; None for PyTorch's default generator.

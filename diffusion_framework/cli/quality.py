@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from ..evaluation.quality import (
 )
 from ..samplers import DDIM, Sampler
 from ..storage.config import to_config
+from ..training.environment import environment
 
 
 @dataclass(frozen=True)
@@ -168,8 +168,7 @@ class Measurement:
             "seed": self.seed,
             "guidance": self.guidance,
             "device": str(self.device),
-            "torch": torch.__version__,
-            "diffusion_framework": version("diffusion-framework"),
+            **environment(),
         }
         write_quality(rows, facts, folder / "quality.json")
         print(quality_table(rows))

@@ -6,17 +6,18 @@ are in `weights.py` and time samplers in `times.py`.
 
 from .base import Loss, NoisedBatch
 from .hybrid import HybridLoss
+from .levels import LEVEL_NAMES, SampledLevels, losses_by_level
 from .simple import SimpleLoss
 from .times import (
     LogitNormal,
     LogNormal,
     LossAware,
-    SampledLevels,
     Steps,
     Stratified,
     TimeSampler,
     Uniform,
 )
+from .training import TrainingLoss
 from .variational import VariationalLoss
 from .weights import (
     P2,
@@ -30,6 +31,7 @@ from .weights import (
 )
 
 __all__ = [
+    "LEVEL_NAMES",
     "P2",
     "EDMWeight",
     "HybridLoss",
@@ -47,8 +49,10 @@ __all__ = [
     "Steps",
     "Stratified",
     "TimeSampler",
+    "TrainingLoss",
     "Uniform",
     "UniformOn",
     "VariationalLoss",
+    "losses_by_level",
     "output_weight",
 ]

@@ -9,24 +9,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ..process.level import Level, check_step_count
+from ..process.level import check_step_count
 from ..process.schedules import NoiseSchedule
-
-
-@dataclass(frozen=True)
-class SampledLevels:
-    """Noise levels of one training batch.
-
-    Attributes:
-        at: Levels of tensors [batch].
-        weight: Importance weight of each loss, [batch]: keeps the expectation of uniform steps;
-            None for 1.
-        step: Process step of each sample, [batch], for time samplers with a memory; or None.
-    """
-
-    at: Level
-    weight: Tensor | None = None
-    step: Tensor | None = None
+from .levels import SampledLevels
 
 
 class TimeSampler(ABC):

@@ -62,6 +62,12 @@ def generator_noise(
     return noise
 
 
+def uniform_number(generator: torch.Generator | None = None) -> float:
+    """Returns a number uniform in [0, 1); None uses PyTorch's default generator of the CPU."""
+    device = "cpu" if generator is None else generator.device
+    return float(torch.rand((), generator=generator, device=device))
+
+
 def per_sample_noise(seeds: Sequence[int], device: torch.device | str) -> Noise:
     """Returns a source of noise in which sample i depends on `seeds[i]` only.
 

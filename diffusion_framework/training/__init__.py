@@ -6,6 +6,7 @@ from .learning_rate import LearningRate
 from .loading import Loading
 from .log import Logging
 from .previews import Previews
+from .quality import SampleQuality
 from .saving import Saving
 from .trainer import Trainer
 from .validation import ValidationOptions
@@ -17,6 +18,7 @@ __all__ = [
     "Loading",
     "Logging",
     "Previews",
+    "SampleQuality",
     "Saving",
     "Trainer",
     "ValidationOptions",

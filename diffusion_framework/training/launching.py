@@ -7,7 +7,11 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
+from functools import partial
+from typing import TypeVar
 
 import torch.distributed as dist
 from accelerate import Accelerator
@@ -15,6 +19,7 @@ from accelerate import Accelerator
 from .checks import expect
 from .distributed import ProcessFailed
 
+T = TypeVar("T")
 _ANSWER = timedelta(seconds=5)  # time for the launcher's store to answer
 _PATIENCE = 3.0  # seconds in which the processes that still run must report
 _GRACE = 60.0  # seconds between SIGTERM and SIGKILL after the end of the launcher
@@ -30,9 +35,8 @@ def check_launch(accelerator: Accelerator) -> None:
     fix = "without a GPU for each process, set the environment variable ACCELERATE_USE_CPU=true"
     expect(world == 1 or not single, f"one run of {world} processes", f"{world} single runs", fix)
     if world > 1:
-        if store := _store():
-            own = f"process {os.getpid()} on {socket.gethostname()}"
-            store.set(_key(f"process/{accelerator.process_index}"), own)
+        own, rank = f"process {os.getpid()} on {socket.gethostname()}", accelerator.process_index
+        _ask(lambda store: store.set(_key(f"process/{rank}"), own))
         if os.name != "nt":
             threading.Thread(target=_follow, args=(os.getppid(),), daemon=True).start()
 
@@ -54,8 +58,8 @@ def _follow(launcher: int) -> None:
 
 def is_first_to_fail() -> bool:
     """Returns whether no other process of the run has called this; it then prints its error."""
-    store = _store() if world_size() > 1 else None
-    return store is None or store.add(_key("failed"), 1) == 1
+    earlier = _ask(lambda store: store.add(_key("failed"), 1) - 1) if world_size() > 1 else 0
+    return not earlier  # also if the store does not answer
 
 
 def explained(error: RuntimeError, accelerator: Accelerator) -> Exception:
@@ -64,19 +68,18 @@ def explained(error: RuntimeError, accelerator: Accelerator) -> Exception:
     failed = isinstance(error, dist.DistError) or "gloo" in text or "NCCL" in text
     if accelerator.num_processes == 1 or not failed:
         return error
-    lost = ", ".join(_lost(accelerator.process_index, accelerator.num_processes))
+    rank, world = accelerator.process_index, accelerator.num_processes
+    # Without an answer, the store is lost with the launcher, or with the process of rank 0.
+    lost = ", ".join(_ask(partial(_lost, rank, world)) or ["rank 0"])
     return ProcessFailed(
         f"Expected all {accelerator.num_processes} processes to take part, got no answer from "
-        f"{lost or 'one of them'}: it ended, was stopped, or took longer than compute.timeout. "
+        f"{lost}: it ended, was stopped, or took longer than compute.timeout. "
         "Fix: look for the cause there, such as too little memory, and resume."
     )
 
 
-def _lost(rank: int, world: int) -> list[str]:
+def _lost(rank: int, world: int, store: dist.TCPStore) -> list[str]:
     """Returns the processes that do not report that they have lost another one."""
-    store = _store()
-    if store is None:  # it is lost with the launcher, or with the process of rank 0
-        return ["rank 0"]
     store.set(_key(f"here/{rank}"), "")
     until = time.monotonic() + _PATIENCE
     while True:
@@ -85,21 +88,32 @@ def _lost(rank: int, world: int) -> list[str]:
             break
         time.sleep(0.1)
     keys = {other: _key(f"process/{other}") for other in lost}
-    return [
+    found = [
         f"rank {other} ({store.get(key).decode()})" if store.check([key]) else f"rank {other}"
         for other, key in keys.items()
     ]
+    return found or ["one of them"]
 
 
-def _store() -> dist.TCPStore | None:
-    """Returns a connection to the launcher's store, or None if it does not answer."""
+def _ask(task: Callable[[dist.TCPStore], T]) -> T | None:
+    """Returns the result of a task with the launcher's store, or None if it does not answer.
+
+    A thread does the task, since a store whose process was stopped keeps it waiting.
+    """
     address, port = os.environ.get("MASTER_ADDR"), os.environ.get("MASTER_PORT", "")
     if not address or not port.isdecimal():
         return None
-    try:
-        return dist.TCPStore(address, int(port), is_master=False, timeout=_ANSWER)
-    except (RuntimeError, OSError):  # dist.DistNetworkError
-        return None
+    results: list[T] = []
+
+    def work() -> None:
+        with suppress(RuntimeError, OSError):  # such as dist.DistNetworkError
+            store = dist.TCPStore(address, int(port), is_master=False, timeout=_ANSWER)
+            results.append(task(store))
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(_ANSWER.total_seconds() + _PATIENCE)
+    return results[0] if results else None
 
 
 def _key(name: str) -> str:

@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 from ..storage.images import save_grid
 from ..storage.replacing import replacing
 from .checks import expect
+from .curves import add_row, draw_curves
 
 COLUMNS = ("step", "loss", "grad_norm", "lr", "images_per_second")
 
@@ -148,13 +149,11 @@ class TrainingLog:
             print(f"step {step} of {self.stop}: {shown}, {ends}", file=sys.stderr, flush=True)
 
     def write_metrics(self, step: int, metrics: dict[str, float]) -> None:
-        """Writes one row of validation.csv, unless there are no metrics."""
+        """Writes a row of validation.csv and draws validation.png, unless there are no metrics."""
         self.accelerator.log(metrics, step=step)
         if metrics and self.accelerator.is_main_process:
-            if not self.metrics_path.exists():
-                _drop_rows_after(0, self.metrics_path, ("step", *metrics))
-            with open(self.metrics_path, "a", newline="") as file:
-                csv.writer(file).writerow([step, *(f"{value:.6g}" for value in metrics.values())])
+            add_row(self.metrics_path, step, metrics)
+            draw_curves(self.metrics_path, self.metrics_path.with_suffix(".png"))
 
     def saved(self, step: int) -> None:
         """Sets the step of the newest checkpoint, which the progress shows."""

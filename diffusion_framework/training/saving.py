@@ -25,7 +25,7 @@ class Saving:
         keep_newest: Number of newest checkpoints to keep.
         keep_best: Number of best checkpoints to keep in addition, by `best_metric`.
         best_metric: Column of `validation.csv` that ranks checkpoints, the smaller the better:
-            validation_loss, or action_error for policies.
+            validation_loss, frechet with quality.samples, or action_error for policies.
 
     Raises:
         ValueError: If a field is out of range.

@@ -14,6 +14,7 @@ from ..process.noise import mix
 from ..storage.checkpoint import Checkpoint
 from .log import TrainingLog
 from .previews import Previews
+from .quality import QualityInTraining
 from .saving import Saving
 from .seeds import Purpose
 from .state import TrainingState
@@ -50,6 +51,7 @@ class Tasks:
         conditions: Dataset that provides the conditions of previews.
         num_samples: Number of images in a preview.
         validation_options: Options of the validation.
+        quality: Measurement of samples at each validation.
         previews: Options of the previews.
         saving: Options of the checkpoints.
         learning_rate: Function from the step, counted from 0, to its learning rate.
@@ -67,6 +69,7 @@ class Tasks:
     conditions: TrainingDataset
     num_samples: int
     validation_options: ValidationOptions
+    quality: QualityInTraining
     previews: Previews
     saving: Saving
     learning_rate: Callable[[int], float]
@@ -124,6 +127,8 @@ class Tasks:
             return {}
         options = self.batch_size, self.seed, self.state.accelerator, together
         metrics = self.validation_options.measure(self.state.averaged, self.validation, *options)
+        shared = self.conditions, self.state.accelerator, together
+        metrics |= self.quality.measure(self.state.averaged, *shared)
         together(partial(log.write_metrics, self.state.step, metrics))
         return metrics
 

@@ -29,6 +29,7 @@ from .log import Logging, TrainingLog
 from .options import check_data, check_options, check_samples, run_config
 from .precision import choose_precision
 from .previews import Previews
+from .quality import QualityInTraining, SampleQuality
 from .run_lock import locked
 from .saving import Saving
 from .seeds import Purpose
@@ -81,6 +82,7 @@ class Trainer(RecordsArguments):
         loading: Data workers, and the cache for decoded images.
         validation_options: Interval and number of samples of the validation.
         saving: Checkpoints to keep.
+        quality: Number of samples and features of their distance to the validation data.
         previews: Interval and number of sampler steps of the previews.
         logging: Interval of the log, and display of progress.
         compute: Compilation, and sharding of the weights.
@@ -119,14 +121,14 @@ class Trainer(RecordsArguments):
         loading: Loading = Loading(),
         validation_options: ValidationOptions = ValidationOptions(),
         saving: Saving = Saving(),
+        quality: SampleQuality = SampleQuality(),
         previews: Previews = Previews(),
         logging: Logging = Logging(),
         compute: Compute = Compute(),
     ) -> None:
         check_options(locals())
-        saving.check(
-            model.metric_names, validation, validation_options.every, save_and_sample_every
-        )
+        names = *model.metric_names, *quality.metric_names
+        saving.check(names, validation, validation_options.every, save_and_sample_every)
         self.results_folder, self.seed, self.minutes = Path(results_folder), seed, minutes
         self.num_steps, self.save_every = train_num_steps, save_and_sample_every
         held_out = None if validation is None else as_dataset(validation)
@@ -158,18 +160,19 @@ class Trainer(RecordsArguments):
             flip=augment_horizontal_flip,
             max_grad_norm=max_grad_norm,
         )
-        names = {"class_names": [*(self.dataset.class_names or ())]}
+        described = {"class_names": [*(self.dataset.class_names or ())]}
         self.tasks = Tasks(
             self.state,
             self.results_folder,
             self.config,
-            {"order": self._order(), **names},
+            {"order": self._order(), **described},
             seed,
             self.batch_size,
             held_out,
             self.dataset if held_out is None else held_out,
             num_samples,
             validation_options,
+            QualityInTraining(quality, self.dataset, held_out, previews, mix(seed, Purpose.SAMPLE)),
             previews,
             saving,
             self.take_step.learning_rate,

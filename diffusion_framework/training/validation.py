@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -68,8 +69,9 @@ class ValidationOptions:
         model.eval()
         work = partial(self._totals, model, dataset, batch_size, seed, accelerator)
         totals = together(work)
-        *sums, count = accelerator.reduce(totals, reduction="sum").tolist()
-        return {name: total / count for name, total in zip(model.metric_names, sums, strict=True)}
+        sums, counts = accelerator.reduce(totals, reduction="sum").tolist()
+        each = zip(model.metric_names, sums, counts, strict=True)
+        return {name: total / count if count else math.nan for name, total, count in each}
 
     def _totals(
         self,
@@ -79,14 +81,14 @@ class ValidationOptions:
         seed: int,
         accelerator: Accelerator,
     ) -> Tensor:
-        """Returns the sum of each metric over the samples of this process, then their number."""
+        """Returns sums of the metrics on this process, and numbers of samples, [2, metrics]."""
         length, device = len(dataset), accelerator.device
         world, rank = accelerator.num_processes, accelerator.process_index
         chosen = np.unique(
             np.linspace(0, length - 1, min(self.samples, length)).round().astype(int)
         )
         chosen = chosen[: max(1, len(chosen) // world) * world]
-        totals = torch.zeros(len(model.metric_names) + 1, device=device)
+        totals = torch.zeros(2, len(model.metric_names), device=device)
         for first in range(0, len(chosen), batch_size):
             indices = chosen[first : first + batch_size][rank::world]
             if len(indices):
@@ -100,6 +102,9 @@ class ValidationOptions:
                 if missing := [name for name in model.metric_names if name not in metrics]:
                     fix = "return one value for each of metric_names"
                     expect(False, f"validation_metrics with {missing[0]}", [*metrics], fix)
-                values = [metrics[name] for name in model.metric_names]
-                totals += len(indices) * torch.stack([*values, torch.ones_like(values[0])])
+                for column, name in enumerate(model.metric_names):
+                    value = metrics[name]
+                    count = len(value) if value.ndim else len(indices)
+                    total = value.sum() if value.ndim else value * count
+                    totals[:, column] += torch.stack([total, torch.full_like(total, count)])
         return totals

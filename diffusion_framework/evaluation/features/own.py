@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -17,6 +16,7 @@ from tqdm.auto import tqdm
 
 from ...data import ImageDataset
 from ...data.loading.cache import cache_folder
+from ...storage.replacing import replacing
 from .base import FeatureExtractor, FeatureNetwork, read_images, spread
 from .onnx import resized
 
@@ -196,10 +196,8 @@ def _digest(tensors: dict[str, Tensor]) -> str:
 
 def _save(network: OwnNetwork, path: Path) -> None:
     tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    aside.write_bytes(_digest(tensors).encode() + save(tensors))
-    os.replace(aside, path)
+    with replacing(path) as file:
+        file.write(_digest(tensors).encode() + save(tensors))
 
 
 def _load(network: OwnNetwork, path: Path) -> bool:

@@ -10,20 +10,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...storage.replacing import replacing
+
 
 def save_samples(images: Tensor, path: str | os.PathLike[str], labels: Tensor | None) -> None:
     """Writes uint8 images [n, channels, height, width] as an npz file, and makes its folder.
 
     The file holds `arr_0` [n, height, width, channels] and, with labels, `arr_1` [n].
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     arrays = [images.permute(0, 2, 3, 1).contiguous().numpy()]
     arrays += [] if labels is None else [labels.numpy()]
-    aside = path.with_name(f".{path.name}.tmp")
-    with aside.open("wb") as file:
+    with replacing(Path(path)) as file:
         np.savez(file, *arrays)
-    os.replace(aside, path)
 
 
 def load_samples(path: str | os.PathLike[str]) -> Tensor:

@@ -11,6 +11,7 @@ from beartype import beartype
 from jaxtyping import Float, jaxtyped
 from torch import Tensor
 
+from ...storage.replacing import replacing
 from .estimate import Estimate
 
 Features = Float[Tensor, "_samples _features"]
@@ -64,12 +65,8 @@ class GaussianStatistics:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the statistics as an npz file with `mu` and `sigma`, and makes its folder."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.name}.tmp")
-        with aside.open("wb") as file:
+        with replacing(Path(path)) as file:
             np.savez(file, mu=self.mean.cpu().numpy(), sigma=self.covariance.cpu().numpy())
-        os.replace(aside, path)
 
 
 def check_features(features: Tensor) -> None:

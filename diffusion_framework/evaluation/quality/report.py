@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ...storage.images import save_grid
+from ...storage.replacing import replacing
 from .estimate import Estimate
 from .frechet import GaussianStatistics, bootstrap_frechet
 from .kernel import kernel_distance
@@ -111,10 +111,8 @@ def quality_table(rows: Sequence[Quality]) -> str:
 def write_quality(rows: Sequence[Quality], facts: Mapping[str, Any], path: Path) -> None:
     """Writes the measures, and facts about their measurement, as JSON."""
     found = [{**dataclasses.asdict(row)} for row in rows]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.tmp")
-    aside.write_text(json.dumps({**facts, "results": _finite(found)}, indent=1) + "\n")
-    os.replace(aside, path)
+    with replacing(path, "t") as file:
+        file.write(json.dumps({**facts, "results": _finite(found)}, indent=1) + "\n")
 
 
 def save_nearest(
