@@ -19,6 +19,7 @@ from diffusion_framework import Digits, GaussianDiffusion, ImageFolder, Trainer,
 from diffusion_framework.data.loading.loader import to_device
 from diffusion_framework.storage.checkpoint import Checkpoint, list_checkpoints
 from diffusion_framework.storage.config import to_config
+from diffusion_framework.storage.run_paths import absolute_from_run
 from diffusion_framework.training import Compute, LearningRate, Loading, Logging, Previews, Saving
 from diffusion_framework.training.signals import NotedSignals
 from diffusion_framework.training.stopping import Guard
@@ -40,7 +41,7 @@ def test_a_run_writes_checkpoints_samples_logs_and_its_config(ten_images, tmp_pa
         assert all(np.isfinite(float(value)) and float(value) > 0 for value in row.values())
     assert list((results / "tensorboard").glob("events*"))
     config = yaml.safe_load((list_checkpoints(results)[-1] / "config.yaml").read_text())
-    assert config["data"]["init_args"]["folder"] == str(ten_images)
+    assert absolute_from_run(config["data"], results)["init_args"]["folder"] == str(ten_images)
     assert config["trainer"]["train_batch_size"] == 4
     assert config["diffusion"]["init_args"]["model"]["init_args"]["dim"] == 8
 
