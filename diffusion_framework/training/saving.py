@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..losses import LEVEL_NAMES
 from ..parts import nearest
 from ..storage.checkpoint import Checkpoint, list_checkpoints, step_of
 from ..storage.config import to_config
@@ -60,7 +61,8 @@ class Saving:
             return
         close = nearest(self.best_metric, metric_names)
         fix = f"write {close}" if close else "choose one of these"
-        known, names = self.best_metric in metric_names, ", ".join(metric_names)
+        known = self.best_metric in metric_names
+        names = ", ".join(name for name in metric_names if name not in LEVEL_NAMES)
         expect(known, f"saving.best_metric among {names}", self.best_metric, fix)
         if not self.keep_best:
             return

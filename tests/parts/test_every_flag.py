@@ -187,6 +187,7 @@ def test_every_option_of_the_trainer_is_a_flag(capsys):
             found = trainer(*flags(f"trainer.{name}", value)).options
             for key in name.split("."):
                 found = found.options[key] if isinstance(found, Plan) else found[key]
+            found = found.cls.__name__ if isinstance(found, Plan) else found
             assert (list(found) if isinstance(found, tuple) else found) == value
             for word in wrong(option.hint)[0]:
                 with pytest.raises(SystemExit) as end:

@@ -127,6 +127,6 @@ def test_contradictory_options_are_refused(tmp_path):
             **OPTIONS,
         )
     with pytest.raises(
-        ValueError, match="Expected saving.best_metric among validation_loss, .*, got 'accuracy'"
+        ValueError, match="Expected saving.best_metric among validation_loss, got 'accuracy'"
     ):
         trainer(tmp_path, 1, saving=Saving(keep_best=1, best_metric="accuracy")).train()

@@ -5,7 +5,6 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torchvision import models
 
 from ...data import ImageDataset
 from ...parts import unknown_name
@@ -59,6 +58,8 @@ class Torchvision(FeatureExtractor):
     def network(
         self, images: ImageDataset | None, device: torch.device, *, show_progress: bool = True
     ) -> FeatureNetwork:
+        from torchvision import models  # takes seconds
+
         known = models.list_models(module=models)
         if self.model not in known:
             raise unknown_name("--features.model", "a model of torchvision", self.model, known)
