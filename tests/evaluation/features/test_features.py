@@ -1,5 +1,7 @@
 """Feature extractors: their images, weights and errors."""
 
+import urllib.request
+
 import numpy as np
 import pytest
 import torch
@@ -34,6 +36,7 @@ def no_network(tmp_path, monkeypatch):
     for name in ("http_proxy", "https_proxy", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setattr(urllib.request, "_opener", None)  # it remembers proxies
 
 
 def test_own_features_are_the_same_again_and_then_come_from_the_cache(tmp_path):
