@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..storage.reading import check_memory, check_regular, read_file
+from .blosc import check_blosc
 from .episodes import Episodes, check_names, reading
 
 _METADATA = (".zgroup", ".zarray", ".zattrs", ".zmetadata", "zarr.json")
@@ -92,6 +93,8 @@ def _read(zarr: Any, folder: Path) -> np.ndarray:
         array = zarr.open_array(os.fspath(folder), mode="r")
         chunk = math.prod(array.chunks)
         check_memory((math.prod(array.shape) + chunk) * array.dtype.itemsize, str(folder))
+        (file,) = (folder / name for name in (".zarray", "zarr.json") if (folder / name).exists())
+        check_blosc(folder, json.loads(read_file(file, _MAX_BYTES)), chunk)
         return np.asarray(array[:])
 
 

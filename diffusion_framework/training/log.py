@@ -58,7 +58,8 @@ class TrainingLog:
         images_per_step: Number of samples of a step over all processes.
         progress: Whether to show a progress bar in a terminal, otherwise a line for each row.
         unwritten: Result of `unwritten` when the run stopped at `start`.
-        left: Tasks that the run left at `start`; rows that it may have begun are dropped too.
+        left: Tasks that the run left at `start`; rows that it may have begun are dropped too. A row
+            of log.csv is whole if its numbers are no longer among the unwritten ones.
     """
 
     def __init__(
@@ -94,7 +95,7 @@ class TrainingLog:
             disable=not (main and progress and terminal),
         )
         if main:
-            _drop_rows_after(start - ("log" in left), self.path, COLUMNS)
+            _drop_rows_after(start - bool("log" in left and unwritten), self.path, COLUMNS)
             if self.metrics_path.exists():
                 _drop_rows_after(start - ("validate" in left), self.metrics_path)
             accelerator.init_trackers(

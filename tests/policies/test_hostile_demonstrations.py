@@ -99,6 +99,47 @@ def test_a_damaged_array_of_a_buffer_is_named(buffer):
     assert refusal(buffer).startswith(str(state))
 
 
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_damaged_blosc_chunks_are_read_or_refused(tmp_path, zarr_format):
+    """Blosc's decoder reads and writes beyond its memory if it meets such chunks unchecked."""
+    zarr = pytest.importorskip("zarr", reason="zarr is not installed")
+    zarr_codecs = pytest.importorskip("zarr.codecs")
+    numcodecs = pytest.importorskip("numcodecs")
+    compressor = numcodecs.Blosc() if zarr_format == 2 else zarr_codecs.BloscCodec()
+    group = zarr.open_group(str(tmp_path / "demos"), mode="w", zarr_format=zarr_format)
+    values = np.sin(np.arange(4000.0)).reshape(-1, 2)
+    for name in ("state", "action"):
+        group.create_array(f"data/{name}", data=values, compressors=compressor, chunks=(500, 2))
+    group.create_array("meta/episode_ends", data=np.array([900, 2000]))
+    whole = load_episodes(tmp_path / "demos", ["state", "action"])
+    (chunk, *_) = sorted(p for p in (tmp_path / "demos/data/state").rglob("*0") if p.is_file())
+    content, rng, read, refused = chunk.read_bytes(), np.random.default_rng(0), 0, []
+    for trial in range(150):
+        changed = bytearray(content)
+        for place in rng.integers(0, 16 if trial % 2 else len(content), 2):
+            changed[place] = rng.integers(256)
+        chunk.write_bytes(changed[: rng.integers(len(content))] if trial % 5 == 0 else changed)
+        try:
+            found = load_episodes(tmp_path / "demos", ["state", "action"])
+        except ValueError as error:
+            refused.append(str(error))
+        else:
+            read += found.arrays["state"].shape == whole.arrays["state"].shape
+    assert read and refused and read + len(refused) == 150
+    assert all("Fix: " in error and "\n" not in error for error in refused)
+
+
+def test_blosc_within_shards_is_refused(tmp_path):
+    zarr = pytest.importorskip("zarr", reason="zarr is not installed")
+    codecs = pytest.importorskip("zarr.codecs")
+    group = zarr.open_group(str(tmp_path / "demos"), mode="w", zarr_format=3)
+    options = {"chunks": (3, 1), "shards": (9, 3), "compressors": codecs.BloscCodec()}
+    group.create_array("data/state", data=ARRAYS["state"], **options)
+    group.create_array("data/action", data=ARRAYS["action"])
+    group.create_array("meta/episode_ends", data=np.array([4, 9]))
+    assert "expected Blosc as the last codec" in refusal(tmp_path / "demos")
+
+
 def test_npz_files_that_claim_terabytes_take_no_memory(tmp_path):
     header = str({"descr": "<f8", "fortran_order": False, "shape": (10**12, 3)}).encode()
     content = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header) + 1) + header + b"\n" + b"0" * 99

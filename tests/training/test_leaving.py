@@ -16,6 +16,7 @@ from diffusion_framework.data.loading.loader import ShuffledBatches
 from diffusion_framework.process.noise import mix
 from diffusion_framework.storage.checkpoint import Checkpoint, list_checkpoints, step_of
 from diffusion_framework.training import Loading, Previews, Saving
+from diffusion_framework.training.log import TrainingLog
 from diffusion_framework.training.seeds import Purpose
 
 BATCHES = ShuffledBatches(64, 4, mix(0, Purpose.ORDER))
@@ -242,6 +243,26 @@ def test_a_row_of_the_log_that_could_not_be_written_is_written_by_the_resumed_ru
     (tmp_path / "aside").rename(tmp_path / "log.csv")
     trainer(Pictures(), tmp_path, **OPTIONS).train(resume=True)
     assert_same_run(whole, tmp_path)
+
+
+def test_a_row_that_was_written_before_another_process_failed_is_kept(tmp_path, monkeypatch):
+    whole, results = tmp_path / "whole", tmp_path / "run"
+    trainer(Pictures(), whole, **OPTIONS).train()
+    run, write = trainer(Pictures(), results, **OPTIONS), TrainingLog.write
+
+    def write_and_fail(log, step, lr):
+        write(log, step, lr)
+        if step == 6:
+            raise RuntimeError("the other process is gone")
+
+    monkeypatch.setattr(TrainingLog, "write", write_and_fail)
+    with pytest.raises(RuntimeError, match="gone"):
+        run.train()
+    monkeypatch.undo()
+    assert steps_of(results) == [6]
+    assert "log" in Checkpoint.find(results).state["left"]
+    trainer(Pictures(), results, **OPTIONS).train(resume=True)
+    assert_same_run(whole, results)
 
 
 @pytest.fixture
