@@ -549,6 +549,20 @@ def test_quality_compares_samplers_and_files_with_real_images(
     assert first["kernel"] is None
 
 
+def test_quality_refuses_images_of_other_classes(pictures, tmp_path, capsys):
+    for folder, names in (("train", "ab"), ("test", "bc")):
+        for name in names:
+            shutil.copytree(pictures, tmp_path / folder / name)
+    labels = ["--data=ImageFolder", "--data.labels=true", "--diffusion.model.num_classes=2"]
+    train(*labels, f"--data.folder={tmp_path / 'train'}", f"--trainer.results_folder={tmp_path}/r")
+    capsys.readouterr()
+    data = [f"--data.folder={tmp_path / 'test'}", "--data.labels=true"]
+    with pytest.raises(SystemExit):
+        evaluate(tmp_path / "r", "--quality", *data, "--output", tmp_path / "new")
+    assert "--data: expected the classes of r, a, b, got b, c. Fix: " in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -17,7 +17,6 @@ from ..evaluation.features import FeatureExtractor, Own
 from ..evaluation.features.base import local_file
 from ..evaluation.quality import (
     GaussianStatistics,
-    Quality,
     QualityMeter,
     draw_images,
     load_samples,
@@ -95,13 +94,16 @@ class Measurement:
             None if plan is None else plan.build(**given)
             for plan in (self.data, self.training_data)
         )
+        for dataset, flag in ((data, "--data"), (training, "--training_data")):
+            _check_classes(models, dataset, flag)
         meter = self._meter(extractor, data, training, reference)
-        main, rows = PartialState().is_main_process, []
+        main, rows, facts = PartialState().is_main_process, [], self._facts(extractor)
         for name, images, labels in self._all_samples(models, files, samplers, meter):
             if not main:
                 continue
             row, neighbours = meter.measure(name, images, labels)
             rows.append(row)
+            write_quality(rows, facts, folder / "quality.json")  # an error later loses nothing
             place = folder / name.replace(" ", "-")
             if neighbours is not None:
                 save_nearest(
@@ -112,7 +114,11 @@ class Measurement:
         if main:
             if keep_samples and not isinstance(meter.reference, GaussianStatistics):
                 GaussianStatistics.of(meter.reference).save(folder / "reference.npz")
-            self._report([*rows, *meter.real(self.num_samples)], extractor, folder)
+            rows += meter.real(self.num_samples)
+            write_quality(rows, facts, folder / "quality.json")
+            print(quality_table(rows))
+            print(f"features {extractor.name}: {extractor.comparable}; ± are 95 % intervals")
+            print(f"done: quality.json in {folder}")
 
     def _meter(
         self,
@@ -160,8 +166,9 @@ class Measurement:
                     options |= {"labels": labels, "show_progress": self.progress}
                     yield shown, draw_images(model, self.num_samples, **options), labels
 
-    def _report(self, rows: Sequence[Quality], extractor: FeatureExtractor, folder: Path) -> None:
-        facts = {
+    def _facts(self, extractor: FeatureExtractor) -> dict[str, Any]:
+        """Returns what the results depend on, for their file."""
+        return {
             "features": to_config(extractor),
             "comparable": extractor.comparable,
             "num_samples": self.num_samples,
@@ -170,10 +177,20 @@ class Measurement:
             "device": str(self.device),
             **environment(),
         }
-        write_quality(rows, facts, folder / "quality.json")
-        print(quality_table(rows))
-        print(f"features {extractor.name}: {extractor.comparable}; ± are 95 % intervals")
-        print(f"done: quality.json in {folder}")
+
+
+def _check_classes(
+    models: Mapping[str, GaussianDiffusion], dataset: ImageDataset | None, flag: str
+) -> None:
+    """Raises ValueError if labels of a dataset mean other classes than those of a model."""
+    theirs = [] if dataset is None else list(dataset.class_names)
+    for name, model in models.items():
+        own = list(model.class_names)
+        if theirs and own and model.num_classes is not None and own != theirs:
+            raise ValueError(
+                f"{flag}: expected the classes of {name}, {', '.join(own):.100}, got "
+                f"{', '.join(theirs):.100}. Fix: use the same folders, or leave labels out."
+            )
 
 
 def _shape(
