@@ -17,6 +17,7 @@ from ..evaluation.features import FeatureExtractor, Own
 from ..evaluation.features.base import local_file
 from ..evaluation.quality import (
     GaussianStatistics,
+    Quality,
     QualityMeter,
     draw_images,
     load_samples,
@@ -97,21 +98,13 @@ class Measurement:
         for dataset, flag in ((data, "--data"), (training, "--training_data")):
             _check_classes(models, dataset, flag)
         meter = self._meter(extractor, data, training, reference)
-        main, rows, facts = PartialState().is_main_process, [], self._facts(extractor)
+        rows, facts = [], self._facts(extractor)
         for name, images, labels in self._all_samples(models, files, samplers, meter):
-            if not main:
+            if not PartialState().is_main_process:
                 continue
-            row, neighbours = meter.measure(name, images, labels)
-            rows.append(row)
+            rows.append(_measure(meter, name, images, labels, folder, keep_samples))
             write_quality(rows, facts, folder / "quality.json")  # an error later loses nothing
-            place = folder / name.replace(" ", "-")
-            if neighbours is not None:
-                save_nearest(
-                    images, meter.training_pictures, neighbours, Path(f"{place}-nearest.png")
-                )
-            if keep_samples:
-                save_samples(images, Path(f"{place}.npz"), labels)
-        if main:
+        if PartialState().is_main_process:
             if keep_samples and not isinstance(meter.reference, GaussianStatistics):
                 GaussianStatistics.of(meter.reference).save(folder / "reference.npz")
             rows += meter.real(self.num_samples)
@@ -177,6 +170,25 @@ class Measurement:
             "device": str(self.device),
             **environment(),
         }
+
+
+def _measure(
+    meter: QualityMeter,
+    name: str,
+    images: Tensor,
+    labels: Tensor | None,
+    folder: Path,
+    keep_samples: bool,
+) -> Quality:
+    """Returns the quality of samples; draws their nearest training images, and writes them."""
+    quality, neighbours = meter.measure(name, images, labels)
+    place = folder / name.replace(" ", "-")
+    if neighbours is not None:
+        path = Path(f"{place}-nearest.png")
+        save_nearest(images, meter.training_pictures, neighbours, path)
+    if keep_samples:
+        save_samples(images, Path(f"{place}.npz"), labels)
+    return quality
 
 
 def _check_classes(
