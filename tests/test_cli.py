@@ -549,6 +549,15 @@ def test_quality_compares_samplers_and_files_with_real_images(
     assert first["kernel"] is None
 
 
+@pytest.mark.parametrize("flag", ["--trainer.results_folder=", "--trainer.results_folder= "])
+def test_an_empty_value_is_refused(flag, capsys):
+    """Such as that of an unset variable; the folder would be the current one."""
+    with pytest.raises(SystemExit) as ended:
+        train(flag)
+    assert ended.value.code == 2
+    assert_one_line(capsys.readouterr().err, "--trainer.results_folder: expected a value, got an")
+
+
 def test_quality_refuses_images_of_other_classes(pictures, tmp_path, capsys):
     for folder, names in (("train", "ab"), ("test", "bc")):
         for name in names:

@@ -21,7 +21,7 @@ def split(
         switches: Flags whose value may be omitted, which then is 'true', with their values.
 
     Raises:
-        BadPart: If another flag has no value, or an option has one dash.
+        BadPart: If a flag has no value or an empty one, or an option has one dash.
     """
     plain: list[Typed] = []
     pairs: list[tuple[str, Typed]] = []
@@ -56,8 +56,18 @@ def split(
                 raise BadPart(
                     f"--{name:.60}: expected a value, got none. Fix: write it after the flag."
                 )
+        _check_value(name, value)
         pairs.append((name.replace("-", "_"), Typed(value)))
     return plain, pairs
+
+
+def _check_value(name: str, value: str) -> None:
+    """Raises BadPart for an empty value."""
+    if not value.strip() and name not in ("help", "print_config"):
+        raise BadPart(
+            f"--{name:.60}: expected a value, got an empty word, as from an unset variable. "
+            "Fix: give a value, or leave the flag out."
+        )
 
 
 def nested(name: str, value: Any) -> dict[str, Any]:

@@ -84,4 +84,5 @@ def _read(path: Path) -> tuple[list[str], list[dict[str, str]]]:
         return [], []
     with open(path, newline="") as file:
         table = csv.DictReader(file)
-        return list(table.fieldnames or ()), list(table)
+        columns = list(table.fieldnames or ())
+        return (columns, list(table)) if "step" in columns else ([], [])

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..storage.checkpoint import list_checkpoints, step_of
 from .distributed import ProcessFailed
 from .launching import explained
 from .signals import Interrupted, end_run
@@ -86,9 +89,19 @@ def ended_in_words(state: TrainingState, folder: Path) -> Iterator[None]:
 
     Raises:
         ProcessFailed: If an operation of several processes failed.
+        OSError: If a file could not be written; a full disk is named with what is kept.
     """
     try:
         yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "Fix: " in str(error):
+            raise
+        kept = ", ".join(str(step_of(path)) for path in list_checkpoints(folder))
+        raise OSError(
+            f"{folder}: expected to write the files of the run, got an error ({error}) with "
+            f"{shutil.disk_usage(folder).free / 1e6:.0f} MB free. Kept are the checkpoints of the "
+            f"steps {kept or 'none'}. Fix: free disk space, and resume."
+        ) from error
     except Interrupted as stop:
         where = f"stopped after step {state.step} and saved in {folder}; resume to continue"
         if not state.step:

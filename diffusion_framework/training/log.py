@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import sys
 import time
 from collections.abc import Collection, Sequence
@@ -194,11 +195,17 @@ class TrainingLog:
 
 def _drop_rows_after(step: int, path: Path, header: Sequence[str] = ()) -> None:
     """Rewrites a CSV file with its complete rows up to a step, below the header or its own."""
-    rows = []
-    if path.exists():
-        with open(path, newline="") as file:
-            rows = list(csv.reader(file))
+    rows = _rows(path)
     header = header or (rows[0] if rows else ())
-    whole = [row for row in rows if len(row) == len(header) and row[0].isdigit()]
+    whole = [row for row in rows if len(row) == len(header) and re.fullmatch("[0-9]{1,18}", row[0])]
     with replacing(path, "t", newline="") as file:
         csv.writer(file).writerows([header, *(row for row in whole if int(row[0]) <= step)])
+
+
+def _rows(path: Path) -> list[list[str]]:
+    """Returns the rows of a CSV file up to damage that cannot be read; none without the file."""
+    rows: list[list[str]] = []
+    with suppress(FileNotFoundError, csv.Error), open(path, newline="", errors="replace") as file:
+        for row in csv.reader(file):
+            rows.append(row)
+    return rows

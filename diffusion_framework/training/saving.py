@@ -158,6 +158,6 @@ def _no_space(folder: Path, state: TrainingState, error: OSError) -> OSError:
     cause = str(error.__cause__ or error)
     return OSError(
         f"{folder}: expected to write the checkpoint of step {state.step}, which takes "
-        f"{state.size() / 1e6:.3g} MB, got an error ({cause}) with {free / 1e6:.3g} MB free. Kept "
+        f"{state.size() / 1e6:.3g} MB, got an error ({cause}) with {free / 1e6:.0f} MB free. Kept "
         f"are the checkpoints of the steps {kept or 'none'}. Fix: free disk space, and resume."
     )

@@ -58,7 +58,8 @@ def check_slots(
         parameters: Parameters by name.
 
     Raises:
-        DamagedCheckpoint: If a slot is unknown, is missing or has another shape or dtype.
+        DamagedCheckpoint: If a slot is unknown, is missing or has another shape or dtype, or is
+            not finite.
     """
     found: dict[str, set[str]] = {}
     for key, value in slots.items():
@@ -69,6 +70,9 @@ def check_slots(
         fits = isinstance(value, Tensor) and value.is_floating_point() and value.shape == shape
         if not fits:
             raise DamagedCheckpoint(checkpoint.path, f"the optimizer state {key:.100} does not fit")
+        if not bool(value.isfinite().all()):
+            reason = f"the optimizer state {key:.100} is not finite"
+            raise DamagedCheckpoint(checkpoint.path, reason)
         found.setdefault(name, set()).add(slot)
     for name, theirs in found.items():
         if missing := _SLOTS - theirs:

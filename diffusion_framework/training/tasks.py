@@ -88,6 +88,8 @@ class Tasks:
             began = time.perf_counter()
             self.left -= {"log"}
         metrics = {}
+        if "save" in tasks:
+            guard.together(self._check_finite)
         if "validate" in tasks:
             metrics = self._validate(log, together)
             self.left -= {"validate"}
@@ -120,6 +122,14 @@ class Tasks:
         numbers["left"] = sorted(self.left)
         self.saving.write(self.folder, self.state, self.config, numbers, together)
         log.saved(self.state.step)
+
+    def _check_finite(self) -> None:
+        """Raises FloatingPointError if a weight is not finite; no checkpoint may hold it."""
+        if not self.state.sharded and not self.state.is_finite():
+            raise FloatingPointError(
+                f"Expected finite weights after step {self.state.step}, got NaN or infinity. "
+                "Fix: resume from the last checkpoint with a smaller train_lr."
+            )
 
     def _validate(self, log: TrainingLog, together: Callable[..., Any]) -> dict[str, float]:
         """Measures the averaged weights on the validation data and logs the metrics."""

@@ -1,5 +1,6 @@
 """A run that leaves early, for whatever reason, first saves its last whole state."""
 
+import errno
 import math
 import os
 import signal
@@ -195,6 +196,45 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path):
     with pytest.raises(OSError, match="no server"):
         run.train()
     assert steps_of(tmp_path) == []
+
+
+def test_no_checkpoint_is_written_after_a_step_to_weights_that_are_not_finite(tmp_path):
+    run = trainer(Pictures(), tmp_path, **{**OPTIONS, "save_and_sample_every": 4})
+    update = run.state.ema.update
+
+    def spoil():
+        update()
+        if run.state.step >= 7:  # of the last step, after which no loss would tell
+            with torch.no_grad():
+                next(run.model.parameters()).fill_(math.inf)
+
+    run.state.ema.update = spoil
+    with pytest.raises(FloatingPointError, match=r"finite weights after step 8.* Fix: "):
+        run.train()
+    assert steps_of(tmp_path) == [4]
+
+
+@pytest.mark.parametrize("file", ["log.csv", "validation.csv"])
+@pytest.mark.parametrize("damage", [b"\xff\x00\xfe", b"9" * 200_000, b'"', b"\xb2,1,1,1,1\n"])
+def test_a_damaged_table_stops_no_resume(tmp_path, file, damage):
+    options = {"validation": SlowPictures(), "save_and_sample_every": 2}
+    trainer(Pictures(), tmp_path, **options, train_num_steps=2).train()
+    for place in (0, -1):
+        content = (tmp_path / file).read_bytes()
+        (tmp_path / file).write_bytes(damage + content if place == 0 else content + damage)
+        steps = 4 if place == 0 else 6
+        trainer(Pictures(), tmp_path, **options, train_num_steps=steps).train(resume=True)
+        last = (tmp_path / file).read_text().splitlines()[-1]
+        assert last.startswith(f"{steps},")
+
+
+def test_a_full_disk_is_said_whatever_could_not_be_written(tmp_path, monkeypatch):
+    run = trainer(Pictures(), tmp_path, **{**OPTIONS, "save_and_sample_every": 4})
+    full = raises(OSError(errno.ENOSPC, "No space left on device"))
+    in_step(6, run, lambda: monkeypatch.setattr(TrainingLog, "write", full))
+    with pytest.raises(OSError, match=r"No space left.* MB free. Kept are .* steps 4.* Fix: "):
+        run.train()
+    assert 4 in steps_of(tmp_path)
 
 
 @pytest.mark.parametrize("task", ["validation_metrics", "previews"])

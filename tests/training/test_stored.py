@@ -46,6 +46,7 @@ def first(slots, ending):
 SLOTS = {
     "another shape": lambda s: s.update({first(s, ".exp_avg"): torch.zeros(1)}),
     "a scalar": lambda s: s.update({first(s, ".exp_avg_sq"): torch.zeros(())}),
+    "NaN": lambda s: s[first(s, ".exp_avg")].fill_(torch.nan),
     "integers": lambda s: s.update({first(s, ".exp_avg"): s[first(s, ".exp_avg")].long()}),
     "a step of many": lambda s: s.update({first(s, ".step"): torch.zeros(5)}),
     "an unknown slot": lambda s: s.update({first(s, ".exp_avg") + "x": torch.zeros(1)}),
