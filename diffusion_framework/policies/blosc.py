@@ -26,20 +26,21 @@ def check_blosc(folder: Path, metadata: Mapping[str, Any], chunk: int) -> None:
     Raises:
         ValueError: If a header does not fit its file or the array, or Blosc is not the last codec.
     """
-    if "blosc" not in str(metadata).lower():
+    codecs: list[Any] = list(metadata.get("filters") or ())
+    codecs += metadata.get("codecs") or [metadata.get("compressor")]
+    if "blosc" not in str(codecs).lower():
         return
-    codecs = metadata.get("codecs") or [metadata.get("compressor") or {}]
-    last = codecs[-1].get("name", codecs[-1].get("id")) if isinstance(codecs[-1], dict) else None
-    names = ("blosc", "numcodecs.blosc")
-    if str(last).lower() not in names or "sharding_indexed" in str(codecs):
+    before, last = codecs[:-1], codecs[-1]
+    name = last.get("name", last.get("id")) if isinstance(last, dict) else None
+    if name not in ("blosc", "numcodecs.blosc") or "blosc" in str(before).lower():
         raise ValueError(
             f"{folder}: expected Blosc as the last codec of whole chunks, got it within another. "
             "Fix: export the data with one compressor."
         )
     for place, _, files in os.walk(folder):
-        for name in files:
-            if re.fullmatch(r"(c\.)?\d+(\.\d+)*|c", name):
-                _check_chunk(Path(place, name), chunk * _LARGEST_ITEM)
+        for file in files:
+            if re.fullmatch(r"(c\.)?\d+(\.\d+)*|c", file):
+                _check_chunk(Path(place, file), chunk * _LARGEST_ITEM)
 
 
 def _check_chunk(path: Path, largest: int) -> None:

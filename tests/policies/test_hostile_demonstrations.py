@@ -140,6 +140,20 @@ def test_blosc_within_shards_is_refused(tmp_path):
     assert "expected Blosc as the last codec" in refusal(tmp_path / "demos")
 
 
+def test_blosc_below_another_codec_is_refused(tmp_path):
+    zarr = pytest.importorskip("zarr", reason="zarr is not installed")
+    numcodecs = pytest.importorskip("numcodecs")
+    group = zarr.open_group(str(tmp_path / "demos"), mode="w", zarr_format=2)
+    blosc = numcodecs.Blosc()
+    group.create_array("data/state", data=ARRAYS["state"], compressors=blosc)
+    group.create_array("data/action", data=ARRAYS["action"])
+    group.create_array("meta/episode_ends", data=np.array([4, 9]))
+    file = tmp_path / "demos" / "data" / "state" / ".zarray"
+    described = json.loads(file.read_text())
+    file.write_text(json.dumps({**described, "filters": [blosc.get_config()]}))
+    assert "expected Blosc as the last codec" in refusal(tmp_path / "demos")
+
+
 def test_npz_files_that_claim_terabytes_take_no_memory(tmp_path):
     header = str({"descr": "<f8", "fortran_order": False, "shape": (10**12, 3)}).encode()
     content = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header) + 1) + header + b"\n" + b"0" * 99
