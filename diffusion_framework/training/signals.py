@@ -85,7 +85,7 @@ class NotedSignals:
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Raises Overdue inside the context after some seconds; 0 is no limit.
+    """Raises Overdue inside the context once its time is up; 0 seconds set no limit.
 
     Only the main thread has a limit, and none has one on Windows, which lacks the timer.
     """
