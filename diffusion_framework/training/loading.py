@@ -6,7 +6,7 @@ import itertools
 import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, get_args
@@ -20,11 +20,12 @@ from ..data.loading.loader import loaded_batches, shuffled_batches, to_device
 from ..data.wrapped import as_dataset
 from ..spaces.base import InvalidSampleError
 from .checks import expect
-from .signals import Overdue, outlive_signals, time_limit, worker_signals_restored
+from .signals import Overdue, outlive_signals, time_limit, worker_deaths_awaited
 
 Keys = list[tuple[int, int]]
 Cache = Literal["auto", "memory", "disk", "off"]
 _CHECKED_BATCHES = 32  # last batches to search for invalid samples
+_END_OF_A_WORKER = 5.0  # seconds to wait for a killed data worker
 
 
 @dataclass(frozen=True)
@@ -91,16 +92,16 @@ class Loading:
         order = partial(shuffled_batches, dataset, batch_size, seed, rank=rank, world=world)
         keys = partial(_keys_after, order, start)
         others = set(multiprocessing.active_children())
-        with ExitStack() as stack:
-            with worker_signals_restored():
-                options = self.num_workers, accelerator.device, outlive_signals
-                loaded = stack.enter_context(loaded_batches(dataset, order(start=start), *options))
+        options = self.num_workers, accelerator.device, outlive_signals
+        loading = loaded_batches(dataset, order(start=start), *options)
+        with loading as loaded, worker_deaths_awaited():
             workers = set(multiprocessing.active_children()) - others
             try:
                 yield LoadedBatches(loaded, self, dataset, keys, accelerator.device)
             except BaseException:
                 for worker in workers:  # one that hangs would keep this process from ending
                     worker.kill()
+                    worker.join(_END_OF_A_WORKER)
                 raise
 
 

@@ -106,16 +106,19 @@ def _raise_overdue(number: int, frame: FrameType | None) -> None:
 
 
 @contextmanager
-def worker_signals_restored() -> Iterator[None]:
-    """Restores the handler of ended child processes, which PyTorch's data loader replaces.
+def worker_deaths_awaited() -> Iterator[None]:
+    """Suspends PyTorch's handler of ended child processes.
 
-    PyTorch's handler raises an error in the middle of whatever runs, such as an optimizer step. The
-    data loader itself notices a dead data worker within five seconds of a wait.
+    The handler raises an error in the middle of whatever runs, such as an optimizer step or a save.
+    The data loader itself notices a dead data worker within five seconds of a wait. Enter the
+    context after a data loader, which sets the handler. Other handlers stay.
     """
     if not in_main_thread() or os.name == "nt":
         yield
         return
     before = signal.getsignal(signal.SIGCHLD)
+    if str(getattr(before, "__module__", "")).startswith("torch."):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
         yield
     finally:

@@ -2,16 +2,20 @@
 
 import errno
 import math
+import multiprocessing
 import os
 import signal
 import subprocess
 import threading
+import time
 from pathlib import Path
 
 import pytest
 import torch
 from faulty import SlowPictures
 from runs import assert_same_run, trainer
+from torch._C import _error_if_any_worker_fails
+from torch.utils.data import DataLoader
 
 from diffusion_framework.data.loading.loader import ShuffledBatches
 from diffusion_framework.process.noise import mix
@@ -116,6 +120,27 @@ def test_whatever_happens_to_the_data_nothing_is_lost(
     # A worker draws two batches ahead, and may take batches that it has not sent with it.
     steps = (2, 3, 4) if action in (stops, dies) else (4,)
     ends_after_a_whole_step(run, every_step, error, match, steps)
+    _error_if_any_worker_fails()  # as PyTorch's handler does at the end of any later process
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGCHLD"), reason="Windows has no SIGCHLD")
+def test_a_worker_that_dies_interrupts_no_step(tmp_path):
+    """Also where another data loader of this process has set PyTorch's handler."""
+    list(DataLoader([0, 1], num_workers=1))
+    run = trainer(Pictures(), tmp_path, loading=Loading(num_workers=1), **OPTIONS)
+    before = signal.getsignal(signal.SIGCHLD)
+
+    def kill_the_worker():
+        (worker,) = multiprocessing.active_children()
+        worker.kill()
+        time.sleep(0.2)
+
+    in_step(5, run, kill_the_worker)
+    with pytest.raises(OSError, match="Expected 1 data workers, got the end of one"):
+        run.train()
+    assert steps_of(tmp_path)[0] >= 5
+    assert signal.getsignal(signal.SIGCHLD) is before
+    _error_if_any_worker_fails()
 
 
 def test_a_stop_signal_is_heard_while_a_data_worker_hangs(every_step, tmp_path):
