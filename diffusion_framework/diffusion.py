@@ -49,8 +49,10 @@ class GaussianDiffusion(KeepsStatistics, DrawsSamples):
 
     Args:
         model: Network, called as `model(x, time, **keywords)`; see `NetworkSignature`.
-        timesteps: Default number of sampler steps, and number of steps of a discrete process.
-        use_ddim: Whether the default sampler is DDIM, else DDPM with the variance of the loss.
+        timesteps: Number of steps of a discrete process, and of samplers that need all of them.
+        use_ddim: Whether the default sampler is DDIM (true) or DDPM with the variance of the loss
+            (false). None takes UniPC of the velocity with 20 network calls, or what the objective
+            or the loss proposes.
         noise_schedule: Noise schedule: 'sigmoid', 'cosine', 'linear', another name, or a
             `NoiseSchedule`.
         objective: Meaning of the network's output: 'v', 'x0', 'eps', 'score', 'velocity',
@@ -97,7 +99,7 @@ class GaussianDiffusion(KeepsStatistics, DrawsSamples):
         model: nn.Module,
         *,
         timesteps: int = 1000,
-        use_ddim: bool = True,
+        use_ddim: bool | None = None,
         noise_schedule: str | NoiseSchedule = "sigmoid",
         objective: str | Objective = "v",
         schedule_kwargs: dict[str, float] | None = None,
@@ -153,10 +155,18 @@ class GaussianDiffusion(KeepsStatistics, DrawsSamples):
         self.loss = resolve(loss, Loss, "loss", **known)
         self.times = resolve(times or self.loss.times or "uniform", TimeSampler, "times", **known)
         self.loss.check(self.parts, self.times.fixed_steps)
-        default = (self.loss.sampler or "ddim") if use_ddim else DDPM(self.loss.variance)
-        self.sampler: Sampler = resolve(default, Sampler, "sampler")
+        self.sampler: Sampler = self._default_sampler(use_ddim, known["sigma_data"])
         # Recent losses, on which the times may depend. They are saved with the weights.
         self.register_buffer("time_memory", self.times.memory(self.schedule))
+
+    def _default_sampler(self, use_ddim: bool | None, sigma_data: float) -> Sampler:
+        """Returns the sampler that the user asks for, or that the objective or loss proposes."""
+        proposed = self.objective.proposes.get("sampler") or self.loss.sampler
+        # A sampler with memory cannot jump over the gaps of a time difference.
+        proposed = proposed or ("ddim" if self.time_difference else "unipc")
+        name = proposed if use_ddim is None else "ddim" if use_ddim else "ddpm"
+        known = {"variance": self.loss.variance, "predict": "v", "sigma_data": sigma_data}
+        return resolve(name, Sampler, "sampler", **known)
 
     @property
     def parts(self) -> NetworkParts:

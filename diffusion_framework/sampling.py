@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from .conditions import Conditions
 from .denoisers import (
@@ -24,6 +23,7 @@ from .denoisers import (
 from .parts import resolve
 from .process.noise import noise_source
 from .process.schedules import NoiseSchedule
+from .progress import progress
 from .samplers import Sampler, Snapshot, Walk, checked, choose_grid, first_noise, trajectory
 from .samplers.arguments import (
     check_generator,
@@ -45,6 +45,9 @@ from .spaces import DataSpace
 from .trainable import Trainable
 
 
+_PREVIEW_STEPS = 50
+
+
 class DrawsSamples(Trainable, ABC):
     """Model that samples by walking a grid of noise levels with a denoiser.
 
@@ -54,7 +57,7 @@ class DrawsSamples(Trainable, ABC):
         schedule: Noise schedule.
         space: Encoding of data for the network.
         time_difference: Time by which each step goes further, in [0, 1).
-        timesteps: Default number of sampler steps.
+        timesteps: Number of steps of the process.
     """
 
     conditions: Conditions
@@ -143,8 +146,10 @@ class DrawsSamples(Trainable, ABC):
 
         Args:
             batch_size: Number of samples.
-            sampler: Sampler or its name; None for the model's default.
-            steps: Number of sampler steps, or a respacing string such as 'ddim50'; see `grid`.
+            sampler: Sampler or its name; None for the model's default, UniPC of the velocity.
+            steps: Number of sampler steps, or a respacing string such as 'ddim50'; see `grid`. None
+                takes the network calls that suit the sampler: 20, 50 for DDIM, or all `timesteps`
+                for DDPM; see `Sampler.default_calls`.
             calls: Largest number of network calls, which replaces `steps`. Samplers differ in calls
                 per step.
             spacing: Spacing of the steps; see `grid`.
@@ -177,8 +182,8 @@ class DrawsSamples(Trainable, ABC):
         self.check_options(condition, sampler)
         check_generator(generator)
         calls = None if calls is None else whole_number(calls, "calls")
-        make = partial(self.grid, spacing=spacing, first=first, last=last, sampler=sampler)
-        budget: dict[str, Any] = {"steps": steps, "calls": calls, "grid": grid}
+        make = partial(self.grid, first=first, last=last, sampler=sampler)
+        budget: dict[str, Any] = {"steps": steps, "calls": calls, "grid": grid, "spacing": spacing}
         grid = choose_grid(sampler, self.schedule, make, strength=strength, **budget)
         device = noise_device or self.device
         source = noise_source(plain_seed(seed), generator, batch_size, device)
@@ -206,7 +211,7 @@ class DrawsSamples(Trainable, ABC):
 
         Args:
             batch_size: Number of samples.
-            show_progress: Whether to show a progress bar.
+            show_progress: Whether to show progress if sampling takes longer than two seconds.
             walk_options: Options of `walk`, and values of the conditions by name.
 
         Raises:
@@ -215,16 +220,21 @@ class DrawsSamples(Trainable, ABC):
                 step.
         """
         walk = self.walk(batch_size, **walk_options)
-        total, hidden = len(walk.grid), not show_progress
+        total = len(walk.grid)
         snapshots = self.trajectory(walk)
-        for snapshot in tqdm(snapshots, "sampling", total, disable=hidden, unit="step"):
+        for snapshot in progress(snapshots, total, "sampling", shown=show_progress):
             last = snapshot
         return walk.decode(last.x, last.to)
 
     def previews(
         self, count: int, *, seeds: Sequence[int], steps: int | None = None, **condition: Any
     ) -> Tensor | None:
-        """Returns images of samples, or None for other data; see `Trainable`."""
+        """Returns images of samples, or None for other data; see `Trainable`.
+
+        A sampler that needs all steps of the process takes 50 of them, unless `steps` is given.
+        """
+        if steps is None and self.sampler.default_calls is None:
+            steps = min(_PREVIEW_STEPS, self.timesteps)
         samples = self.sample(count, seed=seeds, steps=steps, show_progress=False, **condition)
         return self.space.pictures(samples)
 
@@ -249,7 +259,7 @@ class DrawsSamples(Trainable, ABC):
         last: NoiseLevel | None = None,
         sampler: Sampler | None = None,
     ) -> Grid:
-        """Returns the levels that `sample` visits, to the clean end; see `spaced_grid`.
+        """Returns the levels for a number of steps, to the clean end; see `spaced_grid`.
 
         Args:
             steps: Number of sampler steps; None uses `timesteps`. A respacing string such as

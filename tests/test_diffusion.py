@@ -36,6 +36,7 @@ from diffusion_framework.denoisers import Preconditioning, Threshold
 from diffusion_framework.losses import Uniform, output_weight
 from diffusion_framework.process.noise import generator_noise, sample_seeds
 from diffusion_framework.samplers import checked
+from diffusion_framework.samplers.walk import count_calls
 from diffusion_framework.storage.config import from_config, to_config
 
 
@@ -200,11 +201,34 @@ def test_every_sampler_is_as_good_as_ddim_on_the_default_grid(sampler, schedule)
 
 
 def test_defaults_of_sampling():
-    assert tiny_diffusion().sampler == DDIM(eta=0.0)
+    assert tiny_diffusion().sampler == UniPC(predict="v", sigma_data=0.5)
+    assert tiny_diffusion(use_ddim=True).sampler == DDIM(eta=0.0)
     assert tiny_diffusion(use_ddim=False).sampler == DDPM()
+    assert tiny_diffusion(time_difference=0.1).sampler == DDIM(), "UniPC needs steps that join"
+    previous = tiny_diffusion(objective="previous_x", noise_schedule="linear_beta")
+    assert previous.sampler == DDPM()
     assert len(tiny_diffusion(timesteps=7).grid()) == 7
     assert len(tiny_diffusion(timesteps=7).walk(1).grid) == 7
     assert len(tiny_diffusion(timesteps=7).walk(1, steps=3).grid) == 3
+
+
+@pytest.mark.parametrize("schedule", ["sigmoid", "linear_beta", "flow", "edm", "ve"])
+def test_sampling_without_a_word_takes_20_calls_with_any_schedule(schedule):
+    network = Plain()
+    diffusion = GaussianDiffusion(network, noise_schedule=schedule)
+    assert torch.isfinite(diffusion.sample(1, seed=0, show_progress=False)).all()
+    assert len(network.seen) == 20
+
+
+@pytest.mark.parametrize(
+    ("sampler", "calls"), [("ddim", 50), ("heun", 20), ("lcm", 4), ("ddpm", 1000), ("unipc", 20)]
+)
+def test_each_sampler_has_a_number_of_calls_that_suits_it(sampler, calls):
+    diffusion = tiny_diffusion(timesteps=1000)
+    grid = diffusion.walk(1, sampler=sampler).grid
+    counted = count_calls(diffusion.walk(1, sampler=sampler).sampler, diffusion.schedule, grid)
+    assert calls - 1 <= counted <= calls
+    assert len(diffusion.walk(1, sampler="rk45").grid) == 1, "it chooses its own steps"
 
 
 @pytest.mark.parametrize("sampler", [DDIM(), DDPM()], ids=repr)
@@ -263,9 +287,9 @@ def test_sampling_from_an_exact_network_gives_the_data():
             super().__init__()
             self.anchor = nn.Parameter(torch.zeros(1))
 
-    for options in ({"use_ddim": True}, {"use_ddim": False}):
-        images = GaussianDiffusion(Wrapped(), timesteps=1000, **options).sample(
-            16, seed=0, show_progress=False
+    for use_ddim, steps in ((None, None), (True, 1000), (False, None)):
+        images = GaussianDiffusion(Wrapped(), timesteps=1000, use_ddim=use_ddim).sample(
+            16, seed=0, steps=steps, show_progress=False
         )
         pixels = images.flatten() * 2 - 1
         assert pixels.mean().item() == pytest.approx(0.2, abs=0.01)
@@ -309,7 +333,8 @@ def test_defaults_are_those_of_the_original_api():
     assert (diffusion.timesteps, diffusion.schedule, diffusion.objective) == (1000, Sigmoid(), V())
     assert diffusion.loss_weight == MinSNR(5) and diffusion.train_prob_self_cond == 0.9
     assert diffusion.time_difference == 0
-    assert diffusion.sampler == DDIM() and diffusion.preconditioning == Preconditioning()
+    assert diffusion.sampler == UniPC(predict="v")
+    assert diffusion.preconditioning == Preconditioning()
 
 
 def test_a_grid_of_ones_own_is_walked():

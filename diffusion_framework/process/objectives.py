@@ -34,7 +34,10 @@ class Objective(SavedAsJson, ABC):
 
     @property
     def proposes(self) -> Mapping[str, str]:
-        """Names of parts that suit the objective, for options of `GaussianDiffusion` left None."""
+        """Names of parts that suit the objective, for options of `GaussianDiffusion` left None.
+
+        Besides these options, `sampler` names the default sampler.
+        """
         return {}
 
     @abstractmethod
@@ -181,6 +184,10 @@ class PreviousX(Objective):
 
     schedule: NoiseSchedule
     steps: int
+
+    @property
+    def proposes(self) -> Mapping[str, str]:
+        return {"sampler": "ddpm"}  # few steps would magnify errors of x0
 
     def __post_init__(self) -> None:
         check_step_count(self.steps)

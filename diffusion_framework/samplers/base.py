@@ -12,6 +12,7 @@ from torch import Tensor
 from ..denoisers import Denoiser
 from ..process.level import Level, Noise, Prediction
 from ..storage.config import SavedAsJson
+from .grids import Spacing
 
 State = TypeVar("State")
 
@@ -26,10 +27,18 @@ class Sampler(SavedAsJson, ABC, Generic[State]):
     Attributes:
         adaptive: Whether the sampler chooses its own steps. Its number of network calls then
             varies.
+        default_calls: Number of network calls that serves if the user gives none; None for a
+            sampler that needs all steps of the process.
     """
 
     config_name = "sampler.json"
     adaptive: ClassVar[bool] = False
+    default_calls: ClassVar[int | None] = None
+
+    @property
+    def default_spacing(self) -> Spacing | None:
+        """Spacing of the default calls; None for steps even in time."""
+        return None
 
     def init(self, steps: int) -> State:
         """Returns the state before the first step; None for a sampler without state.

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -39,6 +39,8 @@ class Churn(Sampler[State]):
     s_min: float = 0.05
     s_max: float = 50.0
     s_noise: float = 1.0
+
+    default_calls: ClassVar[int | None] = 100
 
     def __post_init__(self) -> None:
         if self.s_churn < 0 or self.s_noise < 0 or not 0 <= self.s_min <= self.s_max:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -21,6 +22,8 @@ class DDIM(Sampler[None]):
     """
 
     eta: float = 0.0
+
+    default_calls: ClassVar[int | None] = 50
 
     def __post_init__(self) -> None:
         if not 0 <= self.eta <= 1:

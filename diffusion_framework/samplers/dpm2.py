@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -18,6 +19,8 @@ class DPM2(Sampler[None]):
     step to sigma = 0 takes only one call. So does a step over more than a factor of 10 in sigma /
     alpha, as in `Heun`.
     """
+
+    default_calls: ClassVar[int | None] = 20
 
     def step(
         self, denoise: Denoiser, x: Tensor, now: Level, to: Level, state: None, noise: Noise

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
@@ -42,6 +42,8 @@ class DPMSolver(Sampler[History]):
     predict: Literal["x0", "eps"] = "x0"
     eta: float = 0.0
     weights: Literal["exact", "midpoint"] = "exact"
+
+    default_calls: ClassVar[int | None] = 20
 
     def __post_init__(self) -> None:
         valid = self.predict in ("x0", "eps") and self.weights in ("exact", "midpoint")

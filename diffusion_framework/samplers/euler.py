@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -15,6 +16,8 @@ class Euler(Sampler[None]):
 
     It is Alg. 1 of Karras et al. 2022 without its correction.
     """
+
+    default_calls: ClassVar[int | None] = 50
 
     def step(
         self, denoise: Denoiser, x: Tensor, now: Level, to: Level, state: None, noise: Noise

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -18,6 +19,8 @@ class Heun(Sampler[None]):
     So does a step over more than a factor of 10 in sigma / alpha, such as the first from t = 1. In
     these steps, the mean of the predictions at both ends would magnify their difference.
     """
+
+    default_calls: ClassVar[int | None] = 20
 
     def step(
         self, denoise: Denoiser, x: Tensor, now: Level, to: Level, state: None, noise: Noise

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -32,6 +33,8 @@ class KarrasVE(Sampler[State]):
     s_min: float = 0.05
     s_max: float = 50.0
     s_noise: float = 1.007
+
+    default_calls: ClassVar[int | None] = 100
 
     def __post_init__(self) -> None:
         _ = self.churn  # checks the options

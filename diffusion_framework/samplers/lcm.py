@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -36,6 +37,8 @@ class LCM(Sampler[None]):
     timestep_scaling: float = 10.0
     timesteps: int = 1000
     original_steps: int = 50
+
+    default_calls: ClassVar[int | None] = 4
 
     def __post_init__(self) -> None:
         counts = 1 <= self.original_steps <= self.timesteps

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -29,6 +30,8 @@ class LMS(Sampler[History]):
     """
 
     order: int = 4
+
+    default_calls: ClassVar[int | None] = 20
 
     def __post_init__(self) -> None:
         if not 1 <= self.order <= 4:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
@@ -32,6 +32,8 @@ class SinglestepDPM(Sampler[None]):
 
     order: int = 3
     predict: Literal["x0", "eps"] = "x0"
+
+    default_calls: ClassVar[int | None] = 20
 
     def __post_init__(self) -> None:
         if self.order not in (1, 2, 3) or self.predict not in ("x0", "eps"):

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
 from ..denoisers import Denoiser
 from ..process.level import Level, Noise, combine
 from .base import Sampler
+from .grids import Spacing
 from .multistep import v_factors, velocity, x0_factors
 
 History = tuple[tuple[Level, Tensor], ...]
@@ -48,6 +49,12 @@ class UniPC(Sampler[State]):
     corrector: bool = True
     predict: Literal["x0", "v"] = "x0"
     sigma_data: float = 0.5
+
+    default_calls: ClassVar[int | None] = 20
+
+    @property
+    def default_spacing(self) -> Spacing | None:
+        return "optimal" if self.predict == "v" else None
 
     def __post_init__(self) -> None:
         valid = self.variant in ("bh1", "bh2") and self.predict in ("x0", "v")

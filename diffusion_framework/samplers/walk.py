@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, final
 
 import numpy as np
@@ -17,7 +18,7 @@ from ..process.level import Level, Noise, Prediction
 from ..process.schedules import NoiseSchedule
 from ..spaces import DataSpace
 from .base import Sampler, Snapshot, trajectory
-from .grids import Grid, partial_grid
+from .grids import Grid, Spacing, partial_grid
 
 
 @final
@@ -109,8 +110,9 @@ def first_noise(noise: Tensor | np.ndarray | None, source: Noise, like: Tensor) 
 def choose_grid(
     sampler: Sampler,
     schedule: NoiseSchedule,
-    make: Callable[[int | str | None], Grid],
+    make: Callable[..., Grid],
     *,
+    spacing: Spacing | None = None,
     steps: int | str | None = None,
     calls: int | None = None,
     grid: Grid | None = None,
@@ -118,12 +120,13 @@ def choose_grid(
 ) -> Grid:
     """Returns the grid for steps, a budget of network calls, or a given grid.
 
-    At most one of the three may be given.
+    At most one of the three may be given. Without any, the sampler decides; see `default_grid`.
 
     Args:
         sampler: Sampler that steps through the grid.
         schedule: Noise schedule that gives the levels.
-        make: Returns the grid for a value of `steps`.
+        make: Returns the grid for a value of `steps` and of `spacing`.
+        spacing: Spacing of the steps; see `GaussianDiffusion.grid`.
         steps: Number of sampler steps or a respacing string; see `GaussianDiffusion.walk`.
         calls: Largest number of network calls.
         grid: Grid to use.
@@ -139,14 +142,49 @@ def choose_grid(
             "Fix: leave out all but one."
         )
     if calls is not None:
-        grid = grid_for_calls(sampler, calls, schedule, make)
-    grid = partial_grid(make(steps) if grid is None else Grid(grid), strength)
+        grid = grid_for_calls(sampler, calls, schedule, partial(make, spacing=spacing))
+    elif steps is not None:
+        grid = make(steps, spacing=spacing)
+    elif grid is None:
+        grid = default_grid(sampler, schedule, make, spacing)
+    grid = partial_grid(Grid(grid), strength)
     if not grid.is_connected and sampler.init(len(grid)) is not None:
         raise ValueError(
             "Expected a sampler without memory, such as DDIM or DDPM, for a grid with gaps "
             f"(time_difference), got {sampler}. Fix: set sampler='ddim' or time_difference=0."
         )
     return grid
+
+
+def default_grid(
+    sampler: Sampler, schedule: NoiseSchedule, make: Callable[..., Grid], spacing: Spacing | None
+) -> Grid:
+    """Returns the grid that suits a sampler if the user gives neither steps nor calls.
+
+    It takes `default_calls` network calls, but no more steps than the process has. Samplers with
+    adaptive steps get one step, inside which they choose their own.
+
+    Args:
+        sampler: Sampler that steps through the grid.
+        schedule: Noise schedule that gives the levels.
+        make: Returns the grid for a number of steps and a spacing; without them, that of the
+            process.
+        spacing: Spacing of the steps; None for that of the sampler.
+    """
+    if sampler.adaptive:
+        return make(1, spacing=spacing)
+    if sampler.default_calls is None:
+        return make(None, spacing=spacing)
+    if sampler.times(1) is not None:  # the steps of the process do not suit the sampler
+        return grid_for_calls(
+            sampler, sampler.default_calls, schedule, partial(make, spacing=spacing)
+        )
+    process = make(None, spacing=spacing)
+    if spacing is None and process.is_connected:  # other spacings take no time difference
+        spacing = sampler.default_spacing
+    few_steps = partial(make, spacing=spacing)
+    few = grid_for_calls(sampler, sampler.default_calls, schedule, few_steps)
+    return few if len(few) < len(process) else process
 
 
 def grid_for_calls(

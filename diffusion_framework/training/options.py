@@ -52,9 +52,10 @@ def check_types(options: Mapping[str, Any]) -> None:
 
 def _check_plain(name: str, value: Any, default: Any) -> None:
     """Raises ValueError if a number or switch is of another type than its default."""
-    if name.endswith(".every"):
+    if name.endswith((".every", ".sampling_steps")):
         fits = value is None or isinstance(value, Integral)
-        expect(fits, f"{name} as a whole number", value, "give one, or 0 to switch it off")
+        fix = "or 0 to switch it off" if name.endswith(".every") else "or None for the default"
+        expect(fits, f"{name} as a whole number", value, f"give one, {fix}")
     elif type(default) in _PLAIN:
         kinds, wanted = _PLAIN[type(default)]
         fits = isinstance(value, kinds) and (isinstance(default, bool) or value is not True)

@@ -31,21 +31,22 @@ class Previews:
     Args:
         every: Number of optimizer steps between two previews, with one more at the last step. None
             is `save_and_sample_every`; 0 draws none.
-        sampling_steps: Number of sampler steps for each image of a preview.
+        sampling_steps: Number of sampler steps for each image of a preview. None is the default of
+            the model, such as 20, and at most 50.
 
     Raises:
         ValueError: If a field is out of range.
     """
 
     every: int | None = None
-    sampling_steps: int = 50
+    sampling_steps: int | None = None
 
     def __post_init__(self) -> None:
         fits = self.every is None or self.every >= 0
         expect(fits, "previews.every of at least 0", self.every, "set it to 0 for no previews")
-        wanted = "previews.sampling_steps of at least 1"
+        steps, wanted = self.sampling_steps, "previews.sampling_steps of at least 1"
         fix = "choose at least 1, or set previews.every to 0 for no previews"
-        expect(self.sampling_steps >= 1, wanted, self.sampling_steps, fix)
+        expect(steps is None or steps >= 1, wanted, steps, fix)
 
     def path(self, folder: Path, step: int) -> Path:
         """Returns the path of the preview after a step, in the results folder."""

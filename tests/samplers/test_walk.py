@@ -125,8 +125,9 @@ def test_consistency_sampling_walks_the_steps_of_its_distillation():
     assert [now.t for now, _ in own] == [1.0, 0.5]
     even = diffusion.walk(1, sampler="lcm", steps=4, spacing="time").grid
     assert [now.t for now, _ in even] == [1.0, 0.75, 0.5, 0.25]
+    assert diffusion.walk(1, sampler=LCM()).grid == diffusion.walk(1, sampler=LCM(), steps=4).grid
     with pytest.raises(ValueError, match="1 to 50 sampler steps.*got 1000. Fix: change steps"):
-        diffusion.sample(1, sampler=LCM())
+        diffusion.sample(1, sampler=LCM(), steps=1000)
 
 
 def test_a_sampler_can_be_given_by_name():
@@ -187,7 +188,7 @@ def test_samples_are_divided_by_the_last_alpha():
 
     for options in ({}, {"scale": 0.5}):
         diffusion = GaussianDiffusion(Grey(), objective="x0", timesteps=5, **options)
-        images = diffusion.sample(2, show_progress=False)
+        images = diffusion.sample(2, sampler="ddim", show_progress=False)
         torch.testing.assert_close(images, torch.full_like(images, 0.9))
         walk = diffusion.walk(2)
         for snapshot in diffusion.trajectory(walk):
