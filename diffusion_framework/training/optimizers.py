@@ -15,8 +15,8 @@ from ..storage.config import class_path, import_path
 from .checks import expect
 from .optimizer_state import is_plain
 
-OptimizerChoice = str | type[Optimizer] | Optimizer | Callable[[list[nn.Parameter]], Optimizer]
-"""A name in torch.optim, a class, an optimizer, or a function that makes one of parameters."""
+OptimizerChoice = str | Optimizer | Callable[[list[nn.Parameter]], Optimizer]
+"""A name in torch.optim, an optimizer, or a class or function that makes one of parameters."""
 
 _NEED_MORE = {"LBFGS", "Optimizer", "SparseAdam"}  # a closure, or sparse gradients
 _FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
