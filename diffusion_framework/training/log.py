@@ -93,12 +93,8 @@ class TrainingLog:
         unwritten: Sequence[tuple[float, float]] = (),
         left: Collection[str] = (),
     ) -> None:
-        self.path, self.accelerator, self.images_per_step = (
-            folder / "log.csv",
-            accelerator,
-            images_per_step,
-        )
-        self.metrics_path = folder / "validation.csv"
+        self.path, self.metrics_path = folder / "log.csv", folder / "validation.csv"
+        self.accelerator, self.images_per_step = accelerator, images_per_step
         self.before = list(unwritten)
         self.steps: list[Tensor] = []
         self.start, self.stop = start, stop
