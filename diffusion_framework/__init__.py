@@ -1,138 +1,99 @@
 """Train diffusion models and sample from them.
 
 >>> from diffusion_framework import DDIM, GaussianDiffusion, Trainer, UNet
+
+These are the names that most programs need. Each folder of the package has more, such as
+`diffusion_framework.samplers`. A name is imported when it is first used.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .data import IDX, Digits, ImageDataset, ImageFolder, Shards, TrainingDataset
-from .denoisers import ClassifierFree, Denoiser
-from .diffusion import GaussianDiffusion
-from .losses import MinSNR
-from .models import RIN, DiT, ResidualMLP, Transformer1D, UNet, UNet1D
-from .policies import (
-    BehaviourCloning,
-    Controller,
-    DiffusionPolicy,
-    Episodes,
-    EpisodeWindows,
-    ForkDemonstrations,
-)
-from .process.level import Level, Prediction
-from .process.objectives import X0, Eps, Objective, Preconditioned, PreviousX, Score, V, Velocity
-from .process.schedules import (
-    EDM,
-    VE,
-    Betas,
-    Cosine,
-    Flow,
-    Linear,
-    LinearBeta,
-    NoiseSchedule,
-    ScaledLinearBeta,
-    Sigmoid,
-    SquaredCosBeta,
-)
-from .samplers import (
-    DDIM,
-    DDPM,
-    DPM2,
-    LCM,
-    LMS,
-    RK45,
-    AdaptiveDPMSolver,
-    Churn,
-    DPMSolver,
-    Euler,
-    Heun,
-    KarrasVE,
-    Langevin,
-    ReverseDiffusion,
-    Sampler,
-    ScoreSDE,
-    SinglestepDPM,
-    Snapshot,
-    UniPC,
-    trajectory,
-)
-from .storage.config import RecordsArguments
-
 if TYPE_CHECKING:
+    from .conditions import Images, Labels
+    from .data import ImageFolder, Shards
+    from .denoisers import ClassifierFree
+    from .diffusion import GaussianDiffusion
+    from .losses import MinSNR
+    from .models import RIN, DiT, UNet
+    from .policies import Controller, DiffusionPolicy
+    from .process.schedules import EDM, Cosine, Flow, Sigmoid
+    from .samplers import DDIM, DDPM, LCM, LMS, DPMSolver, Heun, ScoreSDE, UniPC
+    from .spaces import ImageSpace, Unbounded
     from .training import Trainer
 
 __all__ = [
     "DDIM",
     "DDPM",
-    "DPM2",
     "EDM",
-    "IDX",
     "LCM",
     "LMS",
     "RIN",
-    "RK45",
-    "VE",
-    "X0",
-    "AdaptiveDPMSolver",
-    "BehaviourCloning",
-    "Betas",
-    "Churn",
     "ClassifierFree",
     "Controller",
     "Cosine",
     "DPMSolver",
-    "Denoiser",
     "DiT",
     "DiffusionPolicy",
-    "Digits",
-    "EpisodeWindows",
-    "Episodes",
-    "Eps",
-    "Euler",
     "Flow",
-    "ForkDemonstrations",
     "GaussianDiffusion",
     "Heun",
-    "ImageDataset",
     "ImageFolder",
-    "KarrasVE",
-    "Langevin",
-    "Level",
-    "Linear",
-    "LinearBeta",
+    "ImageSpace",
+    "Images",
+    "Labels",
     "MinSNR",
-    "NoiseSchedule",
-    "Objective",
-    "Preconditioned",
-    "Prediction",
-    "PreviousX",
-    "RecordsArguments",
-    "ResidualMLP",
-    "ReverseDiffusion",
-    "Sampler",
-    "ScaledLinearBeta",
-    "Score",
     "ScoreSDE",
     "Shards",
     "Sigmoid",
-    "SinglestepDPM",
-    "Snapshot",
-    "SquaredCosBeta",
     "Trainer",
-    "TrainingDataset",
-    "Transformer1D",
     "UNet",
-    "UNet1D",
+    "Unbounded",
     "UniPC",
-    "V",
-    "Velocity",
-    "trajectory",
 ]
 __version__ = "0.1.0"
 
+_MODULES = {
+    "conditions": ("Images", "Labels"),
+    "data": ("ImageFolder", "Shards"),
+    "denoisers": ("ClassifierFree",),
+    "diffusion": ("GaussianDiffusion",),
+    "losses": ("MinSNR",),
+    "models": ("RIN", "DiT", "UNet"),
+    "policies": ("Controller", "DiffusionPolicy"),
+    "process.schedules": ("EDM", "Cosine", "Flow", "Sigmoid"),
+    "samplers": ("DDIM", "DDPM", "LCM", "LMS", "DPMSolver", "Heun", "ScoreSDE", "UniPC"),
+    "spaces": ("ImageSpace", "Unbounded"),
+    "training": ("Trainer",),
+}
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
+
 
 def __getattr__(name: str) -> Any:
-    if name == "Trainer":  # brings accelerate, which takes its time; who samples does without
-        from .training import Trainer
+    if name not in _HOMES:
+        raise AttributeError(_missing(name))
+    value = vars(import_module(f"{__name__}.{_HOMES[name]}"))[name]
+    globals()[name] = value
+    return value
 
-        return Trainer
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _missing(name: str) -> str:
+    """Returns the error for a name that this module lacks, with the place or the nearest name."""
+    from .parts.search import nearest
+    from .parts.table import TABLE
+
+    elsewhere = {
+        home.split(":")[1]: home.split(":")[0] for row in TABLE.values() for home in row.values()
+    }
+    close = nearest(name, [*__all__, *elsewhere])
+    if close is None:
+        fix = f"see dir({__name__})"
+    elif close in __all__:
+        fix = f"write {close}"
+    else:
+        fix = f"write from {__name__}.{elsewhere[close]} import {close}"
+    return f"module {__name__!r} has no attribute {name!r}. Fix: {fix}."

@@ -31,7 +31,7 @@ from .parts.type_checks import typed
 from .process.level import check_step_count
 from .process.objectives import Objective
 from .process.schedules import NoiseSchedule, Scaled, schedule_named
-from .samplers import DDPM, Sampler
+from .samplers import Sampler
 from .samplers.arguments import whole_number
 from .sampling import DrawsSamples
 from .spaces import DataSpace, ImageSpace

@@ -44,7 +44,6 @@ from .samplers.grids import (
 from .spaces import DataSpace
 from .trainable import Trainable
 
-
 _PREVIEW_STEPS = 50
 
 

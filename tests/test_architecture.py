@@ -6,6 +6,8 @@ import dataclasses
 import inspect
 import json
 import pickle
+import subprocess
+import sys
 from importlib import import_module
 from pathlib import Path
 from pkgutil import walk_packages
@@ -16,12 +18,15 @@ import torch
 import diffusion_framework as df
 from diffusion_framework.denoisers.preconditioning import InputScaling, TimeInput
 from diffusion_framework.losses import Loss, LossWeight, TimeSampler
+from diffusion_framework.process.objectives import Eps, Objective
+from diffusion_framework.process.schedules import NoiseSchedule
+from diffusion_framework.samplers import Sampler
 from diffusion_framework.storage.config import SavedAsJson, from_config, to_config
 
 PACKAGE = Path(df.__file__).parent
 # Each layer may import those before it, and its own members.
 LAYERS = [
-    {"parts", "progress"},
+    {"parts", "progress", "recipes"},
     {"storage"},
     {"process", "spaces", "trainable"},
     {"conditions", "data"},
@@ -236,9 +241,7 @@ def raised_name(call: ast.Call) -> str:
 
 
 def test_the_loop_names_no_sampler_and_nothing_dispatches_on_types_of_them():
-    names = {
-        c.__name__ for base in (df.Sampler, df.NoiseSchedule, df.Objective) for c in leaves(base)
-    }
+    names = {c.__name__ for base in (Sampler, NoiseSchedule, Objective) for c in leaves(base)}
     loop = TREES[PACKAGE / "samplers" / "base.py"]
     assert not names & {node.id for node in ast.walk(loop) if isinstance(node, ast.Name)}
     for path, tree in TREES.items():
@@ -261,9 +264,9 @@ def leaves(base):
 
 
 BASES = (
-    df.Sampler,
-    df.NoiseSchedule,
-    df.Objective,
+    Sampler,
+    NoiseSchedule,
+    Objective,
     LossWeight,
     Loss,
     TimeSampler,
@@ -271,7 +274,7 @@ BASES = (
     InputScaling,
 )
 PARTS = sorted({c for base in BASES for c in leaves(base)}, key=lambda c: c.__name__)
-NEEDED = {"schedule": df.Cosine(), "objective": df.Eps(), "steps": 7}  # others: half
+NEEDED = {"schedule": df.Cosine(), "objective": Eps(), "steps": 7}  # others: half
 
 
 @pytest.mark.parametrize("cls", PARTS, ids=lambda c: c.__name__)
@@ -299,12 +302,41 @@ def _required(field) -> bool:
 
 
 def test_samplers_are_short():
-    paths = {Path(inspect.getfile(cls)) for cls in leaves(df.Sampler)}
+    paths = {Path(inspect.getfile(cls)) for cls in leaves(Sampler)}
     for path in paths & set((PACKAGE / "samplers").glob("*.py")):
         assert len(path.read_text().splitlines()) <= 110, path
 
 
-def test_everything_exported_is_documented():
-    for name, value in vars(df).items():
-        if inspect.isclass(value):
-            assert value.__doc__ and not value.__doc__.startswith(f"{name}("), name
+def test_everything_exported_is_documented_and_loaded_when_it_is_used():
+    for name in df.__all__:
+        value = getattr(df, name)
+        assert value.__doc__ and not value.__doc__.startswith(f"{name}("), name
+    code = "import sys, diffusion_framework; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+def test_the_exported_names_are_written_alike_for_python_and_for_editors():
+    tree = ast.parse(Path(df.__file__).read_text())
+    seen = {
+        alias.name: node.module
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.level == 1 and node.col_offset == 4
+        for alias in node.names
+        if alias.name[0].isupper() and alias.name != "TABLE"
+    }
+    assert seen == df._HOMES
+    assert sorted(seen) == sorted(df.__all__)
+
+
+@pytest.mark.parametrize(
+    ("name", "fix"),
+    [
+        ("Unet", "write UNet"),
+        ("Betas", "write from diffusion_framework.process.schedules.beta import Betas"),
+        ("Xyzzyqq", r"see dir\(diffusion_framework\)"),
+    ],
+)
+def test_a_missing_name_is_answered_with_the_nearest_one(name, fix):
+    with pytest.raises(AttributeError, match=f"no attribute '{name}'. Fix: {fix}."):
+        getattr(df, name)

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from toys import tiny_unet
 
-from diffusion_framework import GaussianDiffusion, Sampler, cli
+from diffusion_framework import GaussianDiffusion, cli
 from diffusion_framework.cli.help import part_page
 from diffusion_framework.parts import plan
 from diffusion_framework.parts.search import parts_of
 from diffusion_framework.process.schedules import Cosine
-from diffusion_framework.samplers import Langevin, ReverseDiffusion
+from diffusion_framework.samplers import Langevin, ReverseDiffusion, Sampler
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMAND = re.compile(r"^# *\w+: *python (scripts/\w+\.py(?:\\\n|[^\n])*)", re.M)

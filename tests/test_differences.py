@@ -7,10 +7,11 @@ import pytest
 import torch
 from toys import Plain, SelfConditioned
 
-from diffusion_framework import DDIM, DDPM, Eps, GaussianDiffusion
+from diffusion_framework import DDIM, DDPM, GaussianDiffusion
 from diffusion_framework.losses import LossWeight, UniformOn
 from diffusion_framework.losses.weights import output_weight
 from diffusion_framework.parts import plan
+from diffusion_framework.process.objectives import Eps
 from diffusion_framework.samplers.grids import Grid
 
 PAGE = (Path(__file__).parents[1] / "configs" / "README.md").read_text()

@@ -12,30 +12,31 @@ from toys import Latent, Plain, SelfConditioned, tiny_diffusion, tiny_unet
 from diffusion_framework import (
     DDIM,
     DDPM,
-    DPM2,
     LMS,
-    RK45,
-    AdaptiveDPMSolver,
     Cosine,
     DPMSolver,
-    Eps,
-    Euler,
     GaussianDiffusion,
     Heun,
-    KarrasVE,
-    Linear,
     MinSNR,
     Sigmoid,
-    SinglestepDPM,
-    Snapshot,
     UniPC,
-    V,
-    trajectory,
 )
 from diffusion_framework.denoisers import Preconditioning, Threshold
 from diffusion_framework.losses import Uniform, output_weight
 from diffusion_framework.process.noise import generator_noise, sample_seeds
-from diffusion_framework.samplers import checked
+from diffusion_framework.process.objectives import Eps, V
+from diffusion_framework.process.schedules import Linear
+from diffusion_framework.samplers import (
+    DPM2,
+    RK45,
+    AdaptiveDPMSolver,
+    Euler,
+    KarrasVE,
+    SinglestepDPM,
+    Snapshot,
+    checked,
+    trajectory,
+)
 from diffusion_framework.samplers.walk import count_calls
 from diffusion_framework.storage.config import from_config, to_config
 

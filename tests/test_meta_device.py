@@ -11,19 +11,11 @@ from demonstrations import batch, behaviour_cloning, diffusion_policy, fitted
 from torch import nn
 from toys import tiny_dit, tiny_rin, tiny_unet
 
-import diffusion_framework as df
-from diffusion_framework import (
-    DDIM,
-    DiffusionPolicy,
-    GaussianDiffusion,
-    ResidualMLP,
-    Sampler,
-    Transformer1D,
-    UNet1D,
-    trajectory,
-)
+from diffusion_framework import DDIM, DiffusionPolicy, GaussianDiffusion, samplers
 from diffusion_framework.conditions import Observations
+from diffusion_framework.models import ResidualMLP, Transformer1D, UNet1D
 from diffusion_framework.parts.table import TABLE
+from diffusion_framework.samplers import Sampler, trajectory
 from diffusion_framework.samplers.adaptive import AdaptiveSolver
 from diffusion_framework.spaces import ImageSpace, Unbounded
 
@@ -168,7 +160,7 @@ def test_a_training_step_of_every_policy_waits_for_nothing(policy):
 FIXED_STEPS = sorted(
     (
         value
-        for value in vars(df).values()
+        for value in vars(samplers).values()
         if inspect.isclass(value) and issubclass(value, Sampler) and not inspect.isabstract(value)
         if not issubclass(value, AdaptiveSolver)  # they choose steps by error estimates
     ),

@@ -7,7 +7,8 @@ import pytest
 import torch
 from toys import randomised, tiny_dit, tiny_rin, tiny_unet
 
-from diffusion_framework import GaussianDiffusion, ResidualMLP, Transformer1D, UNet1D
+from diffusion_framework import GaussianDiffusion
+from diffusion_framework.models import ResidualMLP, Transformer1D, UNet1D
 from diffusion_framework.models.layers import TimeEmbedding
 
 SEQUENCE = {"horizon": 8, "action_dim": 2, "self_condition": True}

@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import Any
 
 from .errors import BadPart, NotTrusted, expected, one_line
-from .table import NOUNS, PACKAGE, TABLE
+from .table import NOUNS, PACKAGE, TABLE, with_article
 
 _MOST_LISTED = 20  # names in an error
 
@@ -57,7 +57,7 @@ def choose_one(known: Collection[str]) -> str:
 def noun(kind: type, article: bool = True) -> str:
     """Returns the word for parts of a kind in errors, such as 'a noise schedule'."""
     word = NOUNS.get(kind.__name__, kind.__name__)
-    return f"{'an' if word[0] in 'aeioAEIO' else 'a'} {word}" if article else word
+    return with_article(word) if article else word
 
 
 def parts_of(kind: type) -> list[tuple[str, type]]:

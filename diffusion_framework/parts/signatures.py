@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-import re
 import types
 import typing
 from collections.abc import Mapping
 from typing import Any, Union
+
+from .docstrings import arguments
 
 REQUIRED = inspect.Parameter.empty
 
@@ -62,18 +63,11 @@ def _options(cls: Any) -> Mapping[str, Option]:
 
 
 def descriptions(described: Any) -> dict[str, str]:
-    """Returns the descriptions of arguments in the Google-style docstring of a function or class.
+    """Returns the descriptions of arguments in the docstring of a function or class.
 
     The docstring of a class's `__init__` counts too.
     """
-    found = {}
-    for text in (described.__doc__, getattr(described, "__init__", None).__doc__):
-        body = re.search(r"^Args:\n(.*?)(?=^\S|\Z)", inspect.cleandoc(text or ""), re.S | re.M)
-        for name, doc in re.findall(
-            r"^ {4}([\w.]+): (.*?)(?=^ {4}\S|\Z)", body[1] if body else "", re.S | re.M
-        ):
-            found[name] = " ".join(doc.split())
-    return found
+    return arguments(described.__doc__) | arguments(getattr(described, "__init__", None).__doc__)
 
 
 def members(hint: Any) -> tuple[Any, ...]:

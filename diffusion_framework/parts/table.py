@@ -144,3 +144,8 @@ NOUNS = {
     "ImageDataset": "dataset of images",
     "FeatureExtractor": "feature extractor",
 }
+
+
+def with_article(word: str) -> str:
+    """Returns a word with its indefinite article, such as 'an objective'."""
+    return f"{'an' if word[0] in 'aeioAEIO' else 'a'} {word}"

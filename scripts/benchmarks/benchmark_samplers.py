@@ -55,29 +55,12 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from diffusion_framework import (
-    DDIM,
-    DDPM,
-    DPM2,
-    EDM,
-    LMS,
-    Cosine,
-    DPMSolver,
-    Eps,
-    Euler,
-    Flow,
-    Heun,
-    Level,
-    LinearBeta,
-    NoiseSchedule,
-    Prediction,
-    Sampler,
-    ScaledLinearBeta,
-    Sigmoid,
-    SinglestepDPM,
-    UniPC,
-)
+from diffusion_framework import DDIM, DDPM, EDM, LMS, Cosine, DPMSolver, Flow, Heun, Sigmoid, UniPC
+from diffusion_framework.process.level import Level, Prediction
 from diffusion_framework.process.noise import generator_noise
+from diffusion_framework.process.objectives import Eps
+from diffusion_framework.process.schedules import LinearBeta, NoiseSchedule, ScaledLinearBeta
+from diffusion_framework.samplers import DPM2, Euler, Sampler, SinglestepDPM
 from diffusion_framework.samplers.grids import (
     Grid,
     grid_of_log_snrs,

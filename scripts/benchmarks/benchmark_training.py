@@ -214,7 +214,8 @@ def loader_rates(folder: str, task: Task, epochs: int = 3) -> dict[str, dict[str
 
 def checkpoint_seconds(task: Task) -> float:
     """Returns the median time of writing a checkpoint of the larger of our networks."""
-    from diffusion_framework import Digits, GaussianDiffusion, Trainer
+    from diffusion_framework import GaussianDiffusion, Trainer
+    from diffusion_framework.data import Digits
     from diffusion_framework.storage.writing import write_checkpoint
 
     network = CONTESTANTS["ours, as lucidrains"][1](task)

@@ -16,21 +16,14 @@ import matplotlib.pyplot as plt
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from diffusion_framework import (
-    DDIM,
-    DDPM,
+from diffusion_framework import DDIM, DDPM, LMS, DPMSolver, GaussianDiffusion, Heun, ScoreSDE, UniPC
+from diffusion_framework.samplers import (
     DPM2,
-    LMS,
-    DPMSolver,
-    GaussianDiffusion,
-    Heun,
     KarrasVE,
     Langevin,
     ReverseDiffusion,
     Sampler,
-    ScoreSDE,
     SinglestepDPM,
-    UniPC,
 )
 from diffusion_framework.samplers.grids import grid_of_log_snrs, uniform_log_snrs
 from diffusion_framework.storage.images import arrange

@@ -29,7 +29,8 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from diffusion_framework import RIN, Digits, GaussianDiffusion, Trainer
+from diffusion_framework import RIN, GaussianDiffusion, Trainer
+from diffusion_framework.data import Digits
 from diffusion_framework.process.noise import keyed_generator
 from diffusion_framework.training import LearningRate, Loading, Logging
 

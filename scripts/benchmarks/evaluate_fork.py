@@ -19,10 +19,11 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from diffusion_framework import DDIM, BehaviourCloning, Controller, DPMSolver, Sampler
-from diffusion_framework.policies import Policy
+from diffusion_framework import DDIM, Controller, DPMSolver
+from diffusion_framework.policies import BehaviourCloning, Policy
 from diffusion_framework.policies.tasks import fork
 from diffusion_framework.process.noise import mix
+from diffusion_framework.samplers import Sampler
 
 CONTEXTS, CALLS = 4000, (2, 5, 10, 50)
 SAMPLERS: dict[str, Sampler] = {"DDIM": DDIM(), "DPMSolver": DPMSolver()}

@@ -39,6 +39,7 @@ from diffusion_framework.cli.outputs import Outputs
 from diffusion_framework.data import IDX, ImageFolder, Shards
 from diffusion_framework.interop import read_scheduler_config
 from diffusion_framework.policies import load_episodes
+from diffusion_framework.samplers import Sampler
 from diffusion_framework.storage.checkpoint import Checkpoint
 from diffusion_framework.storage.manifest import sealed
 from diffusion_framework.training import Loading, Logging, Previews
@@ -276,7 +277,7 @@ KINDS = {
     "state": Kind(of_checkpoint("state.json"), resume, changed_json, True),
     "weights": Kind(of_checkpoint("model.safetensors"), open_model, reseal=True),
     "optimizer": Kind(of_checkpoint("optimizer.safetensors"), resume, reseal=True),
-    "sampler": Kind(sampler, df.Sampler.from_pretrained, changed_json),
+    "sampler": Kind(sampler, Sampler.from_pretrained, changed_json),
     "scheduler": Kind(scheduler, read_scheduler_config, changed_json),
     "shard": Kind(shards, open_shards),
     "npz": Kind(npz, open_episodes),

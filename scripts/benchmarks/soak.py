@@ -61,7 +61,8 @@ def train(results: str, rank: int, processes: int, port: int, options: dict) -> 
         }
     import torch
 
-    from diffusion_framework import Digits, GaussianDiffusion, Trainer, UNet
+    from diffusion_framework import GaussianDiffusion, Trainer, UNet
+    from diffusion_framework.data import Digits
     from diffusion_framework.training import Loading, Logging, Previews
 
     torch.set_num_threads(1)

@@ -9,7 +9,8 @@ from PIL import Image
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 from toys import QUIET, Plain
 
-from diffusion_framework import Digits, GaussianDiffusion, Trainer
+from diffusion_framework import GaussianDiffusion, Trainer
+from diffusion_framework.data import Digits
 from diffusion_framework.data.loading.loader import to_device
 from diffusion_framework.data.wrapped import as_dataset
 from diffusion_framework.spaces import ImageSpace

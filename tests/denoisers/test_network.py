@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from toys import randomised, tiny_rin, tiny_unet
 
-from diffusion_framework import DDIM, GaussianDiffusion, Heun, Langevin, UniPC, trajectory
+from diffusion_framework import DDIM, GaussianDiffusion, Heun, UniPC
 from diffusion_framework.conditions import Labels
 from diffusion_framework.denoisers import (
     ClassifierFree,
@@ -19,6 +19,7 @@ from diffusion_framework.denoisers import (
 from diffusion_framework.denoisers.guidance.classifier_free import extrapolate
 from diffusion_framework.process.level import Prediction
 from diffusion_framework.process.noise import per_sample_noise
+from diffusion_framework.samplers import Langevin, trajectory
 from diffusion_framework.samplers.base import RecordingDenoiser
 
 

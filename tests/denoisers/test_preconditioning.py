@@ -4,7 +4,7 @@ import pytest
 import torch
 from toys import Plain
 
-from diffusion_framework import EDM, VE, Flow, GaussianDiffusion, Sigmoid
+from diffusion_framework import EDM, Flow, GaussianDiffusion, Sigmoid
 from diffusion_framework.denoisers.preconditioning import (
     CNoise,
     LogSNRTime,
@@ -14,6 +14,7 @@ from diffusion_framework.denoisers.preconditioning import (
     UnitTime,
     UnitVariance,
 )
+from diffusion_framework.process.schedules import VE
 
 
 def seen(**options):

@@ -8,8 +8,9 @@ import torch
 from oracles import GaussianOracle, MixtureOracle
 from toys import SelfConditioned, tiny_diffusion
 
-from diffusion_framework import DDIM, DDPM, EDM, Flow, GaussianDiffusion, Heun, Sigmoid, trajectory
+from diffusion_framework import DDIM, DDPM, EDM, Flow, GaussianDiffusion, Heun, Sigmoid
 from diffusion_framework.editing import decode, interpolate, invert, slerp, walk_back
+from diffusion_framework.samplers import trajectory
 from diffusion_framework.samplers.grids import (
     grid_of_log_snrs,
     grid_of_times,

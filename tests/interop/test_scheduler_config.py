@@ -28,8 +28,8 @@ from parity import (
     start,
 )
 
-from diffusion_framework import trajectory
 from diffusion_framework.interop import read_scheduler_config
+from diffusion_framework.samplers import trajectory
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 

@@ -31,8 +31,9 @@ from parity import (
     start,
 )
 
-from diffusion_framework import DDIM, trajectory
+from diffusion_framework import DDIM
 from diffusion_framework.interop import Score, read_scheduler_config
+from diffusion_framework.samplers import trajectory
 from diffusion_framework.samplers.grids import distilled_times, grid_of_times, times_of_steps
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")

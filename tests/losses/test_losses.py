@@ -9,7 +9,7 @@ from oracles import GaussianOracle
 from torch import nn
 from toys import Plain, tiny_diffusion, tiny_unet
 
-from diffusion_framework import VE, Cosine, Eps, Flow, GaussianDiffusion, Sigmoid
+from diffusion_framework import Cosine, Flow, GaussianDiffusion, Sigmoid
 from diffusion_framework.losses import (
     HybridLoss,
     LossAware,
@@ -18,8 +18,9 @@ from diffusion_framework.losses import (
     VariationalLoss,
 )
 from diffusion_framework.losses.variational import bound_term
-from diffusion_framework.process.objectives import PreviousX
+from diffusion_framework.process.objectives import Eps, PreviousX
 from diffusion_framework.process.posterior import log_variance
+from diffusion_framework.process.schedules import VE
 from diffusion_framework.spaces import Unbounded
 
 

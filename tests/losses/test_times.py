@@ -6,9 +6,10 @@ import multiprocessing
 import pytest
 import torch
 
-from diffusion_framework import EDM, VE, Cosine, Flow, Sigmoid
+from diffusion_framework import EDM, Cosine, Flow, Sigmoid
 from diffusion_framework.losses import LogitNormal, LogNormal, LossAware, Steps, Stratified, Uniform
 from diffusion_framework.losses.times import SampledLevels
+from diffusion_framework.process.schedules import VE
 
 CPU = torch.device("cpu")
 

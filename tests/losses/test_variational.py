@@ -10,15 +10,16 @@ import torch
 from discrete_process import BETAS, SCHEDULE, levels, term_by_hand
 from oracles import GaussianOracle
 
-from diffusion_framework import EDM, Betas, Cosine, Flow, Prediction, Sigmoid
+from diffusion_framework import EDM, Cosine, Flow, Sigmoid
 from diffusion_framework.losses.variational import (
     bound_term,
     discretised_gaussian_nll,
     gaussian_kl,
     prior_term,
 )
+from diffusion_framework.process.level import Prediction
 from diffusion_framework.process.posterior import log_variance, posterior
-from diffusion_framework.process.schedules import Scaled
+from diffusion_framework.process.schedules import Betas, Scaled
 
 
 @pytest.fixture

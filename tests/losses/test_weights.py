@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from diffusion_framework import EDM, VE, X0, Cosine, Eps, Flow, MinSNR, Sigmoid, V
+from diffusion_framework import EDM, Cosine, Flow, MinSNR, Sigmoid
 from diffusion_framework.losses import (
     P2,
     EDMWeight,
@@ -15,8 +15,8 @@ from diffusion_framework.losses import (
     output_weight,
 )
 from diffusion_framework.process.level import Level
-from diffusion_framework.process.objectives import Preconditioned, Score, Velocity
-from diffusion_framework.process.schedules import Scaled
+from diffusion_framework.process.objectives import X0, Eps, Preconditioned, Score, V, Velocity
+from diffusion_framework.process.schedules import VE, Scaled
 
 
 def levels(schedule=None):

@@ -12,11 +12,12 @@ from toys import randomised, tiny_rin
 import diffusion_framework as df
 from diffusion_framework import RIN, GaussianDiffusion
 from diffusion_framework.process.noise import generator_noise
+from diffusion_framework.samplers import DPM2, Sampler, SinglestepDPM
 
 SAMPLERS = [
     value()
     for value in vars(df).values()
-    if inspect.isclass(value) and df.Sampler in value.__mro__[1:]
+    if inspect.isclass(value) and Sampler in value.__mro__[1:]
 ]
 
 
@@ -113,7 +114,7 @@ def test_every_sampler_carries_latents_and_estimate_from_call_to_call(sampler):
         assert self_cond is not None and self_cond.abs().max() <= 1
 
 
-@pytest.mark.parametrize("sampler", [df.Heun(), df.DPM2(), df.SinglestepDPM()], ids=repr)
+@pytest.mark.parametrize("sampler", [df.Heun(), DPM2(), SinglestepDPM()], ids=repr)
 def test_the_first_call_of_a_step_takes_latents_from_the_last_call_of_the_step_before(sampler):
     diffusion = recording_diffusion()
     diffusion.sample(2, sampler=sampler, seed=0, show_progress=False)

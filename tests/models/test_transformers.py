@@ -4,7 +4,8 @@ import pytest
 import torch
 from toys import QUIET, randomised, tiny_dit, tiny_rin
 
-from diffusion_framework import Digits, GaussianDiffusion, Trainer
+from diffusion_framework import GaussianDiffusion, Trainer
+from diffusion_framework.data import Digits
 from diffusion_framework.models.dit import DiTBlock
 from diffusion_framework.models.tokens import patchify, unpatchify
 from diffusion_framework.training import Previews

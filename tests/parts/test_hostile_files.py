@@ -17,13 +17,15 @@ from audit import watched
 from mutations import COMMAND, changed_bytes, changed_tree
 from runs import rewrite, trainer
 
-import diffusion_framework as df
-from diffusion_framework import GaussianDiffusion, NoiseSchedule, Sampler, cli
+from diffusion_framework import GaussianDiffusion, cli
 from diffusion_framework.interop import read_scheduler_config
 from diffusion_framework.interop.schedulers import SCHEDULERS
 from diffusion_framework.parts import BadPart, Typed, options, plan, read_yaml
 from diffusion_framework.parts.search import load_class, parts_of
 from diffusion_framework.parts.table import TABLE
+from diffusion_framework.process.objectives import Objective
+from diffusion_framework.process.schedules import NoiseSchedule
+from diffusion_framework.samplers import Sampler
 from diffusion_framework.storage.checkpoint import list_checkpoints
 from diffusion_framework.storage.config import from_config
 
@@ -128,7 +130,7 @@ def test_a_checkpoint_runs_nothing(gadget, door, victim, capsys):
         ) or "stranger" not in sys.modules
 
 
-@pytest.mark.parametrize("kind", [Sampler, NoiseSchedule, df.Objective])
+@pytest.mark.parametrize("kind", [Sampler, NoiseSchedule, Objective])
 def test_a_json_file_runs_nothing(kind, tmp_path):
     for node in (
         COMMAND,

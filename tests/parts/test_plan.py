@@ -8,10 +8,13 @@ import torch
 from torch import nn
 
 import diffusion_framework as df
+from diffusion_framework.data import TrainingDataset
 from diffusion_framework.parts import BadPart, NotTrusted, Typed, convert, options, plan
 from diffusion_framework.parts.search import load_class
 from diffusion_framework.parts.signatures import REQUIRED
 from diffusion_framework.parts.table import TABLE
+from diffusion_framework.process.schedules import Betas
+from diffusion_framework.samplers import Churn, Sampler
 
 CLASSES = sorted(
     {load_class(home) for row in TABLE.values() for home in row.values()},
@@ -40,10 +43,10 @@ def test_every_option_accepts_its_typed_default(cls):
     ["dpm_solver", "DPMSolver", "dpmsolver", "DPM_SOLVER", "diffusion_framework.x.DPMSolver"],
 )
 def test_names_ignore_case_and_underscores(name):
-    assert plan(name, df.Sampler).build() == df.DPMSolver()
-    assert plan(
-        {"class_path": name, "init_args": {"order": 3}}, df.Sampler
-    ).build() == df.DPMSolver(order=3)
+    assert plan(name, Sampler).build() == df.DPMSolver()
+    assert plan({"class_path": name, "init_args": {"order": 3}}, Sampler).build() == df.DPMSolver(
+        order=3
+    )
 
 
 def test_a_schedule_is_given_by_name_by_class_or_with_options():
@@ -58,15 +61,12 @@ def test_a_schedule_is_given_by_name_by_class_or_with_options():
     )
     assert schedule(
         {"class_path": "diffusion_framework.Betas", "init_args": {"betas": [0.1, 0.2]}}
-    ) == df.Betas((0.1, 0.2))
+    ) == Betas((0.1, 0.2))
 
 
 def test_options_without_a_class_go_to_the_default():
-    assert (
-        plan({"class_path": "Churn", "init_args": {"sampler": {}}}, df.Sampler).build()
-        == df.Churn()
-    )
-    changed = plan({"class_path": "Langevin", "init_args": {"sampler": "ddpm"}}, df.Sampler).build()
+    assert plan({"class_path": "Churn", "init_args": {"sampler": {}}}, Sampler).build() == Churn()
+    changed = plan({"class_path": "Langevin", "init_args": {"sampler": "ddpm"}}, Sampler).build()
     assert changed.sampler == df.DDPM()
 
 
@@ -109,7 +109,7 @@ def test_options_without_a_class_go_to_the_default():
 )
 def test_an_error_is_one_line_with_a_remedy(node, message):
     with pytest.raises(BadPart, match=message) as error:
-        plan(node, df.Sampler, where="--sampler")
+        plan(node, Sampler, where="--sampler")
     assert "\n" not in str(error.value) and len(str(error.value)) < 400
 
 
@@ -129,9 +129,9 @@ def test_a_file_names_no_class_of_another_package_unless_trusted(tmp_path, monke
 
 def test_a_typed_name_must_be_of_the_right_kind():
     with pytest.raises(BadPart, match="a sampler, got 'os.system'"):
-        plan(Typed("os.system"), df.Sampler)
+        plan(Typed("os.system"), Sampler)
     with pytest.raises(BadPart, match=r"that can be imported, got no\.such\.Thing"):
-        plan(Typed("no.such.Thing"), df.Sampler)
+        plan(Typed("no.such.Thing"), Sampler)
 
 
 def test_options_without_annotation_take_only_plain_data():
@@ -157,11 +157,11 @@ def test_options_set_by_the_caller_are_ignored_in_files_and_refused_when_typed()
     ):
         plan(
             {"class_path": "Digits", "init_args": {"image_size": Typed("4")}},
-            df.TrainingDataset,
+            TrainingDataset,
             where="--data",
             given=given,
         )
-    assert plan(node, df.TrainingDataset, given=given).build(
+    assert plan(node, TrainingDataset, given=given).build(
         image_size=(8, 8), channels=1
     ).image_size == (8, 8)
 
@@ -172,7 +172,7 @@ def test_a_missing_option_is_named_and_described():
     ):
         plan(
             "ImageFolder",
-            df.TrainingDataset,
+            TrainingDataset,
             where="--data",
             given={"image_size": "", "channels": ""},
         )

@@ -7,8 +7,8 @@ import pytest
 import torch
 from demonstrations import batch, behaviour_cloning, fitted, observations
 
-from diffusion_framework import BehaviourCloning, Episodes, EpisodeWindows, Transformer1D
-from diffusion_framework.policies import Policy
+from diffusion_framework.models import Transformer1D
+from diffusion_framework.policies import BehaviourCloning, Episodes, EpisodeWindows, Policy
 from diffusion_framework.spaces import ActionSpace
 from diffusion_framework.storage.config import from_config, to_config
 

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffusion_framework import Episodes
-from diffusion_framework.policies import load_episodes
+from diffusion_framework.policies import Episodes, load_episodes
 
 RNG = np.random.default_rng(0)
 ARRAYS = {

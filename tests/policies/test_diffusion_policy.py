@@ -19,23 +19,12 @@ from demonstrations import (
 )
 from toys import QUIET, tiny_unet
 
-from diffusion_framework import (
-    DDPM,
-    BehaviourCloning,
-    DiffusionPolicy,
-    Episodes,
-    EpisodeWindows,
-    GaussianDiffusion,
-    Heun,
-    ResidualMLP,
-    Trainer,
-    Transformer1D,
-    UNet1D,
-)
+from diffusion_framework import DDPM, DiffusionPolicy, GaussianDiffusion, Heun, Trainer
 from diffusion_framework.conditions import Observations
 from diffusion_framework.evaluation import bits_per_dim, flow_bits_per_dim
 from diffusion_framework.losses import VariationalLoss
-from diffusion_framework.policies import Policy
+from diffusion_framework.models import ResidualMLP, Transformer1D, UNet1D
+from diffusion_framework.policies import BehaviourCloning, Episodes, EpisodeWindows, Policy
 from diffusion_framework.spaces import ActionSpace
 from diffusion_framework.storage.config import from_config, to_config
 

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from audit import watched
 
-from diffusion_framework import Episodes
-from diffusion_framework.policies import load_episodes
+from diffusion_framework.policies import Episodes, load_episodes
 
 ARRAYS = {"state": np.arange(27.0).reshape(9, 3), "action": np.ones((9, 2))}
 

@@ -10,15 +10,10 @@ import pytest
 import torch
 from demonstrations import behaviour_cloning, diffusion_policy, fitted
 
-from diffusion_framework import (
-    Controller,
-    DiffusionPolicy,
-    Episodes,
-    EpisodeWindows,
-    ResidualMLP,
-    Trainer,
-)
+from diffusion_framework import Controller, DiffusionPolicy, Trainer
 from diffusion_framework.conditions import Observations
+from diffusion_framework.models import ResidualMLP
+from diffusion_framework.policies import Episodes, EpisodeWindows
 from diffusion_framework.spaces import Normalizer
 from diffusion_framework.storage.config import from_config, to_config
 

@@ -9,15 +9,11 @@ from demonstrations import fitted
 from PIL import Image
 from toys import QUIET
 
-from diffusion_framework import (
-    Controller,
-    DiffusionPolicy,
-    ForkDemonstrations,
-    ResidualMLP,
-    Trainer,
-)
+from diffusion_framework import Controller, DiffusionPolicy, Trainer
 from diffusion_framework.cli import rollout
 from diffusion_framework.conditions import Observations
+from diffusion_framework.models import ResidualMLP
+from diffusion_framework.policies import ForkDemonstrations
 from diffusion_framework.policies.rollout import (
     Episode,
     plan_latency,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from diffusion_framework import Episodes, EpisodeWindows
+from diffusion_framework.policies import Episodes, EpisodeWindows
 from diffusion_framework.policies.windows import split_episodes
 
 

@@ -4,15 +4,18 @@ import pytest
 import torch
 from toys import tiny_unet
 
-from diffusion_framework import EDM, VE, X0, Eps, Flow, GaussianDiffusion, LinearBeta, Sigmoid, V
+from diffusion_framework import EDM, Flow, GaussianDiffusion, Sigmoid
 from diffusion_framework.process.objectives import (
+    X0,
+    Eps,
     NegatedEps,
     Preconditioned,
     PreviousX,
     Score,
+    V,
     Velocity,
 )
-from diffusion_framework.process.schedules import Scaled
+from diffusion_framework.process.schedules import VE, LinearBeta, Scaled
 
 OBJECTIVES = [Eps(), NegatedEps(), Score(), X0(), V(), Velocity(), Preconditioned(0.3), "previous"]
 SCHEDULES = [Sigmoid(), Scaled(Sigmoid(), 0.3), VE(), EDM(), Flow(), LinearBeta()]

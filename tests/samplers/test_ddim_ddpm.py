@@ -5,10 +5,11 @@ import pytest
 import torch
 from oracles import GaussianOracle, MixtureOracle
 
-from diffusion_framework import DDIM, DDPM, EDM, Cosine, Flow, Prediction, Sigmoid, trajectory
-from diffusion_framework.process.level import ancestral_std, forward_std
+from diffusion_framework import DDIM, DDPM, EDM, Cosine, Flow, Sigmoid
+from diffusion_framework.process.level import Prediction, ancestral_std, forward_std
 from diffusion_framework.process.noise import generator_noise
 from diffusion_framework.process.schedules import Scaled
+from diffusion_framework.samplers import trajectory
 from diffusion_framework.samplers.grids import grid_of_times, uniform_times
 
 

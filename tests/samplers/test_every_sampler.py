@@ -12,8 +12,10 @@ from toys import tiny_diffusion
 from walks import Counting, even_grid
 
 import diffusion_framework as df
-from diffusion_framework import trajectory
+from diffusion_framework import samplers
 from diffusion_framework.process.noise import generator_noise
+from diffusion_framework.process.schedules import VE, LinearBeta, SquaredCosBeta
+from diffusion_framework.samplers import Sampler, trajectory
 from diffusion_framework.samplers.grids import (
     Grid,
     distilled_times,
@@ -34,14 +36,14 @@ ROWS = {
         r"^\| `([A-Z]\w*\(.*?\))` \|(.*?)\|(.*?)\|(.*?)\|$", README, re.MULTILINE
     )
 }
-SAMPLERS = {text: eval(text, dict(vars(df))) for text in ROWS}
+SAMPLERS = {text: eval(text, dict(vars(samplers))) for text in ROWS}
 SCHEDULES = [
     df.Sigmoid(),
-    df.VE(),
+    VE(),
     df.EDM(),
     df.Flow(),
-    df.LinearBeta(),
-    df.SquaredCosBeta(zero_terminal_snr=True),
+    LinearBeta(),
+    SquaredCosBeta(zero_terminal_snr=True),
 ]
 GRIDS = {
     "time": lambda s: grid_of_times(s, uniform_times(30)),
@@ -62,10 +64,10 @@ def seeded(seed):
 def test_the_readme_table_lists_every_sampler():
     exported = {
         value
-        for value in vars(df).values()
-        if isinstance(value, type) and issubclass(value, df.Sampler)
+        for value in vars(samplers).values()
+        if isinstance(value, type) and issubclass(value, Sampler)
     }
-    assert {type(sampler) for sampler in SAMPLERS.values()} == exported - {df.Sampler}
+    assert {type(sampler) for sampler in SAMPLERS.values()} == exported - {Sampler}
 
 
 @pytest.mark.parametrize("text", ROWS)

@@ -7,17 +7,9 @@ import torch
 from oracles import GaussianOracle
 from walks import end
 
-from diffusion_framework import (
-    DDIM,
-    DDPM,
-    VE,
-    Churn,
-    DPMSolver,
-    Langevin,
-    ReverseDiffusion,
-    ScoreSDE,
-    Sigmoid,
-)
+from diffusion_framework import DDIM, DDPM, DPMSolver, ScoreSDE, Sigmoid
+from diffusion_framework.process.schedules import VE
+from diffusion_framework.samplers import Churn, Langevin, ReverseDiffusion
 from diffusion_framework.samplers.grids import grid_of_times, uniform_times
 
 COUNT = 16_384  # numbers in a batch, of any number of dimensions

@@ -11,25 +11,27 @@ from walks import end, even_grid, exact_flow
 from diffusion_framework import (
     DDIM,
     DDPM,
-    DPM2,
     EDM,
     LCM,
     LMS,
-    Churn,
     Cosine,
     DPMSolver,
-    Euler,
     Flow,
     Heun,
+    Sigmoid,
+    UniPC,
+)
+from diffusion_framework.process.level import Prediction
+from diffusion_framework.process.noise import generator_noise
+from diffusion_framework.samplers import (
+    DPM2,
+    Churn,
+    Euler,
     KarrasVE,
     Langevin,
-    Prediction,
-    Sigmoid,
     SinglestepDPM,
-    UniPC,
     trajectory,
 )
-from diffusion_framework.process.noise import generator_noise
 from diffusion_framework.samplers.grids import Grid
 
 ORDERS = [

@@ -7,24 +7,10 @@ import torch
 from oracles import GaussianOracle, MixtureOracle
 from walks import end, even_grid
 
-from diffusion_framework import (
-    DDIM,
-    DDPM,
-    LCM,
-    VE,
-    Churn,
-    DPMSolver,
-    Heun,
-    KarrasVE,
-    Langevin,
-    LinearBeta,
-    ReverseDiffusion,
-    ScoreSDE,
-    Sigmoid,
-    SquaredCosBeta,
-    trajectory,
-)
+from diffusion_framework import DDIM, DDPM, LCM, DPMSolver, Heun, ScoreSDE, Sigmoid
 from diffusion_framework.process.noise import generator_noise
+from diffusion_framework.process.schedules import VE, LinearBeta, SquaredCosBeta
+from diffusion_framework.samplers import Churn, KarrasVE, Langevin, ReverseDiffusion, trajectory
 from diffusion_framework.samplers.grids import grid_of_times, uniform_times
 
 COUNT = 50_000

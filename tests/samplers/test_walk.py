@@ -8,16 +8,8 @@ import torch
 from oracles import GaussianOracle
 from toys import Plain, tiny_diffusion
 
-from diffusion_framework import (
-    DDIM,
-    LCM,
-    RK45,
-    GaussianDiffusion,
-    Heun,
-    SinglestepDPM,
-    UniPC,
-    trajectory,
-)
+from diffusion_framework import DDIM, LCM, GaussianDiffusion, Heun, UniPC
+from diffusion_framework.samplers import RK45, SinglestepDPM, trajectory
 from diffusion_framework.samplers.grids import spaced_grid
 from diffusion_framework.samplers.walk import count_calls
 from diffusion_framework.spaces import Unbounded

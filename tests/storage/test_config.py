@@ -2,8 +2,10 @@ import json
 
 import pytest
 
-from diffusion_framework import DDIM, Cosine, NoiseSchedule, RecordsArguments, Sampler, Sigmoid
-from diffusion_framework.storage.config import to_config
+from diffusion_framework import DDIM, Cosine, Sigmoid
+from diffusion_framework.process.schedules import NoiseSchedule
+from diffusion_framework.samplers import Sampler
+from diffusion_framework.storage.config import RecordsArguments, to_config
 
 
 @pytest.mark.parametrize(

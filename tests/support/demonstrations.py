@@ -5,14 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from diffusion_framework import (
-    BehaviourCloning,
-    DiffusionPolicy,
-    Episodes,
-    EpisodeWindows,
-    ResidualMLP,
-)
+from diffusion_framework import DiffusionPolicy
 from diffusion_framework.conditions import Observations
+from diffusion_framework.models import ResidualMLP
+from diffusion_framework.policies import BehaviourCloning, Episodes, EpisodeWindows
 from diffusion_framework.spaces import ActionSpace
 
 

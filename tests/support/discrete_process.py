@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.stats import norm
 
-from diffusion_framework import Betas
+from diffusion_framework.process.schedules import Betas
 
 BETAS = np.array([0.02, 0.05, 0.13, 0.3, 0.55, 0.8])
 SCHEDULE = Betas(tuple(BETAS))

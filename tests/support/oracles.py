@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from diffusion_framework import NoiseSchedule, Prediction, Sigmoid
-from diffusion_framework.process.level import Level
+from diffusion_framework import Sigmoid
+from diffusion_framework.process.level import Level, Prediction
+from diffusion_framework.process.schedules import NoiseSchedule
 
 
 @dataclass

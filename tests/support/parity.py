@@ -7,10 +7,10 @@ import pytest
 import torch
 from oracles import GaussianOracle, MixtureOracle
 
-from diffusion_framework import trajectory
 from diffusion_framework.denoisers import TransformX0
 from diffusion_framework.interop import SchedulerRecipe, read_scheduler_config
 from diffusion_framework.process.level import Level
+from diffusion_framework.samplers import trajectory
 
 diffusers = pytest.importorskip(
     "diffusers", reason="parity with diffusers needs diffusers: pip install diffusers"

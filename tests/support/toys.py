@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from diffusion_framework import RIN, DiT, GaussianDiffusion, RecordsArguments, UNet
+from diffusion_framework import RIN, DiT, GaussianDiffusion, UNet
+from diffusion_framework.storage.config import RecordsArguments
 from diffusion_framework.training import Loading, Logging
 
 QUIET = {"loading": Loading(num_workers=0), "logging": Logging(progress=False)}  # for a Trainer

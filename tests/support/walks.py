@@ -6,8 +6,8 @@ import math
 import torch
 from scipy.integrate import solve_ivp
 
-from diffusion_framework import trajectory
 from diffusion_framework.process.noise import generator_noise
+from diffusion_framework.samplers import trajectory
 from diffusion_framework.samplers.grids import Grid
 
 

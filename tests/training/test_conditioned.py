@@ -11,9 +11,9 @@ from PIL import Image
 from runs import assert_same_run, weights
 from toys import QUIET, Plain
 
-from diffusion_framework import Digits, GaussianDiffusion, Trainer
+from diffusion_framework import GaussianDiffusion, Trainer
 from diffusion_framework.conditions import Conditioner, Images, Tokens, Vectors
-from diffusion_framework.data import TrainingDataset
+from diffusion_framework.data import Digits, TrainingDataset
 from diffusion_framework.data.loading.loader import to_device
 from diffusion_framework.data.wrapped import as_dataset
 from diffusion_framework.spaces import Unbounded

@@ -7,10 +7,11 @@ import pytest
 import torch
 from toys import QUIET, tiny_diffusion
 
-import diffusion_framework as df
-from diffusion_framework import Digits, GaussianDiffusion, Trainer
+from diffusion_framework import GaussianDiffusion, Trainer, samplers
+from diffusion_framework.data import Digits
 from diffusion_framework.losses import LossAware, Stratified
 from diffusion_framework.parts import read_yaml
+from diffusion_framework.samplers import Sampler
 from diffusion_framework.storage.checkpoint import Checkpoint
 from diffusion_framework.storage.config import from_config
 from diffusion_framework.training import Previews
@@ -34,10 +35,8 @@ RUN = {
 }
 SAMPLERS = [
     sampler()
-    for sampler in vars(df).values()
-    if inspect.isclass(sampler)
-    and issubclass(sampler, df.Sampler)
-    and not inspect.isabstract(sampler)
+    for sampler in vars(samplers).values()
+    if inspect.isclass(sampler) and issubclass(sampler, Sampler) and not inspect.isabstract(sampler)
 ]
 
 

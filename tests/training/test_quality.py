@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 from toys import tiny_unet
 
-from diffusion_framework import Digits, GaussianDiffusion, Trainer
+from diffusion_framework import GaussianDiffusion, Trainer
+from diffusion_framework.data import Digits
 from diffusion_framework.evaluation.features import Own
 from diffusion_framework.evaluation.quality import QualityMeter, frechet_distance
 from diffusion_framework.losses import LEVEL_NAMES

@@ -15,7 +15,8 @@ from runs import assert_same_run, trainer, weights
 from torch.utils.data import TensorDataset
 from toys import QUIET, tiny_diffusion, tiny_unet
 
-from diffusion_framework import Digits, GaussianDiffusion, ImageFolder, Trainer, UNet
+from diffusion_framework import GaussianDiffusion, ImageFolder, Trainer, UNet
+from diffusion_framework.data import Digits
 from diffusion_framework.data.loading.loader import to_device
 from diffusion_framework.storage.checkpoint import Checkpoint, list_checkpoints
 from diffusion_framework.storage.config import to_config
@@ -435,7 +436,8 @@ def test_a_batch_is_moved_unchanged():
 SCRIPT = """
 import os, sys, torch
 sys.path[:0] = [{root!r}, {tests!r}]
-from diffusion_framework import Digits, Trainer
+from diffusion_framework import Trainer
+from diffusion_framework.data import Digits
 from diffusion_framework.training import Previews
 from toys import QUIET, Plain, tiny_diffusion
 torch.manual_seed(0)

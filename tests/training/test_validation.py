@@ -10,8 +10,10 @@ import pytest
 import torch
 from toys import QUIET, tiny_diffusion
 
-from diffusion_framework import DiffusionPolicy, ForkDemonstrations, ResidualMLP, Trainer
+from diffusion_framework import DiffusionPolicy, Trainer
 from diffusion_framework.conditions import Observations
+from diffusion_framework.models import ResidualMLP
+from diffusion_framework.policies import ForkDemonstrations
 from diffusion_framework.process.noise import keyed_generator, mix
 from diffusion_framework.storage.checkpoint import list_checkpoints
 from diffusion_framework.training import Previews, Saving

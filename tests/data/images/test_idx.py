@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from diffusion_framework import IDX
+from diffusion_framework.data import IDX
 
 FASHION = Path(__file__).resolve().parents[4] / "shared" / "data" / "fashion_mnist"
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 4, 6), dtype=np.uint8)

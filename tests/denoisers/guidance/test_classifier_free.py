@@ -3,9 +3,10 @@ import torch
 from oracles import GaussianOracle, MixtureOracle
 from toys import tiny_diffusion, tiny_unet
 
-from diffusion_framework import DDIM, GaussianDiffusion, Sigmoid, trajectory
+from diffusion_framework import DDIM, GaussianDiffusion, Sigmoid
 from diffusion_framework.denoisers import ClassifierFree
 from diffusion_framework.denoisers.guidance.classifier_free import extrapolate
+from diffusion_framework.samplers import trajectory
 
 
 def by_class(**options):

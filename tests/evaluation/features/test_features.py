@@ -7,7 +7,7 @@ import pytest
 import torch
 from torchvision import models
 
-from diffusion_framework import Digits
+from diffusion_framework.data import Digits
 from diffusion_framework.evaluation.features import (
     ONNX,
     DINOv2,

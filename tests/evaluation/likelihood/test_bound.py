@@ -9,7 +9,7 @@ from discrete_process import BETAS, SCHEDULE, term_by_hand
 from oracles import GaussianOracle
 from toys import SelfConditioned, tiny_diffusion
 
-from diffusion_framework import EDM, Flow, GaussianDiffusion, Prediction, Sigmoid
+from diffusion_framework import EDM, Flow, GaussianDiffusion, Sigmoid
 from diffusion_framework.evaluation import (
     BoundTerms,
     bits_per_dim,
@@ -17,6 +17,7 @@ from diffusion_framework.evaluation import (
     variational_bound,
     write_bound,
 )
+from diffusion_framework.process.level import Prediction
 from diffusion_framework.process.noise import generator_noise, sample_seeds
 from diffusion_framework.process.posterior import log_variance
 from diffusion_framework.samplers.grids import grid_of_times, respaced_times, uniform_times

@@ -7,10 +7,12 @@ import torch
 from oracles import GaussianOracle, MixtureOracle
 from toys import tiny_unet
 
-from diffusion_framework import EDM, VE, Flow, GaussianDiffusion, LinearBeta, Prediction, Sigmoid
+from diffusion_framework import EDM, Flow, GaussianDiffusion, Sigmoid
 from diffusion_framework.evaluation.likelihood import flow_bits, flow_bits_per_dim
 from diffusion_framework.evaluation.likelihood.runge_kutta import integrate
+from diffusion_framework.process.level import Prediction
 from diffusion_framework.process.noise import generator_noise
+from diffusion_framework.process.schedules import VE, LinearBeta
 
 DOUBLE = {"dtype": torch.float64}
 NOISE = generator_noise()

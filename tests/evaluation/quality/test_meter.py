@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from toys import tiny_diffusion
 
-from diffusion_framework import Digits
+from diffusion_framework.data import Digits
 from diffusion_framework.evaluation.features import FeatureNetwork, read_images
 from diffusion_framework.evaluation.quality import (
     GaussianStatistics,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from diffusion_framework import ResidualMLP, Transformer1D, UNet1D
+from diffusion_framework.models import ResidualMLP, Transformer1D, UNet1D
 
 SIZES = {"horizon": 8, "action_dim": 3, "observation_steps": 2, "observation_dim": 5}
 NETWORKS = {

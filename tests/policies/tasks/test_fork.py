@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from diffusion_framework import ForkDemonstrations
+from diffusion_framework.policies import ForkDemonstrations
 from diffusion_framework.policies.tasks import fork
 
 

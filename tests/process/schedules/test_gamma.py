@@ -4,8 +4,8 @@ import mpmath
 import pytest
 import torch
 
-from diffusion_framework import Cosine, Linear, Sigmoid
-from diffusion_framework.process.schedules import Scaled
+from diffusion_framework import Cosine, Sigmoid
+from diffusion_framework.process.schedules import Linear, Scaled
 
 mpmath.mp.dps = 60
 TIMES = [1e-12, 1e-6, 1e-3, 0.1, 0.3, 0.5, 0.8, 0.999, 1 - 1e-6]

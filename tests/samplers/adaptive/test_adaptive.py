@@ -6,16 +6,10 @@ from oracles import GaussianOracle, MixtureOracle
 from scipy.integrate import solve_ivp
 from walks import Counting, even_grid, exact_flow
 
-from diffusion_framework import (
-    EDM,
-    RK45,
-    AdaptiveDPMSolver,
-    Flow,
-    Sigmoid,
-    SquaredCosBeta,
-    trajectory,
-)
+from diffusion_framework import EDM, Flow, Sigmoid
 from diffusion_framework.process.noise import generator_noise
+from diffusion_framework.process.schedules import SquaredCosBeta
+from diffusion_framework.samplers import RK45, AdaptiveDPMSolver, trajectory
 from diffusion_framework.samplers.grids import Grid
 
 SAMPLERS = [AdaptiveDPMSolver(order=2), AdaptiveDPMSolver(order=3), RK45()]

@@ -6,7 +6,7 @@ import torch
 from oracles import MixtureOracle
 from scipy.integrate import quad
 
-from diffusion_framework import DPMSolver, trajectory
+from diffusion_framework import DPMSolver
 from diffusion_framework.process.noise import generator_noise
 from diffusion_framework.process.schedules import (
     EDM,
@@ -16,6 +16,7 @@ from diffusion_framework.process.schedules import (
     ScaledLinearBeta,
     Sigmoid,
 )
+from diffusion_framework.samplers import trajectory
 from diffusion_framework.samplers.grids import grid_of_log_snrs, optimal_log_snrs, uniform_log_snrs
 from diffusion_framework.samplers.grids.optimal import _optimal, error_bound
 

@@ -7,18 +7,14 @@ import torch
 from oracles import MixtureOracle
 from walks import end
 
-from diffusion_framework import (
-    Cosine,
-    Eps,
+from diffusion_framework import Cosine, Sigmoid, UniPC
+from diffusion_framework.process.objectives import X0, Eps, V
+from diffusion_framework.process.schedules import (
     Linear,
     LinearBeta,
     ScaledLinearBeta,
-    Sigmoid,
     SquaredCosBeta,
-    UniPC,
-    V,
 )
-from diffusion_framework.process.objectives import X0
 from diffusion_framework.samplers.grids import spaced_grid
 
 MIXTURES = [
