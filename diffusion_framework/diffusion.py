@@ -201,6 +201,14 @@ class GaussianDiffusion(KeepsStatistics, DrawsSamples):
         """Whether `prepare` changes data."""
         return self.space.prepares
 
+    def describe(self) -> dict[str, str]:
+        """Returns the parts of the model by name; see `Trainable`."""
+        parts = (self.objective, self.schedule, self.loss)
+        names = dict(zip(("objective", "schedule", "loss"), parts, strict=True))
+        told = ", ".join(f"{name} {type(part).__name__}" for name, part in names.items())
+        space = ", ".join([type(self.space).__name__, *self.conditions])
+        return {**super().describe(), "model": told, "space": space}
+
     def check(self, data: Tensor, *, mask: Tensor | None = None, **condition: Any) -> None:
         """Checks data and conditions; see `Trainable`."""
         if self.space.needs_fit:

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from tqdm.auto import tqdm
 
@@ -78,14 +78,8 @@ class ProgressBar:
 
     def __init__(self, total: int, name: str, shown: bool) -> None:
         self._steps = progress(range(total), total, name, shown=shown)
+        next(self._steps, None)  # begins with the first step, which `update` ends
 
     def update(self) -> None:
         """Counts one step."""
         next(self._steps, None)
-
-    def __enter__(self) -> ProgressBar:
-        self.update()
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        self._steps.close()  # type: ignore[attr-defined]

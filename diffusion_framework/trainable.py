@@ -70,6 +70,13 @@ class Trainable(RecordsArguments, nn.Module, ABC):
             condition: Conditions by name, and `mask`.
         """
 
+    def describe(self) -> dict[str, str]:
+        """Returns the parts of the model by name, for the summary of a run."""
+        count = sum(parameter.numel() for parameter in self.parameters())
+        names = ", ".join(type(network).__name__ for network in self.networks)
+        size = f"{count:,}" if count < 100_000 else f"{count / 1e6:.3g} million"
+        return {"network": f"{names}, {size} parameters"}
+
     def check(self, data: Tensor, **condition: Any) -> None:
         """Checks data and conditions as `forward` does, without a call of the network.
 

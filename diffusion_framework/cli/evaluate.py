@@ -54,7 +54,8 @@ def _evaluate(
     keep_samples: bool = False,
     steps: int | str | None = None,
     variance: Variance | None = None,
-    tolerance: float = 1e-4,
+    terms: int = 100,
+    tolerance: float = 1e-3,
     seed: int = 0,
     weights: Literal["ema", "model"] = "ema",
     output: str = "evaluation",
@@ -92,6 +93,8 @@ def _evaluate(
         steps: Number of steps of the variational bound, or 'ddim50' or '10,15,20'; null uses the
             model's timesteps.
         variance: Variance of the reverse steps in the variational bound; null is that of training.
+        terms: Largest number of terms of the bound to compute, one network call each; the others
+            are estimated from their neighbours.
         tolerance: Error tolerance of each step of the ODE solver.
         seed: Seed of the noise.
         weights: Weights to use: ema (their moving average) or model (the last ones).
@@ -125,8 +128,8 @@ def _measure(flags: Mapping[str, Any], names: Sequence[str]) -> None:
     if flags["likelihood"]:
         check_plot()
         models = {name: opened(path) for name, path in paths.items()}
-        chosen = ("data", "batch_size", "progress", "seed", "tolerance", "steps", "variance")
-        options = {name: flags[name] for name in chosen}
+        chosen = ["data", "batch_size", "progress", "seed", "tolerance", "steps", "variance"]
+        options = {name: flags[name] for name in [*chosen, "terms"]}
         measure_likelihood(models, folder, num_images=flags["num_images"] or 1000, **options)
     if flags["quality"]:
         options = {f.name: flags[f.name] for f in fields(Measurement) if f.name in flags}

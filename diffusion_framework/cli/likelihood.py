@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm.auto import tqdm
 
 from ..diffusion import GaussianDiffusion
 from ..evaluation import (
@@ -20,6 +19,7 @@ from ..evaluation import (
 )
 from ..evaluation.features.base import spread
 from ..process.noise import sample_seeds
+from ..progress import progress as shown_progress
 
 
 def measure_likelihood(
@@ -83,7 +83,8 @@ def _likelihood(
         )
     bounds, flows = [], []
     chosen = spread(len(data), num_images)
-    for first in tqdm(range(0, len(chosen), batch_size), desc=name, disable=not progress):
+    starts = range(0, len(chosen), batch_size)
+    for first in shown_progress(starts, len(starts), name, shown=progress, unit="batch"):
         indices = [int(index) for index in chosen[first : first + batch_size]]
         pairs = [
             item if isinstance(item, tuple) else (item, 0) for item in (data[i] for i in indices)
@@ -91,9 +92,7 @@ def _likelihood(
         images = torch.stack([image for image, _ in pairs]).to(diffusion.device).float() / 255
         labels = torch.tensor([label for _, label in pairs], device=diffusion.device)
         condition: dict[str, Any] = {"labels": labels} if has_classes else {}
-        seeds = sample_seeds(seed, indices)
-        bounds.append(bits_per_dim(diffusion, images, seed=seeds, **bound_options, **condition))
-        flows.append(
-            flow_bits_per_dim(diffusion, images, tolerance=tolerance, seed=seeds, **condition)
-        )
+        condition |= {"seed": sample_seeds(seed, indices), "show_progress": progress}
+        bounds.append(bits_per_dim(diffusion, images, **bound_options, **condition))
+        flows.append(flow_bits_per_dim(diffusion, images, tolerance=tolerance, **condition))
     return BoundTerms.cat(bounds), torch.cat(flows)

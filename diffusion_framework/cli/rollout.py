@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from tqdm.auto import tqdm
-
 from ..policies import Controller, Policy
 from ..policies.rollout import (
     Episode,
@@ -17,6 +15,7 @@ from ..policies.rollout import (
     streams,
     summary,
 )
+from ..progress import ProgressBar
 from ..samplers import Sampler
 from ..storage.images import save_animation
 from .common import check_positive, device_named, run
@@ -89,10 +88,8 @@ def _rollout(
     options = {**({"render_mode": "rgb_array"} if video else {}), **(options or {})}
     made = [make_environment(env, **options) for _ in range(min(environments, episodes))]
     seeds, frames = range(seed, seed + episodes), video is not None
-    with tqdm(total=episodes, desc="episodes", disable=not progress) as bar:
-        finished = run_episodes(
-            controller, made, seeds, frames=frames, on_end=lambda _: bar.update()
-        )
+    bar = ProgressBar(episodes, "episodes", progress)
+    finished = run_episodes(controller, made, seeds, frames=frames, on_end=lambda _: bar.update())
     print(summary(finished))
     _print_latency(policy, made[0].reset(seed=seed)[0], latency, walk)
     _save_videos(finished if video else [], video or "")

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from tqdm.auto import tqdm
 
 from ..diffusion import GaussianDiffusion
 from ..process.noise import sample_seeds
+from ..progress import progress as shown_progress
 from ..samplers import Sampler
 from ..storage.images import grid, npy, png
 from .classes import chosen_classes
@@ -57,11 +57,12 @@ def _sample(
         checkpoint: Results folder of a run, or one of its checkpoints.
         num_samples: Number of images to sample.
         batch_size: Number of images sampled together; it does not change the images.
-        sampler: Sampler; null selects the model's own.
-        steps: Number of sampler steps, or 'ddim50' or '10,15,20'; null uses the model's timesteps.
+        sampler: Sampler; null selects the model's own, in most cases UniPC of the velocity.
+        steps: Number of sampler steps, or 'ddim50' or '10,15,20'; null takes the network calls that
+            suit the sampler: 20, 50 for DDIM, or all steps of the process for DDPM.
         calls: Largest number of network calls for an image, in place of steps.
         spacing: Spacing of the sampler steps: even in time or log_snr, or optimal for few steps;
-            null is time, or the spacing of the sampler's training for LCM.
+            null is time, or the spacing that suits the sampler and its number of calls.
         first: Noise level where the first step starts, as sigma / alpha, such as 80, or in another
             unit: log_snr=-9, time=0.9; null starts from pure noise.
         last: Noise level where the last step starts, given like first; null is the default of the
@@ -93,19 +94,24 @@ def _sample(
     classes = chosen_classes(labels, diffusion.num_classes, names)
     options: dict[str, Any] = {"sampler": chosen, "steps": steps, "calls": calls}
     options |= {"spacing": spacing, "first": first, "last": last, "guidance": guidance}
-    options |= {"clip_denoised": clip_denoised, "show_progress": progress, "noise_device": drawn_on}
-    starts = tqdm(range(0, num_samples, batch_size), desc="batches", disable=not progress)
-    batches = (range(i, min(i + batch_size, num_samples)) for i in starts)
-    images = (_images(diffusion, indices, seed, classes, options) for indices in batches)
-    what = _write(images, outputs, len(classes), diffusion.space.bins)
-    print(f"done: {num_samples} {what} in {output}{_columns(names, classes):.500}")
+    options |= {"clip_denoised": clip_denoised, "noise_device": drawn_on}
+    options["show_progress"] = progress
+    every = range(num_samples)
+    batches = [every[first : first + batch_size] for first in every[::batch_size]]
+    shown = progress and len(batches) > 1
+    starts = shown_progress(batches, len(batches), "batches", shown=shown, unit="batch")
+    images = (_images(diffusion, batch, seed, classes, options) for batch in starts)
+    what = _write(images, outputs, len(classes), diffusion.space.bins, num_samples)
+    print(f"done: {num_samples} {what}{_columns(names, classes):.500}")
 
 
 def _columns(names: Sequence[str], classes: Sequence[int]) -> str:
     return f", columns: {', '.join(names[n] for n in classes)}" if names and classes else ""
 
 
-def _write(batches: Iterable[Samples], outputs: Outputs, columns: int, bins: int | None) -> str:
+def _write(
+    batches: Iterable[Samples], outputs: Outputs, columns: int, bins: int | None, count: int
+) -> str:
     """Writes each sample, and a grid of the first 100 with this number of columns; 0 is free.
 
     Samples whose values a picture does not show as they are become .npy files as well.
@@ -121,10 +127,15 @@ def _write(batches: Iterable[Samples], outputs: Outputs, columns: int, bins: int
             shown += [picture] if index < 100 else []
         if picture is None or not torch.equal(picture, sample):
             outputs.write(f"{index:05d}.npy", npy(sample))
+
+    def between(ending: str) -> str:
+        last = "" if count == 1 else f" to {count - 1:05d}.{ending}"
+        return f"{outputs.folder / '00000'}.{ending}{last}"
+
     if not shown:
-        return "samples"
+        return f"samples, {between('npy')}"
     outputs.write("grid.png", png(grid(torch.stack(shown), columns or None)))
-    return "images and grid.png"
+    return f"images, {between('png')}, all in {outputs.folder / 'grid.png'}"
 
 
 def _images(

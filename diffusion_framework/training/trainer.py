@@ -41,6 +41,7 @@ from .starting import Start
 from .state import TrainingState
 from .step import TrainingStep
 from .stopping import Guard
+from .summary import Outline, summary
 from .tasks import Tasks, due_tasks
 from .together import Together
 from .validation import ValidationOptions
@@ -175,6 +176,7 @@ class Trainer(RecordsArguments):
         self.callbacks = Callbacks(callbacks, self.tasks, train_num_steps)
         self.every = {"log": logging.every, "save": self.save_every, "preview": previews.every}
         self.every["validate"] = 0 if held_out is None else validation_options.every
+        self.announces = False  # whether `train` prints the summary
 
     @property
     def model(self) -> Trainable:
@@ -227,6 +229,8 @@ class Trainer(RecordsArguments):
             self.tasks.saved = self.state.step
             self.tasks.metrics = {} if checkpoint is None else checkpoint.state["metrics"]
             start.set_later_aside(self.results_folder, self.accelerator)
+            if self.announces and self.accelerator.is_main_process:
+                print(self.summary(), flush=True)
             with (
                 NotedSignals() as signals,
                 self._open_log(checkpoint) as log,
@@ -258,6 +262,17 @@ class Trainer(RecordsArguments):
                 guard.settle()  # raises if a step was not finite, before anything is written
                 self.tasks.do(due, guard, log)
         self.callbacks.call(lambda one, run: one.on_end(run), guard, log)
+
+    @property
+    def outline(self) -> Outline:
+        """What the run does, for its summary."""
+        data = self.dataset, self.tasks.validation, self.model, self.accelerator, self.precision
+        steps = self.num_steps, self.state.step, self.batch_size, self.take_step.accumulate
+        return Outline(*data, *steps, self.save_every, self.results_folder, self.seed, self.minutes)
+
+    def summary(self) -> str:
+        """Returns what the run is about to do: data, model, device, steps and places, in lines."""
+        return summary(self.outline)
 
     def save(self) -> None:
         """Writes a checkpoint of the current state between calls of `train`.

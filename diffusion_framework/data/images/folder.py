@@ -27,6 +27,7 @@ class ImageFolder(EncodedImages):
         folder: Absolute path of the folder.
         paths: Path of each image relative to `folder`, with forward slashes.
         dangling_links: Number of links left out because their target does not exist.
+        other_files: Number of files left out because of their endings.
     """
 
     folder: str
@@ -89,6 +90,7 @@ class ImageFolder(EncodedImages):
         self.extensions = file_endings(extensions)
         scan = scan_folder(folder, tuple(self.extensions))
         self.folder, self.dangling_links = scan.folder, scan.dangling_links
+        self.other_files = scan.other_files
         self.paths = Paths(scan.paths)
         self.worth_caching = crop == "center" and transform is None
         self.labels: np.ndarray | None = None
@@ -103,6 +105,15 @@ class ImageFolder(EncodedImages):
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def notes(self) -> list[str]:
+        left_out = {"files that are not images": self.other_files}
+        left_out["links to a missing target"] = self.dangling_links
+        notes = [f"left out: {count:,} {what}" for what, count in left_out.items() if count]
+        folders = {path.partition("/")[0] for path in self.paths if "/" in path}
+        if self.labels is None and len(folders) > 1:
+            notes += [f"{len(folders)} subfolders; --data.labels true makes them classes"]
+        return notes
 
     def encoded(self, index: int) -> tuple[str, int | None]:
         label = None if self.labels is None else int(self.labels[index])

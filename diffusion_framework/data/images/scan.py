@@ -12,11 +12,13 @@ class Scan(NamedTuple):
         folder: Absolute path of the folder.
         paths: Paths of the image files relative to `folder`, with forward slashes, sorted.
         dangling_links: Number of links to a missing target.
+        other_files: Number of files with other endings.
     """
 
     folder: str
     paths: list[str]
     dangling_links: int
+    other_files: int
 
 
 def scan_folder(folder: str | os.PathLike[str], endings: tuple[str, ...]) -> Scan:
@@ -57,7 +59,7 @@ def scan_folder(folder: str | os.PathLike[str], endings: tuple[str, ...]) -> Sca
             f"{other_files} files{dangling} (endings searched: {shown}). "
             "Fix: check the folder, or list its endings in extensions."
         )
-    return Scan(root, sorted(paths), dangling_links)
+    return Scan(root, sorted(paths), dangling_links, other_files)
 
 
 def walk(root: str, endings: tuple[str, ...]) -> tuple[list[str], int, int]:

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from ...data import ImageDataset
+from ...progress import progress
 
 ImageBatch = UInt8[Tensor, "batch channels height width"]
 
@@ -104,8 +104,7 @@ def features_of(
     device = next((tensor.device for tensor in network.state_dict().values()), torch.device("cpu"))
     found = []
     with torch.inference_mode():
-        hidden = not show_progress
-        for batch in tqdm(batches, desc="features", total=total, disable=hidden, delay=2):
+        for batch in progress(batches, total, "features", shown=show_progress, unit="batch"):
             found.append(network(batch.to(device)).cpu())
     return torch.cat(found).clone()
 

@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from ...data import ImageDataset
 from ...data.loading.cache import cache_folder
+from ...progress import progress
 from ...storage.replacing import replacing
 from .base import FeatureExtractor, FeatureNetwork, read_images, spread
 from .onnx import resized
@@ -140,7 +140,7 @@ def _train(
     generator = torch.Generator().manual_seed(0)
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps + 1)
-    for _ in tqdm(range(steps), desc="training features", disable=not show_progress):
+    for _ in progress(range(steps), steps, "training features", shown=show_progress):
         chosen = torch.randint(len(images), (_BATCH,), generator=generator)
         batch = images[chosen].float() / 255
         loss = _loss(network, batch, None if labels is None else labels[chosen], generator)

@@ -23,20 +23,29 @@ def bits_per_dim(
     data: Tensor,
     *,
     variance: Variance | None = None,
-    show_progress: bool = False,
+    steps: int | str | None = None,
+    terms: int | None = 100,
+    show_progress: bool = True,
     **walk_options: Any,
 ) -> BoundTerms:
     """Computes the variational bound of data, as `variational_bound` describes.
+
+    By default, it estimates the bound of all steps of the process from at most 100 of its terms. On
+    the digits model, 78 network calls gave 5.307 bits in place of 5.313 with all 1,000 terms; the
+    standard error over 32 images was 0.10.
 
     Args:
         diffusion: Diffusion model, whose space has bins. Its self-conditioning is off.
         data: Data in the user's units, [batch, ...], such as 8-bit images in steps of 1 / 255.
         variance: Variance of the reverse steps: 'small' or 'large', or for networks that learn it
             'learned' or 'learned_range'; None for that of the training loss.
-        show_progress: Whether to show a progress bar.
-        walk_options: Options of `GaussianDiffusion.walk`, such as steps, a grid to the clean end,
-            seed and clip_denoised, and values of the conditions by name. The model's
-            time_difference has no effect.
+        steps: Number of steps of the bound, or a respacing string; None takes the `timesteps` of
+            the process. Other numbers of steps give other bounds.
+        terms: Largest number of terms to compute, one network call each; None computes all.
+        show_progress: Whether to show progress if the work takes longer than two seconds.
+        walk_options: Options of `GaussianDiffusion.walk`, such as a grid to the clean end, seed and
+            clip_denoised, and values of the conditions by name. The model's time_difference has no
+            effect.
 
     Returns:
         The terms of the bound in bits per dimension; `total` has shape [batch].
@@ -44,14 +53,21 @@ def bits_per_dim(
     Raises:
         ValueError: If the space has no bins, or `walk` or `variational_bound` refuses an argument.
     """
+    given = {name: walk_options.get(name) for name in ("calls", "grid", "spacing", "first", "last")}
+    if steps is None and all(value is None for value in given.values()):
+        walk_options = {**walk_options, "grid": diffusion.grid()}
+    else:
+        walk_options = {**walk_options, "steps": steps}
     walk, x0, bins = _prepared(diffusion, data, walk_options)
     grid = walk.grid
-    if walk_options.get("grid") is None:  # undo the time difference, so that the steps join
+    if given["grid"] is None:  # undo the time difference, so that the steps join
         levels = [*(now for now, _ in grid), grid.end]
         grid = Grid(itertools.pairwise(levels))
     denoise, variance = StatelessDenoiser(walk.fresh), variance or diffusion.loss.variance
     with diffusion.evaluating():
-        return variational_bound(denoise, x0, grid, walk.noise, variance, bins, show_progress)
+        return variational_bound(
+            denoise, x0, grid, walk.noise, variance, bins, show_progress, terms
+        )
 
 
 def flow_bits_per_dim(
@@ -59,11 +75,15 @@ def flow_bits_per_dim(
     data: Tensor,
     *,
     trace: Trace = "rademacher",
-    tolerance: float = 1e-5,
+    tolerance: float = 1e-3,
     sigma_min: float = 1e-3,
+    show_progress: bool = True,
     **walk_options: Any,
 ) -> Tensor:
     """Computes the likelihood of data under the probability flow, as `flow_bits` describes.
+
+    On the digits model, the default tolerance took 61 network calls and gave 5.754 bits; 1e-5 took
+    535 calls and gave 5.752.
 
     Each value of the data is dequantised over its bin. The likelihood is that of samples whose
     walk starts from N(0, sigma²), as `sample` starts it.
@@ -74,6 +94,7 @@ def flow_bits_per_dim(
         trace: Divergence of the flow: 'rademacher' or 'gaussian' probes, or 'exact'.
         tolerance: Largest error of a solver step.
         sigma_min: sigma / alpha at which the flow starts, above 0.
+        show_progress: Whether to show progress if the work takes longer than two seconds.
         walk_options: Seed, and values of the conditions by name.
 
     Returns:
@@ -94,6 +115,7 @@ def flow_bits_per_dim(
             tolerance=tolerance,
             sigma_min=sigma_min,
             bins=bins,
+            show_progress=show_progress,
         )
 
 

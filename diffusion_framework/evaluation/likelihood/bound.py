@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from ...denoisers import Denoiser
 from ...losses.variational import bound_term, prior_term
 from ...process.level import Noise
 from ...process.posterior import Variance
+from ...progress import progress
 from ...samplers.grids import Grid
 
 
@@ -24,10 +24,10 @@ class BoundTerms:
     All terms are float64, in bits per dimension.
 
     Attributes:
-        grid: Steps from noisy to clean.
+        grid: Steps from noisy to clean, or groups of steps of which one was computed.
         prior: KL divergence of the noisiest level from pure noise, [batch].
-        steps: KL divergence of each step, [batch, steps]. The last column is the reconstruction
-            term.
+        steps: KL divergence of each step, [batch, steps], or for a group that of the computed step
+            times the number of steps. The last column is the reconstruction term.
     """
 
     grid: Grid
@@ -56,11 +56,13 @@ def variational_bound(
     noise: Noise,
     variance: Variance = "small",
     bins: int | None = 256,
-    progress: bool = False,
+    show_progress: bool = False,
+    terms: int | None = None,
 ) -> BoundTerms:
     """Computes the bound on -log p(x0) of a process over a grid (Ho et al. 2020, eq. 5).
 
-    Each term is estimated from one noise.
+    Each term is estimated from one noise. With `terms`, steps form groups, short ones near the
+    clean end where terms differ most, and the middle step of a group stands for all of them.
 
     Args:
         denoise: Denoiser that depends on x and the level only. The memory of another call, as of
@@ -71,11 +73,12 @@ def variational_bound(
         variance: Variance of the reverse steps.
         bins: Number of data values, evenly spaced over [-1, 1]: 256 for 8-bit images, None for
             continuous data.
-        progress: Whether to show a progress bar.
+        show_progress: Whether to show progress.
+        terms: Largest number of terms to compute, at least 1; None computes all.
 
     Raises:
-        ValueError: If the steps do not join or do not end clean, or the variance is learned and the
-            network has none.
+        ValueError: If `terms` is below 1, the steps do not join or do not end clean, or the
+            variance is learned and the network has none.
     """
     if not grid or not grid.end.is_end:
         raise ValueError(
@@ -88,13 +91,26 @@ def variational_bound(
                 f"Expected steps that join for the bound, got one to t={reached.t:g} and the next "
                 f"from t={now.t:g}. Fix: use a grid without time_difference."
             )
-    befores = [grid.start, *(now for now, _ in grid[:-1])]
-    terms = []
-    for before, (now, to) in zip(
-        befores, tqdm(grid, desc="bound", disable=not progress), strict=True
-    ):
+    groups = _groups(len(grid), len(grid) if terms is None else terms)
+    computed = []
+    for steps in progress(groups, len(groups), "bound", shown=show_progress):
+        middle = steps[(len(steps) - 1) // 2]
+        now, to = grid[middle]
+        before = grid[max(middle - 1, 0)][0]
         x = now.alpha * x0 + now.sigma * noise(x0)
-        terms.append(
-            bound_term(x0, x, denoise(x, now), now, to, variance, before, bins).cpu().double()
-        )
-    return BoundTerms(grid, prior_term(x0, grid.start).cpu().double(), torch.stack(terms, dim=1))
+        term = bound_term(x0, x, denoise(x, now), now, to, variance, before, bins)
+        computed.append(term.cpu().double() * len(steps))
+    grouped = Grid((grid[steps[0]][0], grid[steps[-1]][1]) for steps in groups)
+    prior = prior_term(x0, grid.start).cpu().double()
+    return BoundTerms(grouped, prior, torch.stack(computed, dim=1))
+
+
+def _groups(steps: int, count: int) -> list[range]:
+    """Returns at most `count` groups of consecutive steps, single ones near the last step."""
+    if count < 1:
+        raise ValueError(f"Expected at least 1 of the terms, got {count}. Fix: leave terms at 100.")
+    if count >= steps:
+        return [range(i, i + 1) for i in range(steps)]
+    ends = {round(steps * (1 - (1 - k / count) ** 4)) for k in range(count)} | {steps - 1, steps}
+    bounds = [0, *sorted(ends)[-count:]]  # the reconstruction term stays alone
+    return [range(first, end) for first, end in itertools.pairwise(bounds)]

@@ -31,6 +31,7 @@ def flow_bits(
     tolerance: float = 1e-5,
     sigma_min: float = 1e-3,
     bins: int | None = 256,
+    show_progress: bool = False,
 ) -> Tensor:
     """Computes -log2 of the density of x0 under the probability flow, per dimension.
 
@@ -53,6 +54,7 @@ def flow_bits(
             t = 0 is used instead if it is larger.
         bins: Number of data values, evenly spaced over [-1, 1]: 256 for 8-bit images, None for
             continuous data.
+        show_progress: Whether to show progress.
 
     Returns:
         Bits per dimension [batch], float64.
@@ -87,7 +89,9 @@ def flow_bits(
         return _with_divergence(lambda z: _velocity(denoise, z, at), z, probe)
 
     start, end = _angle(schedule.at_log_snr(high)), _angle(last)
-    z, divergence = integrate(slope, x0 * math.cos(start), start, end, tolerance)
+    z, divergence = integrate(
+        slope, x0 * math.cos(start), start, end, tolerance, show_progress=show_progress
+    )
     z = z.cpu().double()
     nats = gaussian_nll(z, torch.zeros_like(z), torch.tensor(math.log(math.sin(end))))
     return bits_per_dim(nats) - (divergence / math.log(2) + math.log2(math.cos(start))) + offset

@@ -7,13 +7,20 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from ...progress import ProgressBar
 from ...samplers.adaptive.rk45 import ERROR, STAGES
 
 Slope = Callable[[float, Tensor], tuple[Tensor, Tensor]]
 
 
 def integrate(
-    slope: Slope, z: Tensor, start: float, end: float, tolerance: float
+    slope: Slope,
+    z: Tensor,
+    start: float,
+    end: float,
+    tolerance: float,
+    *,
+    show_progress: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Solves dz/du = slope(u, z)[0] and integrates slope(u, z)[1] along the solution.
 
@@ -27,6 +34,7 @@ def integrate(
         start: Initial value of u.
         end: Final value of u, above start.
         tolerance: Largest absolute error of a step.
+        show_progress: Whether to show progress.
 
     Returns:
         z at `end`, and the integral [batch], float64.
@@ -42,7 +50,8 @@ def integrate(
         )
     integral = torch.zeros(len(z), dtype=torch.float64)
     u, size = start, min(0.01, end - start)
-    slopes = [slope(u, z)]
+    slopes, done = [slope(u, z)], 0
+    bar = ProgressBar(100, "flow", show_progress)
     while u < end:
         if size < 1e-6 * (end - start):
             raise ValueError(
@@ -68,6 +77,8 @@ def integrate(
             z, u = stage, end if size == end - u else u + size  # the last stage ends the step
             integral = _sum(integral, STAGES[-1][1], [d for _, d in slopes[:-1]], size)
             slopes = slopes[-1:]
+            for _ in range(done, done := int(100 * (u - start) / (end - start))):
+                bar.update()
         size *= min(5.0, max(0.2, 0.9 * max(error, 1e-9) ** -0.2))
     return z, integral
 

@@ -9,9 +9,9 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from ...process.noise import sample_seeds
+from ...progress import progress
 from ...sampling import DrawsSamples
 
 
@@ -47,9 +47,9 @@ def draw_images(
     state = PartialState()
     batches = [range(i, min(i + batch_size, count)) for i in range(0, count, batch_size)]
     own = batches[state.process_index :: state.num_processes]
-    hidden = not (show_progress and state.is_main_process)
+    shown = show_progress and state.is_main_process
     found: list[tuple[int, Tensor]] = []
-    for indices in tqdm(own, desc=name, disable=hidden):
+    for indices in progress(own, len(own), name, shown=shown, unit="batch"):
         condition: Mapping[str, Any] = {}
         if labels is not None:
             condition = {"labels": labels[indices.start : indices.stop].to(model.device)}

@@ -148,6 +148,8 @@ class ForkDemonstrations(TrainingDataset):
         ValueError: If an option is out of range.
     """
 
+    environment = "diffusion_framework/Fork-v0"
+
     def __init__(
         self,
         episodes: int = 10_000,

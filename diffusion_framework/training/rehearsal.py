@@ -1,0 +1,72 @@
+"""Measures what a training step takes, without changing or writing anything."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.flop_counter import FlopCounterMode
+
+from ..data.loading.loader import to_device
+from ..data.loading.one_pass import one_pass
+from .summary import aligned
+from .trainer import Trainer
+
+
+def rehearsed(trainer: Trainer) -> str:
+    """Returns the memory, the operations and the time of a training step in aligned lines.
+
+    It computes the loss and the gradient of one batch of this process, twice. The weights stay
+    unchanged. Statistics that the model lacks are fitted, which reads all data.
+    """
+    accelerator, accumulate = trainer.accelerator, trainer.take_step.accumulate
+    trainer.model.fit(one_pass(trainer.dataset, trainer.batch_size, accelerator.device))
+    count = trainer.batch_size // accelerator.num_processes
+    data, condition = to_device(trainer.dataset.take(np.arange(count)), accelerator.device)
+    kept: dict[int, int] = {}  # bytes of each storage that the backward pass needs
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    def step() -> None:
+        with accelerator.autocast():
+            loss = trainer.model(data, self_condition_draw=0.0, progress=0.0, **condition)
+        loss.backward()
+
+    with FlopCounterMode(display=False) as counter, saved_tensors_hooks(keep, lambda one: one):
+        step()
+    began = time.perf_counter()
+    step()
+    if accelerator.device.type == "cuda":
+        torch.cuda.synchronize()
+    seconds = (time.perf_counter() - began) * accumulate
+    trainer.model.zero_grad()
+    flops = counter.get_total_flops() * accumulate * accelerator.num_processes
+    left = timedelta(seconds=round(seconds * (trainer.num_steps - trainer.state.step)))
+    weights = {p.untyped_storage().data_ptr(): p.nbytes for p in trainer.model.parameters()}
+    activations = sum(size for place, size in kept.items() if place not in weights)
+    size = sum(weights.values())
+    parts = {"weights": size, "gradients": size, "EMA": size, "optimizer": 2 * size}
+    parts["activations"] = activations
+    shown = ", ".join(f"{name} {_bytes(number)}" for name, number in parts.items())
+    return aligned(
+        {
+            "memory": f"{_bytes(sum(parts.values()))} for a process: {shown}",
+            "a step": f"{flops:.3g} floating-point operations, {seconds:.3g} s",
+            "time": f"about {left} for the steps alone",
+        }
+    )
+
+
+def _bytes(number: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if number < 1000:
+            return f"{number:.3g} {unit}"
+        number /= 1000
+    return f"{number:.3g} GB"

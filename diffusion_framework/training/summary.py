@@ -1,0 +1,137 @@
+"""Says what a run will do before its first step, and what it left after its last."""
+
+from __future__ import annotations
+
+import csv
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+
+from ..data import TrainingDataset
+from ..policies import Policy
+from ..trainable import Trainable
+
+_PRECISION = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}
+
+
+@dataclass(frozen=True, eq=False)
+class Outline:
+    """The data, model, steps and places of a run.
+
+    Attributes:
+        dataset: Training data.
+        validation: Validation data, or None.
+        model: Model to train.
+        accelerator: Accelerator of the run.
+        precision: Number format of the network's arithmetic.
+        num_steps: Number of optimizer steps of the whole run.
+        step: Number of optimizer steps taken.
+        batch_size: Number of samples of a batch over all processes.
+        accumulate: Number of batches of one step.
+        save_every: Number of optimizer steps between two checkpoints.
+        results_folder: Folder for all files of the run.
+        seed: Seed of the run.
+        minutes: Time limit of the run in minutes, or None.
+    """
+
+    dataset: TrainingDataset
+    validation: TrainingDataset | None
+    model: Trainable
+    accelerator: Accelerator
+    precision: str
+    num_steps: int
+    step: int
+    batch_size: int
+    accumulate: int
+    save_every: int
+    results_folder: Path
+    seed: int
+    minutes: float | None
+
+
+def summary(run: Outline) -> str:
+    """Returns what a run is about to do, in aligned lines."""
+    place = [] if run.dataset.folder is None else [f"in {run.dataset.folder}"]
+    rows = {"data": ", ".join([run.dataset.describe(), *place])}
+    rows[""] = "; ".join(run.dataset.notes())
+    if run.validation is not None:
+        rows["validation"] = run.validation.describe()
+    rows |= run.model.describe()
+    rows |= {"device": _device(run), "training": _steps(run)}
+    rows["results"] = f"{run.results_folder}, a checkpoint every {run.save_every:,} steps"
+    rows["resumed"] = f"from step {run.step:,}" if run.step else ""
+    return aligned(rows)
+
+
+def aligned(rows: dict[str, str]) -> str:
+    """Returns the rows that are not empty as lines, with the names in a column."""
+    return "\n".join(f"{name:12}{text}" for name, text in rows.items() if text)
+
+
+def _device(run: Outline) -> str:
+    device, processes = run.accelerator.device, run.accelerator.num_processes
+    name = str(device)
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+    elif device.type == "cpu":
+        name = f"CPU with {torch.get_num_threads()} threads"
+    several = f"{processes} processes, each on " if processes > 1 else ""
+    return f"{several}{name}, {_PRECISION[run.precision]}"
+
+
+def _steps(run: Outline) -> str:
+    processes, samples = run.accelerator.num_processes, run.batch_size * run.accumulate
+    factors = [f"{run.batch_size // processes}"]
+    factors += [f"{processes} processes"] * (processes > 1)
+    factors += [f"{run.accumulate} accumulated"] * (run.accumulate > 1)
+    product = f" ({' x '.join(factors)})" if len(factors) > 1 else ""
+    epochs = run.num_steps * samples / len(run.dataset)
+    limit = "" if run.minutes is None else f", at most {run.minutes:g} minutes"
+    return (
+        f"{run.num_steps:,} steps of {samples:,} samples{product}, {epochs:,.3g} epochs{limit}, "
+        f"seed {run.seed}"
+    )
+
+
+def ending(run: Outline) -> str:
+    """Returns the figures of a run, its pictures, and the command that uses its model."""
+    folder = run.results_folder
+    pictures = sorted((folder / "samples").glob("step-*.png"))[-1:]
+    pictures += [path for path in [folder / "validation.png"] if path.exists()]
+    rows = {"done": _figures(run), "pictures": ", ".join(map(str, pictures))}
+    name = shlex.quote(str(folder))
+    if isinstance(run.model, Policy):
+        rows["next"] = f"diffusion rollout {name} --env {run.dataset.environment or 'NAME'}"
+    else:
+        rows["next"] = f"diffusion sample {name}{_labels(run)}"
+    return aligned(rows)
+
+
+def _labels(run: Outline) -> str:
+    """Returns the flag that names the first classes of the data, if there are any."""
+    names = [*(run.dataset.class_names or ())][:3]
+    plain = names and not any("," in name for name in names)
+    return f" --labels {shlex.quote(','.join(names))}" if plain else ""
+
+
+def _figures(run: Outline) -> str:
+    figures = [f"step {run.step:,}"]
+    if logged := _rows(run.results_folder / "log.csv"):
+        figures += [f"loss {float(logged[-1]['loss']):.4g}"]
+    if run.validation is not None and (measured := _rows(run.results_folder / "validation.csv")):
+        name = run.model.metric_names[0]
+        best, last = min(measured, key=lambda row: float(row[name])), measured[-1]
+        figures += [f"{name} {float(last[name]):.4g}"]
+        if best is not last:
+            figures += [f"best {float(best[name]):.4g} at step {int(best['step']):,}"]
+    return ", ".join(figures)
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    if not path.exists():
+        return []
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
