@@ -45,8 +45,10 @@ def imports(tree: ast.AST) -> dict[str, bool]:
 
 
 TREES = {path: ast.parse(path.read_text()) for path in PACKAGE.rglob("*.py")}
-REQUIRED = {path: set(re.findall(r'require\(\s*"(\w+)"', path.read_text())) for path in TREES}
-BY_OTHERS = {"tensorboard"}  # accelerate imports it
+REQUIRED = {
+    path: set(re.findall(r'(?:require|check_installed)\(\s*"(\w+)"', path.read_text()))
+    for path in TREES
+}
 AFTER = {  # files that only a file that asks imports
     "policies/tasks/fork_environment.py": "policies/rollout.py",
     "training/curves.py": "evaluation/report.py",  # draws no curves without matplotlib
@@ -61,9 +63,7 @@ def test_a_package_is_a_dependency_or_asked_for_with_its_extra():
         asking = PACKAGE / AFTER.get(path.relative_to(PACKAGE).as_posix(), path)
         assert found - always <= REQUIRED[asking], path
         used |= found | REQUIRED[path]
-    assert not modules(PROJECT["dependencies"]) - used - BY_OTHERS, (
-        "dependencies that no file imports"
-    )
+    assert not modules(PROJECT["dependencies"]) - used, "dependencies that no file imports"
     assert set(EXTRAS) <= used
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ..parts.extras import require
+from ..parts.extras import check_installed
 from ..storage.replacing import replacing
 from .likelihood import BoundTerms
 
@@ -44,7 +44,7 @@ def check_plot() -> None:
     Raises:
         ValueError: If it is not.
     """
-    require("matplotlib", "the plot")
+    check_installed("matplotlib", "the plot")
 
 
 def plot_bounds(bounds: Mapping[str, BoundTerms], path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
 
 from .errors import one_line
@@ -23,25 +24,35 @@ class MissingPackage(ValueError):
     """A package of an extra that is not installed, or that cannot be imported."""
 
 
-def require(package: str, purpose: str) -> ModuleType:
-    """Imports a package of an extra.
+def check_installed(package: str, purpose: str) -> None:
+    """Checks that a package of an extra is installed, without importing it.
 
     Args:
         package: Name of the package in `EXTRAS`.
         purpose: Noun phrase for what needs the package, for the error.
 
-    Returns:
-        The imported module.
+    Raises:
+        MissingPackage: If it is not installed.
+    """
+    if find_spec(package) is None:
+        raise _missing(package, purpose, "none")
+
+
+def require(package: str, purpose: str) -> ModuleType:
+    """Imports a package of an extra, as `check_installed` checks it.
 
     Raises:
         MissingPackage: If it is not installed or fails to import.
     """
+    check_installed(package, purpose)
     try:
         return import_module(package)
     except Exception as error:  # a broken installation raises anything
-        missing = isinstance(error, ModuleNotFoundError) and error.name == package
-        got = "none" if missing else one_line(error)
-        raise MissingPackage(
-            f"Expected the package {package.replace('_', '-')} for {purpose}, got {got}. "
-            f"Fix: pip install 'diffusion-framework[{EXTRAS[package]}]'."
-        ) from error
+        raise _missing(package, purpose, one_line(error)) from error
+
+
+def _missing(package: str, purpose: str, got: str) -> MissingPackage:
+    return MissingPackage(
+        f"Expected the package {package.replace('_', '-')} for {purpose}, got {got}. "
+        f"Fix: pip install 'diffusion-framework[{EXTRAS[package]}]'."
+    )
