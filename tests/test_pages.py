@@ -34,7 +34,7 @@ SMALLER = {  # sizes and durations on the pages, and here
     r"calls=\d\d+": "calls=4",
     r"batch_size=\d+": "batch_size=2",
     r"num_workers=\d+": "num_workers=0",
-    r"every=\d+": "every=0",
+    r"\bevery=\d+": "every=0",
     "'fp16'": "'bf16'",  # which needs no GPU
 }
 
@@ -62,10 +62,10 @@ class Network(torch.nn.Module):
 def known(tmp_path, monkeypatch):
     """The names and files that pages suppose."""
     monkeypatch.chdir(tmp_path)
-    Path("PHOTOS").mkdir()
+    Path("photos").mkdir()
     for i in range(6):
         pixels = np.random.default_rng(i).integers(0, 255, (9, 9, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(f"PHOTOS/{i}.png")
+        Image.fromarray(pixels).save(f"photos/{i}.png")
     Path("demonstrations").mkdir()
     for i in range(3):
         steps = np.random.default_rng(i).normal(size=(40, 5)).astype(np.float32)

@@ -33,7 +33,7 @@ README = (Path(__file__).parents[2] / "diffusion_framework/samplers/README.md").
 ROWS = {
     cells[0]: [cell.strip() for cell in cells[1:]]
     for cells in re.findall(
-        r"^\| `([A-Z]\w*\(.*?\))` \|(.*?)\|(.*?)\|(.*?)\|$", README, re.MULTILINE
+        r"^\| `([A-Z]\w*\(.*?\))` \|([^|]*)\|([^|]*)\|([^|]*)\|$", README, re.MULTILINE
     )
 }
 SAMPLERS = {text: eval(text, dict(vars(samplers))) for text in ROWS}
