@@ -1,7 +1,11 @@
 """The Markdown pages are true: their Python runs, their tables hold, their links lead somewhere."""
 
 import inspect
+import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -183,3 +187,55 @@ def test_files_that_pages_name_exist(page):
         r"`((?:scripts|configs|tests|diffusion_framework)/[\w/]+\.\w+)", PAGES[page]
     ):
         assert (ROOT / path).exists(), path
+
+
+USES_ALL = """
+import torch
+from diffusion_framework import GaussianDiffusion
+from diffusion_framework.conditions import Conditioner
+from diffusion_framework.parts import plan
+from diffusion_framework.process.schedules import NoiseSchedule
+from diffusion_framework.samplers import Sampler
+
+def build(name, kind, **options):
+    return plan({"class_path": name, "init_args": options}, kind).build()
+
+schedule, t = build("laplace", NoiseSchedule), torch.linspace(0, 1, 9, dtype=torch.float64)
+torch.testing.assert_close(schedule.time(schedule.log_snr(t)), t)
+assert schedule.at(0.0).is_end and schedule.at(1.0).alpha == 0
+network = build("conv_net", torch.nn.Module, channels=1, image_size=8)
+angles = build("angles", Conditioner, dropout=0.1)
+diffusion = GaussianDiffusion(network, noise_schedule=schedule, conditions={"angle": angles})
+diffusion(torch.rand(2, 1, 8, 8), angle=[0.0, 1.0]).backward()
+sampler, calls = build("early_noise", Sampler, until=0.0), []
+options = dict(steps=6, angle=[0.0, 1.0], guidance=2.0, show_progress=False)
+assert diffusion.sample(2, sampler=sampler, **options).shape == (2, 1, 8, 8)
+diffusion.save_pretrained("saved")
+assert GaussianDiffusion.from_pretrained("saved").schedule == schedule
+"""
+
+
+def test_the_diffs_of_contributing_apply_and_their_parts_work(tmp_path):
+    diffs = blocks("CONTRIBUTING.md", "diff")
+    assert len(diffs) == 4
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "diffusion_framework", tmp_path / "diffusion_framework", ignore=ignored)
+    for diff in diffs:
+        applied = subprocess.run(
+            ["git", "apply", "-C1"],
+            input=diff,
+            cwd=tmp_path,
+            text=True,
+            capture_output=True,
+            check=False,
+        )
+        assert applied.returncode == 0, applied.stderr
+    done = subprocess.run(
+        [sys.executable, "-c", USES_ALL],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )
+    assert done.returncode == 0, done.stderr
