@@ -163,6 +163,10 @@ def _from_typed(word: Typed, hint: Any, at: Context) -> Any:
         and not (NoneType in choices and raw == "null")
     ):
         return _from_name(word, named[0], at) if str in choices else at.plan(word, named[0], at)
+    for choice in choices:
+        items = typing.get_args(choice) if typing.get_origin(choice) in SEQUENCES else ()
+        if items and is_kind(items[0]) and re.fullmatch(r"[^\W\d][\w.]*(,[^\W\d][\w.]*)*", raw):
+            return tuple(at.plan(Typed(name), items[0], at) for name in raw.split(","))
     readings: list[Any] = []
     for text in (raw, f"[{raw}]"):
         try:

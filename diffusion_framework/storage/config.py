@@ -18,6 +18,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 
 from ..parts import BadPart, plan
+from .printing import one_line_repr
 from .reading import read_file
 from .replacing import replacing
 
@@ -46,6 +47,10 @@ class RecordsArguments:
                 arguments = {**_inherited_defaults(cls), **arguments, **passed_on}
         object.__setattr__(self, "_init_args", arguments)
         return self
+
+    def __repr__(self) -> str:
+        """Returns one line: the class, the arguments that are not defaults, and the size."""
+        return one_line_repr(self, self._init_args)
 
 
 def _inherited_defaults(cls: type) -> dict[str, Any]:
@@ -99,12 +104,19 @@ def class_path(cls: type) -> str:
     return f"{module_of(cls)}.{cls.__qualname__}"
 
 
-def module_of(cls: type) -> str:
-    """Returns the name by which other programs import the module of a class.
+def import_path(value: Any) -> str:
+    """Returns the import path of a function or class, or that of the class of another object."""
+    if inspect.isroutine(value):
+        return f"{module_of(value)}.{value.__qualname__}"
+    return class_path(value if inspect.isclass(value) else type(value))
 
-    A class of the running script has the name of the script's file, where it has one.
+
+def module_of(cls: Any) -> str:
+    """Returns the name by which other programs import the module of a class or function.
+
+    What the running script defines has the name of the script's file, where it has one.
     """
-    return script_name() if cls.__module__ == "__main__" else cls.__module__
+    return script_name() if cls.__module__ == "__main__" else str(cls.__module__)
 
 
 def script_name() -> str:

@@ -1,5 +1,6 @@
 """The Trainer and the groups of its options."""
 
+from .callbacks import Callback, Run
 from .compute import Compute
 from .ema import EMA
 from .learning_rate import LearningRate
@@ -13,11 +14,13 @@ from .validation import ValidationOptions
 
 __all__ = [
     "EMA",
+    "Callback",
     "Compute",
     "LearningRate",
     "Loading",
     "Logging",
     "Previews",
+    "Run",
     "SampleQuality",
     "Saving",
     "Trainer",

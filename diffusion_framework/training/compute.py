@@ -47,7 +47,7 @@ class Compute:
 
         Args:
             precision: Number format of the network's arithmetic.
-            results_folder: Folder for TensorBoard's files.
+            results_folder: Folder for the files of trackers.
 
         Raises:
             ValueError: If accelerate was launched with its own FSDP, DeepSpeed, Megatron-LM or XLA,
@@ -60,7 +60,6 @@ class Compute:
         accelerator = Accelerator(
             kwargs_handlers=[wrapper, patience],
             mixed_precision=precision,
-            log_with="tensorboard",
             project_dir=os.fspath(results_folder),
         )
         check_launch(accelerator)

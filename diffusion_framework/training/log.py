@@ -1,4 +1,4 @@
-"""Logs a run to CSV files, TensorBoard and the terminal without waiting for the device."""
+"""Logs a run to CSV files, trackers and the terminal without waiting for the device."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import csv
 import re
 import sys
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -22,6 +22,13 @@ from ..storage.images import save_grid
 from ..storage.replacing import replacing
 from .checks import expect
 from .curves import add_row, draw_curves
+from .trackers import (
+    begin_tracking,
+    check_trackers,
+    chosen_trackers,
+    hint_without_trackers,
+    track_image,
+)
 
 COLUMNS = ("step", "loss", "grad_norm", "lr", "images_per_second")
 
@@ -34,17 +41,27 @@ class Logging:
         every: Number of optimizer steps between two rows of `log.csv`.
         progress: Whether to show progress: a bar in a terminal, otherwise a line for each row of
             the log.
+        trackers: Trackers of accelerate that get the same numbers, such as tensorboard or wandb.
+            None is TensorBoard if it is installed; an empty list is none.
+        project: Project of the run, for trackers that have projects.
 
     Raises:
-        ValueError: If a field is out of range.
+        ValueError: If a field is out of range, or a tracker is unknown or not installed.
     """
 
     every: int = 50
     progress: bool = True
+    trackers: Sequence[str] | None = None
+    project: str = "diffusion"
 
     def __post_init__(self) -> None:
         wanted = "logging.every of at least 1"
         expect(self.every >= 1, wanted, self.every, "set it to 1 for a row at each step")
+        if self.trackers is not None:
+            fits = isinstance(self.trackers, tuple | list)
+            fix = f"give ({self.trackers!r:.40},)"
+            expect(fits, "logging.trackers as names in a tuple", self.trackers, fix)
+            check_trackers(self.trackers)
 
 
 class TrainingLog:
@@ -54,10 +71,11 @@ class TrainingLog:
         folder: Folder of log.csv and validation.csv.
         accelerator: Accelerator of the run. Its trackers get the same numbers, and only its main
             process writes.
+        options: Options of the log.
+        config: All options that build the run, for the trackers.
         start: Number of optimizer steps already taken; later rows in the files are dropped.
         stop: Number of optimizer steps of the whole run.
         images_per_step: Number of samples of a step over all processes.
-        progress: Whether to show a progress bar in a terminal, otherwise a line for each row.
         unwritten: Result of `unwritten` when the run stopped at `start`.
         left: Tasks that the run left at `start`; rows that it may have begun are dropped too. A row
             of log.csv is whole if its numbers are no longer among the unwritten ones.
@@ -67,19 +85,16 @@ class TrainingLog:
         self,
         folder: Path,
         accelerator: Accelerator,
+        options: Logging,
+        config: Mapping[str, Any],
         start: int,
         stop: int,
         images_per_step: int,
-        progress: bool,
         unwritten: Sequence[tuple[float, float]] = (),
         left: Collection[str] = (),
     ) -> None:
-        self.path, self.accelerator, self.images_per_step = (
-            folder / "log.csv",
-            accelerator,
-            images_per_step,
-        )
-        self.metrics_path = folder / "validation.csv"
+        self.path, self.metrics_path = folder / "log.csv", folder / "validation.csv"
+        self.accelerator, self.images_per_step = accelerator, images_per_step
         self.before = list(unwritten)
         self.steps: list[Tensor] = []
         self.start, self.stop = start, stop
@@ -87,6 +102,7 @@ class TrainingLog:
         self.checkpoint = f"step {start}" if start else "none"
         terminal = sys.stderr.isatty()
         main = accelerator.is_main_process
+        progress = options.progress
         self.lines = main and progress and not terminal
         self.bar = tqdm(
             initial=start,
@@ -99,9 +115,10 @@ class TrainingLog:
             _drop_rows_after(start - bool("log" in left and unwritten), self.path, COLUMNS)
             if self.metrics_path.exists():
                 _drop_rows_after(start - ("validate" in left), self.metrics_path)
-            accelerator.init_trackers(
-                "tensorboard", init_kwargs={"tensorboard": {"purge_step": start + 1}}
-            )
+            names, place = chosen_trackers(options.trackers), (folder, options.project)
+            begin_tracking(accelerator, names, *place, config, start)
+            if progress:
+                hint_without_trackers(options.trackers)
 
     def add(self, loss: Tensor, norm: Tensor) -> None:
         """Adds the loss and gradient norm of a step, over all processes, scalars on the device."""
@@ -150,6 +167,10 @@ class TrainingLog:
             ends = f"{timedelta(seconds=round(left))} left"
             print(f"step {step} of {self.stop}: {shown}, {ends}", file=sys.stderr, flush=True)
 
+    def track(self, values: Mapping[str, float], step: int) -> None:
+        """Hands further numbers to the trackers."""
+        self.accelerator.log(dict(values), step=step)
+
     def write_metrics(self, step: int, metrics: dict[str, float]) -> None:
         """Writes a row of validation.csv and draws validation.png, unless there are no metrics."""
         self.accelerator.log(metrics, step=step)
@@ -164,7 +185,7 @@ class TrainingLog:
     def write_preview(
         self, images: Tensor | None, path: Path, columns: int | None, step: int
     ) -> None:
-        """Writes a grid of images on the main process, to a file and to TensorBoard.
+        """Writes a grid of images on the main process, to a file and to the trackers.
 
         Args:
             images: Images [count, channels, height, width] in [0, 1], or None for nothing.
@@ -179,9 +200,7 @@ class TrainingLog:
             return
         save_grid(images, path, columns=columns)
         with Image.open(path) as picture:
-            pixels = np.asarray(picture)
-        writer = self.accelerator.get_tracker("tensorboard", unwrap=True)
-        writer.add_image("samples", pixels, step, dataformats="HWC" if pixels.ndim == 3 else "HW")
+            track_image(self.accelerator, "samples", np.asarray(picture.convert("RGB")), step)
 
     def __enter__(self) -> TrainingLog:
         return self

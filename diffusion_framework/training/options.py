@@ -90,6 +90,13 @@ def check_options(options: Mapping[str, Any]) -> None:
     ):
         for name in names.split():
             expect(fits(options[name]), f"{name} {wanted}", options[name], fix)
+    parameters = inspect.signature(type(options["self"])).parameters
+    for name in ("betas", "weight_decay"):
+        ours = options["optimizer"] is None or np.array_equal(
+            options[name], parameters[name].default
+        )
+        fix = f"give {name} in optimizer_options, or to the optimizer itself"
+        expect(ours, f"no {name} with another optimizer", options[name], fix)
     minutes = options["minutes"]
     expect(
         minutes is None or minutes > 0, "minutes above 0", minutes, "set it to None for no limit"
@@ -146,13 +153,16 @@ def run_config(
     Paths of the data are relative to the results folder, which itself is left out: it is where the
     checkpoint lies.
     """
-    parts = ("model", "folder_or_dataset", "validation", "convert_image_to", "results_folder")
+    parts = {"model", "folder_or_dataset", "validation", "convert_image_to", "results_folder"}
+    parts |= {"callbacks"}
     folder = Path(trainer._init_args["results_folder"])
     options = {  # groups become plain mappings
-        name: vars(value) if dataclasses.is_dataclass(value) else value
+        name: dict(vars(value)) if dataclasses.is_dataclass(value) else value
         for name, value in trainer._init_args.items()
         if name not in parts
     }
+    options["learning_rate"]["schedule"] = trainer._init_args["learning_rate"].described
+    options["optimizer"] = None  # named once it is made
     config = {"data": dataset, "diffusion": model, "trainer": options}
     described = to_config(config if validation is None else {**config, "validation": validation})
     for name in ("data", "validation"):
@@ -196,7 +206,7 @@ def changed_options(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> Itera
     """Yields changed options that affect a resumed run, as "group.key: theirs, not ours"."""
     matter = (
         "augment_horizontal_flip train_lr train_num_steps max_grad_norm ema_update_every ema_decay "
-        "betas weight_decay ema learning_rate compute"
+        "betas weight_decay optimizer optimizer_options ema learning_rate compute"
     )
     before, now = ({key: config.get(key) for key in matter.split()} for config in (theirs, ours))
     yield from differences(before, now)

@@ -52,7 +52,7 @@ class Start:
         expect(fits, "resume_from or init_from", "both", fix)
 
     def checkpoint(
-        self, folder: Path, config: Mapping[str, Any], order: Mapping[str, Any]
+        self, folder: Path, config: Mapping[str, Any], order: Mapping[str, Any], optimizer: str
     ) -> Checkpoint | None:
         """Returns the checkpoint that a run resumes from, or None where a new run may begin.
 
@@ -62,10 +62,12 @@ class Start:
             folder: Results folder.
             config: All options that build this run.
             order: Values that determine the samples, noise and precision of each step of this run.
+            optimizer: Import path of the optimizer's class.
 
         Raises:
-            ValueError: If the folder holds a run and resume is not set, a run of another model, no
-                undamaged checkpoint, none of the step `resume_from`, or nothing to resume.
+            ValueError: If the folder holds a run and resume is not set, a run of another model or
+                optimizer, no undamaged checkpoint, none of the step `resume_from`, or nothing to
+                resume.
         """
         found = list_checkpoints(folder)
         if self.resume_from is None and not found:
@@ -85,6 +87,10 @@ class Start:
         else:
             checkpoint = _of_step(folder, found, self.resume_from)
         check_stored(checkpoint)
+        theirs = checkpoint.state.get("optimizer", {}).get("class", optimizer)
+        fix = f"give optimizer={theirs.rpartition('.')[2]!r:.60}, or begin a run with init_from"
+        wanted = f"the optimizer of {checkpoint.path}, {theirs:.100}"
+        expect(theirs == optimizer, wanted, optimizer, fix)
         _compare(checkpoint, config, order)
         return checkpoint
 

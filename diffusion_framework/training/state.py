@@ -11,11 +11,14 @@ import torch
 from accelerate import Accelerator
 from ema_pytorch import EMA as MovingAverage
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from ..storage.checkpoint import Checkpoint
 from ..trainable import Batch, Trainable
 from .distributed import check_all_used, full_tensor, no_sync, shard_like, shard_networks
 from .environment import environment
+from .optimizer_state import OptimizerState
+from .optimizers import skips_steps
 from .starting import InitialWeights
 from .stored import check_slots
 
@@ -28,13 +31,15 @@ class TrainingState:
         accelerator: Accelerator of the run, which names the device and wraps the model for several
             processes.
         average: Function that returns the EMA of a model (see `EMA.average`).
-        adam: Options of AdamW.
+        optimizer: Function that returns the optimizer of a model (see `ChosenOptimizer`).
         compile: Whether to compile the network.
         shard: Whether to shard the weights, their EMA and the optimizer state over all processes.
 
     Attributes:
         step: Number of optimizer steps taken.
         whole: Whether the state is that after a step, not within one.
+        peaks: Learning rate of each parameter group before any schedule.
+        skips_steps: Whether the optimizer can leave out a step that is not finite.
         loss: Model to call for the loss, wrapped for several processes.
     """
 
@@ -44,7 +49,7 @@ class TrainingState:
         accelerator: Accelerator,
         *,
         average: Callable[[nn.Module], MovingAverage],
-        adam: Mapping[str, Any],
+        optimizer: Callable[[nn.Module], Optimizer],
         compile: bool,
         shard: bool,
     ) -> None:
@@ -58,13 +63,15 @@ class TrainingState:
         if compile:
             for network in self.model.networks:
                 network.compile()
-        fused = accelerator.device.type in ("cpu", "cuda")
-        optimizer = torch.optim.AdamW(self.model.parameters(), fused=fused, **adam)
-        self.optimizer = accelerator.prepare_optimizer(optimizer)
+        made = optimizer(self.model)
+        self.slots, self.skips_steps = OptimizerState(made, self.model), skips_steps(made)
+        self.peaks = [float(group["lr"]) for group in made.param_groups]
+        self.optimizer = accelerator.prepare_optimizer(made)
         self.loss = self.model if self.sharded else accelerator.prepare_model(self.model)
         wrapper = accelerator.ddp_handler
         finds_unused = wrapper is not None and wrapper.find_unused_parameters
         self._must_use_all = self.loss is not self.model and not finds_unused
+        self._must_check_slots = True
 
     @property
     def averaged(self) -> Trainable:
@@ -75,16 +82,10 @@ class TrainingState:
         """Accumulates gradients without an all-reduce inside the context."""
         return no_sync(self.model.networks) if self.sharded else self.accelerator.no_sync(self.loss)
 
-    @property
-    def learning_rate(self) -> float:
-        """The learning rate of the last step."""
-        rate: float = self.optimizer.param_groups[0]["lr"]
-        return rate
-
-    @learning_rate.setter
-    def learning_rate(self, rate: float) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+    def set_learning_rates(self, rate: Callable[[float], float]) -> None:
+        """Sets the learning rate of each parameter group to a function of its peak."""
+        for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
+            group["lr"] = rate(peak)
 
     def check_gradients(self) -> None:
         """Raises ValueError if a weight took no part in the first step, of several processes."""
@@ -114,6 +115,9 @@ class TrainingState:
         self.ema.update()
         self.step += 1
         self.whole = True
+        if self._must_check_slots:
+            self.slots.check()
+            self._must_check_slots = False
 
     def is_finite(self) -> bool:
         """Returns whether all weights of this process are finite; waits for the device."""
@@ -133,7 +137,7 @@ class TrainingState:
         groups = {
             "model": self.model.state_dict(),
             "ema": self.averaged.state_dict(),
-            "optimizer": self._optimizer_slots(),
+            "optimizer": self.slots.tensors(),
         }
         if not self.sharded:
             return groups
@@ -151,6 +155,7 @@ class TrainingState:
         return {
             "ema_step": int(self.ema.step),
             "scaler": scaler.state_dict() if scaler is not None else None,
+            "optimizer": self.slots.numbers(),
             "environment": environment(),
         }
 
@@ -189,11 +194,13 @@ class TrainingState:
             checkpoint.load_weights(module, name, partial(self._shard, own=module.state_dict()))
         numbers, slots = checkpoint.state, checkpoint.tensors("optimizer")
         parameters = dict(self.model.named_parameters())
-        check_slots(checkpoint, slots, parameters)
+        check_slots(checkpoint, slots, parameters, self.slots)
         moments = {
-            key: parameters[key.rpartition(".")[0]] for key, value in slots.items() if value.ndim
+            key: parameters[key.rpartition(".")[0]]
+            for key, value in slots.items()
+            if value.shape == parameters[key.rpartition(".")[0]].shape
         }
-        self._load_optimizer(self._shard(slots, own=moments))
+        self.slots.load(self._shard(slots, own=moments), numbers.get("optimizer", {}))
         self.ema.step.fill_(numbers["ema_step"])
         self.ema.initted.fill_(True)
         if numbers["scaler"] is not None and self.accelerator.scaler is not None:
@@ -210,28 +217,3 @@ class TrainingState:
 
     def _shard(self, values: dict[str, Tensor], own: Mapping[str, Any]) -> dict[str, Tensor]:
         return shard_like(values, own) if self.sharded else values
-
-    def _names(self) -> list[str]:
-        """Returns the names of the parameters in the optimizer's order."""
-        return [name for name, _ in self.model.named_parameters()]
-
-    def _optimizer_slots(self) -> dict[str, Tensor]:
-        """Returns the optimizer's state as {"parameter.slot": value}."""
-        names = self._names()
-        state = self.optimizer.state_dict()["state"]
-        return {
-            f"{names[index]}.{slot}": value
-            for index, slots in state.items()
-            for slot, value in slots.items()
-        }
-
-    def _load_optimizer(self, slots: dict[str, Tensor]) -> None:
-        """Restores the result of `_optimizer_slots`, but no options of the parameter groups."""
-        index = {name: i for i, name in enumerate(self._names())}
-        state: dict[int, dict[str, Any]] = {}
-        for key, value in slots.items():
-            name, _, slot = key.rpartition(".")
-            state.setdefault(index[name], {})[slot] = value
-        groups = self.optimizer.state_dict()["param_groups"]
-        with torch.no_grad():
-            self.optimizer.load_state_dict({"state": state, "param_groups": groups})

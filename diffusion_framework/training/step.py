@@ -31,7 +31,8 @@ class TrainingStep:
         accelerator: Accelerator of the run.
         seed: Seed of the run.
         num_steps: Number of optimizer steps of the whole run.
-        learning_rate: Function from the step, counted from 0, to its learning rate.
+        learning_rate: Function from the step, counted from 0, and the peak of a parameter group to
+            its learning rate.
         accumulate: Number of batches of one step (gradient accumulation).
         flip: Whether to flip each image horizontally with probability 1/2.
         max_grad_norm: Gradient norm above which gradients are clipped.
@@ -40,7 +41,7 @@ class TrainingStep:
     accelerator: Accelerator
     seed: int
     num_steps: int
-    learning_rate: Callable[[int], float]
+    learning_rate: Callable[[int, float], float]
     accumulate: int
     flip: bool
     max_grad_norm: float
@@ -64,7 +65,7 @@ class TrainingStep:
             ProcessFailed: If another process has no batch or no loss.
             Interrupted: If a stop signal arrived before the step, or while it waits for a batch.
         """
-        state.learning_rate = self.learning_rate(state.step)
+        state.set_learning_rates(partial(self.learning_rate, state.step))
         total = torch.zeros((), device=self.accelerator.device)
         for number in range(self.accumulate):
             work = partial(self._next_batch, state, batches, number)

@@ -22,7 +22,9 @@ from .stopping import Guard
 from .validation import ValidationOptions
 
 
-def due_tasks(step: int, every: Mapping[str, int | None], last: bool) -> set[str]:
+def due_tasks(
+    step: int, every: Mapping[str, int | None], last: bool, save: bool = False
+) -> set[str]:
     """Returns the tasks that are due after a step.
 
     Args:
@@ -30,9 +32,11 @@ def due_tasks(step: int, every: Mapping[str, int | None], last: bool) -> set[str
         every: Number of optimizer steps between two runs of each task; 0 is never, None is the
             number of `save`.
         last: Whether the run ends after this step; all tasks are then due.
+        save: Whether a checkpoint is due in any case.
     """
     intervals = {name: every["save"] if n is None else n for name, n in every.items()}
     due = {name for name, n in intervals.items() if n and (last or step % n == 0)}
+    due |= {"save"} if save else set()
     return due | {"log"} if "save" in due else due
 
 
@@ -54,7 +58,8 @@ class Tasks:
         quality: Measurement of samples at each validation.
         previews: Options of the previews.
         saving: Options of the checkpoints.
-        learning_rate: Function from the step, counted from 0, to its learning rate.
+        learning_rate: Function from the step, counted from 0, and the peak to its learning rate.
+        metrics: Metrics of the last validation by name.
         left: Tasks that are due after the last step taken and not done yet.
         saved: Step of the last checkpoint, also of one that could not be written.
     """
@@ -72,7 +77,8 @@ class Tasks:
     quality: QualityInTraining
     previews: Previews
     saving: Saving
-    learning_rate: Callable[[int], float]
+    learning_rate: Callable[[int, float], float]
+    metrics: Mapping[str, float] = field(default_factory=dict)
     left: set[str] = field(default_factory=set)
     saved: int = 0
 
@@ -83,7 +89,7 @@ class Tasks:
         # Sharded weights are gathered inside, so that no process may leave on its own.
         together = partial(guard.together, stoppable=not self.state.sharded)
         if "log" in tasks:
-            rate = self.learning_rate(self.state.step - 1)
+            rate = self.learning_rate(self.state.step - 1, self.state.peaks[0])
             guard.together(partial(log.write, self.state.step, rate))
             began = time.perf_counter()
             self.left -= {"log"}
@@ -91,7 +97,7 @@ class Tasks:
         if "save" in tasks:
             guard.together(self._check_finite)
         if "validate" in tasks:
-            metrics = self._validate(log, together)
+            self.metrics = metrics = self._validate(log, together)
             self.left -= {"validate"}
         if "save" in tasks:
             self.save(log, metrics, guard.together)
@@ -108,20 +114,21 @@ class Tasks:
         self.do(self.previews.undone(checkpoint.state["left"], path), guard, log)
 
     def save(
-        self, log: TrainingLog, metrics: Mapping[str, float], together: Callable[..., Any]
+        self, log: TrainingLog | None, metrics: Mapping[str, float], together: Callable[..., Any]
     ) -> None:
         """Writes a checkpoint.
 
         Args:
-            log: Log of the run.
+            log: Log of the run; None between two calls of `train`, when nothing is unwritten.
             metrics: Metrics of the last step by name.
             together: Runs the writing, such as `Together` for all processes.
         """
         self.left, self.saved = self.left - {"save"}, self.state.step
-        numbers = {**self.numbers, "metrics": dict(metrics), "unwritten": log.unwritten()}
-        numbers["left"] = sorted(self.left)
+        numbers = {**self.numbers, "metrics": dict(metrics), "left": sorted(self.left)}
+        numbers["unwritten"] = [] if log is None else log.unwritten()
         self.saving.write(self.folder, self.state, self.config, numbers, together)
-        log.saved(self.state.step)
+        if log is not None:
+            log.saved(self.state.step)
 
     def _check_finite(self) -> None:
         """Raises FloatingPointError if a weight is not finite; no checkpoint may hold it."""

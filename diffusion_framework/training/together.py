@@ -89,6 +89,10 @@ class Together:
         dist.all_reduce(flag, dist.ReduceOp.MIN, group=self._group)
         return bool(flag)
 
+    def any(self, value: bool) -> bool:
+        """Returns whether a value is true on any process."""
+        return not self.all(not value)
+
     def _meet(self, failure: Exception | Interrupted | None) -> Exception | Interrupted | None:
         """Returns what this process has to raise, once all processes have told their failures."""
         over = time.monotonic() > self.deadline

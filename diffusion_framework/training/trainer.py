@@ -20,12 +20,15 @@ from ..process.noise import mix
 from ..storage.checkpoint import Checkpoint
 from ..storage.config import RecordsArguments
 from ..trainable import Trainable
+from .callbacks import Callback, Callbacks
+from .checks import expect
 from .compute import Compute
 from .ema import EMA
 from .learning_rate import LearningRate
 from .leaving import ended_in_words, leave
 from .loading import LoadedBatches, Loading, open_dataset
 from .log import Logging, TrainingLog
+from .optimizers import ChosenOptimizer, OptimizerChoice
 from .options import check_data, check_options, check_samples, run_config
 from .precision import choose_precision
 from .previews import Previews
@@ -39,6 +42,7 @@ from .state import TrainingState
 from .step import TrainingStep
 from .stopping import Guard
 from .tasks import Tasks, due_tasks
+from .together import Together
 from .validation import ValidationOptions
 
 
@@ -60,7 +64,7 @@ class Trainer(RecordsArguments):
             split_batches, otherwise of each process.
         gradient_accumulate_every: Number of batches of one optimizer step (gradient accumulation).
         augment_horizontal_flip: Whether to flip images and their conditions with probability 1/2.
-        train_lr: Peak learning rate of Adam.
+        train_lr: Peak learning rate of Adam, or of an optimizer given by its name or class.
         train_num_steps: Number of optimizer steps of the whole run.
         max_grad_norm: Gradient norm above which gradients are clipped.
         ema_update_every: Number of optimizer steps between two updates of the averaged weights
@@ -68,6 +72,10 @@ class Trainer(RecordsArguments):
         ema_decay: Maximum decay of the averaged weights (EMA) at an update.
         betas: Adam's betas.
         weight_decay: Weight decay of AdamW; 0 is plain Adam.
+        optimizer: Optimizer in place of AdamW: a name in torch.optim such as 'SGD', a class, a
+            function of the list of parameters, or an optimizer. The last two bring their own
+            learning rates in place of train_lr.
+        optimizer_options: Options of an optimizer given by its name or class, by name.
         save_and_sample_every: Number of optimizer steps between two checkpoints.
         num_samples: Number of images in a preview.
         results_folder: Folder for all files of the run.
@@ -86,6 +94,7 @@ class Trainer(RecordsArguments):
         previews: Interval and number of sampler steps of the previews.
         logging: Interval of the log, and display of progress.
         compute: Compilation, and sharding of the weights.
+        callbacks: Code to call at the start, after each step and at the end (see `Callback`).
 
     Raises:
         ValueError: If an option is out of range, options contradict each other, or the dataset is
@@ -108,6 +117,8 @@ class Trainer(RecordsArguments):
         ema_decay: float = 0.995,
         betas: tuple[float, float] = (0.9, 0.99),
         weight_decay: float = 0.0,
+        optimizer: OptimizerChoice | None = None,
+        optimizer_options: dict[str, Any] | None = None,
         save_and_sample_every: int = 1000,
         num_samples: int = 25,
         results_folder: str | os.PathLike[str] = "./results",
@@ -125,6 +136,7 @@ class Trainer(RecordsArguments):
         previews: Previews = Previews(),
         logging: Logging = Logging(),
         compute: Compute = Compute(),
+        callbacks: Sequence[Callback] = (),
     ) -> None:
         check_options(locals())
         names = *model.metric_names, *quality.metric_names
@@ -143,40 +155,24 @@ class Trainer(RecordsArguments):
         check_data(self.dataset, self.results_folder, self.batch_size, processes)
         check_samples(model, self.dataset, held_out)
         self.config = run_config(self, model, self.dataset, held_out)
-        self.state = TrainingState(
-            model,
-            self.accelerator,
-            average=partial(ema.average, decay=ema_decay, update_every=ema_update_every),
-            adam={"betas": tuple(betas), "weight_decay": weight_decay},
-            compile=compute.compile,
-            shard=compute.shard,
-        )
-        self.take_step = TrainingStep(
-            self.accelerator,
-            seed,
-            train_num_steps,
-            partial(learning_rate.at, peak=train_lr, num_steps=train_num_steps),
-            accumulate=gradient_accumulate_every,
-            flip=augment_horizontal_flip,
-            max_grad_norm=max_grad_norm,
-        )
-        described = {"class_names": [*(self.dataset.class_names or ())]}
-        self.tasks = Tasks(
-            self.state,
-            self.results_folder,
-            self.config,
-            {"order": self._order(), **described},
-            seed,
-            self.batch_size,
-            held_out,
-            self.dataset if held_out is None else held_out,
-            num_samples,
-            validation_options,
-            QualityInTraining(quality, self.dataset, held_out, previews, mix(seed, Purpose.SAMPLE)),
-            previews,
-            saving,
-            self.take_step.learning_rate,
-        )
+        adam = {"betas": tuple(betas), "weight_decay": weight_decay}
+        chosen = ChosenOptimizer(optimizer, optimizer_options or {}, train_lr, adam)
+        how: dict[str, Any] = {"compile": compute.compile, "shard": compute.shard}
+        how["average"] = partial(ema.average, decay=ema_decay, update_every=ema_update_every)
+        self.state = TrainingState(model, self.accelerator, optimizer=chosen.make, **how)
+        self.config["trainer"]["optimizer"] = chosen.describe(self.state.slots.optimizer)
+        rate = partial(learning_rate.at, num_steps=train_num_steps)
+        how = {"accumulate": gradient_accumulate_every, "flip": augment_horizontal_flip}
+        how["max_grad_norm"] = max_grad_norm
+        self.take_step = TrainingStep(self.accelerator, seed, train_num_steps, rate, **how)
+        numbers = {"order": self._order(), "class_names": [*(self.dataset.class_names or ())]}
+        run = self.state, self.results_folder, self.config, numbers, seed, self.batch_size
+        data: Any = held_out, self.dataset if held_out is None else held_out, num_samples
+        drawn = previews, mix(seed, Purpose.SAMPLE)
+        measured = QualityInTraining(quality, self.dataset, held_out, *drawn)
+        groups: Any = validation_options, measured, previews, saving, rate
+        self.tasks = Tasks(*run, *data, *groups)
+        self.callbacks = Callbacks(callbacks, self.tasks, train_num_steps)
         self.every = {"log": logging.every, "save": self.save_every, "preview": previews.every}
         self.every["validate"] = 0 if held_out is None else validation_options.every
 
@@ -229,13 +225,15 @@ class Trainer(RecordsArguments):
             all_data = one_pass(dataset, self.batch_size, self.accelerator.device)
             self.state.begin(checkpoint, all_data, weights)
             self.tasks.saved = self.state.step
+            self.tasks.metrics = {} if checkpoint is None else checkpoint.state["metrics"]
             start.set_later_aside(self.results_folder, self.accelerator)
             with (
                 NotedSignals() as signals,
                 self._open_log(checkpoint) as log,
                 self._batches(dataset) as batches,
             ):
-                guard = Guard(self.accelerator, signals, None, self.minutes, self.compute.timeout)
+                late = None if self.state.skips_steps else False
+                guard = Guard(self.accelerator, signals, late, self.minutes, self.compute.timeout)
                 try:
                     if checkpoint is not None:
                         self.tasks.do_left(checkpoint, guard, log)
@@ -248,14 +246,32 @@ class Trainer(RecordsArguments):
 
     def _loop(self, batches: Iterator[Any], guard: Guard, log: TrainingLog) -> None:
         """Takes steps, and does the tasks that are due after some of them."""
-        last = self.state.step >= self.num_steps
+        asked = self.callbacks.call(lambda one, run: one.on_start(run), guard, log)
+        last = self.state.step >= self.num_steps or "stop" in asked
         while not last:
             loss, norm = self.take_step(self.state, batches, guard)
             log.add(loss, norm)
-            last = guard.together.time_is_up or self.state.step >= self.num_steps
-            if due := due_tasks(self.state.step, self.every, last):
+            asked = self.callbacks.call(lambda one, run: one.on_step(run), guard, log, loss)
+            ends = guard.together.time_is_up or "stop" in asked
+            last = ends or self.state.step >= self.num_steps
+            if due := due_tasks(self.state.step, self.every, last, "save" in asked):
                 guard.settle()  # raises if a step was not finite, before anything is written
                 self.tasks.do(due, guard, log)
+        self.callbacks.call(lambda one, run: one.on_end(run), guard, log)
+
+    def save(self) -> None:
+        """Writes a checkpoint of the current state between calls of `train`.
+
+        Raises:
+            ValueError: If no step was taken, or in a callback, which has `run.save()`.
+            OSError: If the checkpoint cannot be written.
+        """
+        fits, step = self.state.step > 0 and not self.callbacks.are_called, self.state.step
+        expect(fits, "a run that paused", f"one at step {step}", "train first, or use run.save()")
+        together = Together(self.accelerator, NotedSignals(), None, self.compute.timeout)
+        with locked(self.results_folder, self.accelerator):
+            if self.tasks.saved != self.state.step:
+                self.tasks.save(None, {}, together)
 
     def check(self, start: Start | None = None) -> Checkpoint | None:
         """Raises the errors that `train` raises before its first step; writes nothing.
@@ -265,7 +281,8 @@ class Trainer(RecordsArguments):
         """
         size, count = self.state.size(), -(-self.num_steps // self.save_every)
         self.saving.check_space(self.results_folder, size, count)
-        return (start or Start()).checkpoint(self.results_folder, self.config, self._order())
+        now = self.config, self._order(), self.state.slots.name
+        return (start or Start()).checkpoint(self.results_folder, *now)
 
     def _order(self) -> dict[str, Any]:
         """Returns the values that determine the samples, noise and precision of each step."""
@@ -275,9 +292,8 @@ class Trainer(RecordsArguments):
     def _open_log(self, checkpoint: Checkpoint | None) -> TrainingLog:
         stored: Any = {"unwritten": (), "left": ()} if checkpoint is None else checkpoint.state
         folder, steps = self.results_folder, (self.state.step, self.num_steps)
-        images, shown = self.images_per_step, self.logging.progress
-        left = stored["unwritten"], stored["left"]
-        return TrainingLog(folder, self.accelerator, *steps, images, shown, *left)
+        left: Any = self.images_per_step, stored["unwritten"], stored["left"]
+        return TrainingLog(folder, self.accelerator, self.logging, self.config, *steps, *left)
 
     def _batches(self, dataset: TrainingDataset) -> AbstractContextManager[LoadedBatches]:
         start, seed = self.state.step * self.take_step.accumulate, mix(self.seed, Purpose.ORDER)

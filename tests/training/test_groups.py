@@ -26,7 +26,8 @@ from diffusion_framework.training import (
 from diffusion_framework.training.signals import NotedSignals
 from diffusion_framework.training.together import Together
 
-GROUPS = [value for value in vars(training).values() if dataclasses.is_dataclass(value)]
+DATACLASSES = {value for value in vars(training).values() if dataclasses.is_dataclass(value)}
+GROUPS = sorted(DATACLASSES - {training.Run}, key=lambda group: group.__name__)
 
 
 @pytest.mark.parametrize(

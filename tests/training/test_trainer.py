@@ -436,7 +436,8 @@ def test_a_batch_is_moved_unchanged():
 SCRIPT = """
 import os, sys, torch
 sys.path[:0] = [{root!r}, {tests!r}]
-from diffusion_framework import Digits, Trainer
+from diffusion_framework import Trainer
+from diffusion_framework.data import Digits
 from diffusion_framework.training import Previews
 from toys import QUIET, Plain, tiny_diffusion
 torch.manual_seed(0)
