@@ -239,3 +239,21 @@ def test_the_diffs_of_contributing_apply_and_their_parts_work(tmp_path):
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_the_reference_covers_every_folder():
+    """The command of the API reference names each folder that exports names."""
+    command = next(code for code in blocks("CONTRIBUTING.md", "sh") if "pdoc" in code)
+    words = subprocess.run(
+        ["bash", "-c", f"echo {command.partition('pdoc')[2]}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    exporting = {
+        ".".join(path.parent.relative_to(ROOT).parts)
+        for path in (ROOT / "diffusion_framework").rglob("__init__.py")
+        if "__all__" in path.read_text()
+    }
+    inner = {"cli", "parts", "adaptive", "guidance"}  # used by the package, or exported above
+    assert {name for name in exporting if name.split(".")[-1] not in inner} <= set(words)
