@@ -20,7 +20,7 @@ import json
 import os
 import warnings
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -53,7 +53,7 @@ class Checkpoint:
 
     path: Path
     step: int
-    files: Mapping[str, Mapping[str, Any]]
+    files: Mapping[str, Mapping[str, Any]] = field(repr=False)
 
     @classmethod
     def find(cls, path: str | os.PathLike[str]) -> Checkpoint:
