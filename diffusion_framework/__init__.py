@@ -2,8 +2,17 @@
 
 >>> from diffusion_framework import DDIM, GaussianDiffusion, Trainer, UNet
 
-These are the names that most programs need. Each folder of the package has more, such as
-`diffusion_framework.samplers`. A name is imported when it is first used.
+These are the names that most programs need. A name is imported when it is first used. The folders
+of the package have more:
+
+- `diffusion_framework.data`, `diffusion_framework.spaces`, `diffusion_framework.conditions`
+- `diffusion_framework.models`, `diffusion_framework.denoisers`
+- `diffusion_framework.process.schedules`, `diffusion_framework.process.objectives`,
+  `diffusion_framework.process.level`, `diffusion_framework.process.noise`
+- `diffusion_framework.losses`, `diffusion_framework.training`, `diffusion_framework.trainable`
+- `diffusion_framework.samplers`, `diffusion_framework.samplers.grids`
+- `diffusion_framework.editing`, `diffusion_framework.evaluation`
+- `diffusion_framework.policies`, `diffusion_framework.interop`
 """
 
 from importlib import import_module

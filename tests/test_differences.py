@@ -1,4 +1,4 @@
-"""The options that configs/README.md names give the behaviour of the original code."""
+"""The options that interop/README.md names give the behaviour of the original code."""
 
 import itertools
 from pathlib import Path
@@ -14,7 +14,7 @@ from diffusion_framework.parts import plan
 from diffusion_framework.process.objectives import Eps
 from diffusion_framework.samplers.grids import Grid
 
-PAGE = (Path(__file__).parents[1] / "configs" / "README.md").read_text()
+PAGE = (Path(__file__).parents[1] / "diffusion_framework" / "interop" / "README.md").read_text()
 
 
 @pytest.mark.parametrize("objective", ["x0", "eps", "v"])

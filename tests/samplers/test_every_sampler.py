@@ -1,4 +1,4 @@
-"""Laws of every sampler: the table in the README, concurrent runs, and resumed runs."""
+"""Laws of every sampler: the table in its folder's README, concurrent runs, and resumed runs."""
 
 import pickle
 import re
@@ -29,11 +29,11 @@ from diffusion_framework.samplers.grids import (
     uniform_times,
 )
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+README = (Path(__file__).parents[2] / "diffusion_framework/samplers/README.md").read_text()
 ROWS = {
     cells[0]: [cell.strip() for cell in cells[1:]]
     for cells in re.findall(
-        r"^\| `([A-Z]\w*\(.*?\))` \|(.*?)\|(.*?)\|(.*?)\|$", README, re.MULTILINE
+        r"^\| `([A-Z]\w*\(.*?\))` \|([^|]*)\|([^|]*)\|([^|]*)\|$", README, re.MULTILINE
     )
 }
 SAMPLERS = {text: eval(text, dict(vars(samplers))) for text in ROWS}
