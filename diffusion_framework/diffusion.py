@@ -1,6 +1,7 @@
 """`GaussianDiffusion`: its parts and its training loss; sampling is in `sampling.py`."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, final
 
 import torch
@@ -31,8 +32,8 @@ from .parts.type_checks import typed
 from .process.level import check_step_count
 from .process.objectives import Objective
 from .process.schedules import NoiseSchedule, Scaled, schedule_named
-from .samplers import Sampler
 from .samplers.arguments import whole_number
+from .samplers.defaults import default_sampler
 from .sampling import DrawsSamples
 from .spaces import DataSpace, ImageSpace
 from .spaces.base import check_encoded, check_mask
@@ -50,9 +51,8 @@ class GaussianDiffusion(KeepsStatistics, DrawsSamples):
     Args:
         model: Network, called as `model(x, time, **keywords)`; see `NetworkSignature`.
         timesteps: Number of steps of a discrete process, and of samplers that need all of them.
-        use_ddim: Whether the default sampler is DDIM (true) or DDPM with the variance of the loss
-            (false). None takes UniPC of the velocity with 20 network calls, or what the objective
-            or the loss proposes.
+        use_ddim: Whether the default sampler is DDIM, else DDPM with the variance of the loss. None
+            takes what a part proposes, or UniPC of the velocity with 20 network calls.
         noise_schedule: Noise schedule: 'sigmoid', 'cosine', 'linear', another name, or a
             `NoiseSchedule`.
         objective: Meaning of the network's output: 'v', 'x0', 'eps', 'score', 'velocity',
@@ -149,24 +149,16 @@ class GaussianDiffusion(KeepsStatistics, DrawsSamples):
             time_input=time_input, input_scaling=input_scaling, **known
         )
         weight = loss_weight or (MinSNR(min_snr_gamma) if min_snr_loss_weight else None)
-        self.loss_weight: LossWeight | None = None
-        if weight is not None:
-            self.loss_weight = resolve(weight, LossWeight, "loss_weight", **known)
+        weigh = partial(resolve, kind=LossWeight, keyword="loss_weight", **known)
+        self.loss_weight: LossWeight | None = None if weight is None else weigh(weight)
         self.loss = resolve(loss, Loss, "loss", **known)
         self.times = resolve(times or self.loss.times or "uniform", TimeSampler, "times", **known)
         self.loss.check(self.parts, self.times.fixed_steps)
-        self.sampler: Sampler = self._default_sampler(use_ddim, known["sigma_data"])
+        parts: Any = self.objective, self.loss, self.space
+        how: Any = {"variance": self.loss.variance, "sigma_data": known["sigma_data"]}
+        self.sampler = default_sampler(use_ddim, *parts, gaps=time_difference > 0, **how)
         # Recent losses, on which the times may depend. They are saved with the weights.
         self.register_buffer("time_memory", self.times.memory(self.schedule))
-
-    def _default_sampler(self, use_ddim: bool | None, sigma_data: float) -> Sampler:
-        """Returns the sampler that the user asks for, or that the objective or loss proposes."""
-        proposed = self.objective.proposes.get("sampler") or self.loss.sampler
-        # A sampler with memory cannot jump over the gaps of a time difference.
-        proposed = proposed or ("ddim" if self.time_difference else "unipc")
-        name = proposed if use_ddim is None else "ddim" if use_ddim else "ddpm"
-        known = {"variance": self.loss.variance, "predict": "v", "sigma_data": sigma_data}
-        return resolve(name, Sampler, "sampler", **known)
 
     @property
     def parts(self) -> NetworkParts:
@@ -188,7 +180,6 @@ class GaussianDiffusion(KeepsStatistics, DrawsSamples):
 
     @property
     def networks(self) -> tuple[nn.Module, ...]:
-        """The network."""
         return (self.model,)
 
     @property
@@ -202,12 +193,9 @@ class GaussianDiffusion(KeepsStatistics, DrawsSamples):
         return self.space.prepares
 
     def describe(self) -> dict[str, str]:
-        """Returns the parts of the model by name; see `Trainable`."""
-        parts = (self.objective, self.schedule, self.loss)
-        names = dict(zip(("objective", "schedule", "loss"), parts, strict=True))
-        told = ", ".join(f"{name} {type(part).__name__}" for name, part in names.items())
-        space = ", ".join([type(self.space).__name__, *self.conditions])
-        return {**super().describe(), "model": told, "space": space}
+        parts = {"objective": self.objective, "schedule": self.schedule, "space": self.space}
+        told = ", ".join(f"{name} {type(part).__name__}" for name, part in parts.items())
+        return {**super().describe(), "model": ", ".join([told, *self.conditions])}
 
     def check(self, data: Tensor, *, mask: Tensor | None = None, **condition: Any) -> None:
         """Checks data and conditions; see `Trainable`."""
@@ -220,7 +208,6 @@ class GaussianDiffusion(KeepsStatistics, DrawsSamples):
             check_mask(self.space.prepare_mask(mask, self.sample_shape), self.sample_shape)
 
     def fit(self, batches: Iterable[Batch]) -> None:
-        """Fits missing statistics of the space and the conditions; see `Trainable`."""
         fit_statistics(self.space, self.conditions, batches)
 
     def prepare(self, data: Tensor) -> Tensor:

@@ -78,8 +78,15 @@ class ProgressBar:
 
     def __init__(self, total: int, name: str, shown: bool) -> None:
         self._steps = progress(range(total), total, name, shown=shown)
+        self._done, self._total = 0, total
         next(self._steps, None)  # begins with the first step, which `update` ends
 
     def update(self) -> None:
         """Counts one step."""
+        self._done += 1
         next(self._steps, None)
+
+    def update_to(self, share: float) -> None:
+        """Counts steps up to a share of all in [0, 1]."""
+        while self._done < int(share * self._total):
+            self.update()

@@ -14,6 +14,7 @@ from torch import Tensor
 from ..conditions.base import as_tensor
 from ..parts import nearest
 from .base import Sampler
+from .ddim import DDIM
 
 
 def check_keywords(
@@ -35,10 +36,10 @@ def check_keywords(
     if not unknown:
         return
     name, known = unknown[0], [*conditions, *options]
-    part: Any = sampler
-    fields = [f.name for f in dataclasses.fields(part)] if dataclasses.is_dataclass(part) else []
-    if name in fields:
-        fix = f"give it to the sampler, as in sampler={type(sampler).__name__}({name}=...)"
+    parts: list[Any] = [part for part in (sampler, DDIM()) if dataclasses.is_dataclass(part)]
+    having = [p for p in parts if name in {field.name for field in dataclasses.fields(p)}]
+    if having:
+        fix = f"give it to the sampler, as in sampler={type(having[0]).__name__}({name}=...)"
     elif name == "labels":
         fix = "leave it out, or build the network with num_classes"
     elif close := nearest(name, known):

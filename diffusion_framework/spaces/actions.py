@@ -27,6 +27,8 @@ class ActionSpace(DataSpace):
         ValueError: the normalizer has angles for the stream "action".
     """
 
+    sampler = "ddim"  # its last step keeps actions within bounds, a multistep one may leave them
+
     def __init__(
         self, relative_to: str | None = None, *, normalizer: Normalizer | None = None
     ) -> None:

@@ -28,6 +28,7 @@ class DataSpace(RecordsArguments, nn.Module, ABC):
         prepares: Whether `prepare` changes data.
         flips: Whether data are pictures, whose mirror images are data as well.
         needs_fit: Whether statistics of the training data are still unknown.
+        sampler: Name of the default sampler; None for no preference.
     """
 
     bounds: tuple[float, float] | None = None
@@ -35,6 +36,7 @@ class DataSpace(RecordsArguments, nn.Module, ABC):
     sigma_data: float = 1.0
     prepares: bool = False
     flips: bool = False
+    sampler: str | None = None
 
     def build(self, sample_shape: tuple[int, ...]) -> None:
         """Allocates the statistics for encoded samples of a shape, without the batch dimension.

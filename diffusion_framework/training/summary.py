@@ -6,6 +6,7 @@ import csv
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -50,6 +51,13 @@ class Outline:
     results_folder: Path
     seed: int
     minutes: float | None
+
+    @classmethod
+    def of(cls, run: Any) -> Outline:
+        """Returns the outline of a Trainer."""
+        data = run.dataset, run.tasks.validation, run.model, run.accelerator, run.precision
+        steps = run.num_steps, run.state.step, run.batch_size, run.take_step.accumulate
+        return cls(*data, *steps, run.save_every, run.results_folder, run.seed, run.minutes)
 
 
 def summary(run: Outline) -> str:

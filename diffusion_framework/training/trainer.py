@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -98,8 +98,7 @@ class Trainer(RecordsArguments):
         callbacks: Code to call at the start, after each step and at the end (see `Callback`).
 
     Raises:
-        ValueError: If an option is out of range, options contradict each other, or the dataset is
-            smaller than a batch.
+        ValueError: If an option is out of range, options conflict, or the data is below a batch.
     """
 
     def __init__(
@@ -166,7 +165,8 @@ class Trainer(RecordsArguments):
         how = {"accumulate": gradient_accumulate_every, "flip": augment_horizontal_flip}
         how["max_grad_norm"] = max_grad_norm
         self.take_step = TrainingStep(self.accelerator, seed, train_num_steps, rate, **how)
-        numbers = {"order": self._order(), "class_names": [*(self.dataset.class_names or ())]}
+        numbers = {"order": self._order(), "samples": len(self.dataset)}
+        numbers["class_names"] = [*(self.dataset.class_names or ())]
         run = self.state, self.results_folder, self.config, numbers, seed, self.batch_size
         data: Any = held_out, self.dataset if held_out is None else held_out, num_samples
         drawn = previews, mix(seed, Purpose.SAMPLE)
@@ -176,11 +176,10 @@ class Trainer(RecordsArguments):
         self.callbacks = Callbacks(callbacks, self.tasks, train_num_steps)
         self.every = {"log": logging.every, "save": self.save_every, "preview": previews.every}
         self.every["validate"] = 0 if held_out is None else validation_options.every
-        self.announces = False  # whether `train` prints the summary
+        self.announce: Callable[[], Any] = lambda: None  # called before the first step
 
     @property
     def model(self) -> Trainable:
-        """The model in training."""
         return self.state.model
 
     @property
@@ -212,8 +211,7 @@ class Trainer(RecordsArguments):
             ValueError: If the results folder holds a run and resume is not set, holds nothing to
                 resume or a run of another model, or is in use; if no weights of `init_from` fit; or
                 if the disk has no space for the checkpoints.
-            FloatingPointError: If the loss or the gradient of a step is not finite; that step
-                changes nothing.
+            FloatingPointError: If a step is not finite; it changes nothing.
             OSError: If a file cannot be written.
         """
         start = Start(resume, resume_from, init_from)
@@ -229,8 +227,7 @@ class Trainer(RecordsArguments):
             self.tasks.saved = self.state.step
             self.tasks.metrics = {} if checkpoint is None else checkpoint.state["metrics"]
             start.set_later_aside(self.results_folder, self.accelerator)
-            if self.announces and self.accelerator.is_main_process:
-                print(self.summary(), flush=True)
+            self.announce()
             with (
                 NotedSignals() as signals,
                 self._open_log(checkpoint) as log,
@@ -256,59 +253,47 @@ class Trainer(RecordsArguments):
             loss, norm = self.take_step(self.state, batches, guard)
             log.add(loss, norm)
             asked = self.callbacks.call(lambda one, run: one.on_step(run), guard, log, loss)
-            ends = guard.together.time_is_up or "stop" in asked
-            last = ends or self.state.step >= self.num_steps
+            last = guard.together.time_is_up or self.state.step >= self.num_steps
+            last = last or "stop" in asked
             if due := due_tasks(self.state.step, self.every, last, "save" in asked):
                 guard.settle()  # raises if a step was not finite, before anything is written
                 self.tasks.do(due, guard, log)
         self.callbacks.call(lambda one, run: one.on_end(run), guard, log)
 
-    @property
-    def outline(self) -> Outline:
-        """What the run does, for its summary."""
-        data = self.dataset, self.tasks.validation, self.model, self.accelerator, self.precision
-        steps = self.num_steps, self.state.step, self.batch_size, self.take_step.accumulate
-        return Outline(*data, *steps, self.save_every, self.results_folder, self.seed, self.minutes)
-
     def summary(self) -> str:
         """Returns what the run is about to do: data, model, device, steps and places, in lines."""
-        return summary(self.outline)
+        return summary(Outline.of(self))
 
     def save(self) -> None:
         """Writes a checkpoint of the current state between calls of `train`.
 
         Raises:
             ValueError: If no step was taken, or in a callback, which has `run.save()`.
-            OSError: If the checkpoint cannot be written.
         """
-        fits, step = self.state.step > 0 and not self.callbacks.are_called, self.state.step
-        expect(fits, "a run that paused", f"one at step {step}", "train first, or use run.save()")
+        fits, got = self.state.step > 0 and not self.callbacks.are_called, self.state.step
+        expect(fits, "a run that paused", f"step {got}", "train first, or use run.save()")
         together = Together(self.accelerator, NotedSignals(), None, self.compute.timeout)
         with locked(self.results_folder, self.accelerator):
             if self.tasks.saved != self.state.step:
                 self.tasks.save(None, {}, together)
 
     def check(self, start: Start | None = None) -> Checkpoint | None:
-        """Raises the errors that `train` raises before its first step; writes nothing.
-
-        Returns:
-            The checkpoint that `train` resumes from, or None.
-        """
-        size, count = self.state.size(), -(-self.num_steps // self.save_every)
-        self.saving.check_space(self.results_folder, size, count)
+        """Returns the checkpoint that `train` resumes from; raises its errors, writes nothing."""
+        count = -(-self.num_steps // self.save_every)
+        self.saving.check_space(self.results_folder, self.state.size(), count)
         now = self.config, self._order(), self.state.slots.name
         return (start or Start()).checkpoint(self.results_folder, *now)
 
     def _order(self) -> dict[str, Any]:
         """Returns the values that determine the samples, noise and precision of each step."""
-        order = {"seed": self.seed, "images per step": self.images_per_step}
-        return {**order, "images": self.dataset.fingerprint(), "precision": self.precision}
+        order = {"images": self.dataset.fingerprint(), "precision": self.precision}
+        return {"seed": self.seed, "images per step": self.images_per_step, **order}
 
     def _open_log(self, checkpoint: Checkpoint | None) -> TrainingLog:
         stored: Any = {"unwritten": (), "left": ()} if checkpoint is None else checkpoint.state
-        folder, steps = self.results_folder, (self.state.step, self.num_steps)
-        left: Any = self.images_per_step, stored["unwritten"], stored["left"]
-        return TrainingLog(folder, self.accelerator, self.logging, self.config, *steps, *left)
+        run: Any = self.results_folder, self.accelerator, self.logging, self.config
+        left = self.images_per_step, stored["unwritten"], stored["left"]
+        return TrainingLog(*run, self.state.step, self.num_steps, *left)
 
     def _batches(self, dataset: TrainingDataset) -> AbstractContextManager[LoadedBatches]:
         start, seed = self.state.step * self.take_step.accumulate, mix(self.seed, Purpose.ORDER)

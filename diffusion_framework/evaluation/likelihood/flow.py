@@ -63,15 +63,7 @@ def flow_bits(
         ValueError: If trace is unknown, sigma_min is not above 0, or the ODE cannot be solved to
             the tolerance.
     """
-    if not 0 < sigma_min < math.inf:
-        raise ValueError(
-            f"Expected sigma_min above 0 and finite, got {sigma_min}. Fix: use the default 1e-3."
-        )
-    if trace not in ("rademacher", "gaussian", "exact"):
-        raise ValueError(
-            f"Expected trace 'rademacher', 'gaussian' or 'exact', got {trace!r}. "
-            "Fix: use one of them."
-        )
+    _check(trace, sigma_min)
     offset = 0.0
     if bins is not None:
         width = 2 / (bins - 1)
@@ -95,6 +87,19 @@ def flow_bits(
     z = z.cpu().double()
     nats = gaussian_nll(z, torch.zeros_like(z), torch.tensor(math.log(math.sin(end))))
     return bits_per_dim(nats) - (divergence / math.log(2) + math.log2(math.cos(start))) + offset
+
+
+def _check(trace: str, sigma_min: float) -> None:
+    """Raises ValueError for an option out of range."""
+    if not 0 < sigma_min < math.inf:
+        raise ValueError(
+            f"Expected sigma_min above 0 and finite, got {sigma_min}. Fix: use the default 1e-3."
+        )
+    if trace not in ("rademacher", "gaussian", "exact"):
+        raise ValueError(
+            f"Expected trace 'rademacher', 'gaussian' or 'exact', got {trace!r}. "
+            "Fix: use one of them."
+        )
 
 
 def _angle(at: Level) -> float:

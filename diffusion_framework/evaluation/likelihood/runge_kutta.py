@@ -43,15 +43,10 @@ def integrate(
         ValueError: If the tolerance is below the rounding error, or needs steps that are too small.
         FloatingPointError: If the slope is NaN or infinite.
     """
-    if tolerance < (least := 10 * torch.finfo(z.dtype).eps):
-        raise ValueError(
-            f"Expected a tolerance of at least {least:.1g} in {z.dtype}, got {tolerance:g}. "
-            "Fix: raise tolerance."
-        )
+    _check_tolerance(tolerance, z.dtype)
     integral = torch.zeros(len(z), dtype=torch.float64)
     u, size = start, min(0.01, end - start)
-    slopes, done = [slope(u, z)], 0
-    bar = ProgressBar(100, "flow", show_progress)
+    slopes, bar = [slope(u, z)], ProgressBar(100, "flow", show_progress)
     while u < end:
         if size < 1e-6 * (end - start):
             raise ValueError(
@@ -77,10 +72,18 @@ def integrate(
             z, u = stage, end if size == end - u else u + size  # the last stage ends the step
             integral = _sum(integral, STAGES[-1][1], [d for _, d in slopes[:-1]], size)
             slopes = slopes[-1:]
-            for _ in range(done, done := int(100 * (u - start) / (end - start))):
-                bar.update()
+            bar.update_to((u - start) / (end - start))
         size *= min(5.0, max(0.2, 0.9 * max(error, 1e-9) ** -0.2))
     return z, integral
+
+
+def _check_tolerance(tolerance: float, dtype: torch.dtype) -> None:
+    """Raises ValueError for a tolerance below the rounding error."""
+    if tolerance < (least := 10 * torch.finfo(dtype).eps):
+        raise ValueError(
+            f"Expected a tolerance of at least {least:.1g} in {dtype}, got {tolerance:g}. "
+            "Fix: raise tolerance."
+        )
 
 
 def _sum(z: Tensor, weights: Sequence[float], slopes: Sequence[Tensor], size: float) -> Tensor:
