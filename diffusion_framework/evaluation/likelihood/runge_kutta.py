@@ -63,11 +63,7 @@ def integrate(
         )
         error_z = error_z.flatten(1).square().mean(1).sqrt().cpu().double()
         error = torch.maximum(error_z, error_integral.abs()).max().item() / tolerance
-        if not error < float("inf"):
-            raise FloatingPointError(
-                "Expected finite outputs of the network along the flow, got NaN or infinity. "
-                "Fix: use a checkpoint from before training diverged."
-            )
+        _check_finite(error)
         if error <= 1:
             z, u = stage, end if size == end - u else u + size  # the last stage ends the step
             integral = _sum(integral, STAGES[-1][1], [d for _, d in slopes[:-1]], size)
@@ -83,6 +79,14 @@ def _check_tolerance(tolerance: float, dtype: torch.dtype) -> None:
         raise ValueError(
             f"Expected a tolerance of at least {least:.1g} in {dtype}, got {tolerance:g}. "
             "Fix: raise tolerance."
+        )
+
+
+def _check_finite(error: float) -> None:
+    if not error < float("inf"):
+        raise FloatingPointError(
+            "Expected finite outputs of the network along the flow, got NaN or infinity. "
+            "Fix: use a checkpoint from before training diverged."
         )
 
 

@@ -1,0 +1,73 @@
+"""What a run says at its start and its end, and what a dry run finds out."""
+
+import re
+
+import pytest
+import torch
+from grey_images import save
+from runs import trainer
+
+from diffusion_framework.data import ImageFolder
+from diffusion_framework.training.rehearsal import rehearsed
+from diffusion_framework.training.summary import Outline, ending, summary
+
+
+@pytest.fixture
+def flowers(tmp_path):
+    """A folder of six images in two subfolders, with a file that is not an image."""
+    for i in range(6):
+        save(tmp_path / "flowers" / ("daisy", "rose")[i % 2] / f"{i}.png", 40 * i)
+    (tmp_path / "flowers" / "notes.txt").write_text("")
+    return tmp_path / "flowers"
+
+
+def test_the_summary_says_what_the_run_will_do(flowers, tmp_path):
+    run = trainer(flowers, tmp_path / "run", gradient_accumulate_every=3, seed=7)
+    rows = dict(line.split(maxsplit=1) for line in run.summary().splitlines() if line[0] != " ")
+    assert rows["data"] == f"6 images, 8 x 8 grey, in {flowers}"
+    assert "left out: 1 files that are not images" in run.summary()
+    assert "2 subfolders; --data.labels true makes them classes" in run.summary()
+    parameters = sum(p.numel() for p in run.model.parameters())
+    assert rows["network"] == f"UNet, {parameters:,} parameters"
+    assert rows["training"] == "6 steps of 12 samples (4 x 3 accumulated), 12 epochs, seed 7"
+    assert str(tmp_path / "run") in rows["results"] and "resumed" not in rows
+    assert len(run.summary().splitlines()) <= 12
+
+
+def test_classes_are_named_and_a_resumed_run_says_its_step(flowers, tmp_path):
+    assert "2 classes (daisy, rose)" in ImageFolder(flowers, 8, 1, labels=True).describe()
+    run = trainer(flowers, tmp_path / "run", train_num_steps=3)
+    run.train()
+    again, seen = trainer(flowers, tmp_path / "run"), []
+    again.announce = lambda: seen.append(again.summary())
+    again.train(resume=True)
+    assert "resumed     from step 3" in seen[0]
+
+
+def test_the_end_names_figures_pictures_and_the_command(flowers, tmp_path):
+    results = tmp_path / "my run"
+    run = trainer(flowers, results, validation=ImageFolder(flowers, 8, 1))
+    run.train()
+    text = ending(Outline.of(run))
+    picture, curves = re.search(r"pictures +(.*), (.*)", text).groups()
+    assert picture == str(results / "samples" / "step-00000006.png") and curves.endswith("n.png")
+    assert all((results / name).exists() for name in ("samples", "validation.png"))
+    assert re.search(r"done +step 6, loss [\d.e-]+, validation_loss [\d.e-]+", text)
+    assert f"diffusion sample '{results}'" in text, "quoted for a shell"
+
+
+def test_a_dry_run_measures_a_step_and_writes_nothing(flowers, tmp_path):
+    run = trainer(flowers, tmp_path / "run")
+    before = [p.clone() for p in run.model.parameters()]
+    text = rehearsed(run)
+    weights = sum(p.nbytes for p in before)
+    assert f"weights {weights / 1000:.3g} kB" in text and f"optimizer {weights / 500:.3g}" in text
+    assert float(re.search(r"a step +(\S+) floating", text)[1]) > 1e5
+    assert not (tmp_path / "run").exists()
+    assert all(map(torch.equal, before, run.model.parameters()))
+    assert all(p.grad is None for p in run.model.parameters())
+
+
+def test_the_summary_is_the_function_of_an_outline(flowers, tmp_path):
+    run = trainer(flowers, tmp_path / "run")
+    assert summary(Outline.of(run)) == run.summary()
