@@ -37,7 +37,7 @@ class ChosenOptimizer:
         adam: Options of the default.
 
     Raises:
-        ValueError: If the name is unknown, or options are given with an object or a function.
+        ValueError: If the name is unknown, or options come without a name or a class.
     """
 
     def __init__(

@@ -156,7 +156,7 @@ def test_an_object_trains_the_model_it_belongs_to(tmp_path):
         ),
         (
             {"optimizer_options": {"eps": 1e-6}},
-            "optimizer_options of an optimizer, got .* Fix: give",
+            "optimizer_options of an optimizer, got .* Fix: ",
         ),
         ({"optimizer": sgd, "optimizer_options": {"eps": 1}}, "no optimizer_options with an opt"),
         ({"optimizer": "SGD", "weight_decay": 0.1}, "no weight_decay with another optimizer, got"),
