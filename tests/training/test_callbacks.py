@@ -2,10 +2,13 @@
 
 import csv
 
+import faulty
 import pytest
+import soak
 import torch
 from runs import assert_same_run, trainer
 
+from diffusion_framework.cli.commands import COMMANDS
 from diffusion_framework.cli.common import run as run_command
 from diffusion_framework.storage.checkpoint import Checkpoint, list_checkpoints, step_of
 from diffusion_framework.training import Callback, Previews, Trainer, ValidationOptions
@@ -83,6 +86,15 @@ def test_an_error_of_a_callback_loses_no_step(tmp_path, method):
     assert steps(tmp_path) == {"on_start": [], "on_step": [2], "on_end": [3, 6]}[method]
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_one_process_asks_for_or_fails_at_ends_all_of_them(tmp_path, fails):
+    errors, callback = tmp_path / "errors", faulty.OnOneProcess(step=2, fails=fails)
+    run = soak.start(tmp_path / "run", 2, errors=errors, callbacks=[callback])
+    assert soak.end(run) == ([1, 1] if fails else [0, 0])
+    assert steps(tmp_path / "run") == [2]
+    assert ("RuntimeError: mine" in errors.read_text()) == fails
+
+
 class OnlyMethods:
     """Not derived from Callback."""
 
@@ -116,8 +128,7 @@ def test_the_command_line_names_callbacks_and_a_file_only_those_of_trusted_packa
         plans.append(trainer)
 
     def run(*words):
-        given = {"trainer": {"model": "", "folder_or_dataset": ""}}
-        run_command(command, words, "train.py", given=given, defaults={"trainer": {}})
+        run_command(command, words, "train", COMMANDS["train"])
         return [one.build() for one in plans.pop().options["callbacks"]]
 
     command.__annotations__ = {"trainer": Trainer, "trust": tuple[str, ...]}
