@@ -151,7 +151,8 @@ def test_samples_that_pictures_cannot_show_are_written_as_values(tmp_path, chann
 def test_sequences_are_written_as_values(tmp_path):
     samples = [(torch.rand(6, 2), None) for _ in range(3)]
     outputs = Outputs(tmp_path / "out")
-    assert _write([samples[:2], samples[2:]], outputs, 0, 256) == "samples"
+    told = _write([samples[:2], samples[2:]], outputs, 0, 256)
+    assert told == f"samples, {tmp_path / 'out' / '00000.npy'} to 00002.npy"
     assert [path.name for path in sorted((tmp_path / "out").iterdir())] == [
         *(f"0000{i}.npy" for i in range(3)),
         "index.csv",

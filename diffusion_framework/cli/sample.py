@@ -96,7 +96,7 @@ def sample(
     options["show_progress"] = progress
     batches = _batches(num_samples, batch_size, progress)
     images = (_images(diffusion, batch, seed, classes, options) for batch in batches)
-    what = _write(images, outputs, len(classes), diffusion.space.bins, num_samples)
+    what = _write(images, outputs, len(classes), diffusion.space.bins)
     print(f"done: {num_samples} {what}{_columns(names, classes):.500}")
 
 
@@ -112,9 +112,7 @@ def _columns(names: Sequence[str], classes: Sequence[int]) -> str:
     return f", columns: {', '.join(names[n] for n in classes)}" if names and classes else ""
 
 
-def _write(
-    batches: Iterable[Samples], outputs: Outputs, columns: int, bins: int | None, count: int
-) -> str:
+def _write(batches: Iterable[Samples], outputs: Outputs, columns: int, bins: int | None) -> str:
     """Writes each sample, and a grid of the first 100 with this number of columns; 0 is free.
 
     Samples whose values a picture does not show as they are become .npy files as well.
@@ -124,6 +122,7 @@ def _write(
     """
     bits = 16 if (bins or 0) > 256 else 8
     shown: list[torch.Tensor] = []
+    index = -1
     for index, (sample, picture) in enumerate(pair for batch in batches for pair in batch):
         if picture is not None:
             outputs.write(f"{index:05d}.png", png(picture, bits))
@@ -132,7 +131,7 @@ def _write(
             outputs.write(f"{index:05d}.npy", npy(sample))
 
     def between(ending: str) -> str:
-        last = "" if count == 1 else f" to {count - 1:05d}.{ending}"
+        last = "" if index == 0 else f" to {index:05d}.{ending}"
         return f"{outputs.folder / '00000'}.{ending}{last}"
 
     if not shown:
