@@ -1,7 +1,6 @@
 """`GaussianDiffusion`: its parts and its training loss; sampling is in `sampling.py`."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from typing import Any, final
 
 import torch
@@ -149,8 +148,8 @@ class GaussianDiffusion(KeepsStatistics, DrawsSamples):
             time_input=time_input, input_scaling=input_scaling, **known
         )
         weight = loss_weight or (MinSNR(min_snr_gamma) if min_snr_loss_weight else None)
-        weigh = partial(resolve, kind=LossWeight, keyword="loss_weight", **known)
-        self.loss_weight: LossWeight | None = None if weight is None else weigh(weight)
+        named: Any = () if weight is None else (weight, LossWeight, "loss_weight")
+        self.loss_weight: LossWeight | None = resolve(*named, **known) if named else None
         self.loss = resolve(loss, Loss, "loss", **known)
         self.times = resolve(times or self.loss.times or "uniform", TimeSampler, "times", **known)
         self.loss.check(self.parts, self.times.fixed_steps)

@@ -42,7 +42,7 @@ def time_left(elapsed: float, share: float) -> str:
 
 
 def progress(
-    items: Iterable[T], total: int, name: str, *, shown: bool = True, unit: str = "step"
+    items: Iterable[T], total: int | None, name: str, *, shown: bool = True, unit: str = "step"
 ) -> Iterator[T]:
     """Yields the items and shows progress if the work takes longer than two seconds.
 
@@ -51,7 +51,7 @@ def progress(
 
     Args:
         items: Items to work on.
-        total: Number of items.
+        total: Number of items; None if unknown.
         name: Name of the work.
         shown: Whether to show anything.
         unit: Name of an item.
@@ -63,8 +63,11 @@ def progress(
     for done, item in enumerate(items, 1):
         yield item
         if times.is_due():
-            left = time_left(time.perf_counter() - times.began, done / total)
-            print(f"{name}: {unit} {done} of {total}, {left}", file=sys.stderr, flush=True)
+            line = f"{name}: {unit} {done}"
+            if total is not None:
+                left = time_left(time.perf_counter() - times.began, done / total)
+                line += f" of {total}, {left}"
+            print(line, file=sys.stderr, flush=True)
 
 
 class ProgressBar:

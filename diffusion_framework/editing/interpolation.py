@@ -56,7 +56,7 @@ def interpolate(
         noises.append(invert(diffusion, data, **options))
         bar.update()
     for i in range(count):
-        between.append(decode(diffusion, slerp(*noises, i / (count - 1)), **options))
+        between.append(decode(diffusion, slerp(noises[0], noises[1], i / (count - 1)), **options))
         bar.update()
     return torch.stack(between, dim=1)
 

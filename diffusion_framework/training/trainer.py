@@ -291,9 +291,9 @@ class Trainer(RecordsArguments):
 
     def _open_log(self, checkpoint: Checkpoint | None) -> TrainingLog:
         stored: Any = {"unwritten": (), "left": ()} if checkpoint is None else checkpoint.state
-        run: Any = self.results_folder, self.accelerator, self.logging, self.config
-        left = self.images_per_step, stored["unwritten"], stored["left"]
-        return TrainingLog(*run, self.state.step, self.num_steps, *left)
+        steps = self.state.step, self.num_steps, self.images_per_step
+        rest: Any = self.config, *steps, stored["unwritten"], stored["left"]
+        return TrainingLog(self.results_folder, self.accelerator, self.logging, *rest)
 
     def _batches(self, dataset: TrainingDataset) -> AbstractContextManager[LoadedBatches]:
         start, seed = self.state.step * self.take_step.accumulate, mix(self.seed, Purpose.ORDER)
