@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..conditions.base import as_tensor
 from ..diffusion import GaussianDiffusion
 from ..progress import ProgressBar
 from .inversion import decode, invert
@@ -44,6 +45,7 @@ def interpolate(
         raise ValueError(
             f"Expected a count of at least 2, for the two ends, got {count}. Fix: set count=8."
         )
+    first, second = (as_tensor(data, diffusion.device, "data") for data in (first, second))
     if first.shape != second.shape:
         raise ValueError(
             f"Expected second shaped like first, {[*first.shape]}, got {[*second.shape]}. "
