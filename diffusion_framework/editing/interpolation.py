@@ -27,11 +27,16 @@ def interpolate(
         Data in the user's units, [batch, count, ...].
 
     Raises:
-        ValueError: If count is below 2, or `invert` refuses an argument.
+        ValueError: If count is below 2, the shapes differ, or `invert` refuses an argument.
     """
     if count < 2:
         raise ValueError(
             f"Expected a count of at least 2, for the two ends, got {count}. Fix: set count=8."
+        )
+    if first.shape != second.shape:
+        raise ValueError(
+            f"Expected second shaped like first, {[*first.shape]}, got {[*second.shape]}. "
+            "Fix: give one second sample for each first one."
         )
     a, b = (invert(diffusion, data, **options) for data in (first, second))
     between = [slerp(a, b, i / (count - 1)) for i in range(count)]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 
 from torch import Tensor
 
+from ..parts.extras import check_installed
 from ..storage.replacing import replacing
 from .likelihood import BoundTerms
 
@@ -44,11 +44,7 @@ def check_plot() -> None:
     Raises:
         ValueError: If it is not.
     """
-    if find_spec("matplotlib") is None:
-        raise ValueError(
-            "Expected matplotlib for the plot, got none. "
-            "Fix: pip install 'diffusion-framework[evaluation]'."
-        )
+    check_installed("matplotlib", "the plot")
 
 
 def plot_bounds(bounds: Mapping[str, BoundTerms], path: Path) -> None:

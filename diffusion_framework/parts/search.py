@@ -9,7 +9,7 @@ import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from typing import Any
+from typing import Any, get_origin
 
 from .errors import BadPart, NotTrusted, expected, one_line
 from .table import NOUNS, PACKAGE, TABLE, with_article
@@ -73,7 +73,7 @@ def names_of(kind: type) -> list[str]:
 
 def is_named(kind: type) -> bool:
     """Returns whether the table names parts of this kind."""
-    return bool(parts_of(kind))
+    return get_origin(kind) is None and bool(parts_of(kind))  # list[int] passes for a class on 3.10
 
 
 def name_in_table(cls: type) -> str | None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable
+from types import TracebackType
 from typing import ParamSpec, TypeVar
 
 from beartype import beartype
 from jaxtyping import TypeCheckError, jaxtyped
 
+_LIBRARIES = re.compile(r"[/\\\\](jaxtyping|beartype)[/\\\\]|^<(@beartype|string)")
 P, R = ParamSpec("P"), TypeVar("R")
 _CAUSE = re.compile(r"parameter '(\w+)'\.\nActual value: (.*?)\nExpected type: (.*?)\.\n", re.S)
 _HINT = re.compile(r"<class '(\w+\[.*\])'>")
@@ -18,7 +20,8 @@ _HINT = re.compile(r"<class '(\w+\[.*\])'>")
 def typed(function: Callable[P, R]) -> Callable[P, R]:
     """Checks the arguments and the result of a function by its jaxtyping annotations.
 
-    jaxtyping itself reports all arguments of the call, over a page.
+    jaxtyping itself reports all arguments of the call, over a page. Its frames and those of
+    beartype are left out of tracebacks.
 
     Raises:
         TypeCheckError: If one does not fit, on one line with expected, got and fix.
@@ -39,6 +42,20 @@ def typed(function: Callable[P, R]) -> Callable[P, R]:
                 f"Expected {name} as {wanted:.200}, got {got:.200}. Fix: pass {name} in this form, "
                 "such as torch.as_tensor(array) for an array."
             ) from None
+        except Exception as error:
+            raise error.with_traceback(_without_checks(error.__traceback__))  # noqa: B904
         return result
 
     return call
+
+
+def _without_checks(traceback: TracebackType | None) -> TracebackType | None:
+    """Returns a traceback without the frames of jaxtyping and beartype."""
+    if traceback is None:
+        return None
+    rest, frame = _without_checks(traceback.tb_next), traceback.tb_frame
+    if frame.f_code.co_name == "call" and frame.f_code.co_filename == __file__:
+        return rest  # is added again by the raise
+    if _LIBRARIES.search(frame.f_code.co_filename):
+        return rest
+    return TracebackType(rest, frame, traceback.tb_lasti, traceback.tb_lineno)

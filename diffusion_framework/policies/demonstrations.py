@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..parts.extras import require
 from ..storage.config import read_json
 from ..storage.reading import check_memory, check_regular
 from .episodes import Episodes, check_names, reading
@@ -67,13 +68,9 @@ def _from_npz(file: Path, names: Sequence[str]) -> Episodes:
 
 
 def _from_lerobot(path: Path, names: Sequence[str]) -> Episodes:
-    try:
-        from pyarrow import parquet
-    except ImportError as error:
-        raise ValueError(
-            f"{path}: expected the package pyarrow to read it, got none. "
-            "Fix: pip install 'diffusion-framework[policy]'."
-        ) from error
+    require("pyarrow", f"the LeRobot dataset {path}")
+    from pyarrow import parquet
+
     info = read_json(path / "meta" / "info.json")
     info = info if isinstance(info, Mapping) else {}
     _check_videos(info, names, path)

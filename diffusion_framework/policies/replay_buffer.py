@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..parts.extras import require
 from ..storage.reading import check_memory, check_regular, read_file
 from .blosc import check_blosc
 from .episodes import Episodes, check_names, reading
@@ -61,13 +62,7 @@ def read_buffer(path: Path, names: Sequence[str]) -> Episodes:
         ValueError: If zarr is not installed, an array is missing or cannot be read, or holds
             Python objects.
     """
-    try:
-        import zarr
-    except ImportError as error:
-        raise ValueError(
-            f"{path}: expected the package zarr to read it, got none. "
-            "Fix: pip install 'diffusion-framework[policy]'."
-        ) from error
+    zarr = require("zarr", f"the replay buffer {path}")
     if not (path / "meta" / "episode_ends").is_dir():
         raise ValueError(
             f"{path}: expected the array meta/episode_ends, got none. Fix: store the cumulative "

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..conditions import Observations
 from ..conditions.image_features import channels_first
+from ..parts.extras import require
 from ..process.noise import mix
 from .controller import Controller
 from .policy import Policy
@@ -55,13 +56,7 @@ def make_environment(name: str, **options: Any) -> Any:
         ValueError: If gymnasium or the package is not installed, or the environment cannot be
             made.
     """
-    try:
-        import gymnasium
-    except ImportError as error:
-        raise ValueError(
-            "Expected gymnasium for rollouts, got none. "
-            "Fix: pip install 'diffusion-framework[policy]'."
-        ) from error
+    gymnasium = require("gymnasium", "rollouts")
     package = name.partition("/")[0] if "/" in name else ""
     try:
         if package == __package__.partition(".")[0]:

@@ -45,6 +45,12 @@ class Walk:
     space: DataSpace
     condition: Mapping[str, Any]
 
+    def __repr__(self) -> str:
+        """Returns one line, without the network and the noise."""
+        shape, names = [*self.start.shape], ", ".join(self.condition)
+        told = f", condition={names}" if names else ""
+        return f"Walk({self.sampler}, {self.grid}, start={shape}{told})"
+
     def decode(self, x: Tensor, at: Level | None = None) -> Tensor:
         """Maps samples to the user's units.
 

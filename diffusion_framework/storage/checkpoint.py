@@ -20,18 +20,18 @@ import json
 import os
 import warnings
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load
 from torch import Tensor, nn
 
 from ..parts import Kept, find, plan, read_yaml
 from .building import build_fitting
 from .manifest import MANIFEST, DamagedCheckpoint, read_manifest
-from .reading import read_file
+from .reading import check_regular, read_file
 
 T = TypeVar("T", bound=nn.Module)
 CHECKPOINTS = "checkpoints"
@@ -53,7 +53,7 @@ class Checkpoint:
 
     path: Path
     step: int
-    files: Mapping[str, Mapping[str, Any]]
+    files: Mapping[str, Mapping[str, Any]] = field(repr=False)
 
     @classmethod
     def find(cls, path: str | os.PathLike[str]) -> Checkpoint:
@@ -130,7 +130,7 @@ class Checkpoint:
         Raises:
             ValueError: If the file is missing or damaged.
         """
-        if name not in (found := [kind for kind in self._kinds() if self._exists(kind)]):
+        if name not in (found := self.kinds()):
             raise ValueError(
                 f"{self.path}: expected weights among {', '.join(found)}, got {name!r}. "
                 "Fix: choose one of these."
@@ -141,10 +141,29 @@ class Checkpoint:
         except SafetensorError as error:
             raise DamagedCheckpoint(self.path, f"{name}.safetensors holds no tensors") from error
 
+    def shapes(self, name: str) -> dict[str, tuple[int, ...]]:
+        """Returns the shapes of the tensors of a file by name, without reading the tensors.
+
+        Raises:
+            ValueError: If the file is missing or damaged. Its checksum is not compared.
+        """
+        path = self.path / f"{name}.safetensors"
+        try:
+            check_regular(path)
+            with safe_open(path, framework="numpy") as file:
+                names = file.keys()
+                return {key: tuple(file.get_slice(key).get_shape()) for key in names}
+        except (OSError, SafetensorError) as error:
+            raise DamagedCheckpoint(self.path, f"{path.name} holds no tensors") from error
+
     def choose(self, weights: str) -> str:
         """Returns the name of the tensors to load: `weights`, or the only one in an export."""
         kinds = self._kinds()
         return kinds[0] if len(kinds) == 1 else weights
+
+    def kinds(self) -> list[str]:
+        """Returns the names of the files of tensors that exist, without suffix."""
+        return [kind for kind in self._kinds() if self._exists(kind)]
 
     def _kinds(self) -> list[str]:
         """Returns the names of the files of tensors, without suffix, in the manifest."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
+import os
 import reprlib
 from collections.abc import Mapping
 from typing import Any
@@ -67,6 +69,10 @@ class _Short(reprlib.Repr):
         """Returns the repr of an object on one line."""
         if isinstance(value, Tensor):
             return f"Tensor{[*value.shape]}"
+        if isinstance(value, os.PathLike):
+            return repr(os.fspath(value))
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            return one_line_repr(value, vars(value))
         text = " ".join(repr(value).split())
         ours = type(value).__module__.split(".")[0] == __name__.split(".")[0]
         if ours or len(text) <= _LONGEST:

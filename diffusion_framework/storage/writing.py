@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,7 @@ def write_export(
     tensors: Mapping[str, Mapping[str, Tensor]],
     config: Mapping[str, Any],
     class_names: Sequence[str] = (),
+    about: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes a checkpoint of a model alone, from which no run can resume.
 
@@ -108,24 +110,31 @@ def write_export(
         tensors: Tensors by the name of their file, without suffix, and by their own names.
         config: Options that the model is built from, as plain data.
         class_names: Names of the classes 0, 1, ..., if known.
+        about: Origin of the weights, such as the number of steps, as plain data.
 
     Raises:
         ValueError: If the folder exists.
         OSError: If it cannot be written; it then does not exist.
     """
-    final = Path(folder)
-    if final.exists():
+    final = Path(os.path.abspath(folder))
+    if final.exists() or final.is_symlink():
         raise ValueError(
             f"{final}: expected a new folder, got an existing one. Fix: choose another."
         )
-    final.parent.mkdir(parents=True, exist_ok=True)
-    temporary = final.with_name(f".tmp-{final.name}")
+    new = [parent for parent in final.parents if not parent.exists()]
+    state = {"class_names": list(class_names)} | ({} if about is None else {"about": dict(about)})
+    temporary = final.with_name(f".tmp-{final.name}-{os.getpid()}")
     try:
-        write_sealed(temporary, 0, tensors, config, {"class_names": list(class_names)})
+        final.parent.mkdir(parents=True, exist_ok=True)
+        write_sealed(temporary, 0, tensors, config, state)
         temporary.rename(final)
         sync(final.parent)
-    finally:
+    except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
+        for parent in new:  # the innermost first
+            with suppress(OSError):
+                parent.rmdir()
+        raise
 
 
 def set_aside(results_folder: str | os.PathLike[str], after: int) -> Path | None:

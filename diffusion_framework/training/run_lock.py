@@ -83,6 +83,22 @@ def _open(folder: Path) -> IO[str]:
         ) from error
 
 
+def is_locked(folder: Path) -> bool:
+    """Returns whether another process holds the lock of a results folder.
+
+    A process that holds it must not ask, as it would lose it.
+    """
+    path = folder / ".lock"
+    if fcntl is None or path.is_symlink() or not path.is_file():
+        return False
+    try:
+        with open(path, "rb") as file:
+            fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno in (errno.EACCES, errno.EAGAIN)
+    return False
+
+
 @contextmanager
 def locked(folder: Path, accelerator: Accelerator) -> Iterator[None]:
     """Locks a results folder for all processes inside the context; raises like `RunLock`."""

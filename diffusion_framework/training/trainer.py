@@ -97,8 +97,7 @@ class Trainer(RecordsArguments):
         callbacks: Code to call at the start, after each step and at the end (see `Callback`).
 
     Raises:
-        ValueError: If an option is out of range, options contradict each other, or the dataset is
-            smaller than a batch.
+        ValueError: If an option is out of range, options conflict, or the data is below a batch.
     """
 
     def __init__(
@@ -165,7 +164,8 @@ class Trainer(RecordsArguments):
         how = {"accumulate": gradient_accumulate_every, "flip": augment_horizontal_flip}
         how["max_grad_norm"] = max_grad_norm
         self.take_step = TrainingStep(self.accelerator, seed, train_num_steps, rate, **how)
-        numbers = {"order": self._order(), "class_names": [*(self.dataset.class_names or ())]}
+        numbers = {"order": self._order(), "samples": len(self.dataset)}
+        numbers["class_names"] = [*(self.dataset.class_names or ())]
         run = self.state, self.results_folder, self.config, numbers, seed, self.batch_size
         data: Any = held_out, self.dataset if held_out is None else held_out, num_samples
         drawn = previews, mix(seed, Purpose.SAMPLE)

@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ...parts.extras import MissingPackage, require
 from . import deep
 from .decode import (
     DECODING_ERRORS,
@@ -109,7 +110,9 @@ def decode_planes(
             raise ValueError(f"it has the shape {[*values.shape]}")
         if values.dtype.kind not in "buif":
             raise ValueError(f"it has values of type {values.dtype}")
-    except (*DECODING_ERRORS, ImportError) as error:
+    except MissingPackage:
+        raise  # the file is not broken
+    except DECODING_ERRORS as error:
         raise BrokenImageError(
             f"Expected a readable image of {channels} channels, got {quoted_name(source)} "
             f"({reason(error)}). Fix: replace or remove the file, or change channels."
@@ -180,10 +183,11 @@ def _read_tiff(content: bytes) -> tuple[np.ndarray, int, bool]:
 
     Channels are samples of a pixel, or pages of one size.
     """
-    try:
-        from tifffile import TiffFile
-    except ImportError as error:
-        raise ImportError("reading it needs pip install -e '.[tiff]'") from error
+    if content[:4] not in _TIFF:
+        raise ValueError("it is not a PNG, PPM or TIFF file")
+    require("tifffile", "TIFF images of many channels or 16 bits")
+    from tifffile import TiffFile
+
     try:
         with TiffFile(io.BytesIO(content)) as file:
             page: Any = file.pages[0]

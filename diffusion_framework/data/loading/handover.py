@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import io
+import shutil
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +17,7 @@ from torch.utils.data._utils.collate import collate as torch_collate
 from torch.utils.data._utils.collate import default_collate_fn_map
 
 _NO_ROOM = (errno.ENOSPC, errno.ENOMEM, errno.ENOENT, errno.EACCES, errno.EROFS, errno.ENOSYS)
+_SHARED_MEMORY = Path("/dev/shm")
 _FIX = (
     "Fix: give /dev/shm more room, such as docker run --shm-size=8g or --ipc=host, or set "
     "loading.num_workers to 0."
@@ -89,9 +92,16 @@ def warn_of_no_workers(error: OSError) -> None:
     )
 
 
+def _check_room(size: int) -> None:
+    """Checks that shared memory has `size` bytes; older PyTorch kills the worker without them."""
+    if _SHARED_MEMORY.is_dir() and (free := shutil.disk_usage(_SHARED_MEMORY).free) < size:
+        raise RuntimeError(f"unable to allocate shared memory of {size} bytes, {free} are free")
+
+
 def _share(value: Any) -> None:
     """Moves the tensors of a nested batch to shared memory."""
     if isinstance(value, Tensor):
+        _check_room(value.nbytes)
         value.share_memory_()
     elif isinstance(value, Mapping):
         for item in value.values():

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, final
 
+from ...parts.extras import require
 from .remote import Remote, TemporaryError, Version, one_line
 
 _BLOCK = 2**24  # bytes of one request
@@ -46,13 +47,9 @@ class StoredFile(Remote):
     @contextmanager
     def _connected(self) -> Iterator[tuple[Any, str]]:
         """Yields the file system of the URL and the path in it; see `Remote` for exceptions."""
-        try:
-            from fsspec.core import url_to_fs
-        except ImportError as error:
-            raise ValueError(
-                f"Expected the package fsspec for shard {self.name!r}, got none. "
-                "Fix: pip install -e '.[shards]'."
-            ) from error
+        require("fsspec", f"shard {self.name!r}")
+        from fsspec.core import url_to_fs
+
         try:
             yield url_to_fs(self.name)  # not cached: connections do not survive a fork
         except FileNotFoundError as error:

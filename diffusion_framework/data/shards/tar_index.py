@@ -99,7 +99,7 @@ def _members(file: BinaryIO, shard: str) -> Iterator[tuple[tarfile.TarInfo, str,
             "Fix: decompress it, or give tar files."
         ) from error
     try:
-        while member := archive.next():
+        while archive.offset and (member := archive.next()):  # 0 without a first member
             stem, dot, ending = member.name.rpartition("/")[2].partition(".")
             if stem and dot and member.isreg() and not member.issparse():
                 is_label = ending.lower() == "cls" and member.size <= MAX_LABEL_BYTES

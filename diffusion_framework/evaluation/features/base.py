@@ -132,14 +132,6 @@ def to_rgb(images: Tensor) -> Tensor:
     return images
 
 
-def missing_package(package: str, extra: str) -> ValueError:
-    """Returns the error of a missing package."""
-    return ValueError(
-        f"Expected the package {package}, got none. "
-        f"Fix: pip install 'diffusion-framework[{extra}]'."
-    )
-
-
 def missing_weights(what: str, cause: Exception) -> ValueError:
     """Returns the error of weights that cannot be downloaded."""
     reason = " ".join(str(cause).split()) or type(cause).__name__

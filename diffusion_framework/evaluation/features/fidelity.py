@@ -1,14 +1,14 @@
 """Networks of torch-fidelity: the Inception of the common Fréchet distance, and DINOv2."""
 
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from ...data import ImageDataset
-from .base import FeatureExtractor, FeatureNetwork, missing_package, missing_weights, to_rgb
+from ...parts.extras import require
+from .base import FeatureExtractor, FeatureNetwork, missing_weights, to_rgb
 
 
 class FidelityNetwork(FeatureNetwork):
@@ -74,8 +74,7 @@ class DINOv2(FeatureExtractor):
 
 
 def _load(name: str, layer: str, weights: str | None, device: torch.device) -> FeatureNetwork:
-    if find_spec("torch_fidelity") is None:
-        raise missing_package("torch-fidelity", "features")
+    require("torch_fidelity", f"features of {name}")
     from torch_fidelity.utils import create_feature_extractor
 
     try:

@@ -2,7 +2,6 @@
 
 import hashlib
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...data import ImageDataset
-from .base import FeatureExtractor, FeatureNetwork, local_file, missing_package, to_rgb
+from ...parts.extras import require
+from .base import FeatureExtractor, FeatureNetwork, local_file, to_rgb
 
 
 class ONNXNetwork(FeatureNetwork):
@@ -64,9 +64,7 @@ class ONNX(FeatureExtractor):
     def network(
         self, images: ImageDataset | None, device: torch.device, *, show_progress: bool = True
     ) -> FeatureNetwork:
-        if find_spec("onnxruntime") is None:
-            raise missing_package("onnxruntime", "features")
-        import onnxruntime
+        onnxruntime = require("onnxruntime", "features of an ONNX network")
 
         path = local_file(self.path, "--features.path")
         try:

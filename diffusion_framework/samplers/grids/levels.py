@@ -27,6 +27,11 @@ class Grid(tuple[tuple[Level, Level], ...]):
             return Grid(super().__getitem__(index))
         return super().__getitem__(index)
 
+    def __repr__(self) -> str:
+        """Returns one line: the number of steps, and the log-SNR of both ends."""
+        ends = f": log_snr {self.start.log_snr:.4g} to {self.end.log_snr:.4g}" if self else ""
+        return f"Grid({len(self)} steps{ends})"
+
     @property
     def start(self) -> Level:
         """Level where the first step starts."""

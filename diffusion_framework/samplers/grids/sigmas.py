@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 
 from ...process.schedules import NoiseSchedule
+from .beta_quantiles import beta_quantiles
 from .times import check_steps
 
 
@@ -119,22 +120,16 @@ def beta_sigmas(
         steps: Number of sampler steps, from 1 to 100,000, including the step to 0.
         sigma_min: sigma / alpha where the last step starts, above 0.
         sigma_max: sigma / alpha where the first step starts, above sigma_min.
-        alpha: First shape parameter of the distribution, above 0. Smaller values give more steps at
-            low noise.
-        beta: Second shape parameter of the distribution, above 0. Smaller values give more steps at
-            high noise.
+        alpha: First shape parameter of the distribution, from 0.01 to 1000. Smaller values give
+            more steps at low noise.
+        beta: Second shape parameter of the distribution, from 0.01 to 1000. Smaller values give
+            more steps at high noise.
 
     Raises:
         ValueError: If an option is out of range.
     """
-    from scipy.special import betaincinv  # Imported here because SciPy loads slowly.
-
     _check_sigmas(steps, sigma_min, sigma_max)
-    if not min(alpha, beta) > 0:
-        raise ValueError(
-            f"Expected alpha and beta above 0, got {alpha=}, {beta=}. Fix: use the defaults, 0.6."
-        )
-    quantiles = [float(betaincinv(alpha, beta, x)) for x in evenly(1.0, 0.0, steps)]
+    quantiles = beta_quantiles(evenly(1.0, 0.0, steps), alpha, beta)
     return _between(
         sigma_max, [sigma_min + q * (sigma_max - sigma_min) for q in quantiles], sigma_min
     )

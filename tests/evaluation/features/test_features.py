@@ -1,5 +1,6 @@
 """Feature extractors: their images, weights and errors."""
 
+import sys
 import urllib.request
 
 import numpy as np
@@ -15,7 +16,6 @@ from diffusion_framework.evaluation.features import (
     Own,
     Torchvision,
     features_of,
-    fidelity,
     read_images,
     to_rgb,
 )
@@ -178,7 +178,7 @@ def test_what_is_missing_is_said_in_one_line(extractor, message):
 
 
 def test_a_missing_package_is_named_with_its_extra(monkeypatch):
-    monkeypatch.setattr(fidelity, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "torch_fidelity", None)
     with pytest.raises(ValueError, match=r"torch-fidelity.*pip install .*\[features\]"):
         Inception().network(None, CPU)
 

@@ -1,0 +1,87 @@
+"""The command `info`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json as json_format
+import textwrap
+from collections.abc import Iterator, Sequence
+
+from ..storage.checkpoint import Checkpoint
+from ..storage.description import Description
+from ..storage.printing import in_short
+from .common import run
+from .help import WIDTH
+
+_COLUMN = 12
+
+
+def info(argv: Sequence[str]) -> None:
+    """Runs the command; argv is the command line, without the program."""
+    run(describe, argv, "info")
+
+
+def describe(checkpoint: str, *, json: bool = False) -> None:
+    """Prints what a checkpoint or an export holds.
+
+      diffusion info results/flowers
+      diffusion info results/flowers/checkpoints/step-00010000 --json
+
+    Nothing is built, and no code of the checkpoint runs.
+
+    Args:
+        checkpoint: Results folder of a run, whose newest checkpoint is described, one checkpoint,
+            or an export.
+        json: Whether to print JSON.
+    """
+    told = Description.of(Checkpoint.find(checkpoint))
+    if json:
+        print(json_format.dumps(dataclasses.asdict(told), indent=2))
+        return
+    for name, value in rows(told):
+        lines = textwrap.wrap(value, WIDTH - _COLUMN) or [""]
+        print(f"{name:<{_COLUMN}}" + f"\n{'':<{_COLUMN}}".join(lines))
+
+
+def rows(told: Description) -> Iterator[tuple[str, str]]:
+    """Yields the names and values of what is known, a line each."""
+    yield told.kind, told.path
+    yield "model", told.model
+    yield "network", told.network
+    if told.parameters is not None:
+        yield "parameters", f"{in_short(told.parameters)} ({told.parameters:,})"
+    for name, part in told.parts.items():
+        yield name.replace("noise_", "").replace("_", " "), part
+    of = f" of {told.num_steps}" if told.num_steps is not None else ""
+    yield "steps", f"{told.steps}{of}"
+    if told.data is not None:
+        count = f", {told.samples:,} samples" if told.samples is not None else ""
+        yield "data", f"{told.data}{count}"
+    if told.classes:
+        more = f", ... ({len(told.classes)} classes)" if len(told.classes) > 8 else ""
+        yield "classes", ", ".join(told.classes[:8]) + more
+    if told.batch is not None:
+        yield "batch", f"{told.batch} samples a step"
+    if told.figures:
+        yield "figures", in_figures(told.figures)
+    yield "size", f"{in_bytes(told.size)} ({', '.join(told.weights) or 'no weights'})"
+    yield "written", told.written
+    if told.versions:
+        yield "versions", ", ".join(f"{name} {value}" for name, value in told.versions.items())
+
+
+def in_figures(figures: dict[str, float]) -> str:
+    """Returns figures by name on one line; those of the validation are the best ones."""
+    shown = [
+        f"last loss {value:.4g}" if name == "loss" else f"best {name} {value:.4g}"
+        for name, value in figures.items()
+    ]
+    return ", ".join(shown)
+
+
+def in_bytes(size: float) -> str:
+    """Returns a size with three digits and a unit, such as 143 MB."""
+    for power, unit in ((9, "GB"), (6, "MB"), (3, "kB")):
+        if size >= 10**power:
+            return f"{size / 10**power:.3g} {unit}"
+    return f"{size:.0f} bytes"

@@ -1,0 +1,58 @@
+"""Exports the model of a run: its weights without the optimizer, and its description."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from .checkpoint import Checkpoint
+from .description import Description
+from .writing import write_export
+
+
+def export_run(
+    source: str | os.PathLike[str], folder: str | os.PathLike[str], weights: str = "ema"
+) -> Description:
+    """Writes one kind of weights of a checkpoint, and the description of its model, to a folder.
+
+    Nothing is built, so that the classes of the model need not be known here.
+
+    Args:
+        source: Results folder, checkpoint or export.
+        folder: Folder that does not exist yet.
+        weights: 'ema' for averaged weights, 'model' for the weights of the last step.
+
+    Returns:
+        The description of the export.
+
+    Raises:
+        ValueError: If the source is damaged, the folder exists, or the model needs files of this
+            machine.
+        OSError: If the folder cannot be written; it then does not exist.
+    """
+    checkpoint = Checkpoint.find(source)
+    model = checkpoint.config.get("diffusion")
+    for place, path in _absolute_paths(model, "diffusion"):
+        raise ValueError(
+            f"{checkpoint.path}: expected a model that needs no file of this machine, got "
+            f"{path:.200} as {place:.200}. Fix: give that part by its weights instead of a path."
+        )
+    kind, about = checkpoint.choose(weights), Description.of(checkpoint)
+    tensors, config = {kind: checkpoint.tensors(kind)}, {"diffusion": model}
+    told: dict[str, Any] = {"steps": about.steps, "parameters": about.parameters}
+    told |= {"figures": about.figures, "versions": about.versions}
+    write_export(folder, tensors, config, checkpoint.class_names, about=told)
+    return Description.of(Checkpoint.find(folder))
+
+
+def _absolute_paths(tree: Any, place: str) -> Iterator[tuple[str, str]]:
+    """Yields the place and text of each absolute path, or path of a run, in plain data."""
+    if isinstance(tree, str) and (os.path.isabs(tree) or tree.startswith("{run}/")):
+        yield place, tree
+    elif isinstance(tree, Mapping):
+        for key, value in tree.items():
+            yield from _absolute_paths(value, f"{place}.{key}")
+    elif isinstance(tree, list):
+        for index, value in enumerate(tree):
+            yield from _absolute_paths(value, f"{place}[{index}]")
