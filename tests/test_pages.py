@@ -3,14 +3,18 @@
 import inspect
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
+from functools import wraps
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from diffusion_framework.cli.program import run_program
 from oracles import MixtureOracle
 from PIL import Image
 from toys import QUIET, Plain
@@ -257,3 +261,36 @@ def test_the_reference_covers_every_folder():
     }
     inner = {"cli", "parts", "adaptive", "guidance"}  # used by the package, or exported above
     assert {name for name in exporting if name.split(".")[-1] not in inner} <= set(words)
+
+
+PROGRAM = re.compile(
+    r"(?:^|\s)(?:diffusion|(?:\.venv/bin/)?diffusion|-m diffusion_framework) (.+)$"
+)
+
+
+def typed_commands(page):
+    """The words of each command of the program on a page, after its name."""
+    code = "".join(blocks(page, "sh")).replace("\\\n", " ")
+    lines = [line.partition(" > ")[0].partition("  #")[0] for line in code.splitlines()]
+    return [shlex.split(found[1]) for line in lines if (found := PROGRAM.search(line))]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if typed_commands(page)])
+def test_commands_are_accepted(page, monkeypatch, tmp_path, capsys):
+    """Every word of every command is understood, and its parts fit together."""
+    monkeypatch.chdir(tmp_path)
+    called = []
+    for name in ("train", "sample", "evaluate", "rollout"):
+        module = import_module(f"diffusion_framework.cli.{name}")
+        command = wraps(vars(module)[name])(lambda *words, **given: called.append((words, given)))
+        monkeypatch.setattr(module, name, command)
+    for words in typed_commands(page):
+        if {"--help", "--print_config"} & {*words} or words[0].startswith("-"):
+            with pytest.raises(SystemExit, match="0"):
+                run_program(words)
+            continue
+        run_program(words)
+        _, given = called.pop()
+        for part in (given.get("sampler"), given.get("diffusion")):
+            if part is not None:
+                part.build()
