@@ -1,9 +1,4 @@
-"""Measures trained models.
-
-    python scripts/evaluate.py RESULTS_FOLDER --data.folder PATH --likelihood
-
-Options are described by --help.
-"""
+"""Measures trained models: `diffusion evaluate`."""
 
 import sys
 from pathlib import Path
@@ -12,6 +7,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 if __name__ == "__main__":
-    from diffusion_framework.cli import evaluate
+    from diffusion_framework.cli.program import run_command
 
-    evaluate(sys.argv[1:])
+    run_command("evaluate", sys.argv[1:], "python scripts/evaluate.py")

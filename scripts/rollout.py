@@ -1,9 +1,4 @@
-"""Evaluates a trained policy in an environment.
-
-    python scripts/rollout.py RUN --env gym_pusht/PushT-v0
-
-Options are described by --help.
-"""
+"""Evaluates a policy in an environment: `diffusion rollout`."""
 
 import sys
 from pathlib import Path
@@ -12,6 +7,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 if __name__ == "__main__":
-    from diffusion_framework.cli import rollout
+    from diffusion_framework.cli.program import run_command
 
-    rollout(sys.argv[1:])
+    run_command("rollout", sys.argv[1:], "python scripts/rollout.py")

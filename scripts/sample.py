@@ -1,4 +1,4 @@
-"""Samples images from a checkpoint: python scripts/sample.py RESULTS_FOLDER (see --help)."""
+"""Samples from a trained model: `diffusion sample`."""
 
 import sys
 from pathlib import Path
@@ -7,6 +7,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 if __name__ == "__main__":
-    from diffusion_framework.cli import sample
+    from diffusion_framework.cli.program import run_command
 
-    sample(sys.argv[1:])
+    run_command("sample", sys.argv[1:], "python scripts/sample.py")

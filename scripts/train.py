@@ -1,12 +1,12 @@
-"""Trains a diffusion model: python scripts/train.py --data.folder PATH (see --help)."""
+"""Trains a diffusion model: `diffusion train`."""
 
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))  # the script works from a clone that is not installed
+# The script works from a clone that is not installed.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 if __name__ == "__main__":
-    from diffusion_framework.cli import train
+    from diffusion_framework.cli.program import run_command
 
-    train(sys.argv[1:], default_config=ROOT / "configs" / "digits.yaml")
+    run_command("train", sys.argv[1:], "python scripts/train.py")

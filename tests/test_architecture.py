@@ -37,6 +37,7 @@ LAYERS = [
     {"editing", "evaluation", "policies"},
     {"training"},
     {"cli"},
+    {"__main__"},
 ]
 LAYER_OF = {name: i for i, layer in enumerate(LAYERS) for name in layer}
 

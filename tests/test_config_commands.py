@@ -7,69 +7,62 @@ from functools import wraps
 from importlib import import_module
 from pathlib import Path
 
+import commands
 import pytest
 from toys import tiny_unet
 
-from diffusion_framework import GaussianDiffusion, cli
-from diffusion_framework.cli.help import part_page
+from diffusion_framework import GaussianDiffusion
+from diffusion_framework.cli.program import run_command
 from diffusion_framework.parts import plan
-from diffusion_framework.parts.search import parts_of
 from diffusion_framework.process.schedules import Cosine
 from diffusion_framework.samplers import Langevin, ReverseDiffusion, Sampler
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMAND = re.compile(r"^# *\w+: *python (scripts/\w+\.py(?:\\\n|[^\n])*)", re.M)
+COMMAND = re.compile(r"^# *\w+: *diffusion (\w+ ?(?:\\\n|[^\n])*)", re.M)
 
 
-def commands():
+def commands_of_configs():
     for path in sorted((ROOT / "configs").glob("*.yaml")):
         for words in COMMAND.findall(path.read_text()):
-            yield path.name, shlex.split(words.replace("\\\n#", " "))
+            yield path.stem, shlex.split(words.replace("\\\n#", " "))
 
 
 @pytest.fixture
 def called(monkeypatch):
-    """Arguments that the commands of the scripts would have been called with."""
+    """Arguments that the commands would have been called with."""
     calls = []
     for name in ("train", "sample", "rollout"):
         module = import_module(f"diffusion_framework.cli.{name}")
-        command = vars(module)[f"_{name}"]
 
         def record(*words, **options):
             calls.append((words, options))
 
-        monkeypatch.setattr(module, f"_{name}", wraps(command)(record))
+        monkeypatch.setattr(module, name, wraps(vars(module)[name])(record))
     return calls
 
 
-def run(words):
-    script, *flags = words
-    if script.endswith("train.py"):
-        cli.train(flags, ROOT / "configs" / "digits.yaml")
-    else:
-        {"sample.py": cli.sample, "rollout.py": cli.rollout}[Path(script).name](flags)
-
-
 @pytest.mark.parametrize(
-    ("config", "words"), commands(), ids=lambda value: value if isinstance(value, str) else None
+    ("config", "words"),
+    commands_of_configs(),
+    ids=lambda value: value if isinstance(value, str) else None,
 )
-def test_the_commands_in_a_config_are_accepted(config, words, called, monkeypatch):
-    monkeypatch.chdir(ROOT)
-    run(words)
+def test_the_commands_in_a_config_are_accepted(config, words, called, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    run_command(words[0], words[1:])
     ((_, options),) = called
     if options.get("sampler") is not None:
         assert isinstance(options["sampler"].build(), Sampler)
     if "diffusion" in options:
-        assert f"configs/{config}" in words or config == "digits.yaml"
-        folder = options["trainer"].options["results_folder"]
-        assert folder == f"results/{Path(config).stem}"
+        assert config in words or config == "digits"
+        assert options["trainer"].options["results_folder"] == f"results/{config}"
+        assert options["data"].options.get("folder", "FOLDER") == "FOLDER"
 
 
-def test_every_config_has_commands_and_the_corrector_gets_its_predictor(called, monkeypatch):
-    found = list(commands())
-    assert {name for name, _ in found} == {path.name for path in ROOT.glob("configs/*.yaml")}
-    (words,) = [w for name, w in found if name == "ve_sde.yaml" and "sample.py" in w[0]]
-    run(words)
+def test_every_config_has_commands_and_the_corrector_gets_its_predictor(called):
+    found = list(commands_of_configs())
+    assert {name for name, _ in found} == {path.stem for path in ROOT.glob("configs/*.yaml")}
+    (words,) = [words for name, words in found if name == "ve_sde" and words[0] == "sample"]
+    run_command(words[0], words[1:])
     assert called[0][1]["sampler"].build() == Langevin(ReverseDiffusion())
 
 
@@ -85,7 +78,7 @@ def test_samplers_inside_samplers_sample(tmp_path):
             ["--sampler=LowerOrderFinal", "--sampler.sampler.order=2"],
         )
     ):
-        cli.sample([*words, *flags, f"--output={tmp_path / str(i)}"])
+        commands.sample([*words, *flags, f"--output={tmp_path / str(i)}"])
         assert (tmp_path / str(i) / "00000.png").exists()
 
 
@@ -100,7 +93,7 @@ FLAGS = [
 
 @pytest.mark.parametrize(("flags", "expected"), FLAGS, ids=str)
 def test_a_schedule_is_named_with_and_without_options(flags, expected, called):
-    cli.train([*flags], ROOT / "configs" / "digits.yaml")
+    commands.train([*flags])
     assert called[0][1]["diffusion"].build().schedule == expected
 
 
@@ -126,20 +119,19 @@ def test_a_class_of_ones_own_by_its_path(called, tmp_path, monkeypatch, capsys):
     Path("own.yaml").write_text(
         "diffusion:\n  model: UNet\n  noise_schedule: mine.own.Schedule\ndata: Digits\n"
     )
-    default = ROOT / "configs" / "digits.yaml"
     with pytest.raises(SystemExit) as end:
-        cli.train(["--config=own.yaml"], default)
+        commands.train(["--config=own.yaml"])
     assert end.value.code == 2
     assert "--trust mine" in (error := capsys.readouterr().err) and error.count("\n") == 1
     assert "mine" not in sys.modules
-    cli.train(["--config=own.yaml", "--trust=mine"], default)
-    cli.train(["--diffusion.noise_schedule", "mine.own.Schedule"], default)
+    commands.train(["--config=own.yaml", "--trust=mine"])
+    commands.train(["--diffusion.noise_schedule", "mine.own.Schedule"])
     more = ["--diffusion.noise_schedule.slope", "7"]
-    cli.train(["--diffusion.noise_schedule", "mine.own.Schedule", *more], default)
+    commands.train(["--diffusion.noise_schedule", "mine.own.Schedule", *more])
     slopes = [options["diffusion"].build().schedule.slope for _, options in called]
     assert slopes == [5, 5, 7]
     with pytest.raises(SystemExit):
-        cli.train(["--diffusion.noise_schedule=mine.own.Schedule", f"{more[0]}=x"], default)
+        commands.train(["--diffusion.noise_schedule=mine.own.Schedule", f"{more[0]}=x"])
     assert "--diffusion.noise_schedule.slope: expected a number" in capsys.readouterr().err
 
 
@@ -148,17 +140,27 @@ def test_names_in_any_case(word):
     assert plan(word, Sampler).build().eta == 0
 
 
-@pytest.mark.parametrize("command", [cli.train, cli.sample, cli.evaluate, cli.rollout])
-def test_help_speaks_of_values_as_files_and_flags_write_them(command, capsys):
-    with pytest.raises(SystemExit) as end:
-        command(["--help"], ROOT / "unused.yaml") if command is cli.train else command(["--help"])
-    assert end.value.code == 0
-    no_python(capsys.readouterr().out)
-    for name in sorted({cls.__name__ for _, cls in parts_of(object)}):
-        page = part_page(name).splitlines()
-        no_python("\n".join(line for line in page if line.startswith(("  .", " " * 30))))
+@pytest.mark.parametrize(
+    ("words", "folder"),
+    [
+        (["photos/"], "results/photos"),
+        (["a/photos", "--config=edm"], "results/edm"),
+        (["--data.folder=photos"], "results/photos"),
+        (["--data=Shards", "--data.shards=a.tar"], "results/shards"),
+        (["photos", "--trainer.results_folder=here"], "here"),
+        ([], "results/digits"),
+    ],
+)
+def test_a_run_has_the_name_of_its_recipe_or_of_its_data(words, folder, called):
+    commands.train(words)
+    assert called[0][1]["trainer"].options["results_folder"] == folder
 
 
-def no_python(text):
-    found = re.findall(r".*(?:\bNone\b|\bTrue\b|\bFalse\b| \| |typing|Callable|<class).*", text)
-    assert not found
+def test_a_folder_is_a_word_or_a_flag(called, capsys):
+    commands.train(["photos", "--diffusion.model.dim=8"])
+    assert called[0][1]["data"].options["folder"] == "photos"
+    for words in (["photos", "--data.folder=others"], ["photos", "others"], ["--config=edmm"]):
+        with pytest.raises(SystemExit) as end:
+            commands.train(words)
+        assert end.value.code == 2
+        assert re.fullmatch(r"error: .* Fix: .*\n", capsys.readouterr().err)

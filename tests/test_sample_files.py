@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 
+import commands
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from toys import QUIET, Plain, tiny_unet
 
-from diffusion_framework import GaussianDiffusion, ImageFolder, Trainer, cli
+from diffusion_framework import GaussianDiffusion, ImageFolder, Trainer
 from diffusion_framework.cli.classes import chosen_classes
 from diffusion_framework.cli.outputs import Outputs
 from diffusion_framework.cli.sample import _write
@@ -70,12 +71,12 @@ def test_a_labelled_folder_stores_its_names_and_sampling_takes_them(
 
     monkeypatch.setattr(GaussianDiffusion, "sample", record)
     words = [str(run), "--num_samples=3", "--progress=false", "--noise_device=cpu"]
-    cli.sample([*words, "--labels=rose,0", f"--output={tmp_path / 'a'}"])
+    commands.sample([*words, "--labels=rose,0", f"--output={tmp_path / 'a'}"])
     assert seen[0]["labels"].tolist() == [1, 0, 1]
     assert seen[0]["noise_device"] == torch.device("cpu")
     assert capsys.readouterr().out.strip().endswith("columns: rose, daisy")
     with pytest.raises(SystemExit):
-        cli.sample([*words, "--labels=dasy", f"--output={tmp_path / 'b'}"])
+        commands.sample([*words, "--labels=dasy", f"--output={tmp_path / 'b'}"])
     assert "got 'dasy'. Fix: write 'daisy'" in capsys.readouterr().err
 
 
@@ -85,7 +86,7 @@ def test_an_export_keeps_the_names(run, tmp_path):
     again.save_pretrained(tmp_path / "second")
     assert Checkpoint.find(tmp_path / "second").class_names == again.class_names == NAMES
     words = [str(tmp_path / "second"), "--num_samples=1", "--labels=rose", "--progress=false"]
-    cli.sample([*words, "--steps=1", f"--output={tmp_path / 'out'}"])
+    commands.sample([*words, "--steps=1", f"--output={tmp_path / 'out'}"])
 
 
 @pytest.mark.parametrize(
@@ -100,7 +101,9 @@ def test_weights_without_the_rest_of_a_checkpoint_open_for_sampling(run, tmp_pat
     (checkpoint / "state.json").unlink()
     for folder in (tmp_path / "run", checkpoint):
         words = [str(folder), "--num_samples=1", "--progress=false", "--steps=1"]
-        cli.sample([*words, f"--weights={opened}", "--overwrite", f"--output={tmp_path / 'out'}"])
+        commands.sample(
+            [*words, f"--weights={opened}", "--overwrite", f"--output={tmp_path / 'out'}"]
+        )
         other = {"ema": "model", "model": "ema"}[opened]
         with pytest.raises(ValueError, match=rf"weights among .*, got '{other}'\. Fix: choose"):
             GaussianDiffusion.from_pretrained(folder, weights=other)
@@ -122,7 +125,7 @@ def test_pictures_of_another_range_are_shown_on_their_own_scale(
     ramp = torch.linspace(low, high, 16, dtype=torch.float64).reshape(1, 1, 4, 4)
     monkeypatch.setattr(GaussianDiffusion, "sample", lambda self, count, **options: ramp)
     words = [str(tmp_path / "model"), "--num_samples=1", "--progress=false", "--trust=toys"]
-    cli.sample([*words, f"--output={tmp_path / 'out'}"])
+    commands.sample([*words, f"--output={tmp_path / 'out'}"])
     pixels = np.asarray(Image.open(tmp_path / "out" / "00000.png")).ravel()
     expected = np.round(np.arange(16) / 15 * largest)
     assert np.abs(pixels.astype(int) - expected).max() <= 1
@@ -137,7 +140,7 @@ def test_samples_that_pictures_cannot_show_are_written_as_values(tmp_path, chann
     model.save_pretrained(tmp_path / "model")
     monkeypatch.setattr(GaussianDiffusion, "sample", lambda self, count, **options: many)
     words = [str(tmp_path / "model"), "--num_samples=2", "--progress=false", "--trust=toys"]
-    cli.sample([*words, f"--output={tmp_path / 'out'}"])
+    commands.sample([*words, f"--output={tmp_path / 'out'}"])
     found = sorted(path.name for path in (tmp_path / "out").iterdir())
     pictures = ["00000.png", "00001.png", "grid.png", "index.csv"]
     assert found == sorted(pictures + (["00000.npy", "00001.npy"] if channels == 5 else []))

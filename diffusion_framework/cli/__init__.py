@@ -1,8 +1,1 @@
-"""The commands of scripts/, one file each."""
-
-from .evaluate import evaluate
-from .rollout import rollout
-from .sample import sample
-from .train import train
-
-__all__ = ["evaluate", "rollout", "sample", "train"]
+"""The program `diffusion`, one file for each command; `commands.py` lists them."""

@@ -18,25 +18,26 @@ from typing import Any, NoReturn
 import torch
 
 from ..parts import BadPart, NotTrusted, Typed, convert, read_yaml, unknown_name
+from ..parts.errors import expected
 from ..storage.run_paths import absolute_from_run
 from ..training.distributed import ProcessFailed
 from ..training.launching import is_first_to_fail, world_size
-from .help import config_text, page, part_page
+from .commands import Command
+from .print_config import config_text
+from .recipes import recipe_path
 from .words import nested, overlay, split
 
 Tree = dict[str, Any]
-BaseConfig = Callable[[Tree, bool, Callable[[Path], Tree]], Tree]
+BaseConfig = Callable[[Tree, list[str], Callable[[Path], Tree]], Tree]
 _LONGEST = 1500  # characters of an error
-_COMMON = ("config", "trust", "help", "print_config")
+_COMMON = ("config", "trust", "print_config")
 
 
 def run(
     command: Callable[..., Any],
     words: Sequence[str],
     prog: str,
-    *,
-    defaults: Mapping[str, Any] | None = None,
-    given: Mapping[str, Mapping[str, str]] | None = None,
+    row: Command,
     base_config: BaseConfig | None = None,
 ) -> None:
     """Runs a command; an error that the user can correct ends it with one line and exit code 2.
@@ -45,24 +46,17 @@ def run(
         command: Function to call. Its keyword-only parameters are flags, and its other parameters
             are words without dashes. Parts arrive as plans.
         words: Command line, without the program.
-        prog: Name of the script.
-        defaults: Tree of the classes that are meant where only options are given.
-        given: For each argument of the command, the options that the command supplies itself, with
-            their origins.
+        prog: Words that start the command.
+        row: Row of the command in the table.
         base_config: Returns the options that lie below the flags. It takes the tree of the flags,
-            whether a config was named, and the function that reads a config file.
+            the configs that were named, and the function that reads a config file.
     """
     with one_line_errors(prog, words):
-        tree, trust, asked = _read(command, words, prog, base_config)
-        if "help" in asked:
-            print(part_page(asked["help"]) if asked["help"] else page(command, prog, given or {}))
-            sys.exit(0)
-        arguments = _arguments(
-            command, overlay(defaults or {}, tree), tree, trust, given or {}, prog
-        )
-        if "print_config" in asked:
+        tree, trust, printing = _read(command, words, prog, row, base_config)
+        arguments = _arguments(command, overlay(row.defaults, tree), tree, trust, row.given, prog)
+        if printing:
             arguments.pop("trust", None)
-            print(config_text(arguments, given or {}))
+            print(config_text(arguments, row.given))
             sys.exit(0)
         parameters = inspect.signature(command).parameters.values()
         several = [p.name for p in parameters if p.kind is p.VAR_POSITIONAL]
@@ -73,13 +67,15 @@ def _read(
     command: Callable[..., Any],
     words: Sequence[str],
     prog: str,
+    row: Command,
     base_config: BaseConfig | None,
-) -> tuple[Tree, tuple[str, ...], dict[str, str]]:
-    """Returns the tree of configs and flags, the trusted packages, and the help asked for."""
+) -> tuple[Tree, tuple[str, ...], bool]:
+    """Returns the tree of configs and flags, the trusted packages, and whether to print them."""
     parameters = list(inspect.signature(command).parameters.values())
     switches = {p.name: _values(command, p.name) for p in parameters if p.default is False}
     options = [p.name for p in parameters if p.name not in _COMMON]
-    plain, pairs = split(words, {**switches, "help": (), "print_config": ()})
+    plain, pairs = split(words, {**switches, "print_config": ()})
+    pairs += _stood_for(row.words, plain, pairs)
     names = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name in options] + list(
         _COMMON
     )
@@ -94,16 +90,34 @@ def _read(
     flags |= _positional(parameters, plain, prog)
     configs = [str(value) for name, value in pairs if name == "config"]
     trust = tuple(word for name, value in pairs if name == "trust" for word in value.split(","))
-    asked = {name: str(value) for name, value in pairs if name in ("help", "print_config")}
     tree: Tree = {}
     for path in configs:
-        tree = overlay(tree, _config(Path(path), options, prog))
+        tree = overlay(tree, _config(_config_path(path), options, prog))
     tree = overlay(tree, flags)
-    if base_config and "help" not in asked:
-        tree = overlay(
-            base_config(tree, bool(configs), lambda file: _config(file, options, prog)), tree
-        )
-    return tree, trust, asked
+    if base_config:
+        tree = overlay(base_config(tree, configs, lambda file: _config(file, options, prog)), tree)
+    return tree, trust, any(name == "print_config" for name, _ in pairs)
+
+
+def _stood_for(
+    words: Mapping[str, str], plain: list[Typed], pairs: Sequence[tuple[str, Typed]]
+) -> list[tuple[str, Typed]]:
+    """Returns the flags that words without dashes stand for, and takes these from the list."""
+    found = []
+    for (shown, flag), word in zip(words.items(), [*plain], strict=False):
+        if any(name == flag for name, _ in pairs):
+            fix = "leave one of them out"
+            raise BadPart(expected("", f"{shown} or --{flag}, not both", f"{word!r:.60}", fix))
+        found.append((flag, plain.pop(0)))
+    return found
+
+
+def _config_path(name: str) -> Path:
+    """Returns the path of a config file, or of a recipe."""
+    path = Path(name)
+    return (
+        recipe_path(name) if path.name == name and not path.suffix and not path.is_file() else path
+    )
 
 
 def _values(command: Callable[..., Any], name: str) -> set[str]:
@@ -175,7 +189,7 @@ def _arguments(
 
 @contextmanager
 def one_line_errors(prog: str, words: Sequence[str]) -> Iterator[None]:
-    """Ends the script with one line and exit code 2 at an error that a user can cause."""
+    """Ends the command with one line and exit code 2 at an error that a user can cause."""
     try:
         yield
     except KeyboardInterrupt as interrupt:
@@ -192,7 +206,7 @@ def one_line_errors(prog: str, words: Sequence[str]) -> Iterator[None]:
             raise
         message = str(error)
         if isinstance(error, NotTrusted):
-            again = shlex.join(["python", f"scripts/{prog}", *words, "--trust", error.package])
+            again = f"{prog} {shlex.join([*words, '--trust', error.package])}"
             message = (
                 f"{message.partition(' Fix: ')[0]} Fix: if you trust that package, run {again}"
             )

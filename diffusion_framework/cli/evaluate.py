@@ -1,4 +1,4 @@
-"""The command of scripts/evaluate.py."""
+"""The command that measures runs."""
 
 from __future__ import annotations
 
@@ -17,27 +17,12 @@ from ..evaluation.features import FeatureExtractor
 from ..process.posterior import Variance
 from ..samplers import Sampler
 from ..training.launching import check_launch
-from .common import check_positive, device_named, run
+from .common import check_positive, device_named
 from .likelihood import measure_likelihood
 from .quality import Measurement
 
-DEFAULTS = {
-    "data": {"class_path": "ImageFolder"},
-    "training_data": {"class_path": "ImageFolder"},
-    "features": {"class_path": "Own"},
-}
-GIVEN = {
-    name: dict.fromkeys(("image_size", "channels"), "the network")
-    for name in ("data", "training_data")
-}
 
-
-def evaluate(argv: Sequence[str]) -> None:
-    """Runs scripts/evaluate.py; argv is the command line, without the program."""
-    run(_evaluate, argv, "evaluate.py", defaults=DEFAULTS, given=GIVEN)
-
-
-def _evaluate(
+def evaluate(
     *runs: str,
     data: ImageDataset | None = None,
     quality: bool = False,
@@ -64,6 +49,11 @@ def _evaluate(
     trust: tuple[str, ...] = (),
 ) -> None:
     """Measures trained models: the quality of their samples, or the likelihood of images.
+
+    Examples:
+      diffusion evaluate results/photos --quality --data.folder held_out
+      diffusion evaluate results/* --quality --data.folder held_out --calls 10,50
+      diffusion evaluate results/photos --likelihood --data.folder held_out
 
     Args:
         runs: Results folders of runs, or one checkpoint of each run. For the quality, also npz

@@ -1,82 +1,244 @@
-"""Texts of `--help` and `--print_config`, from signatures and docstrings."""
+"""Help pages, made from signatures and docstrings without importing the commands."""
 
 from __future__ import annotations
 
-import dataclasses
-import inspect
+import ast
 import re
 import textwrap
-import typing
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
 
-from ..parts import Option, Plan, fold, names_of, options, unknown_name, write_yaml
-from ..parts.hints import in_words
-from ..parts.search import is_named, parts_of
-from ..parts.signatures import REQUIRED, descriptions, members
-from ..parts.table import PACKAGE
-from ..storage.config import to_config
+from ..parts.annotations import default_in_words, group, in_words, kinds
+from ..parts.docstrings import summary
+from ..parts.errors import BadPart, expected
+from ..parts.outline import Argument, Outline, homes_of, outline
+from ..parts.search import fold, unknown_name
+from ..parts.table import NOUNS, PACKAGE, TABLE, with_article
+from .commands import COMMANDS, Command
+from .flags import arguments_of, class_of, find_argument, read_command
 
 WIDTH = 100
+COLUMN = 30
+_ALWAYS = {
+    "--config NAME": "Recipe (see `diffusion recipes`) or YAML file to read options from; flags "
+    "override it.",
+    "--print_config": "Print all options as a commented YAML file, and stop.",
+    "--trust PACKAGE": "Package whose classes the files may name; its code then runs.",
+}
 
 
-def page(command: Callable[..., Any], prog: str, given: Mapping[str, Mapping[str, str]]) -> str:
-    """Returns the help of a command: its options, and the options of its groups."""
-    docs, hints = descriptions(command), typing.get_type_hints(command)
-    head = inspect.cleandoc(command.__doc__ or "").partition("Args:\n")[0].strip()
-    rows = []
-    for parameter in inspect.signature(command).parameters.values():
-        name = parameter.name
-        flat = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.VAR_POSITIONAL)
-        option = Option(name, hints[name], parameter.default, docs.get(name, ""))
-        rows.append(_row(name.upper() if flat else f"--{name}", _describe(option)))
-        rows += _group_rows(option, f"--{name}", given.get(name, {}))
-    rows += [
-        _row("--config FILE", "Read options from a YAML file; flags override them."),
-        _row("--print_config", "Print all options as a config, to start a file from."),
-        _row("--help NAME", "Options of one part, such as UNet or DDIM."),
+def program_page() -> str:
+    """Returns the help of the program: its commands."""
+    rows = [
+        _row(name, summary(read_command(command).summary)) for name, command in COMMANDS.items()
     ]
-    return f"{head}\n\nOptions of {prog}:\n" + "\n".join(rows)
+    return "\n".join(
+        [
+            "Trains diffusion models and samples from them.",
+            "",
+            "Examples:",
+            "  diffusion train photos                 train on a folder of images",
+            "  diffusion train                        or on built-in handwritten digits",
+            "  diffusion sample results/photos        draw new images from the run",
+            "",
+            "Commands:",
+            *rows,
+            "",
+            "`diffusion COMMAND --help` describes a command.",
+        ]
+    )
 
 
-def _group_rows(option: Option, flag: str, given: Mapping[str, str]) -> Iterator[str]:
-    """Yields rows for the options of a class of this package without a name in the table."""
-    for kind in members(option.hint):
-        if inspect.isclass(kind) and kind.__module__.startswith(PACKAGE) and not is_named(kind):
-            for inner in options(kind).values():
-                if inner.name not in given:
-                    yield _row(f"{flag}.{inner.name}", _describe(inner))
-                    yield from _group_rows(inner, f"{flag}.{inner.name}", {})
+def help_page(name: str, prog: str, topic: str) -> str:
+    """Returns a page of help of a command.
 
-
-def part_page(name: str) -> str:
-    """Returns the help of the parts that have a name.
+    Args:
+        name: Name of the command.
+        prog: Words that start the command, such as 'diffusion train'.
+        topic: '' for the page of the most used options, 'all' for all options, a flag such as
+            'sampler' or 'trainer.saving', or a class such as 'sampler.DDIM' or 'DDIM'.
 
     Raises:
-        BadPart: If the name is unknown.
+        BadPart: If the topic is unknown.
     """
-    known = parts_of(object)
-    word = fold(name.split(".")[-1])
-    found = dict.fromkeys(cls for key, cls in known if word in (fold(key), fold(cls.__name__)))
-    if not found:
-        raise unknown_name("--help", "the name of a part", name, [cls.__name__ for _, cls in known])
-    pages = []
-    for cls in found:
-        head = inspect.cleandoc(cls.__doc__ or "").partition("Args:\n")[0].strip()
-        rows = [_row(f".{option.name}", _describe(option)) for option in options(cls).values()]
-        pages.append("\n".join([f"{cls.__name__}: {head}", "", *rows]))
-    return "\n\n".join(pages)
+    command = COMMANDS[name]
+    if not topic:
+        return _page(command, prog)
+    if topic == "all":
+        return _all(command, prog)
+    return _topic(command, prog, topic.removeprefix("--"))
 
 
-def _describe(option: Option) -> str:
+def _page(command: Command, prog: str) -> str:
+    """Returns the page of a command: its summary, examples and most used options."""
+    read = read_command(command)
+    flat = [a for a in arguments_of(command) if a.flat]
+    shown = [*(f"[{word}]" for word in command.words), *map(_word, flat)]
+    lines = [f"usage: {prog} {' '.join([*shown, '[--option value ...]'])}", "", read.summary]
+    words = [row for word, flag in command.words.items() for row in _rows(command, flag, word)]
+    lines += ["", *words] if words else []
+    for heading, flags in command.usual.items():
+        lines += ["", f"{heading}:"]
+        lines += [row for flag in flags for row in _rows(command, flag)]
+    lines += ["", "More:", *(_row(flag, doc) for flag, doc in _more(command, prog).items())]
+    return "\n".join(lines)
+
+
+def _more(command: Command, prog: str) -> dict[str, str]:
+    names = {argument.name: argument for argument in arguments_of(command)}
+    found = {} if not _takes_configs(command) else dict(_ALWAYS)
+    found["--help all"] = "All options."
+    if "sampler" in names:
+        found |= {"--help sampler": "The samplers, a line each; --help sampler.DDIM describes one."}
+    elif "diffusion" in names:
+        found["--help diffusion.model"] = "The networks, a line each."
+        found["--help UNet"] = "The options of one part."
+    return found
+
+
+def _takes_configs(command: Command) -> bool:
+    return any(kinds(argument) or group(argument) for argument in arguments_of(command))
+
+
+def _all(command: Command, prog: str) -> str:
+    """Returns the page of all options of a command, with those of its groups and default parts."""
+    rows = [
+        row
+        for argument in arguments_of(command)
+        for row in _tree(argument, argument.name, command.given.get(argument.name, {}))
+    ]
+    rows += [_row(*row) for row in _ALWAYS.items()] if _takes_configs(command) else []
+    return f"All options of {prog}:\n\n" + "\n".join(rows)
+
+
+def _tree(argument: Argument, flag: str, given: Mapping[str, str]) -> Iterator[str]:
+    """Yields the rows of an option and of the options of its group."""
+    yield _row(_flag(argument, flag), describe(argument))
+    home = group(argument)
+    read = None if home is None or not home.startswith(PACKAGE) else outline(home)
+    for inner in () if read is None else read.arguments.values():
+        if inner.name not in given:
+            yield from _tree(inner, f"{flag}.{inner.name}", {})
+
+
+def _flag(argument: Argument, flag: str) -> str:
+    return flag.upper() if argument.flat and "." not in flag else f"--{flag}"
+
+
+def _word(argument: Argument) -> str:
+    """Returns the name of a word without dashes in the line of usage."""
+    several = isinstance(argument.default, ast.Tuple)
+    return f"{argument.name.upper()}{' ...' if several else ''}"
+
+
+def _rows(command: Command, flag: str, shown: str | None = None) -> Iterator[str]:
+    """Yields the short row of an option, named by a dotted flag."""
+    argument = find_argument(command, flag)
+    if argument is not None:
+        told = command.shown_defaults.get(flag)
+        yield _row(shown or _flag(argument, flag), _in_short(argument, told))
+
+
+def _in_short(argument: Argument, told: str | None) -> str:
+    """Returns the first sentence on an option, its names, and its default unless one is told."""
+    doc = re.split(r"(?<=[\w)])[.;] ", in_yaml(argument.doc))[0].rstrip(".")
+    notes = [_names(kinds(argument)[0], 4)] if kinds(argument) else []
+    default = default_in_words(argument) if told is None else told
+    if default not in (None, "null", "()") and not argument.flat:
+        notes.append(f"default: {default}")
+    return f"{doc} ({'; '.join(notes)})" if notes else doc
+
+
+def _topic(command: Command, prog: str, topic: str) -> str:
+    """Returns the page of a flag, a kind of parts or a part."""
+    *above, last = topic.split(".")
+    argument = find_argument(command, topic)
+    if argument is not None:
+        return _argument_page(command, argument, topic)
+    if pages := _part_pages(last, find_argument(command, ".".join(above)) if above else None):
+        return "\n\n".join(pages)
+    for kind in TABLE:
+        if fold(last) == fold(kind):
+            return _names_page(kind)
+    if read := _own_class(topic):
+        return _part_page(read)
+    known = [a.name for a in arguments_of(command)]
+    parts = [home.split(":")[1] for row in TABLE.values() for home in row.values()]
+    raise unknown_name("--help", f"an option of {prog} or the name of a part", topic, known + parts)
+
+
+def _argument_page(command: Command, argument: Argument, flag: str) -> str:
+    """Returns the page of an option: its description, and its names or the options of its group."""
+    lines = [_row(_flag(argument, flag), describe(argument))]
+    for kind in kinds(argument):
+        lines += ["", _names_page(kind)]
+    read = class_of(command, argument, flag, {})
+    if read is not None and not kinds(argument):
+        given = command.given.get(flag, {})
+        lines += [
+            row
+            for inner in read.arguments.values()
+            if inner.name not in given
+            for row in _tree(inner, f"{flag}.{inner.name}", {})
+        ]
+    return "\n".join(lines)
+
+
+def _names_page(kind: str) -> str:
+    """Returns a list of the parts of a kind, a line each."""
+    rows = []
+    for name, home in homes_of(kind).items():
+        read = outline(home)
+        rows.append(_row(name, summary(read.summary) if read else ""))
+    example = next(iter(homes_of(kind)), "NAME")
+    title = f"Choose {with_article(NOUNS.get(kind, kind))} by its name, in any case of letters:"
+    return "\n".join([title, *rows, "", f"`--help {example}` lists the options of one."])
+
+
+def _part_pages(name: str, slot: Argument | None) -> list[str]:
+    """Returns the pages of the parts with a name, of the kind that an option takes."""
+    wanted = [] if slot is None else kinds(slot)
+    found = {
+        f"{PACKAGE}.{home}": None
+        for kind, row in TABLE.items()
+        for key, home in row.items()
+        if fold(name) in (fold(key), fold(home.split(":")[1]))
+        and (not wanted or kind in wanted or home.split(":")[1] in homes_of(wanted[0]))
+    }
+    return [_part_page(read) for home in found if (read := outline(home))]
+
+
+def _own_class(topic: str) -> Outline | None:
+    """Returns a class at an import path."""
+    module, _, name = topic.rpartition(".")
+    try:
+        return outline(f"{module}:{name}") if module else None
+    except (ImportError, ValueError, SyntaxError, OSError) as error:
+        fix = "check its spelling"
+        raise BadPart(expected("--help", "a class", f"{topic:.80} ({error})", fix)) from error
+
+
+def _part_page(read: Outline) -> str:
+    rows = [_row(f".{argument.name}", describe(argument)) for argument in read.arguments.values()]
+    first, *others = f"{read.home.split(':')[1]}: {read.summary}".splitlines()
+    return "\n".join([*textwrap.wrap(first, WIDTH), *others, "", *rows])
+
+
+def describe(argument: Argument) -> str:
     """Returns the description of an option, its values and its default."""
-    kinds = [kind for kind in members(option.hint) if inspect.isclass(kind) and is_named(kind)]
-    taken = f"one of {', '.join(names_of(kinds[0]))}" if kinds else in_words(option.hint)
-    default = "required" if option.default is REQUIRED else f"default: {_short(option.default)}"
-    doc = in_yaml(option.doc)
-    if dataclasses.is_dataclass(option.default) and not is_named(type(option.default)):
+    doc = in_yaml(argument.doc)
+    home = group(argument)
+    if home and home.startswith(PACKAGE) and not kinds(argument):
         return f"{doc} (a group of options)"
-    return f"{doc} ({taken}; {default})".strip()
+    taken = _names(kinds(argument)[0]) if kinds(argument) else in_words(argument)
+    default = default_in_words(argument)
+    told = "required" if default is None else f"default: {default}"
+    return f"{doc} ({taken}; {told})".strip()
+
+
+def _names(kind: str, most: int = 8) -> str:
+    names = list(homes_of(kind))
+    more = len(names) - most
+    return f"one of {', '.join(names[:most])}" + (f" and {more} more" if more > 0 else "")
 
 
 def in_yaml(doc: str) -> str:
@@ -85,67 +247,8 @@ def in_yaml(doc: str) -> str:
     return re.sub(r"\b(None|True|False)\b", lambda word: words[word[0]], doc)
 
 
-def _short(default: Any) -> str:
-    return (
-        "null"
-        if default is None
-        else str(default).lower()
-        if isinstance(default, bool)
-        else in_yaml(str(default))
-    )
-
-
-def _row(flag: str, text: str, column: int = 30) -> str:
-    body = textwrap.wrap(text, WIDTH - column) or [""]
-    first = f"  {flag:<{column - 2}}" if len(flag) < column - 2 else f"  {flag}\n{'':{column}}"
-    return first + f"\n{'':{column}}".join(body)
-
-
-def config_text(arguments: Mapping[str, Any], given: Mapping[str, Mapping[str, str]]) -> str:
-    """Returns the arguments of a command as a commented config, with all defaults."""
-    return "\n".join(
-        line
-        for name, value in arguments.items()
-        for line in _entry(name, value, "", given.get(name, {}))
-    )
-
-
-def _entry(name: str, value: Any, pad: str, given: Mapping[str, str]) -> Iterator[str]:
-    """Yields the lines of an option and its value, indented by `pad`."""
-    if (
-        dataclasses.is_dataclass(value)
-        and not isinstance(value, Plan)
-        and not is_named(type(value))
-    ):
-        value = Plan(type(value), dict(vars(value)))  # a group of options
-    if isinstance(value, Plan):
-        yield f"{pad}{name}:"
-        yield from _part(value, f"{pad}  ", given)
-    elif isinstance(value, dict) and any(isinstance(item, Plan) for item in value.values()):
-        yield f"{pad}{name}:"
-        for key, item in value.items():
-            yield from _entry(key, item, f"{pad}  ", {})
-    else:
-        data = write_yaml(to_config(value), flow=True)
-        yield f"{pad}{name}: {data.removesuffix('...' + chr(10)).rstrip()}"
-
-
-def _part(part: Plan, pad: str, given: Mapping[str, str]) -> Iterator[str]:
-    """Yields the lines of a part: its class if files can name it, and its commented options."""
-    ours = part.cls.__module__.startswith(PACKAGE)
-    if not ours or any(cls is part.cls for _, cls in parts_of(object)):
-        path = part.cls.__name__ if ours else f"{part.cls.__module__}.{part.cls.__qualname__}"
-        yield f"{pad}class_path: {path}"
-        yield f"{pad}init_args:"
-        pad += "  "
-    for option in options(part.cls).values():
-        if option.name in given or (option.name not in part.options and option.default is REQUIRED):
-            continue
-        comment = f"{pad}# "
-        yield from textwrap.wrap(
-            in_yaml(option.doc),
-            WIDTH - len(pad) - 2,
-            initial_indent=comment,
-            subsequent_indent=comment,
-        )
-        yield from _entry(option.name, part.options.get(option.name, option.default), pad, {})
+def _row(flag: str, text: str) -> str:
+    body = textwrap.wrap(text, WIDTH - COLUMN) or [""]
+    fits = len(flag) < COLUMN - 2
+    first = f"  {flag:<{COLUMN - 2}}" if fits else f"  {flag}\n{'':{COLUMN}}"
+    return (first + f"\n{'':{COLUMN}}".join(body)).rstrip()

@@ -1,4 +1,4 @@
-"""The command of scripts/rollout.py."""
+"""The command that evaluates a policy."""
 
 from __future__ import annotations
 
@@ -19,18 +19,11 @@ from ..policies.rollout import (
 )
 from ..samplers import Sampler
 from ..storage.images import save_animation
-from .common import check_positive, device_named, run
-
-DEFAULTS = {"sampler": {"class_path": "DDIM"}}
+from .common import check_positive, device_named
 
 
-def rollout(argv: Sequence[str]) -> None:
-    """Runs scripts/rollout.py; argv is the command line, without the program."""
-    run(_rollout, argv, "rollout.py", defaults=DEFAULTS)
-
-
-def _rollout(
-    checkpoint: str,
+def rollout(
+    run: str,
     *,
     env: str,
     options: dict[str, Any] | None = None,
@@ -53,8 +46,12 @@ def _rollout(
 ) -> None:
     """Evaluates a trained policy in a gymnasium environment.
 
+    Examples:
+      diffusion rollout results/policy_fork --env diffusion_framework/Fork-v0 --video videos
+      diffusion rollout results/policy_pusht --env gym_pusht/PushT-v0 --calls 8
+
     Args:
-        checkpoint: Results folder of a run, or one of its checkpoints.
+        run: Results folder of a run, or one of its checkpoints.
         env: Id of the gymnasium environment, such as gym_pusht/PushT-v0.
         options: Options of the environment, such as '{obs_type: state}'.
         episodes: Number of episodes to run.
@@ -82,7 +79,7 @@ def _rollout(
     asked = {"sampler": None if plan is None else plan.build(), "steps": steps, "calls": calls}
     asked |= {"spacing": spacing, "first": first, "last": last}
     check_positive(episodes=episodes, environments=environments, latency=latency)
-    policy = Policy.from_pretrained(checkpoint, weights=weights, trust=trust)
+    policy = Policy.from_pretrained(run, weights=weights, trust=trust)
     policy.to(device_named(device))
     walk = {name: value for name, value in asked.items() if value is not None}
     controller = Controller(policy, warm_start=warm_start, **walk)

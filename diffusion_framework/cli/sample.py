@@ -1,4 +1,4 @@
-"""The command of scripts/sample.py."""
+"""The command that samples from a run."""
 
 from __future__ import annotations
 
@@ -14,22 +14,15 @@ from ..process.noise import sample_seeds
 from ..samplers import Sampler
 from ..storage.images import grid, npy, png
 from .classes import chosen_classes
-from .common import check_positive, device_named, run
+from .common import check_positive, device_named
 from .outputs import Outputs
 
 Samples = list[tuple[torch.Tensor, torch.Tensor | None]]
 """Samples in their own units, each with its picture, if it is an image."""
 
-DEFAULTS = {"sampler": {"class_path": "DDIM"}}
 
-
-def sample(argv: Sequence[str]) -> None:
-    """Runs scripts/sample.py; argv is the command line, without the program."""
-    run(_sample, argv, "sample.py", defaults=DEFAULTS)
-
-
-def _sample(
-    checkpoint: str,
+def sample(
+    run: str,
     *,
     num_samples: int = 25,
     batch_size: int = 64,
@@ -51,10 +44,15 @@ def _sample(
     progress: bool = True,
     trust: tuple[str, ...] = (),
 ) -> None:
-    """Samples images from a checkpoint.
+    """Samples images from a run.
+
+    Examples:
+      diffusion sample results/photos                            25 images in samples/
+      diffusion sample results/flowers --labels daisy,rose --guidance 2
+      diffusion sample results/photos --sampler DDIM --sampler.eta 1 --calls 100 --output more
 
     Args:
-        checkpoint: Results folder of a run, or one of its checkpoints.
+        run: Results folder of a run, or one of its checkpoints.
         num_samples: Number of images to sample.
         batch_size: Number of images sampled together; it does not change the images.
         sampler: Sampler; null selects the model's own.
@@ -87,7 +85,7 @@ def _sample(
     check_positive(num_samples=num_samples, batch_size=batch_size)
     outputs = Outputs(Path(output), overwrite)
     drawn_on = None if noise_device is None else device_named(noise_device, "--noise_device")
-    diffusion = GaussianDiffusion.from_pretrained(checkpoint, weights=weights, trust=trust)
+    diffusion = GaussianDiffusion.from_pretrained(run, weights=weights, trust=trust)
     diffusion.to(device_named(device))
     names = diffusion.class_names
     classes = chosen_classes(labels, diffusion.num_classes, names)

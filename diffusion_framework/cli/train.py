@@ -1,9 +1,9 @@
-"""The command of scripts/train.py."""
+"""The command that trains a model."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,49 +12,17 @@ import torch
 from ..data import TrainingDataset
 from ..parts import options
 from ..policies import Policy
+from ..recipes import recipe_folder
 from ..storage.building import check_size
 from ..storage.checkpoint import Checkpoint, list_checkpoints, step_of
 from ..trainable import Trainable
 from ..training import Trainer
-from .common import Tree, run
+from .common import Tree
 
-DEFAULTS = {
-    "data": {"class_path": "ImageFolder"},
-    "diffusion": {
-        "class_path": "GaussianDiffusion",
-        "init_args": {"model": {"class_path": "UNet"}},
-    },
-    "trainer": {},
-}
-_FROM_MODEL = {
-    "image_size": "--diffusion.model.image_size",
-    "channels": "--diffusion.model.channels",
-    **dict.fromkeys(("horizon", "observation_steps", "action_steps"), "the policy"),
-}
-GIVEN = {
-    "data": _FROM_MODEL,
-    "validation": _FROM_MODEL,
-    "trainer": {
-        "model": "--diffusion",
-        "folder_or_dataset": "--data",
-        "validation": "--validation",
-        "convert_image_to": "--data.convert_image_to",
-    },
-}
+DEFAULT_RECIPE = "digits.yaml"
 
 
-def train(argv: Sequence[str], default_config: Path) -> None:
-    """Runs scripts/train.py.
-
-    Args:
-        argv: Command line, without the program.
-        default_config: Config to use where the command line names neither a config nor data.
-    """
-    base_config = partial(_base_config, default_config)
-    run(_train, argv, "train.py", defaults=DEFAULTS, given=GIVEN, base_config=base_config)
-
-
-def _train(
+def train(
     *,
     data: TrainingDataset,
     diffusion: Trainable,
@@ -67,11 +35,13 @@ def _train(
 ) -> None:
     """Trains a diffusion model on a folder of images, or without options on handwritten digits.
 
-      train.py --data.folder PATH --diffusion.model.image_size 64 --trainer.results_folder PATH
-      train.py --config configs/flowers64.yaml --data.folder PATH
+    Images may lie in subfolders; `--data` names other kinds of data. A part is chosen by name
+    (--diffusion.model DiT) and has its own options (--diffusion.model.dim 64).
 
-    A part is chosen by name (--diffusion.model DiT) and has its own options
-    (--diffusion.model.dim 64). `--config FILE` reads options from a file, and flags override it.
+    Examples:
+      diffusion train photos                                     64 x 64 pixels
+      diffusion train photos --diffusion.model.image_size 128 --trainer.minutes 600
+      diffusion train photos --config edm --resume auto          a recipe; see `diffusion recipes`
 
     Args:
         data: Dataset of images or other samples to train on.
@@ -110,24 +80,28 @@ def _train(
     )
     run.train(resume=resume, resume_from=resume_from, init_from=init_from)
     if run.accelerator.is_main_process:
-        print(
-            f"done: {run.results_folder}; sample with: python scripts/sample.py "
-            f"{run.results_folder} --steps 50"
-        )
+        print(f"done: {run.results_folder}; sample with: diffusion sample {run.results_folder}")
 
 
-def _base_config(
-    default_config: Path, tree: Tree, config_named: bool, read: Callable[[Path], Tree]
-) -> Tree:
+def base_config(tree: Tree, configs: Sequence[str], read: Callable[[Path], Tree]) -> Tree:
     """Returns the config that lies below the flags: of the resumed run, or else the default.
 
-    The default config serves only where the flags name neither a config nor data.
+    The recipe of the digits serves only where the flags name neither a config nor data. The results
+    folder has the name of the recipe or of the folder of data, unless one is given.
+
+    Args:
+        tree: Options of the flags and of the named configs.
+        configs: Named configs.
+        read: Function that reads a config file.
     """
     data = tree.get("data")
     names_data = isinstance(data, str) or (
         isinstance(data, dict) and not {"class_path", "folder"}.isdisjoint(data)
     )
-    found = {} if config_named or names_data else read(default_config)
+    found = {} if configs or names_data else read(recipe_folder() / DEFAULT_RECIPE)
+    if name := _run_name(data, configs):
+        trainer = {"results_folder": f"results/{name}", **_options(found.get("trainer"))}
+        found = {**found, "trainer": trainer}
     step = str(tree.get("resume_from", ""))
     if str(tree.get("resume")) in ("true", "auto") or step.isdecimal():
         trainer = {**_options(found.get("trainer")), **_options(tree.get("trainer"))}
@@ -137,6 +111,16 @@ def _base_config(
             config["trainer"] = {**_options(config.get("trainer")), "results_folder": folder}
             return config
     return found
+
+
+def _run_name(data: Any, configs: Sequence[str]) -> str:
+    """Returns the name of a new run: that of its config, or of its data."""
+    if configs:
+        return Path(configs[-1]).stem
+    options = _options(data)
+    folder = _options(options.get("init_args", options)).get("folder")
+    name = Path(os.path.abspath(str(folder))).name if folder else ""
+    return name or str(data if isinstance(data, str) else options.get("class_path", "")).lower()
 
 
 def _options(node: Any) -> Mapping[str, Any]:

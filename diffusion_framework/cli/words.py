@@ -30,8 +30,6 @@ def split(
         word = rest.pop(0)
         if word == "--":
             return [*plain, *map(Typed, rest)], pairs
-        if word == "-h":
-            word = "--help"
         if not word.startswith("-") or _NUMBER.fullmatch(word):
             plain.append(Typed(word))
             continue
@@ -47,9 +45,9 @@ def split(
             if (
                 name in switches
                 and not (follows and rest[0] in switches[name])
-                and not (follows and name in ("help", "print_config"))
+                and not (follows and name == "print_config")
             ):
-                value = "" if name in ("help", "print_config") else "true"
+                value = "" if name == "print_config" else "true"
             elif follows:
                 value = rest.pop(0)
             else:
@@ -63,7 +61,7 @@ def split(
 
 def _check_value(name: str, value: str) -> None:
     """Raises BadPart for an empty value."""
-    if not value.strip() and name not in ("help", "print_config"):
+    if not value.strip() and name != "print_config":
         raise BadPart(
             f"--{name:.60}: expected a value, got an empty word, as from an unset variable. "
             "Fix: give a value, or leave the flag out."

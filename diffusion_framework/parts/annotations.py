@@ -36,10 +36,10 @@ def members(expression: ast.expr | None, source: Source) -> Iterator[tuple[ast.e
 
 def _alias(name: str, source: Source) -> tuple[ast.expr, Source] | None:
     found = definition(source, name)
-    if found is None or isinstance(found[1], ast.ClassDef | ast.FunctionDef):
+    if found is None:
         return None
     origin, expression = found
-    if isinstance(expression, ast.Call):  # a TypeVar and the like
+    if isinstance(expression, ast.ClassDef | ast.FunctionDef | ast.Call):  # a call: a TypeVar
         return None
     return expression, origin
 

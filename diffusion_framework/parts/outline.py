@@ -133,9 +133,11 @@ def outline(home: str) -> Outline | None:
     module, name = home.split(":")
     source = read_source(module)
     found = None if source is None else definition(source, name)
-    if found is None or not isinstance(found[1], Definition):
+    if found is None:
         return None
     origin, node = found
+    if not isinstance(node, ast.ClassDef | ast.FunctionDef):
+        return None
     text = ast.get_docstring(node) or ""
     if isinstance(node, ast.FunctionDef):
         listed = _of_function(node, origin, arguments(text))
@@ -231,7 +233,7 @@ def _of_function(node: ast.FunctionDef, source: Source, docs: Mapping[str, str])
     defaults: list[ast.expr | None] = [None] * (len(flat) - len(spec.defaults))
     pairs = [*zip(flat, [*defaults, *spec.defaults], strict=True)]
     if spec.vararg is not None:
-        pairs.append((spec.vararg, ast.Constant(())))
+        pairs.append((spec.vararg, ast.Tuple([])))
     placed = len(pairs)
     pairs += zip(spec.kwonlyargs, spec.kw_defaults, strict=True)
     return [

@@ -6,6 +6,7 @@ import resource
 import shutil
 import time
 
+import commands
 import numpy as np
 import pytest
 import torch
@@ -14,7 +15,6 @@ from audit import watched
 from runs import rewrite, trainer
 from toys import tiny_diffusion
 
-from diffusion_framework import cli
 from diffusion_framework.cli.common import one_line_errors
 from diffusion_framework.data import TrainingDataset
 from diffusion_framework.editing import interpolate, invert
@@ -29,7 +29,7 @@ def run(tmp_path_factory):
     results = tmp_path_factory.mktemp("attacked") / "run"
     images = [torch.rand(1, 8, 8) for _ in range(4)]
     trainer(images, results, train_num_steps=1, save_and_sample_every=1).train()
-    cli.sample([str(results), "--steps=1", f"--output={results}-out", "--progress=false"])
+    commands.sample([str(results), "--steps=1", f"--output={results}-out", "--progress=false"])
     return results
 
 
@@ -89,7 +89,7 @@ def test_a_strange_config_is_refused_quickly_in_one_line(change, run, tmp_path, 
     rewrite(checkpoint, "config.yaml", json.dumps(config).encode())
     before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
     with watched() as seen, pytest.raises(SystemExit) as end:
-        cli.sample([str(tmp_path / "run"), f"--output={tmp_path / 'out'}", "--progress=false"])
+        commands.sample([str(tmp_path / "run"), f"--output={tmp_path / 'out'}", "--progress=false"])
     error = capsys.readouterr().err
     assert end.value.code == 2 and error.startswith("error: ") and error.count("\n") == 1
     assert "Fix: " in error and len(error) < 1600

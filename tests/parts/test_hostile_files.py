@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import commands
 import pytest
 import torch
 import yaml
@@ -17,7 +18,7 @@ from audit import watched
 from mutations import COMMAND, changed_bytes, changed_tree
 from runs import rewrite, trainer
 
-from diffusion_framework import GaussianDiffusion, cli
+from diffusion_framework import GaussianDiffusion
 from diffusion_framework.interop import read_scheduler_config
 from diffusion_framework.interop.schedulers import SCHEDULERS
 from diffusion_framework.parts import BadPart, Typed, options, plan, read_yaml
@@ -87,13 +88,16 @@ def network_config(**changes):
 
 
 DOORS = {
-    "sample": lambda config: cli.sample([str(config.parent), "--output=out", "--progress=false"]),
-    "resume": lambda config: cli.train(
-        ["--resume", f"--trainer.results_folder={config.parents[2]}"],
-        ROOT / "configs" / "digits.yaml",
+    "sample": lambda config: commands.sample(
+        [str(config.parent), "--output=out", "--progress=false"]
     ),
-    "config": lambda config: cli.train([f"--config={config}"], ROOT / "unused.yaml"),
-    "evaluate": lambda config: cli.evaluate([str(config.parent), "--likelihood", "--data=Digits"]),
+    "resume": lambda config: commands.train(
+        ["--resume", f"--trainer.results_folder={config.parents[2]}"],
+    ),
+    "config": lambda config: commands.train([f"--config={config}"]),
+    "evaluate": lambda config: commands.evaluate(
+        [str(config.parent), "--likelihood", "--data=Digits"]
+    ),
 }
 
 
@@ -206,7 +210,7 @@ def test_a_config_larger_than_the_machine_is_refused_before_memory_is_taken(
             f"data: Digits\ndiffusion: {{model: {{image_size: 8, {change}}}}}"
         )
         with pytest.raises(SystemExit) as end:
-            cli.train(["--config=large.yaml"], ROOT / "unused.yaml")
+            commands.train(["--config=large.yaml"])
         assert end.value.code == 2
         error = capsys.readouterr().err
         assert "makes a model of more than" in error or "Fix: make the network smaller" in error

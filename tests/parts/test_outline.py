@@ -33,7 +33,7 @@ def test_the_source_tells_what_the_imported_class_tells(home):
         assert [kind for kind in named if kind != "Dataset"] == kinds(argument), name
         if type(option.default) in (int, float, str, bool, type(None)):
             text = default_in_words(argument)
-            value = eval(text) if "/" in text else read_yaml(text.encode(), name)
+            value = eval(text) if " / " in text else read_yaml(text.encode(), name)
             assert value == option.default, name
         if dataclasses.is_dataclass(option.default) and not is_named(type(option.default)):
             kind = type(option.default)

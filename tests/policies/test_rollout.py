@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from commands import rollout
 from demonstrations import fitted
 from PIL import Image
 from toys import QUIET
 
 from diffusion_framework import Controller, DiffusionPolicy, Trainer
-from diffusion_framework.cli import rollout
 from diffusion_framework.conditions import Observations
 from diffusion_framework.models import ResidualMLP
 from diffusion_framework.policies import ForkDemonstrations

@@ -4,11 +4,11 @@ import os
 import shutil
 from pathlib import Path
 
+import commands
 import numpy as np
 import pytest
 from PIL import Image
 
-from diffusion_framework import cli
 from diffusion_framework.storage.checkpoint import Checkpoint, list_checkpoints
 from diffusion_framework.storage.run_paths import absolute_from_run, relative_to_run
 
@@ -27,7 +27,7 @@ DEFAULT = Path(__file__).resolve().parents[2] / "configs" / "digits.yaml"
 
 
 def train(*words):
-    cli.train([*map(str, words)], DEFAULT)
+    commands.train([*map(str, words)])
 
 
 @pytest.fixture

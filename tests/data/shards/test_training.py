@@ -3,12 +3,12 @@
 import os
 from pathlib import Path
 
+import commands
 import faulty
 import pytest
 import soak
 from tar_shards import FAULTS, open_shards, png, write_damaged, write_shards
 
-from diffusion_framework import cli
 from diffusion_framework.storage.checkpoint import Checkpoint
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -22,7 +22,7 @@ SMALL = """
 
 def train(*words):
     """Runs the training command on shards, with a tiny network."""
-    cli.train([*SMALL.split(), *map(str, words)], ROOT / "unused.yaml")
+    commands.train([*SMALL.split(), *map(str, words)])
 
 
 def test_a_killed_and_resumed_run_is_bit_equal_to_an_uninterrupted_one(tmp_path):
@@ -63,7 +63,7 @@ def test_the_command_line_trains_on_shards_and_resumes(tmp_path, monkeypatch):
         "--resume",
         "--trainer.train_num_steps=3",
     ]
-    cli.train(words, ROOT / "configs" / "digits.yaml")
+    commands.train(words)
     config = Checkpoint.find(tmp_path / "run").config
     assert config["data"]["class_path"] == "diffusion_framework.Shards"
     stored = config["data"]["init_args"]["shards"].replace("{run}", str(tmp_path / "run"))
@@ -73,7 +73,7 @@ def test_the_command_line_trains_on_shards_and_resumes(tmp_path, monkeypatch):
     changed = tmp_path / "in" / "part-03.tar"
     changed.write_bytes(changed.read_bytes().replace(png(13), png(99)))
     with pytest.warns(UserWarning, match="differs from before: .*images: "):
-        cli.train([*words[:2], "--trainer.train_num_steps=4"], ROOT / "configs" / "digits.yaml")
+        commands.train([*words[:2], "--trainer.train_num_steps=4"])
 
 
 @pytest.mark.parametrize("fault", [*FAULTS, "{0..x}"])

@@ -1,0 +1,52 @@
+"""The command that lists the packaged recipes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..parts.search import unknown_name
+from ..recipes import recipe_folder
+
+
+def recipes() -> None:
+    """Lists the recipes: what each trains, what it follows, and its figure measured here.
+
+    `--config NAME` starts from a recipe, and flags override it. `diffusion train --config NAME
+    --print_config` prints it with all options.
+
+    Examples:
+      diffusion recipes
+      diffusion train photos --config edm
+    """
+    rows = {path.stem: _notes(path) for path in sorted(recipe_folder().glob("*.yaml"))}
+    for name, notes in rows.items():
+        print(f"{name:<22}{notes['trains']}")
+        for key in ("Follows", "Measured"):
+            print(f"{'':<22}{key.lower()}: {notes.get(key, 'not reproduced here')}")
+    print("\ndiffusion train FOLDER --config NAME starts from one of them.")
+
+
+def recipe_path(name: str) -> Path:
+    """Returns the file of a recipe.
+
+    Raises:
+        BadPart: If no recipe has the name.
+    """
+    known = sorted(path.stem for path in recipe_folder().glob("*.yaml"))
+    if name not in known:
+        raise unknown_name("--config", "a file, or the name of a recipe", name, known)
+    return recipe_folder() / f"{name}.yaml"
+
+
+def _notes(path: Path) -> dict[str, str]:
+    """Returns the notes in the comment at the top of a recipe."""
+    found: dict[str, str] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        text = line.lstrip("# ").strip()
+        key, colon, value = text.partition(": ")
+        if colon and key in ("Follows", "Measured"):
+            found[key] = value
+        found.setdefault("trains", text)
+    return found
