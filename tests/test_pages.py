@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusion_framework.cli.program import run_program
 from oracles import MixtureOracle
 from PIL import Image
 from toys import QUIET, Plain
 
 import diffusion_framework as df
 from diffusion_framework import conditions, models, policies, samplers, spaces, training
+from diffusion_framework.cli.program import run_program
 from diffusion_framework.denoisers.preconditioning import StepTime
 from diffusion_framework.editing import interpolate
 from diffusion_framework.evaluation import flow_bits_per_dim

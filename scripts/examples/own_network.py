@@ -2,7 +2,7 @@
 
 A network is any module with `channels` and `image_size`, called as `network(x, time, **keywords)`.
 The keyword `direction` receives what the conditioner `Vectors` makes of the user's values. Training
-takes about a minute on two CPU cores; grids of samples appear in `results/own_network/samples`.
+takes two minutes on two CPU cores; grids of samples appear in `results/own_network/samples`.
 """
 
 from pathlib import Path

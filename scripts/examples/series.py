@@ -2,7 +2,7 @@
 
 A data space maps the user's units to the range of the network and back. `Unbounded` fits a mean and
 a standard deviation to the training data, here for each variable, and never clips. Latents of an
-autoencoder and physical fields work alike. Training takes about a minute on two CPU cores.
+autoencoder and physical fields work alike. Training takes two minutes on two CPU cores.
 """
 
 import math
@@ -27,7 +27,7 @@ def years(count: int) -> Tensor:
     return torch.stack([temperature, rain], dim=-1)
 
 
-def main(steps: int = 2000, folder: str | Path = "results/series") -> Tensor:
+def main(steps: int = 1500, folder: str | Path = "results/series") -> Tensor:
     """Trains, compares statistics of data and samples, and returns the samples [256, 48, 2]."""
     data = years(4000)
     network = UNet1D(horizon=48, action_dim=2, observation_steps=0, down_dims=(32, 64))
