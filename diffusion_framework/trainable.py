@@ -14,6 +14,7 @@ from typing_extensions import Self
 
 from .storage.checkpoint import Checkpoint
 from .storage.config import RecordsArguments, to_config
+from .storage.opening import warn_how_to_open
 from .storage.writing import write_export
 
 Batch = tuple[Tensor, Mapping[str, Any]]
@@ -153,6 +154,8 @@ class Trainable(RecordsArguments, nn.Module, ABC):
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Writes the weights and the description of the model, for `from_pretrained`.
 
+        A warning tells how to open a model with classes of your own.
+
         Args:
             folder: Folder that does not exist yet.
 
@@ -162,6 +165,7 @@ class Trainable(RecordsArguments, nn.Module, ABC):
         """
         tensors, config = {"model": self.state_dict()}, {"diffusion": to_config(self)}
         write_export(folder, tensors, config, self.class_names)
+        warn_how_to_open(config["diffusion"], {type(n).__name__ for n in self.networks}, 2)
 
     @classmethod
     def from_pretrained(

@@ -12,13 +12,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from commands import export, info, runs
 from runs import reseal, rewrite, trainer
 from toys import Plain
 
 from diffusion_framework import DiffusionPolicy, GaussianDiffusion, ImageFolder, Trainer
-from diffusion_framework.cli.export import export
-from diffusion_framework.cli.info import info
-from diffusion_framework.cli.runs import runs
 from diffusion_framework.storage.checkpoint import Checkpoint, list_checkpoints
 from diffusion_framework.training.run_lock import RunLock
 

@@ -117,6 +117,9 @@ COMMANDS = {
         },
         defaults={"sampler": _part("DDIM")},
     ),
+    "export": Command("export:export", usual={"What to share": ("run", "folder", "weights")}),
+    "info": Command("info:info", usual={"What to describe": ("run", "json")}),
+    "runs": Command("runs:runs", usual={"What to list": ("folder", "sort", "json")}),
     "recipes": Command("recipes:recipes", usual={}, light=True),
     "completion": Command("completion:completion", usual={"Shell": ("shell",)}, light=True),
 }

@@ -1,40 +1,35 @@
-"""The command `info`."""
+"""The command that tells what a run holds."""
 
 from __future__ import annotations
 
 import dataclasses
 import json as json_format
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from ..storage.checkpoint import Checkpoint
 from ..storage.description import Description
 from ..storage.printing import in_short
-from .common import run
 from .help import WIDTH
 
 _COLUMN = 12
 
 
-def info(argv: Sequence[str]) -> None:
-    """Runs the command; argv is the command line, without the program."""
-    run(describe, argv, "info")
-
-
-def describe(checkpoint: str, *, json: bool = False) -> None:
-    """Prints what a checkpoint or an export holds.
-
-      diffusion info results/flowers
-      diffusion info results/flowers/checkpoints/step-00010000 --json
+def info(run: str, *, json: bool = False) -> None:
+    """Prints what a run, a checkpoint or an export holds.
 
     Nothing is built, and no code of the checkpoint runs.
 
+    Examples:
+      diffusion info results/flowers
+      diffusion info results/flowers/checkpoints/step-00010000 --json
+
     Args:
-        checkpoint: Results folder of a run, whose newest checkpoint is described, one checkpoint,
-            or an export.
+        run: Results folder of a run, whose newest checkpoint is described, one checkpoint, or an
+            export.
         json: Whether to print JSON.
     """
-    told = Description.of(Checkpoint.find(checkpoint))
+    told = Description.of(Checkpoint.find(run))
     if json:
         print(json_format.dumps(dataclasses.asdict(told), indent=2))
         return

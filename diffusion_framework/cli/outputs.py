@@ -49,7 +49,7 @@ class Outputs:
         """Writes a file atomically, after its row in the index."""
         if not self._begun:
             self._begin()
-        with open(self.folder / INDEX, "a") as index:
+        with open(self.folder / INDEX, "a", encoding="utf-8") as index:
             index.write(f"{name},{hashlib.sha256(content).hexdigest()}\n")
         with replacing(self.folder / name) as file:
             file.write(content)

@@ -1,11 +1,11 @@
-"""The command `runs`."""
+"""The command that lists runs."""
 
 from __future__ import annotations
 
 import json as json_format
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ from ..storage.checkpoint import CHECKPOINTS, Checkpoint, list_checkpoints
 from ..storage.description import Description, printable
 from ..storage.figures import best_metrics, last_loss
 from ..training.run_lock import is_locked
-from .common import run
 
 _FIRST = ("run", "status", "steps", "loss")
 _DEEPEST = 8  # folders between the given one and a run
@@ -39,12 +38,7 @@ class _Row:
         return own.get(column, self.figures.get(column))
 
 
-def runs(argv: Sequence[str]) -> None:
-    """Runs the command; argv is the command line, without the program."""
-    run(list_runs, argv, "runs")
-
-
-def list_runs(
+def runs(
     folder: str = "results",
     *,
     sort: str = "run",
@@ -52,11 +46,12 @@ def list_runs(
 ) -> None:
     """Prints a table of the runs in a folder and its sub-folders, with their figures.
 
-      diffusion runs
-      diffusion runs experiments --sort validation_loss
-
     The loss is the last one, and the metrics of the validation are the best ones. A run is
     finished, stopped before its last step, running, or broken.
+
+    Examples:
+      diffusion runs
+      diffusion runs experiments --sort validation_loss
 
     Args:
         folder: Folder to search.

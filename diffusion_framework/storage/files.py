@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -42,8 +43,8 @@ def write_sealed(
         OSError: If a file cannot be written.
     """
     folder.mkdir()
-    (folder / "config.yaml").write_text(write_yaml(dict(config)))
-    (folder / "state.json").write_text(json.dumps(state, indent=1))
+    (folder / "config.yaml").write_bytes(write_yaml(dict(config)).encode())
+    (folder / "state.json").write_bytes(json.dumps(state, indent=1).encode())
     for name, group in tensors.items():
         _save_tensors(group, folder / f"{name}.safetensors")
         # safetensors lets only the owner read its files
@@ -52,7 +53,8 @@ def write_sealed(
         file.name: {"size": file.stat().st_size, "sha256": sha256(file)}
         for file in sorted(folder.iterdir())
     }
-    (folder / MANIFEST).write_text(manifest_text(step, files, str(torch.__version__)))
+    manifest = manifest_text(step, files, str(torch.__version__))
+    (folder / MANIFEST).write_bytes(manifest.encode())  # text would get other line ends on Windows
     for path in (*folder.iterdir(), folder):
         sync(path)
 
@@ -72,7 +74,7 @@ def _save_tensors(group: Mapping[str, Tensor], path: Path) -> None:
 
 def sync(path: Path) -> None:
     """Flushes a file, or the entries of a folder, to the disk."""
-    if os.name == "nt" and path.is_dir():  # Windows cannot open folders
+    if sys.platform == "win32" and path.is_dir():  # Windows cannot open folders
         return
     descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:

@@ -18,13 +18,15 @@ def replacing(path: Path, mode: str = "b", **options: Any) -> Iterator[IO[Any]]:
 
     Args:
         path: Path of the file.
-        mode: 'b' for bytes, 't' for text.
+        mode: 'b' for bytes, 't' for text in UTF-8 with the line ends of Linux.
         options: Further arguments of `open`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.unlink(missing_ok=True)  # of a killed process, or a link that others have put there
     try:
+        if mode == "t":
+            options = {"encoding": "utf-8", "newline": "\n", **options}
         with open(temporary, f"x{mode}", **options) as file:
             yield file
         os.replace(temporary, path)

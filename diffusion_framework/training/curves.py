@@ -24,7 +24,7 @@ def add_row(path: Path, step: int, metrics: Mapping[str, float]) -> None:
             table = csv.DictWriter(file, wanted, restval="")
             table.writeheader()
             table.writerows(rows)
-    with open(path, "a", newline="") as file:
+    with open(path, "a", encoding="utf-8", newline="") as file:
         csv.DictWriter(file, wanted, restval="").writerow(row)
 
 
@@ -82,7 +82,7 @@ def _read(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     """Returns the columns and rows of a CSV file; none if it does not exist."""
     if not path.exists():
         return [], []
-    with open(path, newline="") as file:
+    with open(path, encoding="utf-8", newline="") as file:
         table = csv.DictReader(file)
         columns = list(table.fieldnames or ())
         return (columns, list(table)) if "step" in columns else ([], [])

@@ -45,15 +45,15 @@ def _revision(git: Path) -> str | None:
     """Returns the commit that is checked out, read from git's files; None outside repositories."""
     try:
         if git.is_file():  # of a worktree
-            git = git.parent / git.read_text().removeprefix("gitdir: ").strip()
-        head = (git / "HEAD").read_text().strip()
+            git = git.parent / git.read_text(encoding="utf-8").removeprefix("gitdir: ").strip()
+        head = (git / "HEAD").read_text(encoding="utf-8").strip()
         if not head.startswith("ref: "):
             return head
         name, common = head.removeprefix("ref: "), git / "commondir"
-        shared = git / common.read_text().strip() if common.exists() else git
+        shared = git / common.read_text(encoding="utf-8").strip() if common.exists() else git
         if (shared / name).exists():
-            return (shared / name).read_text().strip()
-        packed = (shared / "packed-refs").read_text().splitlines()
+            return (shared / name).read_text(encoding="utf-8").strip()
+        packed = (shared / "packed-refs").read_text(encoding="utf-8").splitlines()
         return next(line.split()[0] for line in packed if line.endswith(f" {name}"))
     except (OSError, ValueError, StopIteration):
         return None

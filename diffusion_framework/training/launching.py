@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -37,7 +38,7 @@ def check_launch(accelerator: Accelerator | PartialState) -> None:
     if world > 1:
         own, rank = f"process {os.getpid()} on {socket.gethostname()}", accelerator.process_index
         _ask(lambda store: store.set(_key(f"process/{rank}"), own))
-        if os.name != "nt":
+        if sys.platform != "win32":
             threading.Thread(target=_follow, args=(os.getppid(),), daemon=True).start()
 
 

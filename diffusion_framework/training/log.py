@@ -156,7 +156,7 @@ class TrainingLog:
         )
         if self.accelerator.is_main_process:
             row = [step, f"{loss:.6g}", f"{norm:.6g}", f"{lr:.6g}", f"{rate:.1f}"]
-            with open(self.path, "a", newline="") as file:
+            with open(self.path, "a", encoding="utf-8", newline="") as file:
                 csv.writer(file).writerow(row)
         self.before, self.since = [], now
         left = (now - self.began) / max(step - self.start, 1) * (self.stop - step)
@@ -224,7 +224,10 @@ def _drop_rows_after(step: int, path: Path, header: Sequence[str] = ()) -> None:
 def _rows(path: Path) -> list[list[str]]:
     """Returns the rows of a CSV file up to damage that cannot be read; none without the file."""
     rows: list[list[str]] = []
-    with suppress(FileNotFoundError, csv.Error), open(path, newline="", errors="replace") as file:
+    with (
+        suppress(FileNotFoundError, csv.Error),
+        open(path, encoding="utf-8", errors="replace", newline="") as file,
+    ):
         for row in csv.reader(file):
             rows.append(row)
     return rows

@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import math
-import warnings
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,8 @@ import torch
 
 from ..data import TrainingDataset
 from ..data.loading.loader import to_device
-from ..storage.config import RecordsArguments, script_name, to_config
+from ..storage.config import RecordsArguments, to_config
+from ..storage.opening import warn_how_to_open
 from ..storage.run_paths import relative_to_run
 from ..trainable import Trainable
 from .checks import expect
@@ -168,38 +168,8 @@ def run_config(
     for name in ("data", "validation"):
         if name in described:
             described[name] = relative_to_run(described[name], folder)
-    _explain_script_classes(described["diffusion"], {type(n).__name__ for n in model.networks})
+    warn_how_to_open(described["diffusion"], {type(n).__name__ for n in model.networks}, 3)
     return described
-
-
-def _explain_script_classes(described: Any, networks: Collection[str]) -> None:
-    """Warns how to open checkpoints of a model with classes of the running script."""
-    script = script_name()
-    for path in sorted(_class_paths(described)):
-        module, _, name = path.rpartition(".")
-        if module != script:
-            continue
-        ways = [f"from_pretrained(..., model={name}(...))"] if name in networks else []
-        if script != "__main__":
-            ways += [
-                f"trust {script} from the script's folder, if the script trains only under "
-                "if __name__ == '__main__'"
-            ]
-        warnings.warn(
-            f"{name} is a class of the script that trains. To open its checkpoints: "
-            f"{'; or '.join(ways) or 'move it to a module of its own'}.",
-            stacklevel=4,
-        )
-
-
-def _class_paths(described: Any) -> set[str]:
-    """Returns all class_path entries of a config."""
-    items = described.values() if isinstance(described, Mapping) else described
-    if not isinstance(described, Mapping | list):
-        return set()
-    own = described.get("class_path") if isinstance(described, Mapping) else None
-    found = {path for item in items for path in _class_paths(item)}
-    return found | ({own} if isinstance(own, str) else set())
 
 
 def changed_options(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> Iterator[str]:

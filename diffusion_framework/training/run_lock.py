@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,11 +16,12 @@ from accelerate import Accelerator
 
 from .distributed import on_main_process
 
-try:
+if sys.platform == "win32":
+    import msvcrt
+else:
     import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
+_LOCKED_BYTE = 1 << 30  # on Windows, far behind the name of the owner, which others may then read
 _UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
@@ -27,7 +29,7 @@ class RunLock:
     """Lock on a results folder, held until `release` or the end of the process, even by a kill.
 
     It is a POSIX record lock on the file `.lock`. Forked workers do not hold it, and other machines
-    see it through NFS. A file system without locks causes a warning. On Windows nothing is locked.
+    see it through NFS. A file system without locks causes a warning. Windows locks one byte of it.
 
     Args:
         folder: Results folder, which is made if needed.
@@ -41,8 +43,7 @@ class RunLock:
     def __init__(self, folder: Path) -> None:
         self.file = _open(folder)
         try:
-            if fcntl is not None:
-                fcntl.lockf(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(self.file)
         except OSError as error:
             if error.errno not in _UNSUPPORTED:
                 self.file.seek(0)
@@ -65,6 +66,16 @@ class RunLock:
         self.file.close()
 
 
+def _lock(file: IO[str]) -> None:
+    """Locks a file; raises OSError if another process has locked it."""
+    if sys.platform == "win32":
+        os.lseek(file.fileno(), _LOCKED_BYTE, os.SEEK_SET)
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        os.lseek(file.fileno(), 0, os.SEEK_SET)
+    else:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
 def _open(folder: Path) -> IO[str]:
     """Opens the lock file of a results folder, which is made if needed; raises like `RunLock`."""
     path = folder / ".lock"
@@ -75,7 +86,7 @@ def _open(folder: Path) -> IO[str]:
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return open(path, "a+")
+        return open(path, "a+", encoding="utf-8")
     except OSError as error:
         raise OSError(
             f"Expected a results_folder that can be written, got an error ({error}). "

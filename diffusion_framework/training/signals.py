@@ -89,7 +89,7 @@ def time_limit(seconds: float) -> Iterator[None]:
 
     Only the main thread has a limit, and none has one on Windows, which lacks the timer.
     """
-    if not seconds or not in_main_thread() or os.name == "nt":
+    if not seconds or not in_main_thread() or sys.platform == "win32":
         yield
         return
     before = signal.signal(signal.SIGALRM, _raise_overdue)
@@ -113,7 +113,7 @@ def worker_deaths_awaited() -> Iterator[None]:
     The data loader itself notices a dead data worker within five seconds of a wait. Enter the
     context after a data loader, which sets the handler. Other handlers stay.
     """
-    if not in_main_thread() or os.name == "nt":
+    if not in_main_thread() or sys.platform == "win32":
         yield
         return
     before = signal.getsignal(signal.SIGCHLD)

@@ -10,7 +10,7 @@ import pytest
 from table_rows import ROWS, kind_named
 
 from diffusion_framework.cli import common
-from diffusion_framework.cli.train import GIVEN
+from diffusion_framework.cli.commands import COMMANDS, Command
 from diffusion_framework.parts import Plan, fold, options, write_yaml
 from diffusion_framework.parts.hints import SEQUENCES, is_kind
 from diffusion_framework.parts.search import load_class, parts_of
@@ -28,7 +28,7 @@ def run(kind, *words):
         plans.append(part)
 
     command.__annotations__ = {"part": kind, "trust": tuple[str, ...]}
-    common.run(command, [str(word) for word in words], "command.py")
+    common.run(command, [str(word) for word in words], "command", Command("", {}))
     return plans[0]
 
 
@@ -207,5 +207,6 @@ def trainer(*words):
         plans.append(trainer)
 
     command.__annotations__ = {"trainer": Trainer}
-    common.run(command, [str(w) for w in words], "train.py", given=GIVEN, defaults={"trainer": {}})
+    row = Command("", {}, defaults={"trainer": {}}, given=COMMANDS["train"].given)
+    common.run(command, [str(word) for word in words], "train", row)
     return plans[0]

@@ -4,18 +4,20 @@ import json
 import runpy
 import sys
 import types
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
 from runs import reseal, trainer
 from torch import nn
-from toys import Plain, tiny_diffusion
+from toys import QUIET, Plain, tiny_diffusion, tiny_unet
 
-from diffusion_framework import DiffusionPolicy, GaussianDiffusion
+from diffusion_framework import DiffusionPolicy, GaussianDiffusion, Trainer
 from diffusion_framework.spaces import ImageSpace, Unbounded
 from diffusion_framework.storage.checkpoint import Checkpoint, list_checkpoints
 from diffusion_framework.trainable import Trainable
+from diffusion_framework.training import Previews
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +84,12 @@ def test_a_network_without_recorded_arguments_must_be_passed(tmp_path):
         def forward(self, x, time):
             return self.conv(x)
 
-    GaussianDiffusion(Net(3)).save_pretrained(tmp_path / "export")
+    way = (
+        r"Net does not record its arguments.*: GaussianDiffusion.from_pretrained\(RUN, model=Net\("
+    )
+    with pytest.warns(UserWarning, match=way) as caught:
+        GaussianDiffusion(Net(3)).save_pretrained(tmp_path / "export")
+    assert {one.filename for one in caught} == {__file__}, "the line of the user"
     with pytest.raises(ValueError, match="model="):
         GaussianDiffusion.from_pretrained(tmp_path / "export")
     opened = GaussianDiffusion.from_pretrained(tmp_path / "export", model=Net(3))
@@ -141,6 +148,39 @@ def test_a_class_of_an_interactive_session_is_passed(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="a class of the script .* Fix: open it in Python"):
         GaussianDiffusion.from_pretrained(tmp_path / "export")
     GaussianDiffusion.from_pretrained(tmp_path / "export", model=net())
+
+
+def test_each_class_of_the_users_is_told_at_construction_and_the_way_works(tmp_path):
+    """With recorded arguments, trust is enough; without, the network is passed."""
+
+    class Bare(nn.Module):  # a plain module without attributes
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(1, 1, 1)
+
+        def forward(self, x, time):
+            return self.conv(x)
+
+    def train(network, folder):
+        model = GaussianDiffusion(network, sample_shape=(1, 8, 8))
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            run = Trainer(model, torch.rand(8, 1, 8, 8), train_batch_size=4, train_num_steps=1,
+                          results_folder=folder, previews=Previews(every=0), **QUIET)  # fmt: skip
+        texts = {str(one.message) for one in caught if "To open its" in str(one.message)}
+        assert {one.filename for one in caught if "To open" in str(one.message)} <= {__file__}
+        run.train()
+        return texts
+
+    (told,) = train(Bare(), tmp_path / "bare")
+    assert told.startswith("Bare does not record its arguments. To open its checkpoints: Gaussian")
+    assert told.endswith("GaussianDiffusion.from_pretrained(RUN, model=Bare(...)).")
+    opened = GaussianDiffusion.from_pretrained(tmp_path / "bare", model=Bare())
+    assert opened.sample(1, steps=1, show_progress=False).shape == (1, 1, 8, 8)
+    (told,) = train(Plain(image_size=8), tmp_path / "plain")
+    assert "Plain is a class of toys" in told and "trust=['toys']), and --trust toys." in told
+    GaussianDiffusion.from_pretrained(tmp_path / "plain", trust=["toys"])
+    assert not train(tiny_unet(), tmp_path / "ours")
 
 
 def test_a_model_of_another_class_is_refused_by_name(run):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from runs import assert_same_run, trainer
 
+from diffusion_framework.cli.commands import COMMANDS
 from diffusion_framework.cli.common import run as run_command
 from diffusion_framework.storage.checkpoint import Checkpoint, list_checkpoints, step_of
 from diffusion_framework.training import Callback, Previews, Trainer, ValidationOptions
@@ -116,8 +117,7 @@ def test_the_command_line_names_callbacks_and_a_file_only_those_of_trusted_packa
         plans.append(trainer)
 
     def run(*words):
-        given = {"trainer": {"model": "", "folder_or_dataset": ""}}
-        run_command(command, words, "train.py", given=given, defaults={"trainer": {}})
+        run_command(command, words, "train", COMMANDS["train"])
         return [one.build() for one in plans.pop().options["callbacks"]]
 
     command.__annotations__ = {"trainer": Trainer, "trust": tuple[str, ...]}

@@ -26,7 +26,7 @@ def free_memory(
         of_process: File that lists the control groups of this process.
     """
     free = psutil.virtual_memory().available
-    for line in of_process.read_text().splitlines() if of_process.exists() else ():
+    for line in of_process.read_text(encoding="utf-8").splitlines() if of_process.exists() else ():
         _, hierarchy, group = line.split(":", 2)
         own = Path(group.lstrip("/"))
         for each in (own, *own.parents) if hierarchy in _FILES else ():  # parents limit it as well
@@ -37,6 +37,8 @@ def free_memory(
 
 def _remaining(group: Path, limit: str, usage: str, reclaimable: str) -> int:
     """Returns the bytes that a control group may still allocate."""
-    statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-    used = int((group / usage).read_text()) - int(statistics[reclaimable])
-    return int((group / limit).read_text()) - used
+    statistics = dict(
+        line.split() for line in (group / "memory.stat").read_text(encoding="utf-8").splitlines()
+    )
+    used = int((group / usage).read_text(encoding="utf-8")) - int(statistics[reclaimable])
+    return int((group / limit).read_text(encoding="utf-8")) - used

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -129,6 +130,14 @@ class ShardFiles:
             # deleted by another process; or, on Windows, still open
             with suppress(FileNotFoundError, PermissionError):
                 path.unlink()
+
+
+def read_at(file: BinaryIO, offset: int, size: int) -> bytes:
+    """Reads up to `size` bytes at an offset; the position of the file has no meaning."""
+    if sys.platform != "win32":
+        return os.pread(file.fileno(), size, offset)  # forked workers share the position of a seek
+    file.seek(offset)
+    return file.read(size)
 
 
 def _opened(path: Path, size: int) -> BinaryIO | None:

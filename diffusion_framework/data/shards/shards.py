@@ -20,7 +20,7 @@ from ..images.transforms import Transform
 from ..loading.cache import cache_folder as default_cache_folder
 from ..loading.own_files import locked, open_own, read_sealed, write_sealed
 from .names import is_remote, shard_names
-from .shard_files import ShardFiles, hashed, parallel_map
+from .shard_files import ShardFiles, hashed, parallel_map, read_at
 from .tar_index import (
     BAD_LABEL,
     MAX_CLASSES,
@@ -183,8 +183,7 @@ class Shards(EncodedImages):
         """
         file, images = self._open(shard)
         offset, size, label, listed = images[place].tolist()
-        # pread, because forked workers would share the position of a seek
-        content = os.pread(file.fileno(), size, offset)
+        content = read_at(file, offset, size)
         if len(content) == size and digest(content, content) == listed:
             return content, offset, label
         self.files.discard(shard, file)
