@@ -288,6 +288,7 @@ def test_commands_are_accepted(page, monkeypatch, tmp_path, capsys):
         if {"--help", "--print_config"} & {*words} or words[0].startswith("-"):
             with pytest.raises(SystemExit, match="0"):
                 run_program(words)
+            Path("mine.yaml").write_text(capsys.readouterr().out)  # as pages redirect it
             continue
         run_program(words)
         _, given = called.pop()
