@@ -37,7 +37,7 @@ class ChosenOptimizer:
         adam: Options of the default.
 
     Raises:
-        ValueError: If the name is unknown, or options are given with an object or a function.
+        ValueError: If the name is unknown, or options come without a name or a class.
     """
 
     def __init__(
@@ -49,6 +49,8 @@ class ChosenOptimizer:
     ) -> None:
         self.given, self.options, self.lr = chosen, options, lr
         self.chosen: Any = chosen
+        fix = "give optimizer too, such as 'AdamW'"
+        expect(chosen is not None or not options, "optimizer_options of an optimizer", options, fix)
         if chosen is None:
             self.chosen, self.options = torch.optim.AdamW, adam
         elif isinstance(chosen, str):

@@ -15,6 +15,7 @@ import torch
 from torch.utils.data import Dataset
 
 from diffusion_framework.spaces import DataSpace
+from diffusion_framework.training import Callback, Run
 
 
 class SlowPictures(Dataset):
@@ -150,3 +151,16 @@ def with_an_unused_layer(results: str, rank: int, processes: int, port: int, opt
 
     diffusion_framework.UNet = Unused
     soak.train(results, rank, processes, port, options)
+
+
+class OnOneProcess(Callback):
+    """Asks for the end of the run, or fails, after a step of the second process."""
+
+    def __init__(self, step: int, fails: bool) -> None:
+        self.step, self.fails = step, fails
+
+    def on_step(self, run: Run) -> None:
+        if run.step == self.step and not run.is_main_process:
+            if self.fails:
+                raise RuntimeError("mine")
+            run.stop()

@@ -2,7 +2,9 @@
 
 import csv
 
+import faulty
 import pytest
+import soak
 import torch
 from runs import assert_same_run, trainer
 
@@ -82,6 +84,15 @@ def test_an_error_of_a_callback_loses_no_step(tmp_path, method):
     with pytest.raises(RuntimeError, match="mine"):
         run.train()
     assert steps(tmp_path) == {"on_start": [], "on_step": [2], "on_end": [3, 6]}[method]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_one_process_asks_for_or_fails_at_ends_all_of_them(tmp_path, fails):
+    errors, callback = tmp_path / "errors", faulty.OnOneProcess(step=2, fails=fails)
+    run = soak.start(tmp_path / "run", 2, errors=errors, callbacks=[callback])
+    assert soak.end(run) == ([1, 1] if fails else [0, 0])
+    assert steps(tmp_path / "run") == [2]
+    assert ("RuntimeError: mine" in errors.read_text()) == fails
 
 
 class OnlyMethods:

@@ -154,6 +154,10 @@ def test_an_object_trains_the_model_it_belongs_to(tmp_path):
             {"optimizer": "SGD", "optimizer_options": {"momentun": 0.9}},
             r"options and parameters that .*SGD takes, got an error .*momentun.* Fix: ",
         ),
+        (
+            {"optimizer_options": {"eps": 1e-6}},
+            "optimizer_options of an optimizer, got .* Fix: ",
+        ),
         ({"optimizer": sgd, "optimizer_options": {"eps": 1}}, "no optimizer_options with an opt"),
         ({"optimizer": "SGD", "weight_decay": 0.1}, "no weight_decay with another optimizer, got"),
         ({"optimizer": "SGD", "betas": (0.5, 0.9)}, "no betas with another optimizer"),
