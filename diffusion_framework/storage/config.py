@@ -18,6 +18,8 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 
 from ..parts import BadPart, plan
+from ..parts.search import name_in_table
+from ..parts.table import PACKAGE
 from .printing import one_line_repr
 from .reading import read_file
 from .replacing import replacing
@@ -97,10 +99,9 @@ def _can_be_recorded(value: Any) -> bool:
 
 
 def class_path(cls: type) -> str:
-    """Returns the import path of a class, or the short public one if the package exports it."""
-    package = __name__.split(".")[0]
-    if getattr(sys.modules[package], cls.__name__, None) is cls:
-        return f"{package}.{cls.__name__}"
+    """Returns the import path of a class, or a short one for a part of the table."""
+    if name_in_table(cls) is not None:
+        return f"{PACKAGE}.{cls.__name__}"
     return f"{module_of(cls)}.{cls.__qualname__}"
 
 
