@@ -364,9 +364,9 @@ BAD_TRAINING = [
     (["--resume"], "Expected a run to resume in .*, got no checkpoint. Fix: .*auto"),
     (
         ["--resume=true", "--data=Digits"],
-        "Expected a run to resume in .*results, got no checkpoint",
+        "Expected a run to resume in results/digits, got no checkpoint",
     ),
-    (["--resume", "newest"], "Expected options of train.py, got 'newest'"),
+    (["--resume", "newest"], "Expected an existing folder, got '.*newest'"),
     (["--config={broken}"], "broken.yaml: expected plain YAML, got an error"),
     (["--config={unknown}"], "nonsense"),
     (["--trainer.loading.cache=no"], "cache: expected auto or memory or disk or off, got 'no'"),
@@ -436,7 +436,7 @@ def test_bad_training_input_is_one_line_and_creates_nothing(
 
 BAD_SAMPLING = [
     (["/no/such/run"], "/no/such/run: .* got no checkpoint"),
-    ([], "CHECKPOINT: expected a value, got none"),
+    ([], "RUN: expected a value, got none"),
     (["{run}", "--sampler=Foo"], "expected a sampler, got 'Foo'"),
     (["{run}", "--sampler=DDIM", "--sampler.eta=2"], r"^error: Expected eta in \[0, 1\].*got 2"),
     (["{run}", "--sampler.variance=large"], "variance"),
@@ -457,11 +457,11 @@ BAD_SAMPLING = [
         "Expected conditions trained with dropout, got none.*label_dropout",
     ),
     (["{run}", "--device=cuda:99"], "--device: expected a usable device, got 'cuda:99'"),
-    (["{run}", "--nonsense=1"], "Expected an option of sample.py, got '--nonsense'"),
+    (["{run}", "--nonsense=1"], "Expected an option of diffusion sample, got '--nonsense'"),
     (["{run}", "--stepz=1"], "got '--stepz'. Fix: write '--steps'"),
     (
-        ["{run}", "--sampler.etaa=1"],
-        "--sampler.etaa: expected an option of DDIM, got 'etaa'. Fix: write 'eta'",
+        ["{run}", "--sampler.ordr=1"],
+        "--sampler.ordr: expected an option of UniPC, got 'ordr'. Fix: write 'order'",
     ),
 ]
 

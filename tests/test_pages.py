@@ -3,9 +3,12 @@
 import inspect
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
+from functools import wraps
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +20,7 @@ from toys import QUIET, Plain
 
 import diffusion_framework as df
 from diffusion_framework import conditions, models, policies, samplers, spaces, training
+from diffusion_framework.cli.program import run_program
 from diffusion_framework.denoisers.preconditioning import StepTime
 from diffusion_framework.editing import interpolate
 from diffusion_framework.evaluation import flow_bits_per_dim
@@ -257,3 +261,37 @@ def test_the_reference_covers_every_folder():
     }
     inner = {"cli", "parts", "adaptive", "guidance"}  # used by the package, or exported above
     assert {name for name in exporting if name.split(".")[-1] not in inner} <= set(words)
+
+
+PROGRAM = re.compile(
+    r"(?:^|\s)(?:diffusion|(?:\.venv/bin/)?diffusion|-m diffusion_framework) (.+)$"
+)
+
+
+def typed_commands(page):
+    """The words of each command of the program on a page, after its name."""
+    code = "".join(blocks(page, "sh")).replace("\\\n", " ")
+    lines = [line.partition(" > ")[0].partition("  #")[0] for line in code.splitlines()]
+    return [shlex.split(found[1]) for line in lines if (found := PROGRAM.search(line))]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if typed_commands(page)])
+def test_commands_are_accepted(page, monkeypatch, tmp_path, capsys):
+    """Every word of every command is understood, and its parts fit together."""
+    monkeypatch.chdir(tmp_path)
+    called = []
+    for name in ("train", "sample", "evaluate", "rollout"):
+        module = import_module(f"diffusion_framework.cli.{name}")
+        command = wraps(vars(module)[name])(lambda *words, **given: called.append((words, given)))
+        monkeypatch.setattr(module, name, command)
+    for words in typed_commands(page):
+        if {"--help", "--print_config"} & {*words} or words[0].startswith("-"):
+            with pytest.raises(SystemExit, match="0"):
+                run_program(words)
+            Path("mine.yaml").write_text(capsys.readouterr().out)  # as pages redirect it
+            continue
+        run_program(words)
+        _, given = called.pop()
+        for part in (given.get("sampler"), given.get("diffusion")):
+            if part is not None:
+                part.build()

@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 import torch
 
 from ..parts import BadPart, NotTrusted, Typed, convert, read_yaml, unknown_name
-from ..parts.errors import expected
+from ..parts.errors import expected, one_line
 from ..storage.run_paths import absolute_from_run
 from ..training.distributed import ProcessFailed
 from ..training.launching import is_first_to_fail, world_size
@@ -74,15 +74,16 @@ def _read(
     parameters = list(inspect.signature(command).parameters.values())
     switches = {p.name: _values(command, p.name) for p in parameters if p.default is False}
     options = [p.name for p in parameters if p.name not in _COMMON]
-    plain, pairs = split(words, {**switches, "print_config": ()})
+    named = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name in options]
+    known = [f"--{name}" for name in (*named, *_COMMON, "help")]
+
+    def check_name(name: str) -> None:
+        flag = f"--{name.split('.')[0]}"
+        if flag not in known:
+            raise unknown_name("", f"an option of {prog}", flag, known)
+
+    plain, pairs = split(words, {**switches, "print_config": ()}, check_name)
     pairs += _stood_for(row.words, plain, pairs)
-    names = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name in options] + list(
-        _COMMON
-    )
-    for name, _ in pairs:
-        if name.split(".")[0] not in names:
-            flags_known, flag = [f"--{known}" for known in names], f"--{name.split('.')[0]}"
-            raise unknown_name("", f"an option of {prog}", flag, flags_known)
     flags: Tree = {}
     for name, value in sorted(pairs, key=lambda pair: pair[0].count(".")):
         if name not in _COMMON:
@@ -266,7 +267,7 @@ def device_named(name: str, flag: str = "--device") -> torch.device:
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:
-        cause = str(error).splitlines()[0]
+        cause = one_line(error, 80)
         raise ValueError(
             f"{flag}: expected a usable device, got {name!r} ({cause}). Fix: choose cpu."
         ) from error

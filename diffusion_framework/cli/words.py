@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from ..parts import BadPart, Typed, fold
@@ -12,13 +12,16 @@ _NUMBER = re.compile(r"-(\d|\.\d|\.?inf)\S*")
 
 
 def split(
-    words: Sequence[str], switches: Mapping[str, Collection[str]]
+    words: Sequence[str],
+    switches: Mapping[str, Collection[str]],
+    check_name: Callable[[str], None] = lambda name: None,
 ) -> tuple[list[Typed], list[tuple[str, Typed]]]:
     """Returns the words without dashes, and pairs of a flag and its value.
 
     Args:
         words: Command line, without the program.
         switches: Flags whose value may be omitted, which then is 'true', with their values.
+        check_name: Function that raises BadPart for the name of an unknown flag.
 
     Raises:
         BadPart: If a flag has no value or an empty one, or an option has one dash.
@@ -38,6 +41,7 @@ def split(
                 f"Expected options with two dashes, got {word:.60}. Fix: write -{word:.60}."
             )
         name, equals, value = word[2:].partition("=")
+        check_name(name.replace("-", "_"))
         if not equals:
             follows = bool(rest) and (
                 not rest[0].startswith("-") or bool(_NUMBER.fullmatch(rest[0]))

@@ -28,8 +28,9 @@ def fold(name: str) -> str:
 
 def nearest(word: str, known: Collection[str]) -> str | None:
     """Returns the known name nearest to a word, or None if none is near."""
-    close = difflib.get_close_matches(fold(word[:80]), [fold(k) for k in known], 1, 0.6)
-    return next(k for k in known if fold(k) == close[0]) if close else None
+    words = {fold(name).lstrip("-"): name for name in known}
+    close = difflib.get_close_matches(fold(word[:80]).lstrip("-"), words, 1, 0.6)
+    return words[close[0]] if close else None
 
 
 def unknown_name(where: str, wanted: str, name: str, known: Collection[str]) -> BadPart:

@@ -37,10 +37,10 @@ class EpisodeWindows(TrainingDataset):
             dataset, or `Episodes`.
         observations: Names of the observation streams.
         action: Name of the actions.
-        horizon: Number of actions of a window. scripts/train.py takes it from the policy.
-        observation_steps: Number of observations of a window. scripts/train.py takes it from the
+        horizon: Number of actions of a window. `diffusion train` takes it from the policy.
+        observation_steps: Number of observations of a window. `diffusion train` takes it from the
             policy.
-        action_steps: Number of actions of a plan that are executed. scripts/train.py takes it from
+        action_steps: Number of actions of a plan that are executed. `diffusion train` takes it from
             the policy.
         split: Episodes to use: 'all', 'train' or 'validation'.
         validation_share: Share of the episodes to hold out for validation, in [0, 1).

@@ -17,7 +17,9 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
-from ..parts import BadPart, plan
+from ..parts import BadPart, plan, unknown_name
+from ..parts.search import name_in_table
+from ..parts.table import PACKAGE
 from .printing import one_line_repr
 from .reading import read_file
 from .replacing import replacing
@@ -36,6 +38,7 @@ class RecordsArguments:
     _init_args: dict[str, Any]
 
     def __new__(cls, *args: Any, **kwargs: Any):
+        check_keywords(cls, kwargs)
         self = super().__new__(cls)
         signature = inspect.signature(cls.__init__)
         bound = signature.bind_partial(None, *args, **kwargs)
@@ -51,6 +54,21 @@ class RecordsArguments:
     def __repr__(self) -> str:
         """Returns one line: the class, the arguments that are not defaults, and the size."""
         return one_line_repr(self, self._init_args)
+
+
+def check_keywords(cls: type, keywords: Collection[str]) -> None:
+    """Raises TypeError with the nearest known name for a keyword that a constructor lacks."""
+    known: dict[str, None] = {}
+    for base in cls.__mro__:
+        if "__init__" in vars(base):
+            parameters = list(inspect.signature(vars(base)["__init__"]).parameters.values())
+            known |= {parameter.name: None for parameter in parameters[1:]}
+            if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+                break
+    else:
+        return  # the constructor takes any keyword
+    if unknown := [name for name in keywords if name not in known]:
+        raise TypeError(str(unknown_name(cls.__name__, "one of its options", unknown[0], known)))
 
 
 def _inherited_defaults(cls: type) -> dict[str, Any]:
@@ -97,10 +115,9 @@ def _can_be_recorded(value: Any) -> bool:
 
 
 def class_path(cls: type) -> str:
-    """Returns the import path of a class, or the short public one if the package exports it."""
-    package = __name__.split(".")[0]
-    if getattr(sys.modules[package], cls.__name__, None) is cls:
-        return f"{package}.{cls.__name__}"
+    """Returns the import path of a class, or a short one for a part of the table."""
+    if name_in_table(cls) is not None:
+        return f"{PACKAGE}.{cls.__name__}"
     return f"{module_of(cls)}.{cls.__qualname__}"
 
 
@@ -156,6 +173,10 @@ class SavedAsJson:
     """
 
     config_name: ClassVar[str]
+
+    def __new__(cls, *args: Any, **kwargs: Any):
+        check_keywords(cls, kwargs)
+        return super().__new__(cls)
 
     def to_config(self) -> dict[str, Any]:
         """Describes the object as plain data, from which `from_config` builds an equal object."""

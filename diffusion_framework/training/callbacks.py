@@ -69,12 +69,15 @@ class Callback(Protocol):
 
     def on_start(self, run: Run) -> None:
         """Is called before the first step, also of a resumed run."""
+        return
 
     def on_step(self, run: Run) -> None:
         """Is called after each optimizer step, before its validation, checkpoint and preview."""
+        return
 
     def on_end(self, run: Run) -> None:
         """Is called after the last step and all files, not after an error or a signal."""
+        return
 
 
 class Callbacks:

@@ -149,7 +149,7 @@ def run_config(
     dataset: TrainingDataset,
     validation: TrainingDataset | None,
 ) -> dict[str, Any]:
-    """Returns all options that build the run, in the form that scripts/train.py reads.
+    """Returns all options that build the run, in the form that `diffusion train` reads.
 
     Paths of the data are relative to the results folder, which itself is left out: it is where the
     checkpoint lies.

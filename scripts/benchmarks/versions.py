@@ -48,7 +48,7 @@ def run(version: str, resolution: str, tests: list[str]) -> dict[str, object]:
         uv("pip", "compile", "--quiet", "pyproject.toml", *compiled, "-o", pins)
         began = time.perf_counter()
         uv("pip", "install", "--quiet", "--python", python, "-r", pins)
-        uv("pip", "install", "--quiet", "--python", python, "-c", pins, *TOOLS, "hatchling")
+        uv("pip", "install", "--quiet", "--python", python, "-c", pins, *TOOLS, "hatchling", "pip")
         seconds = time.perf_counter() - began
         began = time.perf_counter()
         done = subprocess.run(

@@ -1,7 +1,7 @@
 """Your own dataset and your own training loop: discs of random size, in plain PyTorch.
 
-A `GaussianDiffusion` is a module whose output is its training loss. The dataset, the data loader,
-the optimizer and the average of the weights below are PyTorch's. Run it with
+A `GaussianDiffusion` is a module whose output is its training loss. The dataset, the data loader
+and the optimizer below are PyTorch's. Run it with
 `python scripts/examples/own_loop.py`; it takes about a minute on two CPU cores.
 """
 
@@ -9,14 +9,13 @@ import itertools
 from pathlib import Path
 
 import torch
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.utils import save_image
 
 from diffusion_framework import GaussianDiffusion, UNet
 
 
-class Discs(Dataset):
+class Discs(Dataset[torch.Tensor]):
     """Grey images [1, 16, 16] in [0, 1] of one bright disc each."""
 
     def __len__(self) -> int:
@@ -34,7 +33,6 @@ def main(steps: int = 500, folder: str | Path = "results/own_loop") -> torch.Ten
     network = UNet(dim=16, dim_mults=(1, 2), channels=1, image_size=16, blocks=1)
     diffusion = GaussianDiffusion(network)  # sigmoid schedule, prediction of v
     optimizer = torch.optim.Adam(diffusion.parameters(), lr=1e-3)
-    average = AveragedModel(diffusion, multi_avg_fn=get_ema_multi_avg_fn(0.99), use_buffers=True)
 
     loader = DataLoader(Discs(), batch_size=32, shuffle=True)
     batches = itertools.chain.from_iterable(itertools.repeat(loader))
@@ -43,13 +41,11 @@ def main(steps: int = 500, folder: str | Path = "results/own_loop") -> torch.Ten
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        average.update_parameters(diffusion)
         if step % 100 == 0:
             print(f"step {step}: loss {loss:.3f}")
 
-    averaged = average.module
-    averaged.save_pretrained(folder)  # opened again by GaussianDiffusion.from_pretrained(folder)
-    images = averaged.sample(16, steps=min(steps, 50), seed=0)
+    diffusion.save_pretrained(folder)  # opened again by GaussianDiffusion.from_pretrained(folder)
+    images = diffusion.sample(16, steps=min(steps, 50), seed=0)
     save_image(images, Path(folder) / "samples.png", nrow=4)
     return images
 

@@ -39,13 +39,13 @@ def demonstrations(count: int) -> Episodes:
     return Episodes(steps, ends=LENGTH * np.arange(1, count + 1))
 
 
-def main(steps: int = 1000, folder: str | Path = "results/policy") -> float:
+def main(steps: int = 3000, folder: str | Path = "results/policy") -> float:
     """Trains, walks to new goals, and returns the mean distance that is left."""
     network = ResidualMLP(8, 2, observation_steps=2, observation_dim=4, dim=128, depth=2)
     policy = DiffusionPolicy(network, Observations({"state": 4}), action_steps=4)
     data = EpisodeWindows(demonstrations(500), horizon=8, action_steps=4)
-    options = {"train_batch_size": 128, "train_lr": 1e-3, "ema_update_every": 1}
-    Trainer(policy, data, train_num_steps=steps, results_folder=folder, **options).train()
+    trainer = Trainer(policy, data, train_lr=1e-3, train_num_steps=steps, results_folder=folder)
+    trainer.train()
 
     controller = Controller(DiffusionPolicy.from_pretrained(folder), sampler="dpm_solver", steps=5)
     states = new_states(100, seed=1)

@@ -1,8 +1,12 @@
+import copy
 import json
+import pickle
 
 import pytest
+import torch
+from toys import tiny_unet
 
-from diffusion_framework import DDIM, Cosine, Sigmoid
+from diffusion_framework import DDIM, Cosine, GaussianDiffusion, Sigmoid
 from diffusion_framework.process.schedules import NoiseSchedule
 from diffusion_framework.samplers import Sampler
 from diffusion_framework.storage.config import RecordsArguments, to_config
@@ -52,3 +56,28 @@ def test_arguments_that_would_come_back_changed_are_not_recorded(levels):
 def test_other_arguments_are_recorded(levels):
     recorded = json.loads(json.dumps(to_config(Levels(levels))["init_args"]["levels"]))
     assert recorded == json.loads(json.dumps(levels))
+
+
+class Lenient(RecordsArguments, torch.nn.Module):
+    def __init__(self, width, **others):
+        super().__init__()
+        self.others = others
+
+
+@pytest.mark.parametrize(
+    ("make", "fix"),
+    [
+        (lambda: DDIM(etta=1), r"DDIM: expected one of its options, got 'etta'. Fix: write 'eta'."),
+        (lambda: tiny_unet(dim_mult=(1,)), "Fix: write 'dim_mults'."),
+        (lambda: Cosine(3, tauu=1), "Fix: write 'tau'."),
+        (lambda: GaussianDiffusion(tiny_unet(), objektive="v"), "Fix: write 'objective'."),
+    ],
+)
+def test_a_wrong_keyword_is_answered_with_the_nearest_option(make, fix):
+    with pytest.raises(TypeError, match=fix):
+        make()
+
+
+def test_a_constructor_that_takes_any_keyword_is_left_alone():
+    assert Lenient(3, depth=2).others == {"depth": 2}
+    assert pickle.loads(pickle.dumps(DDIM(eta=0.5))) == copy.deepcopy(DDIM(eta=0.5))
