@@ -271,7 +271,7 @@ class Trainer(RecordsArguments):
             ValueError: If no step was taken, or in a callback, which has `run.save()`.
         """
         fits, got = self.state.step > 0 and not self.callbacks.are_called, self.state.step
-        expect(fits, "a run that paused", f"step {got}", "train first, or use run.save()")
+        expect(fits, "a run that paused", f"one at step {got}", "train first, or use run.save()")
         together = Together(self.accelerator, NotedSignals(), None, self.compute.timeout)
         with locked(self.results_folder, self.accelerator):
             if self.tasks.saved != self.state.step:
