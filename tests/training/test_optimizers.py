@@ -72,7 +72,11 @@ def step(state):
     state.advance(None)
 
 
-@pytest.mark.parametrize("choice", [*NAMED, Own, lambda params: Own(params, lr=0.3)], ids=str)
+@pytest.mark.parametrize(
+    "choice",
+    [*NAMED, Own, lambda params: Own(params, lr=0.3)],
+    ids=[*map(str, NAMED), "class", "function"],
+)
 def test_the_state_of_every_optimizer_is_restored_exactly(choice):
     whole, cut, again = state_of(choice), state_of(choice), state_of(choice)
     for _ in range(5):
