@@ -166,7 +166,6 @@ def test_an_object_trains_the_model_it_belongs_to(tmp_path):
         ({"optimizer": "SGD", "weight_decay": 0.1}, "no weight_decay with another optimizer, got"),
         ({"optimizer": "SGD", "betas": (0.5, 0.9)}, "no betas with another optimizer"),
     ],
-    ids=str,
 )
 def test_what_is_not_an_optimizer_is_refused_in_one_line(tmp_path, options, message):
     with pytest.raises(ValueError, match=message) as caught:
