@@ -10,7 +10,7 @@ import os
 import shlex
 import sys
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -19,6 +19,7 @@ import torch
 
 from ..parts import BadPart, NotTrusted, Typed, convert, read_yaml, unknown_name
 from ..parts.errors import expected, one_line
+from ..parts.signatures import members
 from ..storage.run_paths import absolute_from_run
 from ..training.distributed import ProcessFailed
 from ..training.launching import is_first_to_fail, world_size
@@ -72,7 +73,7 @@ def _read(
 ) -> tuple[Tree, tuple[str, ...], bool]:
     """Returns the tree of configs and flags, the trusted packages, and whether to print them."""
     parameters = list(inspect.signature(command).parameters.values())
-    switches = {p.name: _values(command, p.name) for p in parameters if p.default is False}
+    switches = _switches(command, parameters)
     options = [p.name for p in parameters if p.name not in _COMMON]
     named = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name in options]
     known = [f"--{name}" for name in (*named, *_COMMON, "help")]
@@ -119,6 +120,20 @@ def _config_path(name: str) -> Path:
     return (
         recipe_path(name) if path.name == name and not path.suffix and not path.is_file() else path
     )
+
+
+def _switches(
+    command: Callable[..., Any], parameters: Sequence[inspect.Parameter]
+) -> dict[str, Collection[str] | None]:
+    """Returns the flags whose value may be omitted, with the words that may follow; None for any.
+
+    They are off by default, or may be true besides values of other types.
+    """
+    hints = typing.get_type_hints(command)
+    found: dict[str, Collection[str] | None] = {
+        p.name: None for p in parameters if p.default is None and bool in members(hints[p.name])
+    }
+    return found | {p.name: _values(command, p.name) for p in parameters if p.default is False}
 
 
 def _values(command: Callable[..., Any], name: str) -> set[str]:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 
 from ..data import TrainingDataset
-from ..parts import options
+from ..parts import Plan, options
 from ..policies import Policy
 from ..recipes import recipe_folder
 from ..storage.building import check_size
@@ -23,6 +23,7 @@ from ..training.summary import Outline, ending
 from .common import Tree
 
 DEFAULT_RECIPE = "digits.yaml"
+_SHARE = 0.1  # of the data, held out by --validation alone
 
 
 def train(
@@ -30,7 +31,7 @@ def train(
     data: TrainingDataset,
     diffusion: Trainable,
     trainer: Trainer,
-    validation: TrainingDataset | None = None,
+    validation: TrainingDataset | float | bool | None = None,
     resume: bool | Literal["auto"] = False,
     resume_from: int | None = None,
     init_from: str | None = None,
@@ -51,7 +52,8 @@ def train(
         data: Dataset of images or other samples to train on.
         diffusion: Model, with its network, noise schedule, objective and loss.
         trainer: Options of the training loop, such as steps, batch size and learning rate.
-        validation: Held-out dataset to validate on.
+        validation: Held-out dataset to validate on, or the share of the training data to hold out,
+            such as 0.1; true, or the flag alone, holds out a tenth.
         resume: Whether to resume from the newest checkpoint of the results folder, with its
             settings where no others are given: true, false, or auto, which starts a new run if
             the folder holds none.
@@ -66,7 +68,6 @@ def train(
         "data": data,
         "diffusion": diffusion,
         "trainer": trainer,
-        "validation": validation,
     }
     check_size(plans["diffusion"])
     seed = plans["trainer"].options.get("seed", options(Trainer)["seed"].default)
@@ -76,13 +77,13 @@ def train(
     from_model = {"channels": channels, "image_size": tuple(size)}
     if isinstance(model, Policy):
         from_model |= model.data_options
-    built = {
-        name: plans[name].build(**from_model)
-        for name in ("data", "validation")
-        if plans[name] is not None
-    }
+    held_out: Any = validation
+    if isinstance(held_out, bool):
+        held_out = _SHARE if held_out else None
+    elif isinstance(held_out, Plan):
+        held_out = held_out.build(**from_model)
     run = plans["trainer"].build(
-        model=model, folder_or_dataset=built["data"], validation=built.get("validation")
+        model=model, folder_or_dataset=plans["data"].build(**from_model), validation=held_out
     )
     _run(run, Start(resume, resume_from, init_from), dry_run)
 

@@ -13,14 +13,15 @@ _NUMBER = re.compile(r"-(\d|\.\d|\.?inf)\S*")
 
 def split(
     words: Sequence[str],
-    switches: Mapping[str, Collection[str]],
+    switches: Mapping[str, Collection[str] | None],
     check_name: Callable[[str], None] = lambda name: None,
 ) -> tuple[list[Typed], list[tuple[str, Typed]]]:
     """Returns the words without dashes, and pairs of a flag and its value.
 
     Args:
         words: Command line, without the program.
-        switches: Flags whose value may be omitted, which then is 'true', with their values.
+        switches: Flags whose value may be omitted, which then is 'true', with their values, or None
+            for any value.
         check_name: Function that raises BadPart for the name of an unknown flag.
 
     Raises:
@@ -48,7 +49,7 @@ def split(
             )
             if (
                 name in switches
-                and not (follows and rest[0] in switches[name])
+                and not (follows and _takes(switches[name], rest[0]))
                 and not (follows and name == "print_config")
             ):
                 value = "" if name == "print_config" else "true"
@@ -61,6 +62,10 @@ def split(
         _check_value(name, value)
         pairs.append((name.replace("-", "_"), Typed(value)))
     return plain, pairs
+
+
+def _takes(values: Collection[str] | None, word: str) -> bool:
+    return values is None or word in values
 
 
 def _check_value(name: str, value: str) -> None:

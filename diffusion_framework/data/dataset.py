@@ -1,5 +1,6 @@
 """Base classes of all datasets."""
 
+import hashlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -87,6 +88,26 @@ class TrainingDataset(RecordsArguments, Dataset[Any], ABC):
         """
         return None
 
+    def class_labels(self) -> np.ndarray | None:
+        """Returns the class of each sample, or None if that takes reading the samples."""
+        return None
+
+    def subset(self, indices: np.ndarray) -> "TrainingDataset":
+        """Returns a dataset of these samples, in this order.
+
+        Args:
+            indices: Indices of the samples, integers [number].
+
+        Raises:
+            ValueError: If the samples are not independent, or not at hand.
+        """
+        if self.shard_lengths is not None:
+            raise ValueError(
+                "Expected validation data of their own with shards, got a share of them. "
+                "Fix: give other shards as the validation data."
+            )
+        return Subset(self, indices)
+
     def describe(self) -> str:
         """Returns the number of samples, their shape and classes on one line, for the summary."""
         return f"{len(self):,} samples{self._classes()}"
@@ -109,6 +130,41 @@ class TrainingDataset(RecordsArguments, Dataset[Any], ABC):
             raise IndexError(
                 f"Expected an index in [0, {len(self)}), got {index}. Fix: count from 0."
             )
+
+
+class Subset(TrainingDataset):
+    """Some of the samples of another dataset.
+
+    Args:
+        whole: Dataset.
+        indices: Indices of the samples, in order, integers [number].
+    """
+
+    def __init__(self, whole: TrainingDataset, indices: np.ndarray) -> None:
+        self.whole, self.indices = whole, indices
+        self.folder, self.class_names = whole.folder, whole.class_names
+        self.environment = whole.environment
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def draw(self, index: int, epoch: int) -> Any:
+        self.check_index(index)
+        return self.whole.draw(int(self.indices[index]), epoch)
+
+    def take(self, indices: np.ndarray, epochs: np.ndarray | None = None) -> Any:
+        return self.whole.take(self.indices[indices], epochs)
+
+    def fingerprint(self) -> str:
+        """Returns a hash of the whole and of the indices."""
+        chosen = self.indices.astype(np.int64).tobytes()
+        return hashlib.sha256(self.whole.fingerprint().encode() + chosen).hexdigest()
+
+    def describe(self) -> str:
+        return f"{len(self):,} of {self.whole.describe()}"
+
+    def notes(self) -> list[str]:
+        return self.whole.notes()
 
 
 class ImageDataset(TrainingDataset):

@@ -157,11 +157,8 @@ def _from_typed(word: Typed, hint: Any, at: Context) -> Any:
     if choices == (str,):
         return raw
     named = [kind for kind in kinds(choices) if is_named(kind)]
-    if (
-        named
-        and re.fullmatch(r"[^\W\d][\w.]*", raw)
-        and not (NoneType in choices and raw == "null")
-    ):
+    constants = {"null": NoneType, "true": bool, "false": bool}
+    if named and re.fullmatch(r"[^\W\d][\w.]*", raw) and constants.get(raw) not in choices:
         return _from_name(word, named[0], at) if str in choices else at.plan(word, named[0], at)
     for choice in choices:
         items = typing.get_args(choice) if typing.get_origin(choice) in SEQUENCES else ()

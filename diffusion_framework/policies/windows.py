@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NoReturn, get_args
 
 import numpy as np
 import torch
@@ -88,6 +88,13 @@ class EpisodeWindows(TrainingDataset):
     def action_dim(self) -> int:
         """Size of one action vector."""
         return self.episodes.arrays[self.action].shape[1]
+
+    def subset(self, indices: np.ndarray) -> NoReturn:
+        """Raises ValueError, because windows of one episode are not independent."""
+        raise ValueError(
+            "Expected whole episodes as the validation data, got a share of their windows. "
+            "Fix: give a folder of other episodes as the validation data."
+        )
 
     def __len__(self) -> int:
         return len(self.first)

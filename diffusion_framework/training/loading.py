@@ -16,6 +16,7 @@ import torch
 from accelerate import Accelerator
 
 from ..data import ImageFolder, TrainingDataset
+from ..data.held_out import hold_out
 from ..data.loading.loader import loaded_batches, shuffled_batches, to_device
 from ..data.wrapped import as_dataset
 from ..spaces.base import InvalidSampleError
@@ -238,3 +239,21 @@ def open_dataset(
     return ImageFolder(
         folder_or_dataset, (height, width), channels, convert_image_to=convert_image_to
     )
+
+
+def split_data(
+    dataset: TrainingDataset, validation: Any, seed: int
+) -> tuple[TrainingDataset, TrainingDataset | None]:
+    """Returns the data to train on and to validate on.
+
+    Args:
+        dataset: Training data.
+        validation: Any argument of `as_dataset`, a share of the training data, or None.
+        seed: Seed of the choice of a share.
+
+    Raises:
+        ValueError: If the share is out of range, or the data cannot be split.
+    """
+    if isinstance(validation, float):
+        return hold_out(dataset, validation, seed)
+    return dataset, None if validation is None else as_dataset(validation)

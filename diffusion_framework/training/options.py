@@ -165,9 +165,11 @@ def run_config(
     options["learning_rate"]["schedule"] = trainer._init_args["learning_rate"].described
     options["optimizer"] = None  # named once it is made
     config = {"data": dataset, "diffusion": model, "trainer": options}
-    described = to_config(config if validation is None else {**config, "validation": validation})
+    share = trainer._init_args["validation"]
+    held_out = share if isinstance(share, float) else validation
+    described = to_config(config if held_out is None else {**config, "validation": held_out})
     for name in ("data", "validation"):
-        if name in described:
+        if isinstance(described.get(name), dict):
             described[name] = relative_to_run(described[name], folder)
     warn_how_to_open(described["diffusion"], {type(n).__name__ for n in model.networks}, 3)
     return described

@@ -14,3 +14,4 @@ class Purpose(IntEnum):
     NOISE = 3
     SAMPLE = 4
     DROPOUT = 5
+    HELD_OUT = 6

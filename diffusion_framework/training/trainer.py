@@ -15,7 +15,6 @@ from torch.utils.data import Dataset
 from ..data import TrainingDataset
 from ..data.loading.one_pass import one_pass
 from ..data.loading.placement import cached
-from ..data.wrapped import as_dataset
 from ..process.noise import mix
 from ..storage.checkpoint import Checkpoint
 from ..storage.config import RecordsArguments
@@ -26,7 +25,7 @@ from .compute import Compute
 from .ema import EMA
 from .learning_rate import LearningRate
 from .leaving import ended_in_words, leave
-from .loading import LoadedBatches, Loading, open_dataset
+from .loading import LoadedBatches, Loading, open_dataset, split_data
 from .log import Logging, TrainingLog
 from .optimizers import ChosenOptimizer, OptimizerChoice
 from .options import check_data, check_options, check_samples, run_config
@@ -60,7 +59,8 @@ class Trainer(RecordsArguments):
             [channels, height, width] or other samples. Each sample is alone or in a pair with a
             label or a dictionary of conditions.
         validation: Held-out data in the form of `folder_or_dataset`, on which the averaged weights
-            are measured. The results are written to `validation.csv`.
+            are measured, or the share of the data to hold out, in (0, 1), chosen by the seed. The
+            results are written to `validation.csv`.
         train_batch_size: Number of samples of a batch, of all processes together with
             split_batches, otherwise of each process.
         gradient_accumulate_every: Number of batches of one optimizer step (gradient accumulation).
@@ -106,7 +106,7 @@ class Trainer(RecordsArguments):
         model: Trainable,
         folder_or_dataset: str | os.PathLike[str] | Dataset | Sequence[Any] | Tensor,
         *,
-        validation: Dataset | Sequence[Any] | Tensor | None = None,
+        validation: Dataset | Sequence[Any] | Tensor | float | None = None,
         train_batch_size: int = 16,
         gradient_accumulate_every: int = 1,
         augment_horizontal_flip: bool = True,
@@ -143,18 +143,18 @@ class Trainer(RecordsArguments):
         saving.check(names, validation, validation_options.every, save_and_sample_every)
         self.results_folder, self.seed, self.minutes = Path(results_folder), seed, minutes
         self.num_steps, self.save_every = train_num_steps, save_and_sample_every
-        held_out = None if validation is None else as_dataset(validation)
         self.loading, self.logging, self.saving, self.compute = loading, logging, saving, compute
         self.precision = choose_precision(mixed_precision, model)
         self.accelerator = compute.accelerator(self.precision, self.results_folder)
         processes = self.accelerator.num_processes
         self.batch_size = train_batch_size * (1 if split_batches else processes)
         self.images_per_step = self.batch_size * gradient_accumulate_every
-        self.dataset = open_dataset(folder_or_dataset, model.sample_shape, convert_image_to)
+        whole = open_dataset(folder_or_dataset, model.sample_shape, convert_image_to)
+        self.dataset, held_out = split_data(whole, validation, mix(seed, Purpose.HELD_OUT))
         loading.check(self.dataset)
         check_data(self.dataset, self.results_folder, self.batch_size, processes)
         check_samples(model, self.dataset, held_out)
-        self.config = run_config(self, model, self.dataset, held_out)
+        self.config = run_config(self, model, whole, held_out)
         adam = {"betas": tuple(betas), "weight_decay": weight_decay}
         chosen = ChosenOptimizer(optimizer, optimizer_options or {}, train_lr, adam)
         how: dict[str, Any] = {"compile": compute.compile, "shard": compute.shard}
@@ -165,9 +165,9 @@ class Trainer(RecordsArguments):
         how = {"accumulate": gradient_accumulate_every, "flip": augment_horizontal_flip}
         how["max_grad_norm"] = max_grad_norm
         self.take_step = TrainingStep(self.accelerator, seed, train_num_steps, rate, **how)
-        numbers = {"order": self._order(), "samples": len(self.dataset)}
-        numbers["class_names"] = [*(self.dataset.class_names or ())]
-        run = self.state, self.results_folder, self.config, numbers, seed, self.batch_size
+        known = {"samples": len(self.dataset), "class_names": [*(self.dataset.class_names or ())]}
+        known["order"] = self._order()
+        run = self.state, self.results_folder, self.config, known, seed, self.batch_size
         data: Any = held_out, self.dataset if held_out is None else held_out, num_samples
         drawn = previews, mix(seed, Purpose.SAMPLE)
         measured = QualityInTraining(quality, self.dataset, held_out, *drawn)

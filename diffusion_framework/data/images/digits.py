@@ -72,6 +72,9 @@ class Digits(ImageDataset):
         image = self.images[index].clone()  # callers may write to it without changing the dataset
         return image if self.labels is None else (image, self.labels[index])
 
+    def class_labels(self) -> np.ndarray | None:
+        return None if self.labels is None else np.array(self.labels)
+
     def fingerprint(self) -> str:
         """Returns a hash of the split."""
         return hashlib.sha256(f"digits {self.split}".encode()).hexdigest()

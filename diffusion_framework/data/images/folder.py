@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from copy import copy
 from functools import cached_property
 from typing import Literal
 
@@ -114,6 +115,16 @@ class ImageFolder(EncodedImages):
         if self.labels is None and len(folders) > 1:
             notes += [f"{len(folders)} subfolders; --data.labels true makes them classes"]
         return notes
+
+    def class_labels(self) -> np.ndarray | None:
+        return self.labels
+
+    def subset(self, indices: np.ndarray) -> "ImageFolder":
+        part = copy(self)
+        part.paths = Paths([self.paths[int(index)] for index in indices])
+        part.labels = None if self.labels is None else self.labels[indices]
+        vars(part).pop("_fingerprint", None)
+        return part
 
     def encoded(self, index: int) -> tuple[str, int | None]:
         label = None if self.labels is None else int(self.labels[index])

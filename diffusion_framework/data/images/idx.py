@@ -88,6 +88,9 @@ class IDX(ImageDataset):
         padded = torch.nn.functional.pad(image, border).expand(self.channels, -1, -1).contiguous()
         return padded if self.labels is None else (padded, int(self.labels[index]))
 
+    def class_labels(self) -> np.ndarray | None:
+        return None if self.labels is None else self.labels.numpy()
+
     def fingerprint(self) -> str:
         """Returns a hash of all pixels and of image_size."""
         return hashlib.sha256(

@@ -11,7 +11,7 @@ left (the larger y) with probability c. A policy that averages the experts hits 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from torch import Tensor
@@ -173,6 +173,13 @@ class ForkDemonstrations(TrainingDataset):
             action_steps=action_steps,
             split=split,
             validation_share=validation_share,
+        )
+
+    def subset(self, indices: np.ndarray) -> NoReturn:
+        """Raises ValueError, because windows of one episode are not independent."""
+        raise ValueError(
+            "Expected whole episodes as the validation data, got a share of their windows. "
+            "Fix: give a folder of other episodes as the validation data."
         )
 
     def __len__(self) -> int:
