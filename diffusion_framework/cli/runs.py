@@ -118,7 +118,8 @@ def _row(path: Path, top: Path) -> _Row:
             return _Row(name, "running", figures=_figures(path))
         told = Description.of(Checkpoint.find(path))
     except (ValueError, OSError) as error:
-        cause = printable(" ".join(str(error).split()), 120)
+        cause = str(error).replace(f"{path}{os.sep}", "")  # the row names the run
+        cause = printable(" ".join(cause.split()), 120)
         return _Row(name, "broken", figures=_figures(path), broken=cause)
     finished = told.num_steps is not None and told.steps >= told.num_steps
     status = "running" if running else "finished" if finished else "stopped"
