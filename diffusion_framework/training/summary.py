@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from accelerate import Accelerator
 
 from ..data import TrainingDataset
 from ..policies import Policy
+from ..storage.figures import best_metrics, last_loss
 from ..trainable import Trainable
 
 _PRECISION = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}
@@ -126,20 +126,8 @@ def _labels(run: Outline) -> str:
 
 
 def _figures(run: Outline) -> str:
-    figures = [f"step {run.step:,}"]
-    if logged := _rows(run.results_folder / "log.csv"):
-        figures += [f"loss {float(logged[-1]['loss']):.4g}"]
-    if run.validation is not None and (measured := _rows(run.results_folder / "validation.csv")):
-        name = run.model.metric_names[0]
-        best, last = min(measured, key=lambda row: float(row[name])), measured[-1]
-        figures += [f"{name} {float(last[name]):.4g}"]
-        if best is not last:
-            figures += [f"best {float(best[name]):.4g} at step {int(best['step']):,}"]
+    loss, best = last_loss(run.results_folder), best_metrics(run.results_folder)
+    figures = [f"step {run.step:,}", *([] if loss is None else [f"loss {loss:.4g}"])]
+    shown = [name for name in run.model.metric_names[:1] if run.validation is not None]
+    figures += [f"best {name} {best[name]:.4g}" for name in shown if name in best]
     return ", ".join(figures)
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    if not path.exists():
-        return []
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))

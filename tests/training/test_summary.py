@@ -52,8 +52,11 @@ def test_the_end_names_figures_pictures_and_the_command(flowers, tmp_path):
     picture, curves = re.search(r"pictures +(.*), (.*)", text).groups()
     assert picture == str(results / "samples" / "step-00000006.png") and curves.endswith("n.png")
     assert all((results / name).exists() for name in ("samples", "validation.png"))
-    assert re.search(r"done +step 6, loss [\d.e-]+, validation_loss [\d.e-]+", text)
+    assert re.search(r"done +step 6, loss [\d.e-]+, best validation_loss [\d.e-]+", text)
     assert f"diffusion sample '{results}'" in text, "quoted for a shell"
+    (results / "log.csv").write_bytes(b"step,loss\n6,\xff")
+    (results / "validation.csv").unlink()
+    assert re.search(r"done +step 6\n", ending(Outline.of(run))), "damaged tables have no figures"
 
 
 def test_a_dry_run_measures_a_step_and_writes_nothing(flowers, tmp_path):
