@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,19 +23,18 @@ def run_program(words: Sequence[str], prog: str = "diffusion") -> None:
         words: Command line, without the program: the name of a command and its words.
         prog: Words that start the program, for its texts.
     """
-    if not words or words[0] in ("--help", "-h", "help"):
-        print(program_page())
-    elif words[0] == "--version":
-        print(vars(import_module(PACKAGE))["__version__"])
-    elif words[0] == "--complete":
-        from .completion import complete
-
-        print("\n".join(complete()))
-    elif words[0] not in COMMANDS:
-        with _one_line():
-            raise unknown_name("", f"a command of {prog}", words[0], list(COMMANDS))
-    else:
+    if words and words[0] in COMMANDS:
         run_command(words[0], words[1:], f"{prog} {words[0]}")
+        return
+    with _one_line():
+        if not words or words[0] in ("--help", "-h", "help"):
+            print(program_page())
+        elif words[0] == "--version":
+            print(vars(import_module(PACKAGE))["__version__"])
+        elif words[0] == "--complete":
+            print("\n".join(import_module(f"{__package__}.completion").complete()))
+        else:
+            raise unknown_name("", f"a command of {prog}", words[0], list(COMMANDS))
 
 
 def run_command(name: str, words: Sequence[str], prog: str | None = None) -> None:
@@ -98,6 +98,9 @@ def _one_line() -> Iterator[None]:
     """Ends the program with one line and exit code 2 at an error that the user can correct."""
     try:
         yield
+        sys.stdout.flush()
     except BadPart as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except BrokenPipeError:  # the reader of the output, such as head, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

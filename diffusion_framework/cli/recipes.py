@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 from ..parts.search import unknown_name
 from ..recipes import recipe_folder
+from .help import WIDTH
+
+_COLUMN = 22  # of the names
 
 
 def recipes() -> None:
@@ -20,9 +24,13 @@ def recipes() -> None:
     """
     rows = {path.stem: _notes(path) for path in sorted(recipe_folder().glob("*.yaml"))}
     for name, notes in rows.items():
-        print(f"{name:<22}{notes['trains']}")
+        lines = [notes["trains"]]
         for key in ("Follows", "Measured"):
-            print(f"{'':<22}{key.lower()}: {notes.get(key, 'not reproduced here')}")
+            lines += [f"{key.lower()}: {notes.get(key, 'not reproduced here')}"]
+        for line in lines:
+            for part in textwrap.wrap(line, WIDTH - _COLUMN, subsequent_indent="  "):
+                print(f"{name:<{_COLUMN}}{part}")
+                name = ""
     print("\ndiffusion train FOLDER --config NAME starts from one of them.")
 
 

@@ -157,3 +157,10 @@ def test_help_and_completion_import_no_torch():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
     assert program_page().splitlines()[0] in done.stdout
+
+
+@pytest.mark.parametrize("words", ["--help", "recipes", "train --help all"])
+def test_a_reader_that_has_gone_is_no_error(words):
+    code = f"{sys.executable} -m diffusion_framework {words} | head -1"
+    done = subprocess.run(code, shell=True, capture_output=True, text=True, check=True)
+    assert done.stderr == "" and done.stdout.count("\n") == 1
