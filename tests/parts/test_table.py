@@ -8,6 +8,7 @@ import pytest
 from table_rows import ROWS, kind_named
 
 import diffusion_framework as df
+from diffusion_framework.data.dataset import Subset
 from diffusion_framework.data.loading.cache import CachedImages
 from diffusion_framework.data.wrapped import WrappedDataset
 from diffusion_framework.parts import fold
@@ -15,7 +16,7 @@ from diffusion_framework.parts.search import load_class
 from diffusion_framework.parts.signatures import options
 from diffusion_framework.parts.table import NOUNS, TABLE
 
-NOT_NAMED = {CachedImages, WrappedDataset}  # wrappers that the Trainer makes
+NOT_NAMED = {CachedImages, Subset, WrappedDataset}  # wrappers that the Trainer makes
 
 
 @pytest.mark.parametrize(
