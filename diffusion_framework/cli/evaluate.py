@@ -90,7 +90,7 @@ def evaluate(
         weights: Weights to use: ema (their moving average) or model (the last ones).
         output: Folder for the tables and pictures.
         overwrite: Whether to replace existing tables.
-        device: Device to run on: auto, cpu, cuda, cuda:1, mps, ...
+        device: Device to run on: auto, cpu, cuda, cuda:1 or mps.
         progress: Whether to show progress bars.
         trust: Packages whose classes the files may name; their code then runs.
     """

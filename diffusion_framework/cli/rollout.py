@@ -70,7 +70,7 @@ def rollout(
         video: Folder for an animated GIF of each episode; null writes none.
         latency: Number of plans to time, for one environment at a time.
         weights: Weights to use: ema (their moving average) or model (the last ones).
-        device: Device to run on: auto, cpu, cuda, cuda:1, mps, ...
+        device: Device to run on: auto, cpu, cuda, cuda:1 or mps.
         progress: Whether to show a progress bar.
         trust: Packages whose classes the files may name; their code then runs.
     """

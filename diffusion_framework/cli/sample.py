@@ -75,7 +75,7 @@ def sample(
         output: Folder for the images.
         overwrite: Whether to replace the images that an earlier call wrote to the folder. It
             deletes only files that the folder's index.csv lists.
-        device: Device to run on: auto, cpu, cuda, cuda:1, mps, ...
+        device: Device to run on: auto, cpu, cuda, cuda:1 or mps.
         noise_device: Device that draws the noise: cpu gives the same noise, and the same images up
             to rounding, on every kind of device; null is the device of the network.
         progress: Whether to show progress bars.

@@ -30,7 +30,9 @@ def nearest(word: str, known: Collection[str]) -> str | None:
     """Returns the known name nearest to a word, or None if none is near."""
     words = {fold(name).lstrip("-"): name for name in known}
     close = difflib.get_close_matches(fold(word[:80]).lstrip("-"), words, 1, 0.6)
-    return words[close[0]] if close else None
+    if close:
+        return words[close[0]]
+    return next((name for name in known if name.endswith(f"_{word}")), None)  # lr for train_lr
 
 
 def unknown_name(where: str, wanted: str, name: str, known: Collection[str]) -> BadPart:

@@ -91,6 +91,7 @@ def test_topics(name, topic, words):
         (["train", "--help=no.such.Xyzzy"], "choose one of"),
         (["--sampler"], "write 'sample'"),
         (["xyzzy"], "choose one of"),
+        (["train", "--trainer.lr=1"], "write 'train_lr'"),
     ],
 )
 def test_unknown_words_are_answered_with_the_nearest(words, fix, capsys):

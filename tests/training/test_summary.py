@@ -26,7 +26,7 @@ def test_the_summary_says_what_the_run_will_do(flowers, tmp_path):
     rows = dict(line.split(maxsplit=1) for line in run.summary().splitlines() if line[0] != " ")
     assert rows["data"] == f"6 images, 8 x 8 grey, in {flowers}"
     assert "left out: 1 files that are not images" in run.summary()
-    assert "2 subfolders; --data.labels true makes them classes" in run.summary()
+    assert "--data.labels true --diffusion.model.num_classes 2 makes them classes" in run.summary()
     parameters = sum(p.numel() for p in run.model.parameters())
     assert rows["network"] == f"UNet, {parameters:,} parameters"
     assert rows["training"] == "6 steps of 12 samples (4 x 3 accumulated), 12 epochs, seed 7"

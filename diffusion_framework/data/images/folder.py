@@ -113,7 +113,8 @@ class ImageFolder(EncodedImages):
         notes = [f"left out: {count:,} {what}" for what, count in left_out.items() if count]
         folders = {path.partition("/")[0] for path in self.paths if "/" in path}
         if self.labels is None and len(folders) > 1:
-            notes += [f"{len(folders)} subfolders; --data.labels true makes them classes"]
+            flags = f"--data.labels true --diffusion.model.num_classes {len(folders)}"
+            notes += [f"{len(folders)} subfolders; {flags} makes them classes"]
         return notes
 
     def class_labels(self) -> np.ndarray | None:
