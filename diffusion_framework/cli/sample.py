@@ -48,7 +48,7 @@ def sample(
 
     Examples:
       diffusion sample results/photos                            25 images in samples/
-      diffusion sample results/flowers --labels daisy,rose --guidance 2
+      diffusion sample results/flowers --labels daisy,roses
       diffusion sample results/photos --sampler DDIM --sampler.eta 1 --calls 100 --output more
 
     Args:

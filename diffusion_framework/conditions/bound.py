@@ -49,7 +49,8 @@ class BoundConditions:
             wrong = ", ".join(sorted(chosen - droppable)) or "none"
             raise ValueError(
                 f"Expected conditions trained with dropout, got {wrong}. "
-                "Fix: train with dropout=0.1 in the conditioner (for labels, label_dropout=0.1)."
+                "Fix: train with dropout=0.1 in the conditioner (for labels, label_dropout=0.1, "
+                "or --diffusion.label_dropout 0.1)."
             )
         parts = {
             name: self.conditions[name].none(part) if name in chosen else part
@@ -125,7 +126,7 @@ class Conditions(nn.ModuleDict):
         if unknown := given.keys() - self.keys():
             remedy = "leave it out, or build the model with a conditioner for it (conditions=)"
             if "labels" in unknown:
-                remedy = "leave it out, or build the network with num_classes"
+                remedy = "leave it out, or set num_classes (--diffusion.model.num_classes)"
             elif close := nearest(min(unknown), [*self]):
                 remedy = f"write {close}="
             raise ValueError(

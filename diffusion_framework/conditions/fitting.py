@@ -23,7 +23,7 @@ def fit_statistics(
         batches: All training data once, as pairs of data [batch, ...] and its conditions by name.
 
     Raises:
-        ValueError: If there is no data.
+        ValueError: If `batches` is empty.
     """
     unfitted = [name for name in conditions if conditions[name].needs_fit]
     fits_space = space.needs_fit

@@ -103,7 +103,9 @@ def ended_in_words(state: TrainingState, folder: Path) -> Iterator[None]:
             f"steps {kept or 'none'}. Fix: free disk space, and resume."
         ) from error
     except Interrupted as stop:
-        where = f"stopped after step {state.step} and saved in {folder}; resume to continue"
+        where = (
+            f"stopped after step {state.step} and saved in {folder}; resume (--resume) to continue"
+        )
         if not state.step:
             where = "stopped before the first step; start it again"
         end_run(stop.number, where, state.accelerator)

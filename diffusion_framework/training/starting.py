@@ -74,13 +74,13 @@ class Start:
             if self.resume is True:
                 raise ValueError(
                     f"Expected a run to resume in {folder}, got no checkpoint. Fix: check "
-                    "results_folder, or resume with auto, which starts a new run."
+                    "results_folder, or resume with auto (--resume auto), which starts a new run."
                 )
             return None
         if self.resume_from is None and not self.resume:
             raise ValueError(
                 f"Expected an empty results_folder, got {folder}, which already holds a run. "
-                f"Fix: resume it, or choose another results_folder."
+                f"Fix: resume it (--resume), or choose another results_folder."
             )
         if self.resume_from is None:
             checkpoint = newest_whole_checkpoint(folder)

@@ -44,6 +44,17 @@ def assert_same_run(a, b):
     assert rows[0] == rows[1]
 
 
+def assert_resumes_exactly(data, folder, **options):
+    """Trains to the end at once, and again with a stop after step 3; returns the second folder."""
+    trainer(data, folder / "whole", **options).train()
+    cut = trainer(data, folder / "cut", **options)
+    cut.num_steps = 3
+    cut.train()
+    trainer(data, folder / "cut", **options).train(resume=True)
+    assert_same_run(folder / "whole", folder / "cut")
+    return folder / "cut"
+
+
 def reseal(manifest, content):
     """Writes a manifest with a valid seal, as somebody who changes a checkpoint on purpose can."""
     content.pop("seal", None)

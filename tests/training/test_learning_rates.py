@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from runs import assert_same_run, trainer
+from runs import assert_resumes_exactly, trainer
 
 from diffusion_framework.storage.checkpoint import Checkpoint
 from diffusion_framework.training import LearningRate, Previews
@@ -23,12 +23,7 @@ def test_a_function_gives_the_share_of_the_peak():
 
 def test_a_run_resumes_exactly_and_names_another_function(tmp_path):
     options = {"learning_rate": LearningRate(falling, 2), "previews": Previews(every=0)}
-    trainer(IMAGES, tmp_path / "whole", **options).train()
-    cut = trainer(IMAGES, tmp_path / "cut", **options)
-    cut.num_steps = 3
-    cut.train()
-    trainer(IMAGES, tmp_path / "cut", **options).train(resume=True)
-    assert_same_run(tmp_path / "whole", tmp_path / "cut")
+    assert_resumes_exactly(IMAGES, tmp_path, **options)
     stored = Checkpoint.find(tmp_path / "cut").config["trainer"]["learning_rate"]
     name, _, shares = stored["schedule"].partition(": ")
     assert name == f"{__name__}.falling" and shares == "1, 0.840896, 0.707107, 0.594604, 0.5"
