@@ -31,8 +31,8 @@ def bits_per_dim(
     """Computes the variational bound of data, as `variational_bound` describes.
 
     By default, it estimates the bound of all steps of the process from at most 100 of its terms. On
-    the digits model, 78 network calls gave 5.307 bits in place of 5.313 with all 1,000 terms; the
-    standard error over 32 images was 0.10.
+    64 digits, this gave 5.11 bits a dimension in place of 5.02 with all 1,000 terms; the standard
+    error of the difference was 0.05, and a single image differed by 0.43 (rms).
 
     Args:
         diffusion: Diffusion model, whose space has bins. Its self-conditioning is off.

@@ -106,11 +106,32 @@ def variational_bound(
 
 
 def _groups(steps: int, count: int) -> list[range]:
-    """Returns at most `count` groups of consecutive steps, single ones near the last step."""
+    """Returns at most `count` groups of consecutive steps, which grow from the last step on.
+
+    Groups have odd lengths, except perhaps the first one, so that each has a middle. The last step
+    stays alone.
+    """
     if count < 1:
         raise ValueError(f"Expected at least 1 of the terms, got {count}. Fix: leave terms at 100.")
     if count >= steps:
         return [range(i, i + 1) for i in range(steps)]
-    ends = {round(steps * (1 - (1 - k / count) ** 4)) for k in range(count)} | {steps - 1, steps}
-    bounds = [0, *sorted(ends)[-count:]]  # the reconstruction term stays alone
-    return [range(first, end) for first, end in itertools.pairwise(bounds)]
+    if count == 1:
+        return [range(steps)]
+    fits, too_many = float(steps), 0.0  # growth of the groups
+    while fits - too_many > 1e-3 * fits:
+        growth = (fits + too_many) / 2
+        if len(_grown(steps, growth)) <= count:
+            fits = growth
+        else:
+            too_many = growth
+    return _grown(steps, fits)
+
+
+def _grown(steps: int, growth: float) -> list[range]:
+    """Returns groups whose length is about growth * (steps to the end)^(3/4)."""
+    groups = [range(steps - 1, steps)]
+    while (left := groups[-1].start) > 0:
+        length = int(growth * (steps - left) ** 0.75)
+        length = min(max(1, length - (length % 2 == 0)), left)
+        groups.append(range(left - length, left))
+    return groups[::-1]

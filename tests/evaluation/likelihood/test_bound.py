@@ -1,5 +1,6 @@
 """Tests of the variational bound and its report."""
 
+import itertools
 import math
 
 import numpy as np
@@ -17,6 +18,7 @@ from diffusion_framework.evaluation import (
     variational_bound,
     write_bound,
 )
+from diffusion_framework.evaluation.likelihood.bound import _groups
 from diffusion_framework.process.level import Prediction
 from diffusion_framework.process.noise import generator_noise, sample_seeds
 from diffusion_framework.process.posterior import log_variance
@@ -97,6 +99,41 @@ def test_with_the_exact_reverse_steps_the_bound_is_the_entropy(schedule, steps):
     bound = variational_bound(oracle, x0, grid, generator_noise(), "learned_range", bins=None)
     entropy = 0.5 * math.log2(2 * math.pi * math.e * 0.9**2)
     assert bound.total.mean().item() == pytest.approx(entropy, rel=0.01)
+
+
+@pytest.mark.parametrize("schedule", [Sigmoid(), EDM(), Flow()], ids=repr)
+def test_some_of_the_terms_estimate_the_bound_of_all_steps(schedule):
+    grid = grid_of_times(schedule, uniform_times(1000))
+    oracle = GaussianOracle(mean=0.3, std=0.9, schedule=schedule)
+    x0 = 0.3 + 0.9 * torch.randn(100, 500, **DOUBLE)
+    options = {"variance": "small", "bins": None}
+    every = variational_bound(oracle, x0, grid, generator_noise(), **options)
+    some = variational_bound(oracle, x0, grid, generator_noise(), terms=100, **options)
+    assert some.steps.shape[1] <= 100
+    # without the last term, which stands for itself in both, and varies much with the noise
+    exact, estimate = (float(bound.steps[:, :-1].sum(1).mean()) for bound in (every, some))
+    assert estimate == pytest.approx(exact, abs=0.05)
+    ends = [(now.t, to.t) for now, to in some.grid]
+    assert all(reached == now for (_, reached), (now, _) in itertools.pairwise(ends))
+    assert (ends[0][0], ends[-1]) == (1.0, (grid[-1][0].t, 0.0)), "the last term stays alone"
+
+
+@pytest.mark.parametrize("steps", [2, 7, 100, 1000])
+@pytest.mark.parametrize("count", [1, 2, 3, 20, 99, 2000])
+def test_groups_of_terms_are_all_steps_in_order(steps, count):
+    groups = _groups(steps, count)
+    assert [step for group in groups for step in group] == list(range(steps))
+    assert len(groups) <= count and all(groups)
+    assert all(len(group) % 2 for group in groups[1:])
+
+
+def test_by_default_the_likelihood_of_many_steps_takes_at_most_100_calls():
+    diffusion = tiny_diffusion(timesteps=1000)
+    calls, forward = [], diffusion.model.forward
+    diffusion.model.forward = lambda *args, **kwargs: (calls.append(1), forward(*args, **kwargs))[1]
+    bound = bits_per_dim(diffusion, torch.zeros(1, 1, 8, 8), show_progress=False)
+    assert 50 < len(calls) <= 100
+    assert bound.total.isfinite().all()
 
 
 @pytest.mark.parametrize("variance", ["small", "large"])
