@@ -396,7 +396,7 @@ BAD_TRAINING = [
     (["--data.image_size=9"], "or change --diffusion.model.image_size"),
     (["--data.labels=true"], "Expected conditions none, got labels"),
     (["--diffusion.model.num_classes=10"], "Expected a value for labels, got none"),
-    (["--trainer.results_folder={run}"], "already holds a run. Fix: resume it, or choose another"),
+    (["--trainer.results_folder={run}"], "already holds a run. Fix: resume it"),
     (
         ["--trainer.results_folder={run}", "--resume", "--diffusion.objective=eps"],
         "objective: v, not eps",
