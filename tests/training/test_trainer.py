@@ -156,7 +156,7 @@ def test_resuming_another_model_names_what_differs(ten_images, tmp_path):
         results_folder=tmp_path,
         train_batch_size=4,
     )
-    with pytest.raises(ValueError, match=r"model\.dim: 8, not 16"):
+    with pytest.raises(ValueError, match=r"model\.dim: 8 before, 16 now"):
         other.train(resume=True)
 
 
