@@ -147,10 +147,11 @@ class Measurement:
             labels = None
             if model.num_classes is not None:
                 labels = meter.labels_for(self.num_samples, model.num_classes)
+            budgets: Sequence[int | None] = self.calls or [None]
             for index, sampler in enumerate(samplers or [model.sampler]):
                 kind = type(sampler).__name__
                 same = [type(other) for other in samplers].count(type(sampler)) > 1
-                for calls in self.calls or [None]:
+                for calls in budgets:
                     count = sampler.default_calls if calls is None else calls
                     shown = f"{name} {kind}{index + 1 if same else ''} {count or ''}".rstrip()
                     options: dict[str, Any] = {"sampler": sampler, "calls": calls, "name": shown}
