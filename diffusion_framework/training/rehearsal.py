@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Mapping
 from datetime import timedelta
 
 import numpy as np
@@ -53,15 +54,10 @@ def rehearsed(trainer: Trainer, step_taken: int = 0) -> str:
     if accelerator.device.type == "cuda":
         torch.cuda.synchronize()
     seconds = (time.perf_counter() - began) * accumulate
-    slots = _optimizer_bytes(trainer)
+    parts = _memory(trainer, kept)
     trainer.model.zero_grad()
     flops = counter.get_total_flops() * accumulate * accelerator.num_processes
     left = timedelta(seconds=round(seconds * (trainer.num_steps - step_taken)))
-    weights = {p.untyped_storage().data_ptr(): p.nbytes for p in trainer.model.parameters()}
-    activations = sum(size for place, size in kept.items() if place not in weights)
-    size = sum(weights.values())
-    parts = {"weights": size, "gradients": size, "EMA": size, "optimizer": slots}
-    parts["activations"] = activations
     shown = ", ".join(f"{name} {_bytes(number)}" for name, number in parts.items())
     return aligned(
         {
@@ -70,6 +66,21 @@ def rehearsed(trainer: Trainer, step_taken: int = 0) -> str:
             "time": f"about {left} for the steps alone",
         }
     )
+
+
+def _memory(trainer: Trainer, kept: Mapping[int, int]) -> dict[str, int]:
+    """Returns the bytes that training takes, by name.
+
+    Args:
+        trainer: Trainer whose weights have gradients.
+        kept: Bytes of each storage that the backward pass needs, by address.
+    """
+    weights = {p.untyped_storage().data_ptr(): p.nbytes for p in trainer.model.parameters()}
+    size = sum(weights.values())
+    parts = {"weights": size, "gradients": size, "EMA": size}
+    parts["optimizer"] = _optimizer_bytes(trainer)
+    parts["activations"] = sum(size for place, size in kept.items() if place not in weights)
+    return parts
 
 
 def _optimizer_bytes(trainer: Trainer) -> int:
