@@ -80,7 +80,8 @@ def top_folders(scan: Scan) -> list[str]:
         if "/" not in path:
             raise ValueError(
                 "Expected each image in a subfolder named after its class, "
-                f"got {path!r} directly in {scan.folder!r}. Fix: move it, or set labels: false."
+                f"got {path!r} directly in {scan.folder!r}. "
+                "Fix: move it, or set --data.labels false."
             )
     return [path.partition("/")[0] for path in scan.paths]
 

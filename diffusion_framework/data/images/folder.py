@@ -14,6 +14,7 @@ import PIL
 from beartype import beartype
 from torch import Tensor
 
+from ...parts.counting import counted
 from .beside import conditions_of
 from .encoded import EncodedImages, file_endings
 from .resize import Fit
@@ -123,9 +124,9 @@ class ImageFolder(EncodedImages):
         return len(self.paths)
 
     def notes(self) -> list[str]:
-        left_out = {"files that are not images": self.other_files}
-        left_out["links to a missing target"] = self.dangling_links
-        notes = [f"left out: {count:,} {what}" for what, count in left_out.items() if count]
+        left_out = {"non-image file": self.other_files}
+        left_out["broken link"] = self.dangling_links
+        notes = [f"left out: {counted(count, what)}" for what, count in left_out.items() if count]
         folders = {path.partition("/")[0] for path in self.paths if "/" in path}
         if self.values.labels is None and len(folders) > 1:
             flags = f"--data.labels true --diffusion.model.num_classes {len(folders)}"
