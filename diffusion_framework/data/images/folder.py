@@ -17,6 +17,7 @@ from torch import Tensor
 from ...parts.counting import counted
 from .beside import conditions_of
 from .encoded import EncodedImages, file_endings
+from .headers import header_notes, read_headers
 from .resize import Fit
 from .scan import scan_folder
 from .texts import Texts
@@ -127,6 +128,9 @@ class ImageFolder(EncodedImages):
         left_out = {"non-image file": self.other_files}
         left_out["broken link"] = self.dangling_links
         notes = [f"left out: {counted(count, what)}" for what, count in left_out.items() if count]
+        headers = read_headers(self.folder, self.paths)
+        shape = self.image_size, self.channels
+        notes += header_notes(headers, len(self), *shape, skips=self.broken == "skip")
         folders = {path.partition("/")[0] for path in self.paths if "/" in path}
         if self.values.labels is None and len(folders) > 1:
             flags = f"--data.labels true --diffusion.model.num_classes {len(folders)}"

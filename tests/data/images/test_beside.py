@@ -83,7 +83,7 @@ def test_classes_of_numbers_are_sorted_as_numbers(folder):
 def test_texts_lie_beside_their_images(folder):
     for row in ROWS:
         (folder / row["file_name"]).with_suffix(".txt").write_text(row["text"] + "\n", "utf-8")
-    data = ImageFolder(folder, 8, captions=True)
+    data = ImageFolder(folder, 8, 1, captions=True)
     assert [told["text"] for _, told in data] == [row["text"] for row in ROWS]
     assert data.notes() == ["2 subfolders; --data.labels true --diffusion.model.num_classes 2 "
                             "makes them classes"]  # fmt: skip
