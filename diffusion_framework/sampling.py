@@ -167,7 +167,8 @@ class DrawsSamples(Trainable, ABC):
                 requires bounds, False does not clip, 'dynamic' is dynamic thresholding. A function
                 of x0 is applied to it.
             guidance: `Guidance`, or the scale of classifier-free guidance; None for no guidance.
-            condition: Values of the conditions by name.
+            condition: Values of the conditions by name, for each sample or one for all. One that is
+                left out is "none", if it was trained with dropout.
 
         Raises:
             ValueError: If an option is unknown or out of range, or two options exclude each other.
@@ -193,7 +194,7 @@ class DrawsSamples(Trainable, ABC):
             data = samples(start, batch_size, self.device, "start")
             x = x + grid.start.alpha * self.encode(data, condition)
         with self.evaluating():
-            bound = self.conditions.bind(condition, batch_size)
+            bound = self.conditions.bind(condition, batch_size, all_needed=False)
         rule = as_guidance(guidance)
 
         def fresh() -> Denoiser:

@@ -41,19 +41,25 @@ class BoundConditions:
             names: Names of these conditions; None for all that were trained with dropout.
 
         Raises:
-            ValueError: a condition that was trained without dropout, or no condition at all.
+            ValueError: a condition that was trained without dropout, or no condition at all; or
+                None for a batch whose conditions are all "none" already.
         """
         droppable = {name for name in self.conditions if self.conditions[name].dropout}
         chosen = droppable if names is None else set(names)
+        if names is None and droppable and not droppable & self.values.keys():
+            raise ValueError(
+                f"Expected a value for {_list(droppable)} to guide towards, got none. "
+                f"Fix: pass {min(droppable)}=..., or leave guidance out."
+            )
         if not chosen or not chosen <= droppable:
             wrong = ", ".join(sorted(chosen - droppable)) or "none"
             raise ValueError(
                 f"Expected conditions trained with dropout, got {wrong}. "
-                "Fix: train with dropout=0.1 in the conditioner (for labels, label_dropout=0.1, "
-                "or --diffusion.label_dropout 0.1)."
+                "Fix: train with dropout=0.1 in the conditioner, or without conditioners of your "
+                "own with condition_dropout=0.1 (--diffusion.condition_dropout 0.1)."
             )
         parts = {
-            name: self.conditions[name].none(part) if name in chosen else part
+            name: self.conditions[name].none(_length(part)) if name in chosen else part
             for name, part in self.parts.items()
         }
         return BoundConditions(self.conditions, self.values, parts)
@@ -108,6 +114,7 @@ class Conditions(nn.ModuleDict):
         *,
         drop: bool = False,
         generator: torch.Generator | None = None,
+        all_needed: bool = True,
     ) -> BoundConditions:
         """Encodes the value of every condition.
 
@@ -115,6 +122,8 @@ class Conditions(nn.ModuleDict):
             values: User's values by the name of their condition; None counts as missing.
             batch: Number of samples; None takes it from the values. A value of a single sample is
                 repeated `batch` times, except with `drop`.
+            all_needed: Whether every condition needs a value. Otherwise, a missing one that was
+                trained with dropout is "none"; `batch` must then be given.
             drop: Whether to drop conditions, each at its own rate, as in training.
             generator: Source of randomness for dropout; None for PyTorch's default generator.
 
@@ -132,7 +141,8 @@ class Conditions(nn.ModuleDict):
             raise ValueError(
                 f"Expected conditions {_list(self)}, got {_list(unknown)}. Fix: {remedy}."
             )
-        if missing := self.keys() - given.keys():
+        dropped = {n for n in self if n not in given and not all_needed and self[n].dropout}
+        if missing := self.keys() - given.keys() - dropped:
             raise ValueError(
                 f"Expected a value for {_list(missing)}, got none. "
                 f"Fix: pass {min(missing)}=..., one for each sample."
@@ -140,6 +150,9 @@ class Conditions(nn.ModuleDict):
         parts: dict[str, Keywords] = {}
         for name in self:
             conditioner = self[name]
+            if name in dropped:
+                parts[name] = conditioner.none(batch or 1)
+                continue
             value = given[name]
             if batch is not None and not drop:  # in training, a single value is a mistake
                 value = conditioner.repeat(value, batch)
@@ -189,6 +202,10 @@ class Conditions(nn.ModuleDict):
     def needs_fit(self) -> bool:
         """Whether statistics of a condition are still unknown."""
         return any(self[name].needs_fit for name in self)
+
+
+def _length(part: Keywords) -> int:
+    return len(next(iter(part.values())))
 
 
 def _list(names: Iterable[str]) -> str:

@@ -69,8 +69,8 @@ class Labels(Conditioner):
         )
         return {self.keywords[0]: labels.to(self.device)}
 
-    def none(self, like: Keywords) -> Keywords:
-        return {keyword: torch.full_like(labels, self.classes) for keyword, labels in like.items()}
+    def none(self, batch: int) -> Keywords:
+        return {self.keywords[0]: torch.full((batch,), self.classes, device=self.device)}
 
     def pictures(self, value: Any) -> list[str]:
         return [str(label) for label in _whole_numbers(value).tolist()]

@@ -12,7 +12,7 @@ from typing import Any, final
 
 from torch import Tensor, nn
 
-from ..conditions import Conditioner, Labels
+from ..conditions import Conditioner, Images, Labels, Text, Vectors
 
 ESTIMATE_NAMES = ("self_cond", "x_self_cond")
 LATENT_NAMES = ("latents", "latent_self_cond")
@@ -40,6 +40,9 @@ class NetworkSignature:
         required: Members of `keywords` without a default.
         takes_any: Whether the network takes `**kwargs`.
         num_classes: Number of classes for labels, or None.
+        image_channels: Number of channels of the images of a condition, or None.
+        vector_dim: Size of the vectors of a condition, or None.
+        token_dim: Width of the tokens of a condition, or None.
         learned_variance: Whether the output has twice the channels of x, and its second half
             determines the variance.
     """
@@ -54,6 +57,9 @@ class NetworkSignature:
     required: frozenset[str] = frozenset()
     takes_any: bool = False
     num_classes: int | None = None
+    image_channels: int | None = None
+    vector_dim: int | None = None
+    token_dim: int | None = None
     learned_variance: bool = False
 
     @classmethod
@@ -91,6 +97,8 @@ class NetworkSignature:
         latents = _first(LATENT_NAMES, rest) if "return_latents" in rest else None
         own = {estimate, latents, "second_time", "return_latents" if latents else None}
         keywords = frozenset(rest) - own
+        takes = getattr(network, "condition_keywords", None)  # of networks that are built for some
+        keywords = keywords if takes is None else keywords & frozenset(takes)
         no_default = {name for name in keywords if rest[name].default is inspect.Parameter.empty}
         return cls(
             name=type(network).__name__,
@@ -103,6 +111,9 @@ class NetworkSignature:
             required=frozenset(no_default),
             takes_any=inspect.Parameter.VAR_KEYWORD in kinds,
             num_classes=getattr(network, "num_classes", None),
+            image_channels=getattr(network, "image_channels", None),
+            vector_dim=getattr(network, "vector_dim", None),
+            token_dim=getattr(network, "token_dim", None),
             learned_variance=bool(getattr(network, "learned_variance", False)),
         )
 
@@ -110,30 +121,42 @@ class NetworkSignature:
         """Returns whether a conditioner may supply this keyword argument."""
         return self.takes_any or keyword in self.keywords
 
-    def default_conditions(self, label_dropout: float) -> dict[str, Conditioner]:
-        """Returns the conditions of a model built without any: labels, if the network has classes.
+    def default_conditions(self, dropout: float | None) -> dict[str, Conditioner]:
+        """Returns the conditions of a model built without any: all that the network is built for.
 
         Args:
-            label_dropout: Probability that a training sample loses its label, in [0, 1).
+            dropout: Probability that a training sample loses a condition, in [0, 1); None for 0.1.
 
         Raises:
-            ValueError: label_dropout above 0 for a network without classes, or classes without an
-                argument `labels`.
+            ValueError: a network that is built for a condition without an argument for it, or
+                dropout for a network without conditions.
         """
-        if self.num_classes is not None and not self.takes("labels"):
+        found: dict[str, Conditioner] = {}
+        given, dropout = dropout, 0.1 if dropout is None else dropout
+        if self._built_for("num_classes", self.num_classes, "labels"):
+            found["labels"] = Labels(self.num_classes or 1, dropout=dropout)
+        if self._built_for("image_channels", self.image_channels, "image"):
+            found["image"] = Images(self.image_channels or 1, dropout=dropout)
+        if self._built_for("vector_dim", self.vector_dim, "vector"):
+            found["vector"] = Vectors(self.vector_dim or 1, dropout=dropout)
+        if self._built_for("token_dim", self.token_dim, "tokens"):
+            found["text"] = Text(self.token_dim or 1, dropout=dropout)
+        if given and not found:
             raise ValueError(
-                f"Expected an argument labels of {self.name}, which has num_classes, got none. "
-                "Fix: name it labels, or set conditions={'labels': Labels(..., keyword=...)}; "
-                "without labels, set conditions={}."
+                f"Expected a network with conditions for condition_dropout={dropout}, "
+                f"got {self.name} without. Fix: set its num_classes, or leave the dropout out."
             )
-        if self.num_classes is not None:
-            return {"labels": Labels(self.num_classes, dropout=label_dropout)}
-        if label_dropout:
+        return found
+
+    def _built_for(self, attribute: str, size: int | None, keyword: str) -> bool:
+        """Returns whether the network has a condition; raises ValueError without its argument."""
+        if size is not None and not self.takes(keyword):
             raise ValueError(
-                f"Expected a network with classes for label_dropout={label_dropout}, "
-                f"got {self.name} without. Fix: set its num_classes."
+                f"Expected an argument {keyword} of {self.name}, which has {attribute}, got none. "
+                f"Fix: name it {keyword}, or set conditions= with keyword=...; "
+                "without conditions, set conditions={}."
             )
-        return {}
+        return size is not None
 
     def check_conditions(self, given: Mapping[str, Iterable[str]]) -> None:
         """Checks that conditioners supply accepted keyword arguments, and all required ones.
