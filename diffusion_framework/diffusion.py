@@ -13,6 +13,7 @@ from .denoisers import (
     NetworkParts,
     NetworkSignature,
     TimeInput,
+    chosen_conditions,
     preconditioning_for,
     shared_sigma_data,
 )
@@ -124,15 +125,12 @@ class GaussianDiffusion(KeepsStatistics, DrawsSamples):
         _check("scale", scale, 0 < scale <= 1, "in (0, 1]")
         share = train_prob_self_cond
         _check("train_prob_self_cond", share, 0 <= share <= 1, "in [0, 1]")
-        fits = conditions is None or condition_dropout is None
-        _check("condition_dropout", condition_dropout, fits, "None with conditions of one's own")
         self.model, self.timesteps, self.time_difference = model, timesteps, time_difference
         self.train_prob_self_cond = train_prob_self_cond
         self.signature = NetworkSignature.of(model, sample_shape)
         self.space = ImageSpace() if space is None else space
         self.space.build(self.sample_shape)
-        if conditions is None:
-            conditions = self.signature.default_conditions(condition_dropout)
+        conditions = chosen_conditions(conditions, self.signature, condition_dropout)
         self.signature.check_conditions({k: c.keywords for k, c in conditions.items()})
         self.conditions = Conditions(conditions, self.sample_shape, self.argument_names())
         schedule = schedule_named(noise_schedule, schedule_kwargs or {}, timesteps)

@@ -388,7 +388,7 @@ BAD_TRAINING = [
     ),
     (
         ["--diffusion.condition_dropout=0.1"],
-        "Expected a network with classes for condition_dropout=0.1.*set its num_classes",
+        "Expected a network with conditions for condition_dropout=0.1.*set its num_classes",
     ),
     (["--diffusion.objective=foo"], "expected an objective, got 'foo'.*Eps"),
     (["--diffusion.model=NoSuchNet"], "expected a network, got 'NoSuchNet'.*UNet"),

@@ -13,6 +13,13 @@ from torch import Tensor, nn
 from ..parts import nearest
 from .base import Conditioner, Keywords
 
+_OPTIONS = {  # options of a network for the conditions that a model has by default
+    "labels": "num_classes",
+    "image": "image_channels",
+    "vector": "vector_dim",
+    "text": "token_dim",
+}
+
 
 @final
 @dataclass(frozen=True, eq=False)
@@ -132,15 +139,7 @@ class Conditions(nn.ModuleDict):
                 values for another number of samples.
         """
         given = {name: value for name, value in values.items() if value is not None}
-        if unknown := given.keys() - self.keys():
-            remedy = "leave it out, or build the model with a conditioner for it (conditions=)"
-            if "labels" in unknown:
-                remedy = "leave it out, or set num_classes (--diffusion.model.num_classes)"
-            elif close := nearest(min(unknown), [*self]):
-                remedy = f"write {close}="
-            raise ValueError(
-                f"Expected conditions {_list(self)}, got {_list(unknown)}. Fix: {remedy}."
-            )
+        self._check_names(given)
         dropped = {n for n in self if n not in given and not all_needed and self[n].dropout}
         if missing := self.keys() - given.keys() - dropped:
             raise ValueError(
@@ -165,6 +164,20 @@ class Conditions(nn.ModuleDict):
                         f"got {len(encoded)}. Fix: pass one for each sample."
                     )
         return BoundConditions(self, given, parts)
+
+    def _check_names(self, given: Mapping[str, Any]) -> None:
+        """Raises ValueError for a value of an unknown condition."""
+        if unknown := given.keys() - self.keys():
+            first = min(unknown)
+            remedy = "leave it out, or build the model with a conditioner for it (conditions=)"
+            if close := nearest(first, [*self]):
+                remedy = f"write {close}="
+            elif first in _OPTIONS:
+                option = _OPTIONS[first]
+                remedy = f"leave it out, or set {option} (--diffusion.model.{option})"
+            raise ValueError(
+                f"Expected conditions {_list(self)}, got {_list(unknown)}. Fix: {remedy}."
+            )
 
     def check(self, values: Mapping[str, Any], batch: int) -> None:
         """Raises ValueError for values that `bind` refuses, even before statistics are known.

@@ -71,17 +71,10 @@ class Text(Conditioner):
         self.buckets = vocabulary if units == "words" else 256
         self.embed = nn.Embedding(self.buckets + 1, dim)  # the first one is for padding
         self.positions = nn.Parameter(0.02 * torch.randn(length, dim))
+        options: dict[str, Any] = {"dropout": 0.0, "batch_first": True, "norm_first": True}
+        options["activation"] = nn.functional.silu  # one code path in training and sampling
         self.layers = nn.ModuleList(
-            nn.TransformerEncoderLayer(
-                dim,
-                heads,
-                4 * dim,
-                dropout=0.0,
-                activation=nn.functional.silu,  # one code path in training and sampling
-                batch_first=True,
-                norm_first=True,
-            )
-            for _ in range(depth)
+            nn.TransformerEncoderLayer(dim, heads, 4 * dim, **options) for _ in range(depth)
         )
         self.norm = nn.LayerNorm(dim)
         self.nothing = nn.Parameter(torch.zeros(dim)) if dropout else None

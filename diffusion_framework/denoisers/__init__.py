@@ -2,6 +2,7 @@
 
 from .base import Denoiser, StatelessDenoiser, TransformX0
 from .clipping import Clip, KeepInRange, Threshold, clipped
+from .default_conditions import chosen_conditions
 from .guidance import ClassifierFree, Guidance, as_guidance
 from .network import NetworkDenoiser, NetworkParts, predict_together
 from .preconditioning import (
@@ -45,6 +46,7 @@ __all__ = [
     "UnitVariance",
     "Unscaled",
     "as_guidance",
+    "chosen_conditions",
     "clipped",
     "preconditioning_for",
     "predict_together",

@@ -12,10 +12,9 @@ from typing import Any, final
 
 from torch import Tensor, nn
 
-from ..conditions import Conditioner, Images, Labels, Text, Vectors
-
 ESTIMATE_NAMES = ("self_cond", "x_self_cond")
 LATENT_NAMES = ("latents", "latent_self_cond")
+CONDITION_SIZES = ("num_classes", "image_channels", "vector_dim", "token_dim")
 _MOST_DIMENSIONS = 8
 _MOST_NUMBERS = 2**31  # in a sample: 8 GB of float32
 
@@ -110,53 +109,13 @@ class NetworkSignature:
             keywords=keywords,
             required=frozenset(no_default),
             takes_any=inspect.Parameter.VAR_KEYWORD in kinds,
-            num_classes=getattr(network, "num_classes", None),
-            image_channels=getattr(network, "image_channels", None),
-            vector_dim=getattr(network, "vector_dim", None),
-            token_dim=getattr(network, "token_dim", None),
+            **{name: getattr(network, name, None) for name in CONDITION_SIZES},
             learned_variance=bool(getattr(network, "learned_variance", False)),
         )
 
     def takes(self, keyword: str) -> bool:
         """Returns whether a conditioner may supply this keyword argument."""
         return self.takes_any or keyword in self.keywords
-
-    def default_conditions(self, dropout: float | None) -> dict[str, Conditioner]:
-        """Returns the conditions of a model built without any: all that the network is built for.
-
-        Args:
-            dropout: Probability that a training sample loses a condition, in [0, 1); None for 0.1.
-
-        Raises:
-            ValueError: a network that is built for a condition without an argument for it, or
-                dropout for a network without conditions.
-        """
-        found: dict[str, Conditioner] = {}
-        given, dropout = dropout, 0.1 if dropout is None else dropout
-        if self._built_for("num_classes", self.num_classes, "labels"):
-            found["labels"] = Labels(self.num_classes or 1, dropout=dropout)
-        if self._built_for("image_channels", self.image_channels, "image"):
-            found["image"] = Images(self.image_channels or 1, dropout=dropout)
-        if self._built_for("vector_dim", self.vector_dim, "vector"):
-            found["vector"] = Vectors(self.vector_dim or 1, dropout=dropout)
-        if self._built_for("token_dim", self.token_dim, "tokens"):
-            found["text"] = Text(self.token_dim or 1, dropout=dropout)
-        if given and not found:
-            raise ValueError(
-                f"Expected a network with conditions for condition_dropout={dropout}, "
-                f"got {self.name} without. Fix: set its num_classes, or leave the dropout out."
-            )
-        return found
-
-    def _built_for(self, attribute: str, size: int | None, keyword: str) -> bool:
-        """Returns whether the network has a condition; raises ValueError without its argument."""
-        if size is not None and not self.takes(keyword):
-            raise ValueError(
-                f"Expected an argument {keyword} of {self.name}, which has {attribute}, got none. "
-                f"Fix: name it {keyword}, or set conditions= with keyword=...; "
-                "without conditions, set conditions={}."
-            )
-        return size is not None
 
     def check_conditions(self, given: Mapping[str, Iterable[str]]) -> None:
         """Checks that conditioners supply accepted keyword arguments, and all required ones.

@@ -8,30 +8,73 @@ import torch
 from torch import Tensor, nn
 
 
-def condition_keywords(
-    num_classes: int | None,
-    image_channels: int | None,
-    vector_dim: int | None,
-    token_dim: int | None,
-) -> frozenset[str]:
-    """Returns the keyword arguments of a network with these options, which conditioners supply.
+class ConditionEmbedding(nn.Module):
+    """Embeds all conditions of a network but images, which it concatenates to its input.
+
+    Args:
+        dim: Width of the embeddings.
+        num_classes: Number of classes, or None for a network without.
+        image_channels: Number of channels of the images of a condition, or None.
+        vector_dim: Size of a vector, or None.
+        token_dim: Width of a token, or None.
+
+    Attributes:
+        keywords: Keyword arguments of the network that conditioners supply.
 
     Raises:
         ValueError: If an option is below 1.
     """
-    options = {
-        "num_classes": (num_classes, ("labels",)),
-        "image_channels": (image_channels, ("image",)),
-        "vector_dim": (vector_dim, ("vector",)),
-        "token_dim": (token_dim, ("tokens", "token_mask")),
-    }
-    for name, (size, _) in options.items():
-        if size is not None and size < 1:
-            raise ValueError(
-                f"Expected {name} of at least 1, or None for a network without, got {size}. "
-                "Fix: give the size of this condition, or leave it out."
-            )
-    return frozenset(k for size, keywords in options.values() if size for k in keywords)
+
+    def __init__(
+        self,
+        dim: int,
+        num_classes: int | None,
+        image_channels: int | None,
+        vector_dim: int | None,
+        token_dim: int | None,
+    ) -> None:
+        super().__init__()
+        options = {
+            "num_classes": (num_classes, ("labels",)),
+            "image_channels": (image_channels, ("image",)),
+            "vector_dim": (vector_dim, ("vector",)),
+            "token_dim": (token_dim, ("tokens", "token_mask")),
+        }
+        for name, (size, _) in options.items():
+            if size is not None and size < 1:
+                raise ValueError(
+                    f"Expected {name} of at least 1, or None for a network without, got {size}. "
+                    "Fix: give the size of this condition, or leave it out."
+                )
+        self.keywords = frozenset(k for size, names in options.values() if size for k in names)
+        self.image_channels = image_channels
+        self.label = LabelEmbedding(num_classes, dim)
+        self.vector = VectorEmbedding(vector_dim, dim)
+        self.tokens = TokenEmbedding(token_dim, dim)
+
+    def forward(
+        self, labels: Tensor | None, vector: Tensor | None, tokens: Tensor | None
+    ) -> tuple[list[Tensor], Tensor | None]:
+        """Returns the embeddings [batch, dim] of labels and vectors, and tokens [batch, n, dim].
+
+        Raises:
+            ValueError: If a condition is given to a network without it, or missing in one with it.
+        """
+        single = (self.label(labels), self.vector(vector))
+        return [each for each in single if each is not None], self.tokens(tokens)
+
+    def concatenate(self, x: Tensor, image: Tensor | None) -> Tensor:
+        """Concatenates noised images and the images of a condition along channels.
+
+        Args:
+            x: Noised images [batch, channels, height, width].
+            image: Images of the condition [batch, image_channels, height, width], or None.
+
+        Raises:
+            ValueError: If images are given to a network without, or missing in one with them.
+        """
+        _check_given("image", image, "image_channels", self.image_channels)
+        return x if image is None else torch.cat([x, image], dim=1)
 
 
 class LabelEmbedding(nn.Module):
@@ -108,30 +151,19 @@ class TokenEmbedding(nn.Module):
         return None if self.layers is None else self.layers(tokens)
 
 
-def with_image(x: Tensor, image: Tensor | None, image_channels: int | None) -> Tensor:
-    """Concatenates noised images and the images of a condition along channels.
+def summed(embeddings: list[Tensor], tokens: Tensor | None, mask: Tensor | None) -> Tensor:
+    """Returns the sum [batch, dim] of embeddings [batch, dim] and of the mean of the tokens.
 
     Args:
-        x: Noised images [batch, channels, height, width].
-        image: Images of the condition [batch, image_channels, height, width], or None.
-        image_channels: Their number of channels in this network, or None.
-
-    Raises:
-        ValueError: If images are given to a network without, or missing in one with them.
+        embeddings: Embeddings, [batch, dim] each.
+        tokens: Tokens [batch, n, dim], or None.
+        mask: Mask of the tokens [batch, n], False for padding; None counts all.
     """
-    _check_given("image", image, "image_channels", image_channels)
-    return x if image is None else torch.cat([x, image], dim=1)
+    total = torch.stack(embeddings).sum(dim=0) if len(embeddings) > 1 else embeddings[0]
+    return total if tokens is None else total + _mean(tokens, mask)
 
 
-def added(embedding: Tensor, *others: Tensor | None) -> Tensor:
-    """Returns the sum of an embedding and of those others that are not None."""
-    for other in others:
-        embedding = embedding if other is None else embedding + other
-    return embedding
-
-
-def mean_token(tokens: Tensor, mask: Tensor | None) -> Tensor:
-    """Returns the mean [batch, dim] of tokens [batch, n, dim] where mask [batch, n] is True."""
+def _mean(tokens: Tensor, mask: Tensor | None) -> Tensor:
     if mask is None:
         return tokens.mean(dim=1)
     counted = mask[:, :, None].to(tokens)

@@ -6,16 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..storage.config import RecordsArguments
-from .conditioning import (
-    LabelEmbedding,
-    TokenEmbedding,
-    VectorEmbedding,
-    added,
-    condition_keywords,
-    joined_mask,
-    mean_token,
-    with_image,
-)
+from .conditioning import ConditionEmbedding, joined_mask, summed
 from .layers import TimeEmbedding, height_and_width, zero_init
 from .tokens import MLP, TokenAttention, patch_grid, patchify, sin_cos_positions, unpatchify
 
@@ -66,19 +57,12 @@ class DiT(RecordsArguments, nn.Module):
         time_scale: float = 1000.0,
     ) -> None:
         super().__init__()
-        if min(depth, channels) < 1:
-            raise ValueError(
-                f"Expected at least one block and one channel, got {depth=}, {channels=}. "
-                "Fix: give at least 1 of each."
-            )
+        _check_sizes(depth, channels)
         self.image_size = height_and_width(image_size)
-        self.channels, self.patch_size, self.num_classes = channels, patch_size, num_classes
+        self.channels, self.patch_size = channels, patch_size
         self.self_condition, self.learned_variance = self_condition, learned_variance
-        self.image_channels, self.vector_dim = image_channels, vector_dim
-        self.token_dim = token_dim
-        self.condition_keywords = condition_keywords(
-            num_classes, image_channels, vector_dim, token_dim
-        )
+        conditions = (num_classes, image_channels, vector_dim, token_dim)
+        self.num_classes, self.image_channels, self.vector_dim, self.token_dim = conditions
         self.rows, columns = patch_grid(self.image_size, patch_size)
 
         self.positions: Tensor
@@ -86,16 +70,18 @@ class DiT(RecordsArguments, nn.Module):
             "positions", sin_cos_positions(self.rows, columns, dim), persistent=False
         )
         self.embed_time = TimeEmbedding(dim, dim, time_scale)
-        self.embed_label = LabelEmbedding(num_classes, dim)
-        self.embed_vector = VectorEmbedding(vector_dim, dim)
-        self.embed_tokens = TokenEmbedding(token_dim, dim)
+        self.embed_conditions = ConditionEmbedding(dim, *conditions)
         inputs = channels * (2 if self_condition else 1) + (image_channels or 0)
         self.embed_patches = nn.Linear(patch_size**2 * inputs, dim)
         self.blocks = nn.ModuleList(DiTBlock(dim, heads) for _ in range(depth))
         self.modulate_out = Modulation(dim, 2)
-        self.to_patches = zero_init(
-            nn.Linear(dim, patch_size**2 * channels * (2 if learned_variance else 1))
-        )
+        outputs = channels * (2 if learned_variance else 1)
+        self.to_patches = zero_init(nn.Linear(dim, patch_size**2 * outputs))
+
+    @property
+    def condition_keywords(self) -> frozenset[str]:
+        """Keyword arguments that conditioners supply."""
+        return self.embed_conditions.keywords
 
     def forward(
         self,
@@ -128,14 +114,9 @@ class DiT(RecordsArguments, nn.Module):
         """
         if self.self_condition:
             x = torch.cat([x, torch.zeros_like(x) if self_cond is None else self_cond], dim=1)
-        x = with_image(x, image, self.image_channels)
-        told = self.embed_tokens(tokens)
-        embedding = added(
-            self.embed_time(time),
-            self.embed_label(labels),
-            self.embed_vector(vector),
-            None if told is None else mean_token(told, token_mask),
-        )
+        x = self.embed_conditions.concatenate(x, image)
+        single, told = self.embed_conditions(labels, vector, tokens)
+        embedding = summed([self.embed_time(time), *single], told, token_mask)
         h = self.embed_patches(patchify(x, self.patch_size)) + self.positions
         patches = h.shape[1]
         mask = None if told is None else joined_mask(h, token_mask)
@@ -184,3 +165,11 @@ class Modulation(nn.Module):
 
 def _modulate(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     return torch.addcmul(shift, nn.functional.layer_norm(x, x.shape[-1:], eps=1e-6), scale + 1)
+
+
+def _check_sizes(depth: int, channels: int) -> None:
+    if min(depth, channels) < 1:
+        raise ValueError(
+            f"Expected at least one block and one channel, got {depth=}, {channels=}. "
+            "Fix: give at least 1 of each."
+        )

@@ -6,14 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..storage.config import RecordsArguments
-from .conditioning import (
-    LabelEmbedding,
-    TokenEmbedding,
-    VectorEmbedding,
-    condition_keywords,
-    joined_mask,
-    with_image,
-)
+from .conditioning import ConditionEmbedding, joined_mask
 from .layers import TimeEmbedding, height_and_width, zero_init
 from .tokens import MLP, TokenAttention, patch_grid, patchify, unpatchify
 
@@ -80,26 +73,16 @@ class RIN(RecordsArguments, nn.Module):
         time_scale: float = 1000.0,
     ) -> None:
         super().__init__()
-        if min(num_latents, blocks, channels) < 1 or depth < 0 or latent_dim % 2:
-            raise ValueError(
-                "Expected at least one latent, block and channel, a depth of at "
-                f"least 0 and an even latent_dim, got {num_latents=}, {blocks=}, "
-                f"{channels=}, {depth=}, {latent_dim=}. Fix: change the one out of range."
-            )
+        _check_sizes(num_latents, blocks, channels, depth, latent_dim)
         self.image_size = height_and_width(image_size)
-        self.channels, self.patch_size, self.num_classes = channels, patch_size, num_classes
+        self.channels, self.patch_size = channels, patch_size
         self.self_condition, self.learned_variance = self_condition, learned_variance
-        self.image_channels, self.vector_dim = image_channels, vector_dim
-        self.token_dim = token_dim
-        self.condition_keywords = condition_keywords(
-            num_classes, image_channels, vector_dim, token_dim
-        )
+        conditions = (num_classes, image_channels, vector_dim, token_dim)
+        self.num_classes, self.image_channels, self.vector_dim, self.token_dim = conditions
         self.rows, columns = patch_grid(self.image_size, patch_size)
 
         self.embed_time = TimeEmbedding(latent_dim, latent_dim, time_scale)
-        self.embed_label = LabelEmbedding(num_classes, latent_dim)
-        self.embed_vector = VectorEmbedding(vector_dim, latent_dim)
-        self.embed_tokens = TokenEmbedding(token_dim, latent_dim)
+        self.embed_conditions = ConditionEmbedding(latent_dim, *conditions)
         inputs = channels * (2 if self_condition else 1) + (image_channels or 0)
         self.embed_patches = nn.Linear(patch_size**2 * inputs, dim)
         self.positions = nn.Parameter(torch.randn(self.rows * columns, dim))
@@ -107,9 +90,13 @@ class RIN(RecordsArguments, nn.Module):
         self.warm_start = WarmStart(latent_dim)
         self.blocks = nn.ModuleList(RINBlock(dim, latent_dim, depth, heads) for _ in range(blocks))
         self.norm_out = nn.LayerNorm(dim)
-        self.to_patches = zero_init(
-            nn.Linear(dim, patch_size**2 * channels * (2 if learned_variance else 1))
-        )
+        outputs = channels * (2 if learned_variance else 1)
+        self.to_patches = zero_init(nn.Linear(dim, patch_size**2 * outputs))
+
+    @property
+    def condition_keywords(self) -> frozenset[str]:
+        """Keyword arguments that conditioners supply."""
+        return self.embed_conditions.keywords
 
     def forward(
         self,
@@ -149,15 +136,15 @@ class RIN(RecordsArguments, nn.Module):
         """
         if self.self_condition:
             x = torch.cat([x, torch.zeros_like(x) if self_cond is None else self_cond], dim=1)
-        x = with_image(x, image, self.image_channels)
+        x = self.embed_conditions.concatenate(x, image)
         interface = self.embed_patches(patchify(x, self.patch_size)) + self.positions
 
         if latents is None:
             latents = self.first_latents.new_zeros(len(x), *self.first_latents.shape)
         latents = self.first_latents + self.warm_start(latents)
-        single = (self.embed_time(time), self.embed_label(labels), self.embed_vector(vector))
-        latents = torch.cat([latents, *(s[:, None] for s in single if s is not None)], dim=1)
-        told, mask = self.embed_tokens(tokens), None
+        single, told = self.embed_conditions(labels, vector, tokens)
+        alone = torch.stack([self.embed_time(time), *single], dim=1)
+        latents, mask = torch.cat([latents, alone], dim=1), None
         if told is not None:
             mask = joined_mask(latents, token_mask)
             latents = torch.cat([latents, told], dim=1)
@@ -229,3 +216,12 @@ class TransformerLayer(nn.Module):
         normed = None if self.norm_context is None else self.norm_context(context)
         x = x + self.attention(self.norm(x), normed, mask)
         return x + self.mlp(self.norm_mlp(x))
+
+
+def _check_sizes(num_latents: int, blocks: int, channels: int, depth: int, latent_dim: int) -> None:
+    if min(num_latents, blocks, channels) < 1 or depth < 0 or latent_dim % 2:
+        raise ValueError(
+            "Expected at least one latent, block and channel, a depth of at "
+            f"least 0 and an even latent_dim, got {num_latents=}, {blocks=}, "
+            f"{channels=}, {depth=}, {latent_dim=}. Fix: change the one out of range."
+        )

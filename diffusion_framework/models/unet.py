@@ -10,15 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..storage.config import RecordsArguments
-from .conditioning import (
-    LabelEmbedding,
-    TokenEmbedding,
-    VectorEmbedding,
-    added,
-    condition_keywords,
-    mean_token,
-    with_image,
-)
+from .conditioning import ConditionEmbedding, summed
 from .layers import (
     Attention,
     CrossAttention,
@@ -98,12 +90,10 @@ class UNet(RecordsArguments, nn.Module):
         levels = len(dim_mults)
         self.image_size = height_and_width(image_size)
         self._check_sizes(dim, dim_mults, attention_levels, checkpointed_levels)
-        self.channels, self.self_condition, self.num_classes = channels, self_condition, num_classes
-        self.learned_variance, self.image_channels = learned_variance, image_channels
-        self.vector_dim, self.token_dim = vector_dim, token_dim
-        self.condition_keywords = condition_keywords(
-            num_classes, image_channels, vector_dim, token_dim
-        )
+        self.channels, self.self_condition = channels, self_condition
+        self.learned_variance = learned_variance
+        conditions = (num_classes, image_channels, vector_dim, token_dim)
+        self.num_classes, self.image_channels, self.vector_dim, self.token_dim = conditions
 
         dims = [dim * mult for mult in dim_mults]
         dim_embedding = 4 * dim
@@ -124,9 +114,7 @@ class UNet(RecordsArguments, nn.Module):
             )
 
         self.embed_time = TimeEmbedding(dim, dim_embedding, time_scale)
-        self.embed_label = LabelEmbedding(num_classes, dim_embedding)
-        self.embed_vector = VectorEmbedding(vector_dim, dim_embedding)
-        self.embed_tokens = TokenEmbedding(token_dim, dim_embedding)
+        self.embed_conditions = ConditionEmbedding(dim_embedding, *conditions)
         inputs = channels * (2 if self_condition else 1) + (image_channels or 0)
         self.conv_in = nn.Conv2d(inputs, dim, 3, padding=1)
 
@@ -187,6 +175,11 @@ class UNet(RecordsArguments, nn.Module):
                     "Fix: count from 0 at full resolution, or from -1 at the last level."
                 )
 
+    @property
+    def condition_keywords(self) -> frozenset[str]:
+        """Keyword arguments that conditioners supply."""
+        return self.embed_conditions.keywords
+
     def forward(
         self,
         x: Tensor,
@@ -218,14 +211,9 @@ class UNet(RecordsArguments, nn.Module):
         """
         if self.self_condition:
             x = torch.cat([x, torch.zeros_like(x) if self_cond is None else self_cond], dim=1)
-        x = with_image(x, image, self.image_channels)
-        told = self.embed_tokens(tokens)
-        embedding = added(
-            self.embed_time(time),
-            self.embed_label(labels),
-            self.embed_vector(vector),
-            None if told is None else mean_token(told, token_mask),
-        )
+        x = self.embed_conditions.concatenate(x, image)
+        single, told = self.embed_conditions(labels, vector, tokens)
+        embedding = summed([self.embed_time(time), *single], told, token_mask)
 
         # This layout makes convolutions faster on the CPU; on CUDA, group norms cancel the gain.
         if x.device.type == "cpu":
