@@ -65,10 +65,15 @@ def test_invalid_labels_are_refused(labels, message):
         assert "\n" not in str(error.value) and "Fix: " in str(error.value)
 
 
-def test_the_none_label_is_valid_only_with_dropout():
-    assert Labels(4, dropout=0.1)([4])["labels"].tolist() == [4]
+def test_the_none_label_is_valid_only_with_dropout_and_not_in_training():
+    labels = Labels(4, dropout=0.1)
+    with pytest.raises(ValueError, match=r"labels in \[0, 3\], got 4"):
+        labels([4])
+    assert labels.eval()([4])["labels"].tolist() == [4]
     with pytest.raises(ValueError, match=r"labels in \[0, 3\] or 4 for none, got 5"):
-        Labels(4, dropout=0.1)([5])
+        labels([5])
+    with pytest.raises(ValueError, match=r"labels in \[0, 3\], got 4"):
+        Labels(4).eval()([4])
     assert Labels(4).pictures([2, 0]) == ["2", "0"]
 
 
