@@ -14,6 +14,7 @@ from beartype import beartype
 
 from ...parts.counting import counted
 from .encoded import EncodedImages, file_endings
+from .headers import header_notes, read_headers
 from .paths import Paths
 from .resize import Fit
 from .scan import Scan, scan_folder
@@ -112,6 +113,9 @@ class ImageFolder(EncodedImages):
         left_out = {"non-image file": self.other_files}
         left_out["broken link"] = self.dangling_links
         notes = [f"left out: {counted(count, what)}" for what, count in left_out.items() if count]
+        headers = read_headers(self.folder, self.paths)
+        shape = self.image_size, self.channels
+        notes += header_notes(headers, len(self), *shape, skips=self.broken == "skip")
         folders = {path.partition("/")[0] for path in self.paths if "/" in path}
         if self.labels is None and len(folders) > 1:
             flags = f"--data.labels true --diffusion.model.num_classes {len(folders)}"
