@@ -15,8 +15,8 @@ from .base import Conditioner, Keywords, checked_samples
 class Labels(Conditioner):
     """Conditioner for class labels, integers in [0, classes).
 
-    When sampling, the label `classes` stands for "none". A value is a list, array or tensor of any integer type,
-    of shape [batch] or [batch, 1]. When sampling, a single number is repeated for the batch.
+    A value is a list, array or tensor of any integer type, of shape [batch] or [batch, 1]. When
+    sampling, a single number is repeated for the batch, and `classes` stands for "none".
 
     Args:
         classes: Number of classes. The network needs one more embedding, for "none".
