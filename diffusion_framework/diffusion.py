@@ -167,8 +167,8 @@ class GaussianDiffusion(KeepsStatistics, DrawsSamples):
             self.signature,
             self.schedule,
             self.objective,
+            self.space,
             self.preconditioning,
-            self.space.bounds,
             feeds_back=self.train_prob_self_cond > 0,
         )
 

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 import torch
 
-from ..parts import BadPart, NotTrusted, Typed, convert, read_yaml, unknown_name
+from ..parts import BadPart, NotTrusted, Plan, Typed, convert, read_yaml, unknown_name
 from ..parts.errors import expected, one_line
 from ..parts.signatures import members
 from ..storage.run_paths import absolute_from_run
@@ -267,6 +267,11 @@ def check_positive(**numbers: int) -> None:
             raise ValueError(
                 f"--{name}: expected at least 1, got {number}. Fix: give a whole number above 0."
             )
+
+
+def built(value: Any) -> Any:
+    """Returns the object of a plan, or any other value of a flag as it is."""
+    return value.build() if isinstance(value, Plan) else value
 
 
 def device_named(name: str, flag: str = "--device") -> torch.device:

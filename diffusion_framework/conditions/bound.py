@@ -34,17 +34,30 @@ class BoundConditions:
         """Keyword arguments of the network, from all conditions together."""
         return {keyword: v for part in self.parts.values() for keyword, v in part.items()}
 
-    def without(self, names: Collection[str] | None = None) -> BoundConditions:
-        """Returns a copy in which some conditions are replaced by "none".
+    @property
+    def batch(self) -> int | None:
+        """Number of samples; None without conditions."""
+        return next((len(value) for value in self.keywords.values()), None)
+
+    def without(
+        self, names: Collection[str] | None = None, negative: Mapping[str, Any] | None = None
+    ) -> BoundConditions:
+        """Returns a copy in which some conditions are replaced by "none", or by other values.
 
         Args:
             names: Names of these conditions; None for all that were trained with dropout.
+            negative: Values by the name of their condition that replace its value instead of
+                "none". They need no dropout. A single value is repeated for the batch.
 
         Raises:
-            ValueError: a condition that was trained without dropout, or no condition at all.
+            ValueError: an unknown condition, one that was trained without dropout, no condition at
+                all, or a value that does not fit.
         """
+        negative = {name: value for name, value in (negative or {}).items() if value is not None}
         droppable = {name for name in self.conditions if self.conditions[name].dropout}
-        chosen = droppable if names is None else set(names)
+        chosen = {*droppable, *negative} if names is None else set(names)
+        self._check_names(chosen, negative)
+        droppable |= negative.keys()
         if not chosen or not chosen <= droppable:
             wrong = ", ".join(sorted(chosen - droppable)) or "none"
             raise ValueError(
@@ -52,11 +65,29 @@ class BoundConditions:
                 "Fix: train with dropout=0.1 in the conditioner (for labels, label_dropout=0.1, "
                 "or --diffusion.label_dropout 0.1)."
             )
-        parts = {
-            name: self.conditions[name].none(part) if name in chosen else part
-            for name, part in self.parts.items()
-        }
+        parts = dict(self.parts)
+        for name in chosen:
+            conditioner = self.conditions[name]
+            parts[name] = conditioner.none(parts[name])
+            if name in negative:
+                parts[name] = conditioner(conditioner.repeat(negative[name], self.batch or 1))
+                check_count(name, parts[name], self.batch)
         return BoundConditions(self.conditions, self.values, parts)
+
+    def _check_names(self, chosen: Collection[str], negative: Collection[str]) -> None:
+        """Raises ValueError for unknown conditions, and negative values of others than `chosen`."""
+        if unknown := sorted({*chosen, *negative} - self.conditions.keys()):
+            close = nearest(unknown[0], [*self.conditions])
+            fix = f"write {close!r}" if close else "leave it out"
+            raise ValueError(
+                f"Expected guidance by the conditions {_list(self.conditions)}, "
+                f"got {unknown[0]!r:.60}. Fix: {fix}."
+            )
+        if others := sorted({*negative} - {*chosen}):
+            raise ValueError(
+                f"Expected negative values of the conditions that guidance leaves out, "
+                f"{_list(chosen)}, got one of {others[0]!r}. Fix: name it among them as well."
+            )
 
 
 @final
@@ -144,13 +175,7 @@ class Conditions(nn.ModuleDict):
             if batch is not None and not drop:  # in training, a single value is a mistake
                 value = conditioner.repeat(value, batch)
             parts[name] = conditioner(value, drop=drop, generator=generator)
-            for encoded in parts[name].values():
-                batch = len(encoded) if batch is None else batch
-                if len(encoded) != batch:
-                    raise ValueError(
-                        f"Expected a value of {name} for each of {batch} samples, "
-                        f"got {len(encoded)}. Fix: pass one for each sample."
-                    )
+            batch = check_count(name, parts[name], batch)
         return BoundConditions(self, given, parts)
 
     def check(self, values: Mapping[str, Any], batch: int) -> None:
@@ -189,6 +214,22 @@ class Conditions(nn.ModuleDict):
     def needs_fit(self) -> bool:
         """Whether statistics of a condition are still unknown."""
         return any(self[name].needs_fit for name in self)
+
+
+def check_count(name: str, encoded: Keywords, batch: int | None) -> int | None:
+    """Returns the number of samples, that of the encoded value of a condition if it is unknown.
+
+    Raises:
+        ValueError: a value for another number of samples.
+    """
+    for value in encoded.values():
+        batch = len(value) if batch is None else batch
+        if len(value) != batch:
+            raise ValueError(
+                f"Expected a value of {name} for each of {batch} samples, "
+                f"got {len(value)}. Fix: pass one for each sample."
+            )
+    return batch
 
 
 def _list(names: Iterable[str]) -> str:
