@@ -26,13 +26,7 @@ from .process.noise import noise_source
 from .process.schedules import NoiseSchedule
 from .progress import progress
 from .samplers import Sampler, Snapshot, Walk, checked, choose_grid, first_noise, trajectory
-from .samplers.arguments import (
-    check_generator,
-    check_keywords,
-    plain_seed,
-    samples,
-    whole_number,
-)
+from .samplers.arguments import check_generator, check_keywords, plain_seed, samples, whole_number
 from .samplers.grids import (
     Grid,
     NoiseLevel,
@@ -203,8 +197,7 @@ class DrawsSamples(Trainable, Guide, ABC):
 
         def fresh() -> Denoiser:
             with self.evaluating():
-                guided = rule.bind(plain.fresh())
-            return clipped(guided, clip_denoised, self.space.bounds)
+                return clipped(rule.bind(plain.fresh()), clip_denoised, self.space.bounds)
 
         return Walk(fresh(), fresh, sampler, grid, source, x, self.space, condition)
 

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import commands
@@ -14,6 +15,7 @@ import torch
 from PIL import Image
 
 from diffusion_framework import GaussianDiffusion
+from diffusion_framework.cli.messages import one_line_warnings
 from diffusion_framework.parts import read_yaml
 from diffusion_framework.policies import Policy
 from diffusion_framework.storage.checkpoint import Checkpoint, list_checkpoints
@@ -345,7 +347,7 @@ BAD_TRAINING = [
     (["--data.folder={empty}"], "got 0 images"),
     (
         ["--data.folder={one}"],
-        "at least a batch of 4 samples, got .* with 1. Fix: add samples, or lower train_batch_size",
+        "at least a batch of 4 samples, got 1 sample in .*one. Fix: add samples, or",
     ),
     (["--trainer.train_lr=abc"], "--trainer.train_lr: expected a number, got 'abc'"),
     (["--trainer.train_lr=.nan"], "train_lr.*got nan"),
@@ -359,6 +361,19 @@ BAD_TRAINING = [
         ["--trainer.train_num_steps=true"],
         "--trainer.train_num_steps: expected a whole number, got True",
     ),
+    (["--seed=3"], "diffusion train, got '--seed'. Fix: write '--trainer.seed'"),
+    (["--steps", "9"], "got '--steps'. Fix: write '--trainer.train_num_steps'"),
+    (["--batch-size=9"], "got '--batch_size'. Fix: write '--trainer.train_batch_size'"),
+    (["--lr=1"], "got '--lr'. Fix: write '--trainer.train_lr'"),
+    (["--folder=x"], "got '--folder'. Fix: write '--data.folder'"),
+    (["--image_size=9"], "got '--image_size'. Fix: write '--diffusion.model.image_size'"),
+    (["--resum"], "got '--resum'. Fix: write '--resume'"),
+    (
+        ["{one}", "--validation={one}"],
+        "the name of a folder. Fix: write --validation.folder /.*one",
+    ),
+    (["--data={one}"], "the name of a folder. Fix: write --data.folder /.*one"),
+    (["{one}", "--validation.folder={empty}"], "got 0 images among 0 files "),
     (["--trainer.nonsense=3"], "--trainer.nonsense: expected an option of Trainer, got 'nonsense'"),
     (["--config=no/such.yaml"], "--config: expected an existing file, got no/such.yaml"),
     (["--resume"], "Expected a run to resume in .*, got no checkpoint. Fix: .*auto"),
@@ -399,7 +414,7 @@ BAD_TRAINING = [
     (["--trainer.results_folder={run}"], "already holds a run. Fix: resume it"),
     (
         ["--trainer.results_folder={run}", "--resume", "--diffusion.objective=eps"],
-        "objective: v, not eps",
+        "objective: v before, eps now",
     ),
 ]
 
@@ -467,6 +482,12 @@ BAD_SAMPLING = [
     (["{run}", "--guidance=ClassifierGuidance"], "Expected a function .* Fix: in Python"),
     (["{run}", "--device=cuda:99"], "--device: expected a usable device, got 'cuda:99'"),
     (["{run}", "--nonsense=1"], "Expected an option of diffusion sample, got '--nonsense'"),
+    (["{run}", "--order=1"], "got '--order'. Fix: write '--sampler.order'"),
+    (["{run}", "--output={run}"], "--output: expected a folder of its own .*, got .*digits, where"),
+    (
+        ["{run}", "--output={run}/samples", "--overwrite"],
+        "of its own .*, got .*samples, where a run",
+    ),
     (["{run}", "--stepz=1"], "got '--stepz'. Fix: write '--steps'"),
     (
         ["{run}", "--sampler.ordr=1"],
@@ -494,6 +515,13 @@ def assert_one_line(text, message):
     assert len(lines) == 1, text
     assert len(lines[0]) < 400, text
     assert re.search(message, lines[0]), text
+
+
+def test_a_warning_of_a_command_is_one_line_without_code():
+    before = warnings.formatwarning
+    with one_line_warnings():
+        shown = warnings.formatwarning("two\nlines", UserWarning, "place.py", 3, "code()")
+    assert shown == "warning: two lines\n" and warnings.formatwarning is before
 
 
 def test_likelihood_writes_a_table_for_each_run_and_a_picture(digits_run, tmp_path, capsys):
@@ -536,6 +564,11 @@ def test_quality_compares_samplers_and_files_with_real_images(
     assert [row["name"] for row in rows] == [*names, "training images", "held-out images"]
     assert [line[: len(name)] for line, name in zip(table[1:], names, strict=False)] == names
     assert {path.suffix for path in (tmp_path / "out").iterdir()} == {".json", ".png", ".npz"}
+    # Without a word, each run is measured with the sampler that draws from it.
+    evaluate(digits_run, *flags, "--output", tmp_path / "own")
+    assert "\ndigits UniPC 20 " in capsys.readouterr().out
+    drawn = GaussianDiffusion.from_pretrained(digits_run).walk(1)
+    assert type(drawn.sampler).__name__ == "UniPC" and drawn.sampler.default_calls == 20
     # The written samples and statistics give the same distance again.
     samples = tmp_path / "out" / "digits-UniPC-3.npz"
     reference = ["--reference", tmp_path / "out" / "reference.npz"]
@@ -625,7 +658,7 @@ def test_a_broken_image_ends_training_with_one_line(pictures, tmp_path):
     done = script("train.py", *words, check=False)
     assert done.returncode == 2
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error")]
-    assert "7.jpg" in line and "broken: skip" in line
+    assert "7.jpg" in line and "set --data.broken skip." in line
     done = script(
         "train.py", *words, "--data.broken=skip", "--trainer.results_folder", tmp_path / "skipping"
     )

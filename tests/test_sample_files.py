@@ -152,7 +152,7 @@ def test_sequences_are_written_as_values(tmp_path):
     samples = [(torch.rand(6, 2), None) for _ in range(3)]
     outputs = Outputs(tmp_path / "out")
     told = _write([samples[:2], samples[2:]], outputs, 0, 256)
-    assert told == f"samples, {tmp_path / 'out' / '00000.npy'} to 00002.npy"
+    assert told == f"3 samples, {tmp_path / 'out' / '00000.npy'} to 00002.npy"
     assert [path.name for path in sorted((tmp_path / "out").iterdir())] == [
         *(f"0000{i}.npy" for i in range(3)),
         "index.csv",

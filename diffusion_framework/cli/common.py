@@ -10,27 +10,25 @@ import os
 import shlex
 import sys
 import typing
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 
-from ..parts import BadPart, NotTrusted, Plan, Typed, convert, read_yaml, unknown_name
+from ..parts import BadPart, Plan, Typed, convert, read_yaml, unknown_name
 from ..parts.errors import expected, one_line
 from ..parts.signatures import members
 from ..storage.run_paths import absolute_from_run
-from ..training.distributed import ProcessFailed
-from ..training.launching import is_first_to_fail, world_size
 from .commands import Command
+from .flags import find_argument, nearest_flag
+from .messages import one_line_errors, one_line_warnings
 from .print_config import config_text
 from .recipes import recipe_path
 from .words import nested, overlay, split
 
 Tree = dict[str, Any]
 BaseConfig = Callable[[Tree, list[str], Callable[[Path], Tree]], Tree]
-_LONGEST = 1500  # characters of an error
 _COMMON = ("config", "trust", "print_config")
 
 
@@ -52,9 +50,9 @@ def run(
         base_config: Returns the options that lie below the flags. It takes the tree of the flags,
             the configs that were named, and the function that reads a config file.
     """
-    with one_line_errors(prog, words):
+    with one_line_errors(prog, words), one_line_warnings():
         tree, trust, printing = _read(command, words, prog, row, base_config)
-        arguments = _arguments(command, overlay(row.defaults, tree), tree, trust, row.given, prog)
+        arguments = _arguments(command, overlay(row.defaults, tree), tree, trust, row, prog)
         if printing:
             arguments.pop("trust", None)
             print(config_text(arguments, row.given))
@@ -81,6 +79,8 @@ def _read(
     def check_name(name: str) -> None:
         flag = f"--{name.split('.')[0]}"
         if flag not in known:
+            if inner := nearest_flag(row, name):
+                raise BadPart(expected("", f"an option of {prog}", repr(flag), f"write {inner!r}"))
             raise unknown_name("", f"an option of {prog}", flag, known)
 
     plain, pairs = split(words, {**switches, "print_config": ()}, check_name)
@@ -174,7 +174,7 @@ def _arguments(
     tree: Tree,
     typed: Tree,
     trust: Sequence[str],
-    given: Mapping[str, Mapping[str, str]],
+    row: Command,
     prog: str,
 ) -> dict[str, Any]:
     """Returns the command's arguments, checked.
@@ -191,8 +191,11 @@ def _arguments(
             found[name] = tuple(str(word) for word in tree.get(name, ()))
         elif name in tree and (needed or name in typed):
             where = name if flat else f"--{name}"
-            context: dict[str, Any] = {"trust": trust, "where": where, "given": given.get(name)}
-            found[name] = convert(tree[name], hints[name], **context)
+            context: dict[str, Any] = {"trust": trust, "where": where, "given": row.given.get(name)}
+            try:
+                found[name] = convert(tree[name], hints[name], **context)
+            except BadPart as error:
+                raise _folder_meant(error, row, name, tree[name]) from None
         elif needed:
             shown = name.upper() if flat else f"--{name}"
             raise BadPart(
@@ -203,61 +206,14 @@ def _arguments(
     return found
 
 
-@contextmanager
-def one_line_errors(prog: str, words: Sequence[str]) -> Iterator[None]:
-    """Ends the command with one line and exit code 2 at an error that a user can cause."""
-    try:
-        yield
-    except KeyboardInterrupt as interrupt:
-        if not str(interrupt):  # else the message was printed already
-            print("interrupted", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:  # the reader of the output has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
-    except ProcessFailed as error:
-        _fail(str(error), said=error.said)
-    except (ValueError, OSError, FloatingPointError) as error:
-        if os.environ.get("DIFFUSION_FRAMEWORK_TRACEBACK"):
-            raise
-        message = str(error)
-        if isinstance(error, NotTrusted):
-            again = f"{prog} {shlex.join([*words, '--trust', error.package])}"
-            message = (
-                f"{message.partition(' Fix: ')[0]} Fix: if you trust that package, run {again}"
-            )
-        _fail(message)
-    except (MemoryError, RuntimeError) as error:
-        full = isinstance(error, MemoryError | torch.OutOfMemoryError)
-        if not full and "can't allocate memory" not in str(error):
-            raise
-        cause = str(error).partition(". ")[0] or "MemoryError"
-        _fail(
-            f"Expected enough memory, got an error ({cause:.200}). Fix: lower the batch size, or "
-            "choose smaller samples or a smaller network."
-        )
-
-
-def _fail(message: str, said: bool = False) -> NoReturn:
-    """Ends the script; of several processes, the first that fails prints the error.
-
-    Args:
-        message: Error.
-        said: Whether another process prints it.
-    """
-    if not said and is_first_to_fail():
-        rank = f"rank {os.environ.get('RANK', 0)}: " if world_size() > 1 else ""
-        print(f"error: {rank}{_one_line(message)}", file=sys.stderr, flush=True)
-    sys.exit(2)
-
-
-def _one_line(message: str) -> str:
-    """Returns a message on one line, without the traceback of a data worker."""
-    if "Original Traceback" in message:  # its last line is the error itself
-        message = message.strip().splitlines()[-1].partition(": ")[2]
-    message = " ".join(message.split())
-    half = _LONGEST // 2
-    return message if len(message) <= _LONGEST else f"{message[:half]} ... {message[-half:]}"
+def _folder_meant(error: BadPart, row: Command, name: str, value: Any) -> BadPart:
+    """Returns the error, or one that names the flag for folders if the word is a folder's name."""
+    word = value.get("class_path") if isinstance(value, Mapping) else value
+    takes_folder = find_argument(row, f"{name}.folder", {name: "ImageFolder"}) is not None
+    if not isinstance(word, Typed) or not takes_folder or not Path(word).is_dir():
+        return error
+    fix = f"write --{name}.folder {shlex.quote(word)}"
+    return BadPart(expected(f"--{name}", "a kind of dataset", "the name of a folder", fix))
 
 
 def check_positive(**numbers: int) -> None:

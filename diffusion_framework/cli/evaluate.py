@@ -71,8 +71,10 @@ def evaluate(
         batch_size: Number of images measured or sampled together.
         num_samples: Number of samples of each run, sampler and number of calls. Compare Fréchet
             distances only at equal numbers.
-        samplers: Samplers to compare, such as DDIM,UniPC; null is DDIM.
-        calls: Numbers of network calls to compare, such as 10,50; null is 50.
+        samplers: Samplers to compare, such as DDIM,UniPC; null is each run's own, with which
+            `diffusion sample` draws.
+        calls: Numbers of network calls to compare, such as 10,50; null is the number that suits the
+            sampler, such as 20 for UniPC and 50 for DDIM.
         guidance: Scale of classifier-free guidance, or a kind of guidance; 1 switches it off.
         features: Features in which the quality is measured: own (a small network trained on the
             images), inception, dinov2, torchvision or onnx.
@@ -124,7 +126,7 @@ def _measure(flags: Mapping[str, Any], names: Sequence[str]) -> None:
         measure_likelihood(models, folder, num_images=flags["num_images"] or 1000, **options)
     if flags["quality"]:
         options = {f.name: flags[f.name] for f in fields(Measurement) if f.name in flags}
-        measurement = Measurement(**{**options, "device": place, "calls": flags["calls"] or [50]})
+        measurement = Measurement(**{**options, "device": place})
         measurement.run(paths, opened, folder, flags["keep_samples"])
 
 

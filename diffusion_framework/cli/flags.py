@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..parts.annotations import group, kinds
@@ -70,3 +70,35 @@ def _default_class(node: Any, path: list[str]) -> str | None:
         if not isinstance(node, dict):
             return None
     return node.get("class_path") if isinstance(node, dict) else None
+
+
+def nearest_flag(command: Command, word: str) -> str | None:
+    """Returns the flag of a nested option that a user may mean, such as --trainer.seed for seed.
+
+    Args:
+        command: Command.
+        word: Unknown flag, without dashes; it matches the last words of an option, joined by
+            underscores.
+    """
+    found = [flag for flag in _nested(command) if f"_{flag.split('.')[-1]}".endswith(f"_{word}")]
+    found.sort(
+        key=lambda flag: (
+            flag.split(".")[-1] != word,
+            flag.count("."),
+            not flag.startswith("trainer."),
+        )
+    )
+    return f"--{found[0]}" if found else None
+
+
+def _nested(command: Command) -> Iterator[str]:
+    """Yields the dotted flags of the options of groups and of parts with a default class."""
+    waiting = [(argument.name, argument) for argument in arguments_of(command)]
+    while waiting:
+        flag, argument = waiting.pop(0)
+        read = class_of(command, argument, flag, {})
+        given = command.given.get(flag, {})
+        for inner in () if read is None else read.arguments.values():
+            if inner.name not in given:
+                yield f"{flag}.{inner.name}"
+                waiting.append((f"{flag}.{inner.name}", inner))

@@ -128,8 +128,10 @@ def _flag(argument: Argument, flag: str) -> str:
 
 def _word(argument: Argument) -> str:
     """Returns the name of a word without dashes in the line of usage."""
-    several = isinstance(argument.default, ast.Tuple)
-    return f"{argument.name.upper()}{' ...' if several else ''}"
+    name = argument.name.upper()
+    if isinstance(argument.default, ast.Tuple):
+        return f"{name} ..."
+    return name if argument.default is None else f"[{name}]"
 
 
 def _rows(command: Command, flag: str, shown: str | None = None) -> Iterator[str]:
@@ -145,7 +147,7 @@ def _in_short(argument: Argument, told: str | None) -> str:
     doc = re.split(r"(?<=[\w)])[.;] ", in_yaml(argument.doc))[0].rstrip(".")
     notes = [_names(kinds(argument)[0], 4)] if kinds(argument) else []
     default = default_in_words(argument) if told is None else told
-    if default not in (None, "null", "()") and not argument.flat:
+    if default not in (None, "null", "()"):
         notes.append(f"default: {default}")
     return f"{doc} ({'; '.join(notes)})" if notes else doc
 

@@ -7,6 +7,7 @@ import json as json_format
 import textwrap
 from collections.abc import Iterator
 
+from ..parts.counting import counted
 from ..storage.checkpoint import Checkpoint
 from ..storage.description import Description
 from ..storage.printing import in_short
@@ -50,13 +51,13 @@ def rows(told: Description) -> Iterator[tuple[str, str]]:
     of = f" of {told.num_steps}" if told.num_steps is not None else ""
     yield "steps", f"{told.steps}{of}"
     if told.data is not None:
-        count = f", {told.samples:,} samples" if told.samples is not None else ""
+        count = f", {counted(told.samples, 'sample')}" if told.samples is not None else ""
         yield "data", f"{told.data}{count}"
     if told.classes:
         more = f", ... ({len(told.classes)} classes)" if len(told.classes) > 8 else ""
         yield "classes", ", ".join(told.classes[:8]) + more
     if told.batch is not None:
-        yield "batch", f"{told.batch} samples a step"
+        yield "batch", f"{counted(told.batch, 'sample')} a step"
     if told.figures:
         yield "figures", in_figures(told.figures)
     yield "size", f"{in_bytes(told.size)} ({', '.join(told.weights) or 'no weights'})"

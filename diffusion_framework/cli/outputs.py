@@ -1,4 +1,4 @@
-"""The folder that sample.py writes to, with an index of its files."""
+"""The folder that `diffusion sample` writes to, with an index of its files."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..storage.checkpoint import CHECKPOINTS
 from ..storage.files import sha256
 from ..storage.reading import read_file
 from ..storage.replacing import replacing
@@ -27,11 +28,17 @@ class Outputs:
             counts only if the index lists it and its content is still the same.
 
     Raises:
-        ValueError: If the folder holds images, or with `overwrite` images of others.
+        ValueError: If the folder belongs to a run, or holds images, with `overwrite` images of
+            others.
     """
 
     def __init__(self, folder: Path, overwrite: bool = False) -> None:
         self.folder, self._begun = folder, False
+        if _is_of_a_run(folder.resolve()):
+            raise ValueError(
+                f"--output: expected a folder of its own for the samples, got {folder}, where a "
+                "run keeps its files. Fix: choose another folder."
+            )
         if not overwrite and any((*folder.glob("*.png"), *folder.glob("*.npy"))):
             raise ValueError(
                 f"--output: expected a folder without images, got {folder}. "
@@ -41,8 +48,8 @@ class Outputs:
         for path in sorted(folder.glob("*")):
             if (_NAME.fullmatch(path.name) or path.name == INDEX) and path not in ours:
                 raise ValueError(
-                    f"--output: expected only files that sample.py wrote and {INDEX} lists, got "
-                    f"{path}. Fix: move it, or choose another folder."
+                    f"--output: expected only files that an earlier call wrote and {INDEX} "
+                    f"lists, got {path}. Fix: move it, or choose another folder."
                 )
 
     def write(self, name: str, content: bytes) -> None:
@@ -80,3 +87,9 @@ class Outputs:
                 path = self.folder / match[1]
                 if path.is_file() and not path.is_symlink() and sha256(path) == match[3]:
                     yield path
+
+
+def _is_of_a_run(folder: Path) -> bool:
+    """Returns whether a training run writes to this folder: its own, samples or checkpoints."""
+    inside = folder.name in ("samples", CHECKPOINTS) and (folder.parent / CHECKPOINTS).is_dir()
+    return inside or (folder / CHECKPOINTS).is_dir() or folder.parent.name == CHECKPOINTS

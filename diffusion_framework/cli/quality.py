@@ -27,7 +27,7 @@ from ..evaluation.quality import (
     save_samples,
     write_quality,
 )
-from ..samplers import DDIM, Sampler
+from ..samplers import Sampler
 from ..storage.config import to_config
 from ..training.environment import environment
 
@@ -40,7 +40,7 @@ class Measurement:
         data: Plan of the held-out images; None with `reference`.
         training_data: Plan of the training images, or None.
         features: Plan of the feature extractor; None for features of the images' own.
-        samplers: Plans of the samplers to compare; None for DDIM.
+        samplers: Plans of the samplers to compare; None for each model's own.
         reference: File of statistics or samples in place of data.
         num_images: Largest number of images of each dataset.
         device: Device of the networks.
@@ -48,7 +48,7 @@ class Measurement:
         seed: Seed of the samples.
         progress: Whether to show progress bars.
         num_samples: Number of samples.
-        calls: Numbers of network calls to compare.
+        calls: Numbers of network calls to compare; None for the number that suits the sampler.
         guidance: Guidance, or its scale.
     """
 
@@ -63,7 +63,7 @@ class Measurement:
     seed: int
     progress: bool
     num_samples: int
-    calls: Sequence[int]
+    calls: Sequence[int] | None
     guidance: float | Guidance
 
     def run(
@@ -82,7 +82,7 @@ class Measurement:
             keep_samples: Whether to write samples and statistics too.
         """
         reference = None if self.reference is None else _read_reference(self.reference)
-        samplers = [plan.build() for plan in self.samplers or ()] or [DDIM()]
+        samplers = [plan.build() for plan in self.samplers or ()]
         extractor: FeatureExtractor = Own() if self.features is None else self.features.build()
         models = {n: opened(path) for n, path in runs.items() if not path.endswith(".npz")}
         files = {
@@ -148,11 +148,13 @@ class Measurement:
             labels = None
             if model.num_classes is not None:
                 labels = meter.labels_for(self.num_samples, model.num_classes)
-            for index, sampler in enumerate(samplers):
+            budgets: Sequence[int | None] = self.calls or [None]
+            for index, sampler in enumerate(samplers or [model.sampler]):
                 kind = type(sampler).__name__
                 same = [type(other) for other in samplers].count(type(sampler)) > 1
-                for calls in self.calls:
-                    shown = f"{name} {kind}{index + 1 if same else ''} {calls}"
+                for calls in budgets:
+                    count = sampler.default_calls if calls is None else calls
+                    shown = f"{name} {kind}{index + 1 if same else ''} {count or ''}".rstrip()
                     options: dict[str, Any] = {"sampler": sampler, "calls": calls, "name": shown}
                     options["guidance"] = self.guidance
                     options |= {"batch_size": self.batch_size, "seed": self.seed}
@@ -224,7 +226,7 @@ def _shape(
     if len(shape) != 3:
         raise ValueError(
             f"RUNS: expected models of images, got samples of shape {shape}. "
-            "Fix: use --likelihood, or rollout.py for a policy."
+            "Fix: use --likelihood, or `diffusion rollout` for a policy."
         )
     channels, height, width = shape
     return channels, (height, width)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..denoisers import Guidance
+from ..parts.counting import counted
 from ..policies import Controller, Policy
 from ..policies.rollout import (
     Episode,
@@ -107,5 +108,5 @@ def _print_latency(policy: Policy, observation: Any, count: int, walk: dict[str,
     median, worst = plan_latency(policy, observations, count, **walk)
     print(
         f"one plan     {1000 * median:.1f} ms median, {1000 * worst:.1f} ms 99th percentile "
-        f"({count} plans)"
+        f"({counted(count, 'plan')})"
     )

@@ -10,6 +10,7 @@ import torch
 
 from ..denoisers import Guidance
 from ..diffusion import GaussianDiffusion
+from ..parts.counting import counted
 from ..process.noise import sample_seeds
 from ..progress import progress as shown_progress
 from ..samplers import Sampler
@@ -100,7 +101,7 @@ def sample(
     batches = _batches(num_samples, batch_size, progress)
     images = (_images(diffusion, batch, seed, classes, options) for batch in batches)
     what = _write(images, outputs, len(classes), diffusion.space.bins)
-    print(f"done: {num_samples} {what}{_columns(names, classes):.500}")
+    print(f"done: {what}{_columns(names, classes):.500}")
 
 
 def _batches(count: int, size: int, progress: bool) -> Iterable[range]:
@@ -133,14 +134,14 @@ def _write(batches: Iterable[Samples], outputs: Outputs, columns: int, bins: int
         if picture is None or not torch.equal(picture, sample):
             outputs.write(f"{index:05d}.npy", npy(sample))
 
-    def between(ending: str) -> str:
+    def between(ending: str, noun: str) -> str:
         last = "" if index == 0 else f" to {index:05d}.{ending}"
-        return f"{outputs.folder / '00000'}.{ending}{last}"
+        return f"{counted(index + 1, noun)}, {outputs.folder / '00000'}.{ending}{last}"
 
     if not shown:
-        return f"samples, {between('npy')}"
+        return between("npy", "sample")
     outputs.write("grid.png", png(grid(torch.stack(shown), columns or None)))
-    return f"images, {between('png')}, all in {outputs.folder / 'grid.png'}"
+    return f"{between('png', 'image')}, all in {outputs.folder / 'grid.png'}"
 
 
 def _images(

@@ -19,7 +19,7 @@ from ..trainable import Trainable
 from ..training import Trainer
 from ..training.rehearsal import rehearsed
 from ..training.starting import Start
-from ..training.summary import Outline, ending
+from ..training.summary import Outline, ending, summary
 from .common import Tree
 
 DEFAULT_RECIPE = "digits.yaml"
@@ -90,23 +90,24 @@ def train(
 
 def _run(run: Trainer, start: Start, dry_run: bool) -> None:
     """Trains, or measures a step, and prints what the main process has to say."""
+    say = print if run.accelerator.is_main_process else lambda *_, **__: None
     if dry_run:
-        run.check(start)
-        told = f"{run.summary()}\n{rehearsed(run)}\ndry run: nothing was written"
-    else:
-        if run.accelerator.is_main_process:
-            run.announce = lambda: print(run.summary(), flush=True)
-        run.train(resume=start.resume, resume_from=start.resume_from, init_from=start.init_from)
-        told = ending(Outline.of(run))
-    if run.accelerator.is_main_process:
-        print(told)
+        checkpoint = run.check(start)
+        outline = Outline.of(run, None if checkpoint is None else checkpoint.step)
+        say(f"{summary(outline)}\nmeasuring a step ...", flush=True)
+        say(f"{rehearsed(run, outline.step)}\ndry run: nothing was written")
+        return
+    run.announce = lambda: say(run.summary(), flush=True)
+    run.train(resume=start.resume, resume_from=start.resume_from, init_from=start.init_from)
+    say(ending(Outline.of(run)))
 
 
 def base_config(tree: Tree, configs: Sequence[str], read: Callable[[Path], Tree]) -> Tree:
     """Returns the config that lies below the flags: of the resumed run, or else the default.
 
     The recipe of the digits serves only where the flags name neither a config nor data. The results
-    folder has the name of the recipe or of the folder of data, unless one is given.
+    folder has the name of the recipe or of the folder of data, unless one is given. Options of the
+    validation alone are those of a dataset like the data.
 
     Args:
         tree: Options of the flags and of the named configs.
@@ -118,6 +119,11 @@ def base_config(tree: Tree, configs: Sequence[str], read: Callable[[Path], Tree]
         isinstance(data, dict) and not {"class_path", "folder"}.isdisjoint(data)
     )
     found = {} if configs or names_data else read(recipe_folder() / DEFAULT_RECIPE)
+    held_out = _options(tree.get("validation"))
+    if held_out and "class_path" not in held_out:
+        kind = data if isinstance(data, str) else _options(data).get("class_path")
+        found = {**found, "validation": {"class_path": kind or "ImageFolder"}}
+    below = {name: value for name, value in found.items() if name == "validation"}
     if name := _run_name(data, configs):
         trainer = {"results_folder": f"results/{name}", **_options(found.get("trainer"))}
         found = {**found, "trainer": trainer}
@@ -128,7 +134,7 @@ def base_config(tree: Tree, configs: Sequence[str], read: Callable[[Path], Tree]
         if stored := _stored_config(folder, int(step) if step.isdecimal() else None):
             config = read(stored)
             config["trainer"] = {**_options(config.get("trainer")), "results_folder": folder}
-            return config
+            return {**below, **config}
     return found
 
 

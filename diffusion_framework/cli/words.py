@@ -8,7 +8,7 @@ from typing import Any
 
 from ..parts import BadPart, Typed, fold
 
-_NAME = re.compile(r"[^\W\d][\w.]*")
+_NAME = re.compile(r"(?!null$)[^\W\d][\w.]*")
 _NUMBER = re.compile(r"-(\d|\.\d|\.?inf)\S*")
 
 

@@ -12,6 +12,7 @@ from jaxtyping import UInt
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from ..parts.counting import counted
 from ..storage.config import RecordsArguments
 from .loading.handover import collate
 
@@ -110,7 +111,7 @@ class TrainingDataset(RecordsArguments, Dataset[Any], ABC):
 
     def describe(self) -> str:
         """Returns the number of samples, their shape and classes on one line, for the summary."""
-        return f"{len(self):,} samples{self._classes()}"
+        return f"{counted(len(self), 'sample')}{self._classes()}"
 
     def notes(self) -> list[str]:
         """Returns what a user should know of the data, such as skipped files, one line each."""
@@ -119,7 +120,7 @@ class TrainingDataset(RecordsArguments, Dataset[Any], ABC):
     def _classes(self) -> str:
         names = [*(self.class_names or ())]
         shown = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
-        return f", {len(names)} classes ({shown:.60})" if names else ""
+        return f", {counted(len(names), 'class')} ({shown:.60})" if names else ""
 
     def __getitem__(self, index: int) -> Any:
         return self.draw(index, 0)
@@ -218,7 +219,7 @@ class ImageDataset(TrainingDataset):
         colours = {1: "grey", 3: "RGB", 4: "RGBA"}.get(self.channels, f"{self.channels} channels")
         depth = "" if self.bits == 8 else f", {self.bits} bits"
         shape = f"{width} x {height} {colours}{depth}"
-        return f"{len(self):,} images, {shape}{self._classes()}"
+        return f"{counted(len(self), 'image')}, {shape}{self._classes()}"
 
     def version(self) -> str:
         """Returns a hash that changes whenever the images do; needed only if `worth_caching`."""

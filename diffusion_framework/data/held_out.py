@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ..parts.counting import counted
 from .dataset import TrainingDataset
 from .loading.order import permute
 
@@ -38,6 +39,6 @@ def hold_out(
     if chosen.all() or not chosen.any():
         raise ValueError(
             f"Expected samples to train on and to validate on, got a share of {share:g} of "
-            f"{count} samples. Fix: give a validation folder, or another share."
+            f"{counted(count, 'sample')}. Fix: give a validation folder, or another share."
         )
     return dataset.subset(np.flatnonzero(~chosen)), dataset.subset(np.flatnonzero(chosen))

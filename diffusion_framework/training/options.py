@@ -15,6 +15,7 @@ import torch
 
 from ..data import TrainingDataset
 from ..data.loading.loader import to_device
+from ..parts.counting import counted
 from ..storage.config import RecordsArguments, to_config
 from ..storage.opening import warn_how_to_open
 from ..storage.run_paths import relative_to_run
@@ -124,9 +125,11 @@ def check_data(
             "Fix: choose another results_folder; its previews would be trained on."
         )
     if len(dataset) < batch_size:
+        place = "" if folder is None else f" in {folder}"
         raise ValueError(
-            f"Expected at least a batch of {batch_size} samples, got {dataset} with "
-            f"{len(dataset)}. Fix: add samples, or lower train_batch_size."
+            f"Expected at least a batch of {counted(batch_size, 'sample')}, got "
+            f"{counted(len(dataset), 'sample')}{place}. Fix: add samples, or lower "
+            "train_batch_size."
         )
 
 
@@ -176,7 +179,7 @@ def run_config(
 
 
 def changed_options(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> Iterator[str]:
-    """Yields changed options that affect a resumed run, as "group.key: theirs, not ours"."""
+    """Yields changed options that affect a resumed run, as "group.key: theirs before, ours now"."""
     matter = (
         "augment_horizontal_flip train_lr train_num_steps max_grad_norm ema_update_every ema_decay "
         "betas weight_decay optimizer optimizer_options ema learning_rate compute"
@@ -192,10 +195,10 @@ def changed_data(theirs: Any, ours: Any, at: str) -> Iterator[str]:
 
 
 def differences(theirs: Any, ours: Any, at: str = "") -> Iterator[str]:
-    """Yields the differences between two configs, as "key: theirs, not ours"."""
+    """Yields the differences between two configs, as "key: theirs before, ours now"."""
     if isinstance(theirs, dict) and isinstance(ours, dict):
         for key in dict.fromkeys((*theirs, *ours)):
             name = at if key == "init_args" else f"{at}.{key}".lstrip(".")
             yield from differences(theirs.get(key), ours.get(key), name)
     elif theirs != ours:
-        yield f"{at}: {theirs}, not {ours}"
+        yield f"{at}: {theirs} before, {ours} now"

@@ -11,10 +11,12 @@ import torch
 from accelerate import Accelerator
 
 from ..data import TrainingDataset
+from ..parts.counting import counted
 from ..policies import Policy
 from ..storage.figures import best_metrics, last_loss
 from ..trainable import Trainable
 
+_COLUMN = 12
 _PRECISION = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
@@ -53,10 +55,11 @@ class Outline:
     minutes: float | None
 
     @classmethod
-    def of(cls, run: Any) -> Outline:
-        """Returns the outline of a Trainer."""
+    def of(cls, run: Any, step: int | None = None) -> Outline:
+        """Returns the outline of a Trainer at its step, or at that of a checkpoint to resume."""
         data = run.dataset, run.tasks.validation, run.model, run.accelerator, run.precision
-        steps = run.num_steps, run.state.step, run.batch_size, run.take_step.accumulate
+        taken = run.state.step if step is None else step
+        steps = run.num_steps, taken, run.batch_size, run.take_step.accumulate
         return cls(*data, *steps, run.save_every, run.results_folder, run.seed, run.minutes)
 
 
@@ -64,19 +67,19 @@ def summary(run: Outline) -> str:
     """Returns what a run is about to do, in aligned lines."""
     place = [] if run.dataset.folder is None else [f"in {run.dataset.folder}"]
     rows = {"data": ", ".join([run.dataset.describe(), *place])}
-    rows[""] = "; ".join(run.dataset.notes())
+    rows[""] = f"\n{'':{_COLUMN}}".join(run.dataset.notes())
     if run.validation is not None:
         rows["validation"] = run.validation.describe()
     rows |= run.model.describe()
     rows |= {"device": _device(run), "training": _steps(run)}
-    rows["results"] = f"{run.results_folder}, a checkpoint every {run.save_every:,} steps"
+    rows["results"] = f"{run.results_folder}, a checkpoint every {counted(run.save_every, 'step')}"
     rows["resumed"] = f"from step {run.step:,}" if run.step else ""
     return aligned(rows)
 
 
 def aligned(rows: dict[str, str]) -> str:
     """Returns the rows that are not empty as lines, with the names in a column."""
-    return "\n".join(f"{name:12}{text}" for name, text in rows.items() if text)
+    return "\n".join(f"{name:{_COLUMN}}{text}" for name, text in rows.items() if text)
 
 
 def _device(run: Outline) -> str:
@@ -93,14 +96,14 @@ def _device(run: Outline) -> str:
 def _steps(run: Outline) -> str:
     processes, samples = run.accelerator.num_processes, run.batch_size * run.accumulate
     factors = [f"{run.batch_size // processes}"]
-    factors += [f"{processes} processes"] * (processes > 1)
+    factors += [counted(processes, "process")] * (processes > 1)
     factors += [f"{run.accumulate} accumulated"] * (run.accumulate > 1)
     product = f" ({' x '.join(factors)})" if len(factors) > 1 else ""
     epochs = run.num_steps * samples / len(run.dataset)
     limit = "" if run.minutes is None else f", at most {run.minutes:g} minutes"
     return (
-        f"{run.num_steps:,} steps of {samples:,} samples{product}, {epochs:,.3g} epochs{limit}, "
-        f"seed {run.seed}"
+        f"{counted(run.num_steps, 'step')} of {counted(samples, 'sample')}{product}, "
+        f"{epochs:,.3g} epochs{limit}, seed {run.seed}"
     )
 
 

@@ -123,6 +123,10 @@ def test_the_flag_alone_holds_out_a_tenth(folder, tmp_path, capsys, monkeypatch)
     assert "56 images" in before
     commands.train(["--resume", "--trainer.results_folder=share", "--trainer.train_num_steps=3"])
     assert "56 images" in capsys.readouterr().out
+    capsys.readouterr()
+    resumed = ["--resume", "--trainer.results_folder=share", "--trainer.train_num_steps=6"]
+    commands.train([*resumed, "--dry_run"])
+    assert "resumed     from step 3\nmeasuring a step ...\nmemory " in capsys.readouterr().out
     with pytest.raises(SystemExit) as end:
         commands.train([*words, "--validation=1.5", "--trainer.results_folder=other"])
     assert end.value.code == 2

@@ -122,7 +122,7 @@ FAULTS = {  # fault -> pattern of the error
     "missing": "Expected an existing shard, got .*missing.tar",
     "imageless": "Expected images in shard .*, got none. Fix: name the members KEY.jpg",
     "twins": "Expected one image for each key, got two of the key 'a' .*extensions",
-    "unlabelled": r"label of image '.*unlabelled\.tar/b\.png', got no label. .*set labels: false",
+    "unlabelled": r"of image '.*unlabelled\.tar/b\.png', got no label. .*set --data.labels false",
     "word": r"Expected an integer below .* image '.*word\.tar/d/a\.png', got other text",
     "many": "Expected an integer below 1000000 .*, got other text",
 }

@@ -57,14 +57,14 @@ def run_start():
 @pytest.mark.parametrize(
     ("data", "change"),
     [
-        ({"crop": "random"}, "data.crop: center, not random"),
-        ({"background": (0, 0, 0)}, "data.background: [255, 255, 255], not [0, 0, 0]"),
-        ({"broken": "skip"}, "data.broken: error, not skip"),
-        ({"convert_image_to": "L"}, "data.convert_image_to: None, not L"),
-        ({"fit": "pad"}, "data.fit: crop, not pad"),
-        ({"seed": 3}, "data.seed: 0, not 3"),
-        ({"value_range": (0, 99)}, "data.value_range: None, not [0, 99]"),
-        ({"extensions": ["png"]}, "data.extensions: None, not ['png']"),
+        ({"crop": "random"}, "data.crop: center before, random now"),
+        ({"background": (0, 0, 0)}, "data.background: [255, 255, 255] before, [0, 0, 0] now"),
+        ({"broken": "skip"}, "data.broken: error before, skip now"),
+        ({"convert_image_to": "L"}, "data.convert_image_to: None before, L now"),
+        ({"fit": "pad"}, "data.fit: crop before, pad now"),
+        ({"seed": 3}, "data.seed: 0 before, 3 now"),
+        ({"value_range": (0, 99)}, "data.value_range: None before, [0, 99] now"),
+        ({"extensions": ["png"]}, "data.extensions: None before, ['png'] now"),
     ],
     ids=str,
 )
@@ -80,11 +80,11 @@ def test_nothing_is_said_where_nothing_changed(pictures, results):
 
 def test_the_trainers_own_conversion_and_computation_are_named(pictures, results):
     run = run_of(pictures, results, validation={}, compute=Compute(find_unused_parameters=True))
-    assert said(run) == "compute.find_unused_parameters: False, not True"
+    assert said(run) == "compute.find_unused_parameters: False before, True now"
     direct = trainer(
         pictures, results, train_num_steps=1, save_and_sample_every=1, convert_image_to="RGB"
     )
-    assert "data.convert_image_to: None, not RGB" in said(direct)
+    assert "data.convert_image_to: None before, RGB now" in said(direct)
 
 
 @pytest.mark.parametrize("name", ["processes", "diffusion_framework", "torch"])
@@ -97,7 +97,7 @@ def test_another_environment_is_named(pictures, results, name):
     rewrite(checkpoint, "state.json", json.dumps(state).encode())
     try:
         now = environment()[name]
-        assert said(run_of(pictures, results, validation={})) == f"{name}: other, not {now}"
+        assert said(run_of(pictures, results, validation={})) == f"{name}: other before, {now} now"
     finally:
         for file, data in before.items():
             file.write_bytes(data)

@@ -83,7 +83,7 @@ def test_it_trains_validates_and_previews(kind, held_out, tmp_path):
         rows = [*csv.DictReader((tmp_path / "whole" / "validation.csv").open())]
         assert all(np.isfinite(float(row["validation_loss"])) for row in rows) and len(rows) == 2
     train(kind, tmp_path / "cut", 2, **options)
-    with pytest.warns(UserWarning, match="train_num_steps: 2, not 4"):
+    with pytest.warns(UserWarning, match="train_num_steps: 2 before, 4 now"):
         train(kind, tmp_path / "cut", 4, resume=True, **options)
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
 

@@ -145,9 +145,9 @@ def test_a_resumed_run_names_changed_options(ten_images, tmp_path):
         trainer(ten_images, tmp_path, **changed).train(resume=True)
     (message,) = {str(w.message) for w in warned if "differs from before" in str(w.message)}
     for part in (
-        "ema.power: 0.6666666666666666, not 0.75",
-        "learning_rate.schedule: constant, not linear",
-        "learning_rate.warmup_steps: 0, not 1",
+        "ema.power: 0.6666666666666666 before, 0.75 now",
+        "learning_rate.schedule: constant before, linear now",
+        "learning_rate.warmup_steps: 0 before, 1 now",
     ):
         assert part in message
     assert "loading" not in message, "loading changes no result"

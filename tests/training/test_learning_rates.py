@@ -33,7 +33,9 @@ def test_a_run_resumes_exactly_and_names_another_function(tmp_path):
 
     falling_faster.__qualname__ = "falling"  # as after an edit of its file
     changed = {**options, "learning_rate": LearningRate(falling_faster, 2), "train_num_steps": 7}
-    with pytest.warns(UserWarning, match=r"learning_rate.schedule: .*0.840896.*, not .*0.707107"):
+    with pytest.warns(
+        UserWarning, match=r"learning_rate.schedule: .*0.840896.* before, .*0.707107.* now"
+    ):
         trainer(IMAGES, tmp_path / "cut", **changed).train(resume=True)
 
 

@@ -121,9 +121,9 @@ def test_weights_of_another_shape_stay_new_and_are_named(whole):
 def test_weights_of_another_model_are_said_to_be_so(whole):
     """A network that predicted v would start as one of eps."""
     other = GaussianDiffusion(tiny_unet(), timesteps=4, objective="eps", noise_schedule="cosine")
-    with pytest.warns(UserWarning, match="objective: v, not eps") as caught:
+    with pytest.warns(UserWarning, match="objective: v before, eps now") as caught:
         Start(init_from=whole).weights(other)
-    assert "noise_schedule: sigmoid, not cosine" in str(caught[0].message)
+    assert "noise_schedule: sigmoid before, cosine now" in str(caught[0].message)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         Start(init_from=whole).weights(GaussianDiffusion(tiny_unet(), timesteps=4))

@@ -8,7 +8,9 @@ from grey_images import save
 from runs import trainer
 
 from diffusion_framework.data import ImageFolder
+from diffusion_framework.parts.counting import counted
 from diffusion_framework.training.rehearsal import rehearsed
+from diffusion_framework.training.starting import Start
 from diffusion_framework.training.summary import Outline, ending, summary
 
 
@@ -25,7 +27,7 @@ def test_the_summary_says_what_the_run_will_do(flowers, tmp_path):
     run = trainer(flowers, tmp_path / "run", gradient_accumulate_every=3, seed=7)
     rows = dict(line.split(maxsplit=1) for line in run.summary().splitlines() if line[0] != " ")
     assert rows["data"] == f"6 images, 8 x 8 grey, in {flowers}"
-    assert "left out: 1 files that are not images" in run.summary()
+    assert "left out: 1 non-image file" in run.summary()
     assert "--data.labels true --diffusion.model.num_classes 2 makes them classes" in run.summary()
     parameters = sum(p.numel() for p in run.model.parameters())
     assert rows["network"] == f"UNet, {parameters:,} parameters"
@@ -39,6 +41,8 @@ def test_classes_are_named_and_a_resumed_run_says_its_step(flowers, tmp_path):
     run = trainer(flowers, tmp_path / "run", train_num_steps=3)
     run.train()
     again, seen = trainer(flowers, tmp_path / "run"), []
+    rehearsal = Outline.of(again, again.check(Start(True)).step)
+    assert "resumed     from step 3" in summary(rehearsal)
     again.announce = lambda: seen.append(again.summary())
     again.train(resume=True)
     assert "resumed     from step 3" in seen[0]
@@ -69,6 +73,31 @@ def test_a_dry_run_measures_a_step_and_writes_nothing(flowers, tmp_path):
     assert not (tmp_path / "run").exists()
     assert all(map(torch.equal, before, run.model.parameters()))
     assert all(p.grad is None for p in run.model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("options", "slots"),
+    [
+        ({}, 2),
+        ({"optimizer": "SGD"}, 0),
+        ({"optimizer": "SGD", "optimizer_options": {"momentum": 0.9}}, 1),
+    ],
+)
+def test_the_memory_is_that_of_the_chosen_optimizer(flowers, tmp_path, options, slots):
+    """A dry run counts what the first step of the optimizer leaves, and takes none of its own."""
+    run = trainer(flowers, tmp_path / "run", **options)
+    told = re.search("optimizer (.*?),", rehearsed(run))[1]
+    assert not run.state.slots.optimizer.state
+    run.train()
+    size = sum(value.nbytes for value in run.state.slots.tensors().values())
+    weights = sum(p.nbytes for p in run.model.parameters())
+    assert told == (f"{size / 1000:.3g} kB" if size else "0 B")
+    assert size == pytest.approx(slots * weights, rel=0.02)
+
+
+def test_a_number_agrees_with_its_noun():
+    told = [counted(0, "file"), counted(1, "class"), counted(2, "class"), counted(1200, "batch")]
+    assert told == ["0 files", "1 class", "2 classes", "1,200 batches"]
 
 
 def test_the_summary_is_the_function_of_an_outline(flowers, tmp_path):

@@ -156,7 +156,7 @@ def test_resuming_another_model_names_what_differs(ten_images, tmp_path):
         results_folder=tmp_path,
         train_batch_size=4,
     )
-    with pytest.raises(ValueError, match=r"model\.dim: 8, not 16"):
+    with pytest.raises(ValueError, match=r"model\.dim: 8 before, 16 now"):
         other.train(resume=True)
 
 
@@ -398,7 +398,7 @@ def test_compiling_changes_no_result(ten_images, tmp_path):
         ({"train_batch_size": 0}, r"Expected train_batch_size of at least 1, got 0\. Fix: "),
         (
             {"train_batch_size": 11},
-            "a batch of 11 samples, got .* with 10. Fix: add samples, or lower train_batch_size",
+            "a batch of 11 samples, got 10 samples in .*. Fix: add samples, or lower train_batch_size",
         ),
         ({"train_lr": float("nan")}, "train_lr above 0, got nan"),
         ({"train_lr": -1.0}, "train_lr above 0, got -1.0"),

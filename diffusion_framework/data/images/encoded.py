@@ -163,7 +163,7 @@ class EncodedImages(ImageDataset):
             value_range=self.value_range,
             bits=16 if self._bits is None else self._bits,
         )
-        self._check_depth(image.mode == "F", index)
+        self._check_depth(image.mode == "F", source)
         if self.transform is not None:
             seed, shape = mix(self.seed, index, epoch), (self.channels, *self.image_size)
             result = transformed(image, self.transform, seed, shape, quoted_name(source))
@@ -184,7 +184,7 @@ class EncodedImages(ImageDataset):
                 f"than 8 bits in {quoted_name(source)}. Fix: set bits=8, or leave transform out."
             )
         planes, is_deep = decode_planes(source, self.channels, self.background, self.value_range)
-        self._check_depth(is_deep, index)
+        self._check_depth(is_deep, source)
         beside = padding(self.channels, self.background)
         position = self._position(index, epoch)
         fitted = [
@@ -224,10 +224,11 @@ class EncodedImages(ImageDataset):
         vertical, horizontal = np.random.default_rng((self.seed, index, epoch)).random(2)
         return vertical, horizontal
 
-    def _check_depth(self, is_deep: bool, index: int) -> None:
+    def _check_depth(self, is_deep: bool, source: str | BinaryIO) -> None:
         if is_deep and self._bits is None and self.bits == 8:
             raise ValueRangeError(
-                f"Expected images of 8 bits, like the first one, got more bits in image {index}. "
+                "Expected images of 8 bits, like the first one, got more bits in "
+                f"{quoted_name(source)}. "
                 "Fix: set --data.bits 16 to keep its depth, or --data.bits 8 to reduce it."
             )
 
@@ -239,7 +240,7 @@ class EncodedImages(ImageDataset):
         """
         if self.broken == "error":
             message = str(error).removesuffix(".")
-            raise BrokenImageError(f"{message}, or set broken: skip.") from error
+            raise BrokenImageError(f"{message}, or set --data.broken skip.") from error
         warned = index in self._skipped
         self._skipped.add(index)
         if len(self._skipped) > len(self) // 2:

@@ -12,6 +12,7 @@ import numpy as np
 import PIL
 from beartype import beartype
 
+from ...parts.counting import counted
 from .encoded import EncodedImages, file_endings
 from .paths import Paths
 from .resize import Fit
@@ -108,9 +109,9 @@ class ImageFolder(EncodedImages):
         return len(self.paths)
 
     def notes(self) -> list[str]:
-        left_out = {"files that are not images": self.other_files}
-        left_out["links to a missing target"] = self.dangling_links
-        notes = [f"left out: {count:,} {what}" for what, count in left_out.items() if count]
+        left_out = {"non-image file": self.other_files}
+        left_out["broken link"] = self.dangling_links
+        notes = [f"left out: {counted(count, what)}" for what, count in left_out.items() if count]
         folders = {path.partition("/")[0] for path in self.paths if "/" in path}
         if self.labels is None and len(folders) > 1:
             flags = f"--data.labels true --diffusion.model.num_classes {len(folders)}"
@@ -167,7 +168,8 @@ def classes_of(scan: Scan) -> tuple[list[str], np.ndarray]:
         if "/" not in path:
             raise ValueError(
                 "Expected each image in a subfolder named after its class, "
-                f"got {path!r} directly in {scan.folder!r}. Fix: move it, or set labels: false."
+                f"got {path!r} directly in {scan.folder!r}. "
+                "Fix: move it, or set --data.labels false."
             )
     names = [path.partition("/")[0] for path in scan.paths]
     class_names = sorted(set(names))

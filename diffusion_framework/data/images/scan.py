@@ -4,6 +4,8 @@ import os
 from collections import deque
 from typing import NamedTuple
 
+from ...parts.counting import counted
+
 
 class Scan(NamedTuple):
     """Result of `scan_folder`.
@@ -53,10 +55,10 @@ def scan_folder(folder: str | os.PathLike[str], endings: tuple[str, ...]) -> Sca
         shown = " ".join(endings[:6]) + (
             f" and {len(endings) - 6} more" if len(endings) > 6 else ""
         )
-        dangling = f" and {dangling_links} dangling links" if dangling_links else ""
+        dangling = f" and {counted(dangling_links, 'dangling link')}" if dangling_links else ""
         raise ValueError(
             f"Expected images in {root!r}, got 0 images among "
-            f"{other_files} files{dangling} (endings searched: {shown}). "
+            f"{counted(other_files, 'file')}{dangling} (endings searched: {shown}). "
             "Fix: check the folder, or list its endings in extensions."
         )
     return Scan(root, sorted(paths), dangling_links, other_files)

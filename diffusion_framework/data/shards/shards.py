@@ -245,7 +245,7 @@ class Shards(EncodedImages):
             raise ValueError(
                 f"Expected an integer below {MAX_CLASSES} as label of "
                 f"image {self._name(shard, first['offset'])!r}, got {got}. "
-                "Fix: write it to KEY.cls, or set labels: false."
+                "Fix: write it to KEY.cls, or set --data.labels false."
             )
         return table
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from numbers import Real
 from typing import SupportsIndex, final, overload
 
+from ...parts.counting import counted
 from ...process.level import Level
 from ...process.schedules import NoiseSchedule
 
@@ -30,7 +31,7 @@ class Grid(tuple[tuple[Level, Level], ...]):
     def __repr__(self) -> str:
         """Returns one line: the number of steps, and the log-SNR of both ends."""
         ends = f": log_snr {self.start.log_snr:.4g} to {self.end.log_snr:.4g}" if self else ""
-        return f"Grid({len(self)} steps{ends})"
+        return f"Grid({counted(len(self), 'step')}{ends})"
 
     @property
     def start(self) -> Level:

@@ -97,7 +97,7 @@ def test_a_broken_image_is_an_error_with_file_and_fix(half_broken):
         dataset[3]
     message = str(caught.value)
     assert str(half_broken / "3.png") in message
-    assert "broken: skip" in message
+    assert "--data.broken skip" in message
     assert "\n" not in message
 
 
@@ -204,5 +204,5 @@ def test_data_workers_draw_the_same_images(half_broken):
 
 
 def test_data_workers_pass_on_the_error(half_broken):
-    with pytest.raises(BrokenImageError, match=r"0\.png.*broken: skip"):
+    with pytest.raises(BrokenImageError, match=r"0\.png.*--data.broken skip"):
         next(iter(DataLoader(ImageFolder(half_broken), num_workers=1)))

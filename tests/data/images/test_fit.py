@@ -141,5 +141,5 @@ def test_a_resumed_run_tells_that_images_are_fitted_otherwise(half_broken, tmp_p
     elsewhere = moved.rename(moved.with_name("elsewhere"))
     with pytest.warns(UserWarning, match="differs from before") as caught:
         run(elsewhere, 2, fit="pad")
-    assert "data.fit: crop, not pad" in str(caught[0].message)
+    assert "data.fit: crop before, pad now" in str(caught[0].message)
     assert "data.folder" not in str(caught[0].message)

@@ -32,7 +32,7 @@ def test_labels_number_the_sorted_subfolders(tmp_path):
     ]
     assert ImageFolder(tmp_path).class_names == []
     save(tmp_path / "stray.png")
-    with pytest.raises(ValueError, match=r"stray\.png.*labels: false"):
+    with pytest.raises(ValueError, match=r"stray\.png.*--data.labels false"):
         ImageFolder(tmp_path, labels=True)
 
 

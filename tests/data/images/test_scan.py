@@ -87,12 +87,12 @@ def test_a_named_pipe_is_not_an_image(tmp_path):
         (
             lambda path: (path.mkdir(), (path / "a.txt").touch()),
             ValueError,
-            "0 images among 1 files",
+            "0 images among 1 file ",
         ),
         (
             lambda path: (path.mkdir(), (path / "a.png").symlink_to("x")),
             ValueError,
-            "1 dangling links",
+            "1 dangling link ",
         ),
     ],
     ids=["missing", "file", "empty", "text", "dangling"],

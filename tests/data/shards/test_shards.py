@@ -107,7 +107,7 @@ def test_broken_images_are_named_with_their_shard_or_skipped(tmp_path):
     write_tar(tmp_path / "a.tar", {"d/0.png": png(0), "d/1.png": png(1)[:40], "d/2.png": b""})
     write_tar(tmp_path / "b.tar", {"3.png": png(3), "4.png": png(4), "5.png": png(5)})
     where = f"{tmp_path}/{{a,b}}.tar"
-    with pytest.raises(BrokenImageError, match=r"a\.tar/d/1\.png' .*broken: skip") as caught:
+    with pytest.raises(BrokenImageError, match=r"a\.tar/d/1\.png' .*--data.broken skip") as caught:
         open_shards(where, tmp_path)[1]
     assert "\n" not in str(caught.value)
     skipping = open_shards(where, tmp_path, broken="skip")
