@@ -79,10 +79,8 @@ def rollout(
         progress: Whether to show a progress bar.
         trust: Packages whose classes the files may name; their code then runs.
     """
-    plan: Any = sampler
-    asked = {"sampler": None if plan is None else plan.build(), "steps": steps, "calls": calls}
+    asked = {"sampler": built(sampler), "guidance": built(guidance), "steps": steps, "calls": calls}
     asked |= {"spacing": spacing, "first": first, "last": last}
-    asked["guidance"] = built(guidance)
     check_positive(episodes=episodes, environments=environments, latency=latency)
     policy = Policy.from_pretrained(run, weights=weights, trust=trust)
     policy.to(device_named(device))

@@ -84,9 +84,7 @@ def sample(
         progress: Whether to show progress bars.
         trust: Packages whose classes the files may name; their code then runs.
     """
-    plan: Any = sampler
-    chosen = None if plan is None else plan.build()
-    guided = built(guidance)
+    chosen, guided = built(sampler), built(guidance)
     check_positive(num_samples=num_samples, batch_size=batch_size)
     outputs = Outputs(Path(output), overwrite)
     drawn_on = None if noise_device is None else device_named(noise_device, "--noise_device")

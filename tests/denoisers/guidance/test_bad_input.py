@@ -103,7 +103,8 @@ def test_gradients_need_a_mode_that_allows_them():
 def test_a_weaker_model_is_opened_from_its_folder(as_path, tmp_path):
     weaker = exact_diffusion(blur=0.4)
     folder = tmp_path / "weaker"
-    weaker.save_pretrained(folder)
+    with pytest.warns(UserWarning, match="a class of mixtures"):
+        weaker.save_pretrained(folder)
     run = folder if as_path else str(folder)
     with pytest.raises(ValueError, match="mixtures"):  # a class of the test
         guided(Autoguidance(run))
