@@ -398,7 +398,7 @@ def test_compiling_changes_no_result(ten_images, tmp_path):
         ({"train_batch_size": 0}, r"Expected train_batch_size of at least 1, got 0\. Fix: "),
         (
             {"train_batch_size": 11},
-            "a batch of 11 samples, got 10 samples in .*. Fix: add samples, or lower train_batch_size",
+            "a batch of 11 samples, got 10 samples in .*. Fix: add samples, or lower train_",
         ),
         ({"train_lr": float("nan")}, "train_lr above 0, got nan"),
         ({"train_lr": -1.0}, "train_lr above 0, got -1.0"),
