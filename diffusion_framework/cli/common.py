@@ -209,8 +209,9 @@ def _arguments(
 def _folder_meant(error: BadPart, row: Command, name: str, value: Any) -> BadPart:
     """Returns the error, or one that names the flag for folders if the word is a folder's name."""
     word = value.get("class_path") if isinstance(value, Mapping) else value
-    takes_folder = find_argument(row, f"{name}.folder", {name: "ImageFolder"}) is not None
-    if not isinstance(word, Typed) or not takes_folder or not Path(word).is_dir():
+    if not isinstance(word, Typed) or not Path(word).is_dir():
+        return error
+    if find_argument(row, f"{name}.folder", {name: "ImageFolder"}) is None:
         return error
     fix = f"write --{name}.folder {shlex.quote(word)}"
     return BadPart(expected(f"--{name}", "a kind of dataset", "the name of a folder", fix))

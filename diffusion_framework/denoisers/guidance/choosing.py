@@ -23,7 +23,7 @@ def as_guidance(value: Guided | None) -> Guidance:
     if isinstance(value, Guidance):
         return value
     if isinstance(value, str):
-        return resolve(value, Guidance, "guidance")  # type: ignore[type-abstract]
+        return resolve(value, Guidance, "guidance")
     try:
         return ClassifierFree(1.0 if value is None else float(value))
     except (TypeError, ValueError) as error:
