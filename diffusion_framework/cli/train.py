@@ -90,16 +90,20 @@ def train(
 
 def _run(run: Trainer, start: Start, dry_run: bool) -> None:
     """Trains, or measures a step, and prints what the main process has to say."""
-    say = print if run.accelerator.is_main_process else lambda *_, **__: None
+    main = run.accelerator.is_main_process
     if dry_run:
         checkpoint = run.check(start)
         outline = Outline.of(run, None if checkpoint is None else checkpoint.step)
-        say(f"{summary(outline)}\nmeasuring a step ...", flush=True)
-        say(f"{rehearsed(run, outline.step)}\ndry run: nothing was written")
-        return
-    run.announce = lambda: say(run.summary(), flush=True)
-    run.train(resume=start.resume, resume_from=start.resume_from, init_from=start.init_from)
-    say(ending(Outline.of(run)))
+        if main:
+            print(f"{summary(outline)}\nmeasuring a step ...", flush=True)
+        told = f"{rehearsed(run, outline.step)}\ndry run: nothing was written"
+    else:
+        if main:
+            run.announce = lambda: print(run.summary(), flush=True)
+        run.train(resume=start.resume, resume_from=start.resume_from, init_from=start.init_from)
+        told = ending(Outline.of(run))
+    if main:
+        print(told)
 
 
 def base_config(tree: Tree, configs: Sequence[str], read: Callable[[Path], Tree]) -> Tree:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from .trackers import (
     track_image,
 )
 
+_FIRST_WORD = 1.0  # seconds
 COLUMNS = ("step", "loss", "grad_norm", "lr", "images_per_second")
 
 
@@ -99,12 +101,12 @@ class TrainingLog:
         self.steps: list[Tensor] = []
         self.start, self.stop = start, stop
         self.began = self.since = time.perf_counter()
-        self.step, self.times = start, LineTimes()
+        self.step, self.times, self.first = start, LineTimes(), 0.0
         self.checkpoint = f"step {start}" if start else "none"
         terminal = shows_bars()
         main = accelerator.is_main_process
         progress = options.progress
-        self.lines = main and progress and not terminal
+        self.lines, self.tells_time = main and progress and not terminal, main and progress
         self.bar = tqdm(
             initial=start,
             total=stop,
@@ -126,8 +128,22 @@ class TrainingLog:
         self.steps.append(torch.stack([loss, norm]))
         self.step += 1
         self.bar.update()
-        if self.lines and self.times.is_due():
+        if self.tells_time:
+            self._tell_time()
+        if self.lines and self.step < self.stop and self.times.is_due():
             self._print_line()
+
+    def _tell_time(self) -> None:
+        """Prints once how long the steps will take, after a second; the first step is left out."""
+        done, now = self.step - self.start - 1, time.perf_counter()
+        if done == 0:
+            self.first = now
+        elif done > 2 and now - self.began > _FIRST_WORD:
+            torch.stack(self.steps).tolist()  # waits for the device
+            each = (time.perf_counter() - self.first) / done
+            left = timedelta(seconds=round(each * (self.stop - self.step)))
+            tqdm.write(f"{'time':12}about {left} for the steps, {each:.3g} s each")
+            self.tells_time = False
 
     def pause(self, seconds: float) -> None:
         """Excludes seconds spent on saving or sampling from the images per second."""

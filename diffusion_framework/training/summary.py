@@ -103,7 +103,7 @@ def _steps(run: Outline) -> str:
     limit = "" if run.minutes is None else f", at most {run.minutes:g} minutes"
     return (
         f"{counted(run.num_steps, 'step')} of {counted(samples, 'sample')}{product}, "
-        f"{epochs:,.3g} epochs{limit}, seed {run.seed}"
+        f"{f'{epochs:,.0f}' if epochs >= 1000 else f'{epochs:.3g}'} epochs{limit}, seed {run.seed}"
     )
 
 

@@ -22,6 +22,7 @@ from diffusion_framework.policies.rollout import (
     wilson_interval,
 )
 from diffusion_framework.storage.images import save_animation
+from diffusion_framework.training.summary import Outline, ending
 
 gymnasium = pytest.importorskip("gymnasium", reason="gymnasium is not installed")
 
@@ -113,7 +114,13 @@ def test_animations_keep_every_frame(tmp_path):
 
 def test_the_script(tmp_path, capsys):
     options = {**QUIET, "train_num_steps": 1, "results_folder": tmp_path / "run"}
-    Trainer(fork_policy(), ForkDemonstrations(40), **options).train()
+    trainer = Trainer(fork_policy(), ForkDemonstrations(40), **options)
+    trainer.train()
+    # The last line of the training is a command that runs, with the defaults of the policy.
+    _, program, command, *words = ending(Outline.of(trainer)).splitlines()[-1].split()
+    assert (program, command) == ("diffusion", "rollout")
+    rollout([*words, "--episodes=2", "--latency=1", "--progress=false"])
+    assert "(1 plan)" in capsys.readouterr().out
 
     def run(*words):
         rollout([str(word) for word in (tmp_path / "run", "--progress", "false", *words)])

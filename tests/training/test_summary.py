@@ -9,6 +9,7 @@ from runs import trainer
 
 from diffusion_framework.data import ImageFolder
 from diffusion_framework.parts.counting import counted
+from diffusion_framework.training import Logging, log
 from diffusion_framework.training.rehearsal import rehearsed
 from diffusion_framework.training.starting import Start
 from diffusion_framework.training.summary import Outline, ending, summary
@@ -93,6 +94,17 @@ def test_the_memory_is_that_of_the_chosen_optimizer(flowers, tmp_path, options, 
     weights = sum(p.nbytes for p in run.model.parameters())
     assert told == (f"{size / 1000:.3g} kB" if size else "0 B")
     assert size == pytest.approx(slots * weights, rel=0.02)
+
+
+def test_a_run_tells_once_how_long_its_steps_will_take(flowers, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(log, "_FIRST_WORD", 0.0)
+    trainer(flowers, tmp_path / "run", logging=Logging(every=1)).train()
+    told = capsys.readouterr()
+    times = re.findall(r"(?m)^time +about 0:0\d:\d\d for the steps, \S+ s each$", told.out)
+    assert len(times) == told.out.count("\ntime ") + told.out.startswith("time ") == 1
+    assert told.err.count("step 6 of 6") == 1
+    trainer(flowers, tmp_path / "quiet").train()
+    assert capsys.readouterr().out == ""
 
 
 def test_a_number_agrees_with_its_noun():

@@ -2,9 +2,10 @@
 
 import warnings
 from abc import abstractmethod
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cached_property
-from typing import BinaryIO, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from PIL import Image
@@ -31,6 +32,7 @@ from .planes import (
 )
 from .resize import Fit, fit_image, to_tensor
 from .transforms import Transform, transformed
+from .values import as_sample
 
 _CHECKED_FOR_DARKNESS = 8  # first images
 
@@ -126,11 +128,11 @@ class EncodedImages(ImageDataset):
         return 8
 
     @abstractmethod
-    def encoded(self, index: int) -> tuple[str | BinaryIO, int | None]:
-        """Returns the path or the open file of image `index`, and its label or None."""
+    def encoded(self, index: int) -> tuple[str | BinaryIO, Mapping[str, Any]]:
+        """Returns the path or the open file of image `index`, and its conditions by name."""
 
-    def draw(self, index: int, epoch: int) -> Tensor | tuple[Tensor, int]:
-        """Returns image `index`, cropped for `epoch`, or a pair (image, label).
+    def draw(self, index: int, epoch: int) -> Any:
+        """Returns image `index`, cropped for `epoch`, alone or in a pair with its conditions.
 
         With broken='skip', the next good image (the first after the last) replaces a broken one.
 
@@ -139,16 +141,19 @@ class EncodedImages(ImageDataset):
             BrokenImageError: the image is broken; with broken='skip', only once more than half of
                 all images are known to be broken.
         """
+        image, _, values = self.drawn(index, epoch)
+        return as_sample(image, values)
+
+    def drawn(self, index: int, epoch: int) -> tuple[Tensor, int, Mapping[str, Any]]:
+        """Returns an image as `draw` does, its own index, and its conditions by name."""
         self.check_index(index)
         while True:
-            source, label = self.encoded(index)
+            source, values = self.encoded(index)
             try:
-                image = self._decode(source, index, epoch)
+                return self._decode(source, index, epoch), index, values
             except BrokenImageError as error:
                 self._skip(index, error)
                 index = (index + 1) % len(self)
-            else:
-                return image if label is None else (image, label)
 
     def _decode(self, source: str | BinaryIO, index: int, epoch: int) -> Tensor:
         keeps_depth = self._bits != 8 and self.convert_image_to is None
