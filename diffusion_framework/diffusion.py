@@ -166,8 +166,8 @@ class GaussianDiffusion(KeepsStatistics, DrawsSamples):
             self.signature,
             self.schedule,
             self.objective,
+            self.space,
             self.preconditioning,
-            self.space.bounds,
             feeds_back=self.train_prob_self_cond > 0,
         )
 

@@ -41,23 +41,35 @@ class BoundConditions:
         """Keyword arguments of the network, from all conditions together."""
         return {keyword: v for part in self.parts.values() for keyword, v in part.items()}
 
-    def without(self, names: Collection[str] | None = None) -> BoundConditions:
-        """Returns a copy in which some conditions are replaced by "none".
+    @property
+    def batch(self) -> int | None:
+        """Number of samples; None without conditions."""
+        return next((len(value) for value in self.keywords.values()), None)
+
+    def without(
+        self, names: Collection[str] | None = None, negative: Mapping[str, Any] | None = None
+    ) -> BoundConditions:
+        """Returns a copy in which some conditions are replaced by "none", or by other values.
 
         Args:
             names: Names of these conditions; None for all that were trained with dropout.
+            negative: Values by the name of their condition that replace its value instead of
+                "none". They need no dropout. A single value is repeated for the batch.
 
         Raises:
-            ValueError: a condition that was trained without dropout, or no condition at all; or
-                None for a batch whose conditions are all "none" already.
+            ValueError: an unknown condition, one that was trained without dropout, no condition at
+                all, one whose value is "none" already, or a value that does not fit.
         """
+        negative = {name: value for name, value in (negative or {}).items() if value is not None}
         droppable = {name for name in self.conditions if self.conditions[name].dropout}
-        chosen = droppable if names is None else set(names)
-        if names is None and droppable and not droppable & self.values.keys():
+        chosen = {*droppable, *negative} if names is None else set(names)
+        self._check_names(chosen, negative)
+        if names is None and droppable and not negative and not droppable & self.values.keys():
             raise ValueError(
                 f"Expected a value for {_list(droppable)} to guide towards, got none. "
                 f"Fix: pass {min(droppable)}=..., or leave guidance out."
             )
+        droppable |= negative.keys()
         if not chosen or not chosen <= droppable:
             wrong = ", ".join(sorted(chosen - droppable)) or "none"
             raise ValueError(
@@ -65,11 +77,30 @@ class BoundConditions:
                 "Fix: train with dropout=0.1 in the conditioner, or without conditioners of your "
                 "own with condition_dropout=0.1 (--diffusion.condition_dropout 0.1)."
             )
-        parts = {
-            name: self.conditions[name].none(_length(part)) if name in chosen else part
-            for name, part in self.parts.items()
-        }
+        parts = dict(self.parts)
+        for name in chosen:
+            conditioner = self.conditions[name]
+            if name in negative:
+                parts[name] = conditioner(conditioner.repeat(negative[name], self.batch or 1))
+                check_count(name, parts[name], self.batch)
+            else:
+                parts[name] = conditioner.none(self.batch or 1)
         return BoundConditions(self.conditions, self.values, parts)
+
+    def _check_names(self, chosen: Collection[str], negative: Collection[str]) -> None:
+        """Raises ValueError for unknown conditions, and negative values of others than `chosen`."""
+        if unknown := sorted({*chosen, *negative} - self.conditions.keys()):
+            close = nearest(unknown[0], [*self.conditions])
+            fix = f"write {close!r}" if close else "leave it out"
+            raise ValueError(
+                f"Expected guidance by the conditions {_list(self.conditions)}, "
+                f"got {unknown[0]!r:.60}. Fix: {fix}."
+            )
+        if others := sorted({*negative} - {*chosen}):
+            raise ValueError(
+                f"Expected negative values of the conditions that guidance leaves out, "
+                f"{_list(chosen)}, got one of {others[0]!r}. Fix: name it among them as well."
+            )
 
 
 @final
@@ -156,13 +187,7 @@ class Conditions(nn.ModuleDict):
             if batch is not None and not drop:  # in training, a single value is a mistake
                 value = conditioner.repeat(value, batch)
             parts[name] = conditioner(value, drop=drop, generator=generator)
-            for encoded in parts[name].values():
-                batch = len(encoded) if batch is None else batch
-                if len(encoded) != batch:
-                    raise ValueError(
-                        f"Expected a value of {name} for each of {batch} samples, "
-                        f"got {len(encoded)}. Fix: pass one for each sample."
-                    )
+            batch = check_count(name, parts[name], batch)
         return BoundConditions(self, given, parts)
 
     def _check_names(self, given: Mapping[str, Any]) -> None:
@@ -217,8 +242,20 @@ class Conditions(nn.ModuleDict):
         return any(self[name].needs_fit for name in self)
 
 
-def _length(part: Keywords) -> int:
-    return len(next(iter(part.values())))
+def check_count(name: str, encoded: Keywords, batch: int | None) -> int | None:
+    """Returns the number of samples, that of the encoded value of a condition if it is unknown.
+
+    Raises:
+        ValueError: a value for another number of samples.
+    """
+    for value in encoded.values():
+        batch = len(value) if batch is None else batch
+        if len(value) != batch:
+            raise ValueError(
+                f"Expected a value of {name} for each of {batch} samples, "
+                f"got {len(value)}. Fix: pass one for each sample."
+            )
+    return batch
 
 
 def _list(names: Iterable[str]) -> str:

@@ -125,6 +125,17 @@ TABLE: dict[str, dict[str, str]] = {
         "torchvision": "evaluation.features.torchvision:Torchvision",
         "onnx": "evaluation.features.onnx:ONNX",
     },
+    "Guidance": {
+        "classifier_free": "denoisers.guidance.classifier_free:ClassifierFree",
+        "per_condition": "denoisers.guidance.per_condition:PerCondition",
+        "interval": "denoisers.guidance.interval:Interval",
+        "rescale": "denoisers.guidance.rescale:Rescale",
+        "apg": "denoisers.guidance.apg:APG",
+        "cfg_zero": "denoisers.guidance.cfg_zero:CFGZero",
+        "autoguidance": "denoisers.guidance.autoguidance:Autoguidance",
+        "classifier_guidance": "denoisers.guidance.classifier:ClassifierGuidance",
+        "sum": "denoisers.guidance.sum:Sum",
+    },
     "Normalizer": {"normalizer": "spaces.normalizer:Normalizer"},
 }
 """Kind -> name -> module:Class. A file can name these classes without being trusted."""
@@ -145,6 +156,7 @@ NOUNS = {
     "TrainingDataset": "dataset",
     "ImageDataset": "dataset of images",
     "FeatureExtractor": "feature extractor",
+    "Guidance": "kind of guidance",
 }
 
 

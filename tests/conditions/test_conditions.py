@@ -175,11 +175,12 @@ def test_without_replaces_some_conditions_by_none_and_changes_nothing_else():
     assert all(torch.equal(bound.keywords[k], before[k]) for k in before)
     with pytest.raises(AttributeError):
         bound.values = {}
-    for names in (["image"], ["nothing"]):
-        with pytest.raises(
-            ValueError, match=f"trained with dropout, got {names[0]}. Fix: .*condition_dropout"
-        ):
-            bound.without(names)
+    for name, message in (
+        ("image", "trained with dropout, got image. Fix: .*condition_dropout"),
+        ("vectr", "conditions image, labels, vector, got 'vectr'. Fix: write 'vector'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            bound.without([name])
     with pytest.raises(ValueError, match="trained with dropout, got none"):
         built(image=Images()).bind({"image": value("image")}).without()
 
