@@ -92,7 +92,8 @@ class DrawsSamples(Trainable, Guide, ABC):
     def told(self, values: Mapping[str, Any], batch: int | None = None) -> NetworkDenoiser:
         known = {name: value for name, value in values.items() if name in self.conditions}
         with self.evaluating():
-            return NetworkDenoiser(self.parts, self.conditions.bind(known, batch))
+            bound = self.conditions.bind(known, batch, all_needed=batch is None)
+            return NetworkDenoiser(self.parts, bound)
 
     @torch.no_grad()
     def denoiser(self, *, guidance: Guided | None = None, **condition: Any) -> Denoiser:
@@ -168,7 +169,8 @@ class DrawsSamples(Trainable, Guide, ABC):
                 requires bounds, False does not clip, 'dynamic' is dynamic thresholding. A function
                 of x0 is applied to it.
             guidance: `Guidance`, its name, or the scale of classifier-free guidance; None for none.
-            condition: Values of the conditions by name.
+            condition: Values of the conditions by name, for each sample or one for all. One that is
+                left out is "none", if it was trained with dropout.
 
         Raises:
             ValueError: If an option is unknown or out of range, or two options exclude each other.

@@ -66,8 +66,12 @@ class Conditioner(RecordsArguments, nn.Module, ABC):
         """
 
     @abstractmethod
-    def none(self, like: Keywords) -> Keywords:
-        """Returns the encoding of "none", in the shapes of `like`, which `encode` returned."""
+    def none(self, batch: int) -> Keywords:
+        """Returns the encoding of "none" for each sample of a batch, in the shapes of `encode`.
+
+        Raises:
+            ValueError: the conditioner has no "none", because it has no dropout.
+        """
 
     def flip(self, value: Any, where: Tensor) -> Any:
         """Returns the value that matches data of which some samples are flipped horizontally.
@@ -115,12 +119,10 @@ class Conditioner(RecordsArguments, nn.Module, ABC):
         first = next(iter(encoded.values()))
         dropped = torch.rand(len(first), generator=generator, device=first.device) < self.dropout
         # computed even if nothing is dropped: its parameters need a gradient in every process
-        none = self.none(encoded)
+        none = self.none(len(first))
         return {
-            keyword: torch.where(
-                _column(dropped, encoded[keyword]), none[keyword], encoded[keyword]
-            )
-            for keyword in encoded
+            keyword: torch.where(_column(dropped, given), none[keyword].to(given), given)
+            for keyword, given in encoded.items()
         }
 
 

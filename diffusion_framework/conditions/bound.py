@@ -13,6 +13,13 @@ from torch import Tensor, nn
 from ..parts import nearest
 from .base import Conditioner, Keywords
 
+_OPTIONS = {  # options of a network for the conditions that a model has by default
+    "labels": "num_classes",
+    "image": "image_channels",
+    "vector": "vector_dim",
+    "text": "token_dim",
+}
+
 
 @final
 @dataclass(frozen=True, eq=False)
@@ -51,27 +58,33 @@ class BoundConditions:
 
         Raises:
             ValueError: an unknown condition, one that was trained without dropout, no condition at
-                all, or a value that does not fit.
+                all, one whose value is "none" already, or a value that does not fit.
         """
         negative = {name: value for name, value in (negative or {}).items() if value is not None}
         droppable = {name for name in self.conditions if self.conditions[name].dropout}
         chosen = {*droppable, *negative} if names is None else set(names)
         self._check_names(chosen, negative)
+        if names is None and droppable and not negative and not droppable & self.values.keys():
+            raise ValueError(
+                f"Expected a value for {_list(droppable)} to guide towards, got none. "
+                f"Fix: pass {min(droppable)}=..., or leave guidance out."
+            )
         droppable |= negative.keys()
         if not chosen or not chosen <= droppable:
             wrong = ", ".join(sorted(chosen - droppable)) or "none"
             raise ValueError(
                 f"Expected conditions trained with dropout, got {wrong}. "
-                "Fix: train with dropout=0.1 in the conditioner (for labels, label_dropout=0.1, "
-                "or --diffusion.label_dropout 0.1)."
+                "Fix: train with dropout=0.1 in the conditioner, or without conditioners of your "
+                "own with condition_dropout=0.1 (--diffusion.condition_dropout 0.1)."
             )
         parts = dict(self.parts)
         for name in chosen:
             conditioner = self.conditions[name]
-            parts[name] = conditioner.none(parts[name])
             if name in negative:
                 parts[name] = conditioner(conditioner.repeat(negative[name], self.batch or 1))
                 check_count(name, parts[name], self.batch)
+            else:
+                parts[name] = conditioner.none(self.batch or 1)
         return BoundConditions(self.conditions, self.values, parts)
 
     def _check_names(self, chosen: Collection[str], negative: Collection[str]) -> None:
@@ -139,6 +152,7 @@ class Conditions(nn.ModuleDict):
         *,
         drop: bool = False,
         generator: torch.Generator | None = None,
+        all_needed: bool = True,
     ) -> BoundConditions:
         """Encodes the value of every condition.
 
@@ -146,6 +160,8 @@ class Conditions(nn.ModuleDict):
             values: User's values by the name of their condition; None counts as missing.
             batch: Number of samples; None takes it from the values. A value of a single sample is
                 repeated `batch` times, except with `drop`.
+            all_needed: Whether every condition needs a value. Otherwise, a missing one that was
+                trained with dropout is "none"; `batch` must then be given.
             drop: Whether to drop conditions, each at its own rate, as in training.
             generator: Source of randomness for dropout; None for PyTorch's default generator.
 
@@ -154,16 +170,9 @@ class Conditions(nn.ModuleDict):
                 values for another number of samples.
         """
         given = {name: value for name, value in values.items() if value is not None}
-        if unknown := given.keys() - self.keys():
-            remedy = "leave it out, or build the model with a conditioner for it (conditions=)"
-            if "labels" in unknown:
-                remedy = "leave it out, or set num_classes (--diffusion.model.num_classes)"
-            elif close := nearest(min(unknown), [*self]):
-                remedy = f"write {close}="
-            raise ValueError(
-                f"Expected conditions {_list(self)}, got {_list(unknown)}. Fix: {remedy}."
-            )
-        if missing := self.keys() - given.keys():
+        self._check_names(given)
+        dropped = {n for n in self if n not in given and not all_needed and self[n].dropout}
+        if missing := self.keys() - given.keys() - dropped:
             raise ValueError(
                 f"Expected a value for {_list(missing)}, got none. "
                 f"Fix: pass {min(missing)}=..., one for each sample."
@@ -171,12 +180,29 @@ class Conditions(nn.ModuleDict):
         parts: dict[str, Keywords] = {}
         for name in self:
             conditioner = self[name]
+            if name in dropped:
+                parts[name] = conditioner.none(batch or 1)
+                continue
             value = given[name]
             if batch is not None and not drop:  # in training, a single value is a mistake
                 value = conditioner.repeat(value, batch)
             parts[name] = conditioner(value, drop=drop, generator=generator)
             batch = check_count(name, parts[name], batch)
         return BoundConditions(self, given, parts)
+
+    def _check_names(self, given: Mapping[str, Any]) -> None:
+        """Raises ValueError for a value of an unknown condition."""
+        if unknown := given.keys() - self.keys():
+            first = min(unknown)
+            remedy = "leave it out, or build the model with a conditioner for it (conditions=)"
+            if close := nearest(first, [*self]):
+                remedy = f"write {close}="
+            elif first in _OPTIONS:
+                option = _OPTIONS[first]
+                remedy = f"leave it out, or set {option} (--diffusion.model.{option})"
+            raise ValueError(
+                f"Expected conditions {_list(self)}, got {_list(unknown)}. Fix: {remedy}."
+            )
 
     def check(self, values: Mapping[str, Any], batch: int) -> None:
         """Raises ValueError for values that `bind` refuses, even before statistics are known.

@@ -75,8 +75,9 @@ class Images(Conditioner):
             encoded = nn.functional.interpolate(encoded, self.size, mode="bilinear", antialias=True)
         return {self.keywords[0]: encoded}
 
-    def none(self, like: Keywords) -> Keywords:
-        return {keyword: torch.zeros_like(image) for keyword, image in like.items()}
+    def none(self, batch: int) -> Keywords:
+        size = (0, 0) if self.size is None else self.size
+        return {self.keywords[0]: torch.zeros(batch, self.channels, *size, device=self.device)}
 
     def flip(self, value: Any, where: Tensor) -> Tensor:
         return flipped(torch.as_tensor(value, device=where.device), where)

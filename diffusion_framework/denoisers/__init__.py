@@ -2,6 +2,7 @@
 
 from .base import Denoiser, StatelessDenoiser, TransformX0
 from .clipping import Clip, KeepInRange, Threshold, clipped
+from .default_conditions import chosen_conditions
 from .guidance import (
     APG,
     Autoguidance,
@@ -68,6 +69,7 @@ __all__ = [
     "UnitVariance",
     "Unscaled",
     "as_guidance",
+    "chosen_conditions",
     "clipped",
     "preconditioning_for",
     "predict_together",

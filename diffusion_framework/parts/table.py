@@ -113,6 +113,8 @@ TABLE: dict[str, dict[str, str]] = {
         "labels": "conditions.labels:Labels",
         "images": "conditions.images:Images",
         "vectors": "conditions.vectors:Vectors",
+        "text": "conditions.text:Text",
+        "pretrained_text": "conditions.pretrained_text:PretrainedText",
         "tokens": "conditions.tokens:Tokens",
         "observations": "conditions.observations:Observations",
     },

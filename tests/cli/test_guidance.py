@@ -13,7 +13,7 @@ from diffusion_framework.denoisers import APG, Autoguidance, ClassifierFree, Int
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("guided") / "run"
     torch.manual_seed(0)
-    diffusion = GaussianDiffusion(tiny_unet(num_classes=3), timesteps=4, label_dropout=0.1)
+    diffusion = GaussianDiffusion(tiny_unet(num_classes=3), timesteps=4, condition_dropout=0.1)
     diffusion.save_pretrained(folder)
     return str(folder)
 
