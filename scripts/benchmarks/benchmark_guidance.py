@@ -55,7 +55,7 @@ def main() -> None:
 
     def made() -> GaussianDiffusion:
         network = UNet(args.dim, num_classes=10, image_size=args.image_size)
-        return GaussianDiffusion(network, label_dropout=0.1).to(args.device).eval()
+        return GaussianDiffusion(network, condition_dropout=0.1).to(args.device).eval()
 
     model, weaker = made(), made()
 
