@@ -150,18 +150,23 @@ class EncodedImages(ImageDataset):
         while True:
             source, values = self.encoded(index)
             try:
-                return self._decode(source, index, epoch), index, values
+                image = self._decode(source, index, epoch, self.channels)
+                return image, index, {**values, **self.pictures_beside(image, index, epoch)}
             except BrokenImageError as error:
                 self._skip(index, error)
                 index = (index + 1) % len(self)
 
-    def _decode(self, source: str | BinaryIO, index: int, epoch: int) -> Tensor:
+    def pictures_beside(self, image: Tensor, index: int, epoch: int) -> Mapping[str, Tensor]:
+        """Returns the conditions of an image that are pictures themselves, by name."""
+        return {}
+
+    def _decode(self, source: str | BinaryIO, index: int, epoch: int, channels: int) -> Tensor:
         keeps_depth = self._bits != 8 and self.convert_image_to is None
-        if self.channels not in MODES or needs_planes(source, keeps_depth):
-            return self._decode_planes(source, index, epoch)
+        if channels not in MODES or needs_planes(source, keeps_depth):
+            return self._decode_planes(source, index, epoch, channels)
         image = decode_image(
             source,
-            self.channels,
+            channels,
             self.background,
             self.convert_image_to,
             at_least=self.image_size,
@@ -170,27 +175,29 @@ class EncodedImages(ImageDataset):
         )
         self._check_depth(image.mode == "F", source)
         if self.transform is not None:
-            seed, shape = mix(self.seed, index, epoch), (self.channels, *self.image_size)
+            seed, shape = mix(self.seed, index, epoch), (channels, *self.image_size)
             result = transformed(image, self.transform, seed, shape, quoted_name(source))
             if isinstance(result, Tensor):
                 return result
             image = result
-            if image.mode not in (MODES[self.channels], "F"):
-                image = to_channels(to_plain_mode(image), self.channels, self.background, None)
+            if image.mode not in (MODES[channels], "F"):
+                image = to_channels(to_plain_mode(image), channels, self.background, None)
         position = self._position(index, epoch)
         fitted = fit_image(image, self.image_size, self.fit, position, self.background)
-        return to_tensor(fitted, self.channels, self.bits)
+        return to_tensor(fitted, channels, self.bits)
 
-    def _decode_planes(self, source: str | BinaryIO, index: int, epoch: int) -> Tensor:
+    def _decode_planes(
+        self, source: str | BinaryIO, index: int, epoch: int, channels: int
+    ) -> Tensor:
         """Decodes an image of many channels, or of colours of more than 8 bits."""
         if self.transform is not None:
             raise ValueError(
                 "Expected images that Pillow holds for transform, got one of many channels or more "
                 f"than 8 bits in {quoted_name(source)}. Fix: set bits=8, or leave transform out."
             )
-        planes, is_deep = decode_planes(source, self.channels, self.background, self.value_range)
+        planes, is_deep = decode_planes(source, channels, self.background, self.value_range)
         self._check_depth(is_deep, source)
-        beside = padding(self.channels, self.background)
+        beside = padding(channels, self.background)
         position = self._position(index, epoch)
         fitted = [
             fit_image(plane, self.image_size, self.fit, position, colour)

@@ -1,6 +1,7 @@
 """A folder of image files as a dataset."""
 
 import hashlib
+import math
 import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -11,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 import PIL
+import torch
 from beartype import beartype
 from torch import Tensor
 
@@ -18,6 +20,7 @@ from ...parts.counting import counted
 from .beside import conditions_of
 from .encoded import EncodedImages, file_endings
 from .headers import header_notes, read_headers
+from .pairs import Pairs, checked_copy, find_pairs, shrink
 from .resize import Fit
 from .scan import scan_folder
 from .texts import Texts
@@ -52,6 +55,9 @@ class ImageFolder(EncodedImages):
         classes: list[str] | None = None,
         captions: bool | str = False,
         vectors: list[str] | None = None,
+        pairs: str | os.PathLike | None = None,
+        pair_channels: int | None = None,
+        low_resolution: int | tuple[int, int] | None = None,
         crop: Literal["center", "random"] = "center",
         background: tuple[int, int, int] = (255, 255, 255),
         broken: Literal["error", "skip"] = "error",
@@ -77,6 +83,11 @@ class ImageFolder(EncodedImages):
             captions: Whether to load texts: true for .txt files beside the images or, without any,
                 the column text of the metadata; or columns, joined as category,text.
             vectors: Columns of the metadata whose numbers form a vector for each image.
+            pairs: Folder with a second image for each one, of the same relative name without the
+                ending; it is the condition `image`, cropped like the first.
+            pair_channels: Number of channels of the pairs; null for `channels`.
+            low_resolution: Side, or [height, width], of a smaller copy of each image that is its
+                condition `image`, for super-resolution.
             crop: Position of the crop: 'center', or 'random', which differs in each epoch.
             background: Red, green and blue in 0..255 behind transparent pixels, for 1 and 3
                 channels.
@@ -113,6 +124,11 @@ class ImageFolder(EncodedImages):
         found = conditions_of(scan, labels, classes, captions, vectors)
         self.paths, self.values, self.class_names = found.paths, found.values, found.class_names
         self.other_files -= found.files_read
+        self.small = checked_copy(low_resolution, self.image_size, pairs)
+        self.pair_channels = pair_channels or channels
+        self.pairs: Pairs | None = None
+        if pairs is not None:
+            self.pairs = find_pairs(self.folder, self.paths, pairs, self.extensions)
         self._labels_in_table = isinstance(labels, str)
 
     def __repr__(self) -> str:
@@ -127,6 +143,7 @@ class ImageFolder(EncodedImages):
     def notes(self) -> list[str]:
         left_out = {"non-image file": self.other_files}
         left_out["broken link"] = self.dangling_links
+        left_out["second image without a first"] = 0 if self.pairs is None else self.pairs.unused
         notes = [f"left out: {counted(count, what)}" for what, count in left_out.items() if count]
         headers = read_headers(self.folder, self.paths)
         shape = self.image_size, self.channels
@@ -138,7 +155,10 @@ class ImageFolder(EncodedImages):
         return notes
 
     def describe(self) -> str:
-        return super().describe() + self.values.describe()
+        height, width = self.shapes[-1][1:]
+        pairs = "" if self.pairs is None else ", each with a second image"
+        copies = "" if self.small is None else f", each with a copy of {width} x {height}"
+        return super().describe() + self.values.describe() + pairs + copies
 
     def class_labels(self) -> np.ndarray | None:
         return self.values.labels
@@ -146,22 +166,54 @@ class ImageFolder(EncodedImages):
     def subset(self, indices: np.ndarray) -> "ImageFolder":
         part = copy(self)
         part.paths, part.values = self.paths.chosen(indices), self.values.subset(indices)
+        part.pairs = None if self.pairs is None else self.pairs.subset(indices)
         vars(part).pop("_fingerprint", None)
         return part
 
     def encoded(self, index: int) -> tuple[str, dict[str, Any]]:
         return os.path.join(self.folder, self.paths[index]), self.values.at(index)
 
+    def pictures_beside(self, image: Tensor, index: int, epoch: int) -> dict[str, Tensor]:
+        if self.pairs is not None:
+            path = self.pairs.path(index)
+            return {"image": self._decode(path, index, epoch, self.pair_channels)}
+        return {} if self.small is None else {"image": shrink(image, self.small)}
+
+    @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """Shapes of the pictures of each sample: of the image and, if there is one, its pair."""
+        shape = (self.channels, *self.image_size)
+        if self.pairs is not None:
+            return [shape, (self.pair_channels, *self.image_size)]
+        return [shape] if self.small is None else [shape, (self.channels, *self.small)]
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        return self.shapes[0] if len(self.shapes) == 1 else (sum(map(math.prod, self.shapes)),)
+
     def row(self, index: int) -> tuple[Tensor, int]:
         """Returns the pixels of a sample and the index of its conditions; see `ImageDataset`."""
-        image, index, _ = self.drawn(index, 0)
-        return image, index
+        image, index, values = self.drawn(index, 0)
+        pictures = [image.flatten(), values["image"].flatten()] if "image" in values else [image]
+        return torch.cat(pictures), index
 
     def from_row(self, pixels: Tensor, number: int) -> Any:
-        return as_sample(pixels, self.values.at(number))
+        image, beside = self._parted(pixels[None])
+        pictures = {name: picture[0] for name, picture in beside.items()}
+        return as_sample(image[0], {**self.values.at(number), **pictures})
 
     def from_rows(self, pixels: Tensor, numbers: Tensor) -> list[Any]:
-        return as_batch(pixels, self.values.batch(numbers.numpy()))
+        image, beside = self._parted(pixels)
+        return as_batch(image, {**self.values.batch(numbers.numpy()), **beside})
+
+    def _parted(self, pixels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Returns the images in rows [batch, *row_shape], and their pairs by name."""
+        if len(self.shapes) == 1:
+            return pixels, {}
+        shape, beside = self.shapes
+        own = math.prod(shape)
+        image, pair = pixels[:, :own], pixels[:, own:]
+        return image.reshape(-1, *shape), {"image": pair.reshape(-1, *beside)}
 
     def fingerprint(self) -> str:
         """Returns a hash of the paths, sizes and conditions; image contents are not read."""
@@ -186,9 +238,14 @@ class ImageFolder(EncodedImages):
     def _hashed(self, numbers: Callable[[os.stat_result], Iterable[int]]) -> str:
         """Returns a hash of the relative paths, with some numbers of each file's status."""
         digest = hashlib.sha256()
-        for path in self.paths:
-            found: Iterable[int] = ()
-            with suppress(OSError):  # reported when the image is drawn
-                found = numbers(os.stat(os.path.join(self.folder, path)))
-            digest.update(os.fsencode(path) + b"\0" + " ".join(map(str, found)).encode() + b"\0")
+        places = [(self.folder, self.paths)]
+        if self.pairs is not None:
+            places.append((self.pairs.folder, self.pairs.paths))
+        for folder, paths in places:
+            for path in paths:
+                found: Iterable[int] = ()
+                with suppress(OSError):  # reported when the image is drawn
+                    found = numbers(os.stat(os.path.join(folder, path)))
+                told = " ".join(map(str, found)).encode()
+                digest.update(os.fsencode(path) + b"\0" + told + b"\0")
         return digest.hexdigest()
