@@ -13,6 +13,7 @@ from .denoisers import (
     NetworkParts,
     NetworkSignature,
     TimeInput,
+    chosen_conditions,
     preconditioning_for,
     shared_sigma_data,
 )
@@ -67,10 +68,11 @@ class GaussianDiffusion(KeepsStatistics, DrawsSamples):
         scale: Factor of the clean data in the process, in (0, 1] (Chen 2023).
         sample_shape: Shape of one encoded sample; None takes the shape of the network.
         space: Encoding of data for the network; None for `ImageSpace()`, images in [0, 1].
-        conditions: Conditioners, by the names of the values that users pass; None for `labels` if
-            the network has classes.
-        label_dropout: Share of labels that training replaces by "no class", in [0, 1).
-            Classifier-free guidance needs some, such as 0.1.
+        conditions: Conditioners, by the names of the values that users pass; None for
+            all that the network is built for: `labels`, `image`, `vector` and `text`.
+        condition_dropout: Share of the samples that lose a condition in training, in [0, 1), each
+            condition by itself. Guidance needs some. None is 0.1; conditioners in `conditions` have
+            their own.
         loss: Training loss: 'simple' (weighted squared error), 'bound' (variational bound),
             'hybrid' (both, for a learned variance), or a `Loss`.
         loss_weight: Weight that replaces min-SNR: 'soft_min_snr', 'p2', 'edm', 'uniform',
@@ -110,7 +112,7 @@ class GaussianDiffusion(KeepsStatistics, DrawsSamples):
         sample_shape: Sequence[int] | None = None,
         space: DataSpace | None = None,
         conditions: dict[str, Conditioner] | None = None,
-        label_dropout: float = 0.0,
+        condition_dropout: float | None = None,
         loss: str | Loss = "simple",
         loss_weight: str | LossWeight | None = None,
         times: str | TimeSampler | None = None,
@@ -123,15 +125,12 @@ class GaussianDiffusion(KeepsStatistics, DrawsSamples):
         _check("scale", scale, 0 < scale <= 1, "in (0, 1]")
         share = train_prob_self_cond
         _check("train_prob_self_cond", share, 0 <= share <= 1, "in [0, 1]")
-        fits = conditions is None or label_dropout == 0
-        _check("label_dropout", label_dropout, fits, "0 with conditions, which have their own")
         self.model, self.timesteps, self.time_difference = model, timesteps, time_difference
         self.train_prob_self_cond = train_prob_self_cond
         self.signature = NetworkSignature.of(model, sample_shape)
         self.space = ImageSpace() if space is None else space
         self.space.build(self.sample_shape)
-        if conditions is None:
-            conditions = self.signature.default_conditions(label_dropout)
+        conditions = chosen_conditions(conditions, self.signature, condition_dropout)
         self.signature.check_conditions({k: c.keywords for k, c in conditions.items()})
         self.conditions = Conditions(conditions, self.sample_shape, self.argument_names())
         schedule = schedule_named(noise_schedule, schedule_kwargs or {}, timesteps)
@@ -167,8 +166,8 @@ class GaussianDiffusion(KeepsStatistics, DrawsSamples):
             self.signature,
             self.schedule,
             self.objective,
+            self.space,
             self.preconditioning,
-            self.space.bounds,
             feeds_back=self.train_prob_self_cond > 0,
         )
 

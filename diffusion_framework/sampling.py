@@ -13,7 +13,8 @@ from torch import Tensor
 from .conditions import Conditions
 from .denoisers import (
     Denoiser,
-    Guidance,
+    Guide,
+    Guided,
     KeepInRange,
     NetworkDenoiser,
     NetworkParts,
@@ -25,13 +26,7 @@ from .process.noise import noise_source
 from .process.schedules import NoiseSchedule
 from .progress import progress
 from .samplers import Sampler, Snapshot, Walk, checked, choose_grid, first_noise, trajectory
-from .samplers.arguments import (
-    check_generator,
-    check_keywords,
-    plain_seed,
-    samples,
-    whole_number,
-)
+from .samplers.arguments import check_generator, check_keywords, plain_seed, samples, whole_number
 from .samplers.grids import (
     Grid,
     NoiseLevel,
@@ -47,7 +42,7 @@ from .trainable import Trainable
 _PREVIEW_STEPS = 50
 
 
-class DrawsSamples(Trainable, ABC):
+class DrawsSamples(Trainable, Guide, ABC):
     """Model that samples by walking a grid of noise levels with a denoiser.
 
     Attributes:
@@ -94,11 +89,18 @@ class DrawsSamples(Trainable, ABC):
         return names - {"condition", "walk_options"}
 
     @torch.no_grad()
-    def denoiser(self, *, guidance: float | Guidance | None = None, **condition: Any) -> Denoiser:
+    def told(self, values: Mapping[str, Any], batch: int | None = None) -> NetworkDenoiser:
+        known = {name: value for name, value in values.items() if name in self.conditions}
+        with self.evaluating():
+            bound = self.conditions.bind(known, batch, all_needed=batch is None)
+            return NetworkDenoiser(self.parts, bound)
+
+    @torch.no_grad()
+    def denoiser(self, *, guidance: Guided | None = None, **condition: Any) -> Denoiser:
         """Returns a denoiser for one trajectory, with an empty memory.
 
         Args:
-            guidance: `Guidance`, or the scale of classifier-free guidance; None for no guidance.
+            guidance: `Guidance`, its name, or the scale of classifier-free guidance; None for none.
             condition: Values of the conditions by name.
 
         Raises:
@@ -106,7 +108,7 @@ class DrawsSamples(Trainable, ABC):
         """
         with self.evaluating():
             bound = self.conditions.bind(condition)
-        return as_guidance(guidance).bind(NetworkDenoiser(self.parts, bound))
+            return as_guidance(guidance).bind(NetworkDenoiser(self.parts, bound))
 
     def check_options(self, names: Collection[str], sampler: Sampler | None = None) -> None:
         """Raises ValueError unless these names are options of `walk` and `sample`, or conditions.
@@ -138,7 +140,7 @@ class DrawsSamples(Trainable, ABC):
         start: Tensor | np.ndarray | None = None,
         strength: float = 1.0,
         clip_denoised: KeepInRange = None,
-        guidance: float | Guidance | None = None,
+        guidance: Guided | None = None,
         **condition: Any,
     ) -> Walk:
         """Returns a trajectory that is ready to run: all options of sampling and editing.
@@ -166,8 +168,9 @@ class DrawsSamples(Trainable, ABC):
             clip_denoised: Clipping of estimates of x0: None clips if the space has bounds, True
                 requires bounds, False does not clip, 'dynamic' is dynamic thresholding. A function
                 of x0 is applied to it.
-            guidance: `Guidance`, or the scale of classifier-free guidance; None for no guidance.
-            condition: Values of the conditions by name.
+            guidance: `Guidance`, its name, or the scale of classifier-free guidance; None for none.
+            condition: Values of the conditions by name, for each sample or one for all. One that is
+                left out is "none", if it was trained with dropout.
 
         Raises:
             ValueError: If an option is unknown or out of range, or two options exclude each other.
@@ -186,20 +189,17 @@ class DrawsSamples(Trainable, ABC):
         grid = choose_grid(sampler, self.schedule, make, strength=strength, **budget)
         device = noise_device or self.device
         source = noise_source(plain_seed(seed), generator, batch_size, device)
-        parts, shape = self.parts, (batch_size, *self.sample_shape)
-        like = torch.empty(shape, device=self.device, dtype=parts.exact_dtype)
+        shape = (batch_size, *self.sample_shape)
+        like = torch.empty(shape, device=self.device, dtype=self.parts.exact_dtype)
         x = first_noise(noise, source, like) * grid.start.sigma
         if start is not None:
             data = samples(start, batch_size, self.device, "start")
             x = x + grid.start.alpha * self.encode(data, condition)
-        with self.evaluating():
-            bound = self.conditions.bind(condition, batch_size)
-        rule = as_guidance(guidance)
+        plain, rule = self.told(condition, batch_size), as_guidance(guidance)
 
         def fresh() -> Denoiser:
-            return clipped(
-                rule.bind(NetworkDenoiser(parts, bound)), clip_denoised, self.space.bounds
-            )
+            with self.evaluating():
+                return clipped(rule.bind(plain.fresh()), clip_denoised, self.space.bounds)
 
         return Walk(fresh(), fresh, sampler, grid, source, x, self.space, condition)
 

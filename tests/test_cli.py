@@ -402,8 +402,8 @@ BAD_TRAINING = [
         "use the objective v, x0 or velocity",
     ),
     (
-        ["--diffusion.label_dropout=0.1"],
-        "Expected a network with classes for label_dropout=0.1.*set its num_classes",
+        ["--diffusion.condition_dropout=0.1"],
+        "Expected a network with conditions for condition_dropout=0.1.*set its num_classes",
     ),
     (["--diffusion.objective=foo"], "expected an objective, got 'foo'.*Eps"),
     (["--diffusion.model=NoSuchNet"], "expected a network, got 'NoSuchNet'.*UNet"),
@@ -469,8 +469,17 @@ BAD_SAMPLING = [
     (["{run}", "--noise_device=tpu9"], "--noise_device: expected a usable device, got 'tpu9'"),
     (
         ["{run}", "--guidance=2"],
-        "Expected conditions trained with dropout, got none.*label_dropout",
+        "Expected conditions trained with dropout, got none.*condition_dropout",
     ),
+    (["{run}", "--guidance=Intervall"], "--guidance: expected a kind of .*Fix: write 'Interval'"),
+    (["{run}", "--guidance.scal=2"], "--guidance.scal: .* ClassifierFree.*Fix: write 'scale'"),
+    (["{run}", "--guidance=Interval", "--guidance.low=3", "--guidance.high=1"], "low < high"),
+    (["{run}", "--guidance=APG", "--guidance.inner=CFGZero", "--guidance.scale=2"], "got both"),
+    (["{run}", "--guidance.negative.labels=2"], "conditions none, got 'labels'. Fix: leave it"),
+    (["{run}", "--guidance=PerCondition"], "--guidance.scales: expected a value"),
+    (["{run}", "--guidance=Autoguidance"], "--guidance.run: expected a value, got none"),
+    (["{run}", "--guidance=Autoguidance", "--guidance.run=nowhere"], "nowhere: expected a results"),
+    (["{run}", "--guidance=ClassifierGuidance"], "Expected a function .* Fix: in Python"),
     (["{run}", "--device=cuda:99"], "--device: expected a usable device, got 'cuda:99'"),
     (["{run}", "--nonsense=1"], "Expected an option of diffusion sample, got '--nonsense'"),
     (["{run}", "--order=1"], "got '--order'. Fix: write '--sampler.order'"),
@@ -676,7 +685,7 @@ def test_labels_are_taken_in_turn(tmp_path, monkeypatch, capsys):
     classes = [
         "--data.labels=true",
         "--diffusion.model.num_classes=10",
-        "--diffusion.label_dropout=0.2",
+        "--diffusion.condition_dropout=0.2",
     ]
     train(f"--trainer.results_folder={run}", *classes)
     seen = []

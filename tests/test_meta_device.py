@@ -122,7 +122,7 @@ def test_every_network_trains_and_samples_without_waiting(network):
 
 
 def test_a_training_step_with_labels_waits_for_nothing():
-    diffusion = GaussianDiffusion(tiny_unet(num_classes=3), label_dropout=0.1).to("meta")
+    diffusion = GaussianDiffusion(tiny_unet(num_classes=3), condition_dropout=0.1).to("meta")
     labels = torch.zeros(4, dtype=torch.long, device="meta")
     take_step(diffusion, torch.rand(4, 1, 8, 8, device="meta"), labels=labels)
 
@@ -183,7 +183,7 @@ def test_every_sampler_of_fixed_steps_waits_for_nothing(sampler):
 
 @pytest.mark.parametrize("options", [{}, {"guidance": 2.0}, {"clip_denoised": "dynamic"}], ids=str)
 def test_no_option_of_sampling_waits_for_the_device(options):
-    diffusion = GaussianDiffusion(tiny_unet(num_classes=3), label_dropout=0.1).to("meta")
+    diffusion = GaussianDiffusion(tiny_unet(num_classes=3), condition_dropout=0.1).to("meta")
     labels = torch.zeros(2, dtype=torch.long, device="meta")
     images = diffusion.sample(2, steps=4, labels=labels, show_progress=False, **options)
     assert images.is_meta and images.shape == (2, 1, 8, 8)

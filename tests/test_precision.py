@@ -39,7 +39,7 @@ def made(name, **options):
     for parameter in randomised(network).parameters():
         parameter.data *= 0.3
     return GaussianDiffusion(
-        network, timesteps=4, label_dropout=0.1 * (name in ("unet", "dit", "rin")), **options
+        network, timesteps=4, condition_dropout=0.1 * (name in ("unet", "dit", "rin")), **options
     )
 
 

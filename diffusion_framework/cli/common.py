@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from ..parts import BadPart, Typed, convert, read_yaml, unknown_name
+from ..parts import BadPart, Plan, Typed, convert, read_yaml, unknown_name
 from ..parts.errors import expected, one_line
 from ..parts.signatures import members
 from ..storage.run_paths import absolute_from_run
@@ -209,8 +209,9 @@ def _arguments(
 def _folder_meant(error: BadPart, row: Command, name: str, value: Any) -> BadPart:
     """Returns the error, or one that names the flag for folders if the word is a folder's name."""
     word = value.get("class_path") if isinstance(value, Mapping) else value
-    takes_folder = find_argument(row, f"{name}.folder", {name: "ImageFolder"}) is not None
-    if not isinstance(word, Typed) or not takes_folder or not Path(word).is_dir():
+    if not isinstance(word, Typed) or not Path(word).is_dir():
+        return error
+    if find_argument(row, f"{name}.folder", {name: "ImageFolder"}) is None:
         return error
     fix = f"write --{name}.folder {shlex.quote(word)}"
     return BadPart(expected(f"--{name}", "a kind of dataset", "the name of a folder", fix))
@@ -223,6 +224,11 @@ def check_positive(**numbers: int) -> None:
             raise ValueError(
                 f"--{name}: expected at least 1, got {number}. Fix: give a whole number above 0."
             )
+
+
+def built(value: Any) -> Any:
+    """Returns the object of a plan, or any other value of a flag as it is."""
+    return value.build() if isinstance(value, Plan) else value
 
 
 def device_named(name: str, flag: str = "--device") -> torch.device:

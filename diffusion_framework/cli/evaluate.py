@@ -11,13 +11,14 @@ from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
 
 from ..data import ImageDataset
+from ..denoisers import Guidance
 from ..diffusion import GaussianDiffusion
 from ..evaluation import check_plot
 from ..evaluation.features import FeatureExtractor
 from ..process.posterior import Variance
 from ..samplers import Sampler
 from ..training.launching import check_launch
-from .common import check_positive, device_named
+from .common import built, check_positive, device_named
 from .likelihood import measure_likelihood
 from .quality import Measurement
 
@@ -32,7 +33,7 @@ def evaluate(
     num_samples: int = 1000,
     samplers: list[Sampler] | None = None,
     calls: list[int] | None = None,
-    guidance: float = 1.0,
+    guidance: float | Guidance = 1.0,
     features: FeatureExtractor | None = None,
     training_data: ImageDataset | None = None,
     reference: str | None = None,
@@ -74,7 +75,7 @@ def evaluate(
             `diffusion sample` draws.
         calls: Numbers of network calls to compare, such as 10,50; null is the number that suits the
             sampler, such as 20 for UniPC and 50 for DDIM.
-        guidance: Scale of classifier-free guidance; 1 switches it off.
+        guidance: Scale of classifier-free guidance, or a kind of guidance; 1 switches it off.
         features: Features in which the quality is measured: own (a small network trained on the
             images), inception, dinov2, torchvision or onnx.
         training_data: Images that the runs were trained on, to find copies of them.
@@ -96,7 +97,7 @@ def evaluate(
         progress: Whether to show progress bars.
         trust: Packages whose classes the files may name; their code then runs.
     """
-    flags = dict(locals())
+    flags = {**locals(), "guidance": built(guidance)}
     _check_request(flags)
     names = _names(runs)
     files = [*(f"{name}.csv" for name in names if likelihood), *["quality.json"] * quality]

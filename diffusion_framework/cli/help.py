@@ -89,7 +89,9 @@ def _more(command: Command, prog: str) -> dict[str, str]:
     found["--help all"] = "All options."
     if "sampler" in names:
         found |= {"--help sampler": "The samplers, a line each; --help sampler.DDIM describes one."}
-    elif "diffusion" in names:
+    if "guidance" in names:
+        found["--help guidance"] = "The kinds of guidance, a line each."
+    if "diffusion" in names:
         found["--help diffusion.model"] = "The networks, a line each."
         found["--help UNet"] = "The options of one part."
     return found

@@ -12,6 +12,7 @@ from accelerate import PartialState
 from torch import Tensor
 
 from ..data import ImageDataset
+from ..denoisers import Guidance
 from ..diffusion import GaussianDiffusion
 from ..evaluation.features import FeatureExtractor, Own
 from ..evaluation.features.base import local_file
@@ -48,7 +49,7 @@ class Measurement:
         progress: Whether to show progress bars.
         num_samples: Number of samples.
         calls: Numbers of network calls to compare; None for the number that suits the sampler.
-        guidance: Scale of classifier-free guidance.
+        guidance: Guidance, or its scale.
     """
 
     data: Any
@@ -63,7 +64,7 @@ class Measurement:
     progress: bool
     num_samples: int
     calls: Sequence[int] | None
-    guidance: float
+    guidance: float | Guidance
 
     def run(
         self,
@@ -155,8 +156,7 @@ class Measurement:
                     count = sampler.default_calls if calls is None else calls
                     shown = f"{name} {kind}{index + 1 if same else ''} {count or ''}".rstrip()
                     options: dict[str, Any] = {"sampler": sampler, "calls": calls, "name": shown}
-                    if labels is not None:
-                        options["guidance"] = self.guidance
+                    options["guidance"] = self.guidance
                     options |= {"batch_size": self.batch_size, "seed": self.seed}
                     options |= {"labels": labels, "show_progress": self.progress}
                     yield shown, draw_images(model, self.num_samples, **options), labels
@@ -168,7 +168,7 @@ class Measurement:
             "comparable": extractor.comparable,
             "num_samples": self.num_samples,
             "seed": self.seed,
-            "guidance": self.guidance,
+            "guidance": to_config(self.guidance),
             "device": str(self.device),
             **environment(),
         }

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from ..denoisers import Guidance
 from ..parts.counting import counted
 from ..policies import Controller, Policy
 from ..policies.rollout import (
@@ -19,7 +20,7 @@ from ..policies.rollout import (
 from ..progress import ProgressBar
 from ..samplers import Sampler
 from ..storage.images import save_animation
-from .common import check_positive, device_named
+from .common import built, check_positive, device_named
 
 
 def rollout(
@@ -35,6 +36,7 @@ def rollout(
     spacing: Literal["time", "log_snr", "optimal"] | None = None,
     first: float | str | None = None,
     last: float | str | None = None,
+    guidance: float | Guidance | None = None,
     warm_start: float | None = None,
     seed: int = 100_000,
     video: str | None = None,
@@ -65,6 +67,8 @@ def rollout(
             in another unit: log_snr=-9, time=0.9; null starts from pure noise.
         last: Noise level where the last step of a plan starts, given like first; null is the
             default of the spacing.
+        guidance: Scale of classifier-free guidance of a diffusion policy's plans, or a kind of
+            guidance; null switches it off.
         warm_start: Time in (0, 1] to which the last plan of a diffusion policy is noised to start
             the next one; null starts from pure noise.
         seed: Seed of the first episode; each further episode has the next number.
@@ -75,8 +79,7 @@ def rollout(
         progress: Whether to show a progress bar.
         trust: Packages whose classes the files may name; their code then runs.
     """
-    plan: Any = sampler
-    asked = {"sampler": None if plan is None else plan.build(), "steps": steps, "calls": calls}
+    asked = {"sampler": built(sampler), "guidance": built(guidance), "steps": steps, "calls": calls}
     asked |= {"spacing": spacing, "first": first, "last": last}
     check_positive(episodes=episodes, environments=environments, latency=latency)
     policy = Policy.from_pretrained(run, weights=weights, trust=trust)

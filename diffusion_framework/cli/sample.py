@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 
+from ..denoisers import Guidance
 from ..diffusion import GaussianDiffusion
 from ..parts.counting import counted
 from ..process.noise import sample_seeds
@@ -15,7 +16,7 @@ from ..progress import progress as shown_progress
 from ..samplers import Sampler
 from ..storage.images import grid, npy, png
 from .classes import chosen_classes
-from .common import check_positive, device_named
+from .common import built, check_positive, device_named
 from .outputs import Outputs
 
 Samples = list[tuple[torch.Tensor, torch.Tensor | None]]
@@ -36,7 +37,7 @@ def sample(
     seed: int = 0,
     clip_denoised: bool | Literal["dynamic"] = True,
     labels: list[int | str] | None = None,
-    guidance: float = 1.0,
+    guidance: float | Guidance = 1.0,
     weights: Literal["ema", "model"] = "ema",
     output: str = "samples",
     overwrite: bool = False,
@@ -51,6 +52,7 @@ def sample(
       diffusion sample results/photos                            25 images in samples/
       diffusion sample results/flowers --labels daisy,roses
       diffusion sample results/photos --sampler DDIM --sampler.eta 1 --calls 100 --output more
+      diffusion sample results/flowers --guidance Interval --guidance.scale 3 --guidance.low 0.2
 
     Args:
         run: Results folder of a run, or one of its checkpoints.
@@ -71,7 +73,7 @@ def sample(
             false, or dynamic (dynamic thresholding).
         labels: Classes that the images take in turn, by number or name, such as 3,5 or daisy,rose;
             null uses all classes.
-        guidance: Scale of classifier-free guidance; 1 switches it off.
+        guidance: Scale of classifier-free guidance, or a kind of guidance; 1 switches it off.
         weights: Weights to use: ema (their moving average) or model (the last ones).
         output: Folder for the images.
         overwrite: Whether to replace the images that an earlier call wrote to the folder. It
@@ -82,8 +84,7 @@ def sample(
         progress: Whether to show progress bars.
         trust: Packages whose classes the files may name; their code then runs.
     """
-    plan: Any = sampler
-    chosen = None if plan is None else plan.build()
+    chosen, guided = built(sampler), built(guidance)
     check_positive(num_samples=num_samples, batch_size=batch_size)
     outputs = Outputs(Path(output), overwrite)
     drawn_on = None if noise_device is None else device_named(noise_device, "--noise_device")
@@ -92,7 +93,7 @@ def sample(
     names = diffusion.class_names
     classes = chosen_classes(labels, diffusion.num_classes, names)
     options: dict[str, Any] = {"sampler": chosen, "steps": steps, "calls": calls}
-    options |= {"spacing": spacing, "first": first, "last": last, "guidance": guidance}
+    options |= {"spacing": spacing, "first": first, "last": last, "guidance": guided}
     options |= {"clip_denoised": clip_denoised, "noise_device": drawn_on}
     options["show_progress"] = progress
     batches = _batches(num_samples, batch_size, progress)

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..parts import BadPart, Typed, fold
 
+_NAME = re.compile(r"(?!null$)[^\W\d][\w.]*")
 _NUMBER = re.compile(r"-(\d|\.\d|\.?inf)\S*")
 
 
@@ -87,9 +88,10 @@ def overlay(below: Any, above: Any) -> Any:
     """Merges two trees; values of the upper tree take precedence.
 
     A part keeps the options of the lower tree if the upper tree names the same class or no class.
-    If the upper tree names another class, the part loses them.
+    If the upper tree names another class, the part loses them. A word that names no class, such as
+    a number, replaces the part.
     """
-    if isinstance(above, str) and isinstance(below, Mapping) and "class_path" in below:
+    if isinstance(above, str) and _NAME.fullmatch(above) and is_part(below):
         return (
             {**below, "class_path": above}
             if _same(below["class_path"], above)
@@ -106,7 +108,7 @@ def overlay(below: Any, above: Any) -> Any:
             return above
         options = overlay(below.get("init_args") or {}, above.get("init_args") or {})
         return {"class_path": above["class_path"], "init_args": options}
-    if "class_path" in below:
+    if is_part(below):
         options = above["init_args"] if set(above) == {"init_args"} else above
         return {
             "class_path": below["class_path"],
@@ -116,6 +118,11 @@ def overlay(below: Any, above: Any) -> Any:
     for key, value in above.items():
         merged[key] = overlay(below[key], value) if key in below else value
     return merged
+
+
+def is_part(node: Any) -> bool:
+    """Returns whether a node of a tree names a class."""
+    return isinstance(node, Mapping) and "class_path" in node
 
 
 def _same(one: Any, other: Any) -> bool:

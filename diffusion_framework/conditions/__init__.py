@@ -7,6 +7,8 @@ from .flipping import flip_batch
 from .images import Images
 from .labels import Labels
 from .observations import Observations
+from .pretrained_text import PretrainedText
+from .text import Text
 from .tokens import Tokens
 from .vectors import Vectors
 
@@ -18,6 +20,8 @@ __all__ = [
     "Keywords",
     "Labels",
     "Observations",
+    "PretrainedText",
+    "Text",
     "Tokens",
     "Vectors",
     "fit_statistics",

@@ -66,8 +66,24 @@ class Conditioner(RecordsArguments, nn.Module, ABC):
         """
 
     @abstractmethod
-    def none(self, like: Keywords) -> Keywords:
-        """Returns the encoding of "none", in the shapes of `like`, which `encode` returned."""
+    def none(self, batch: int) -> Keywords:
+        """Returns the encoding of "none" for each sample of a batch, in the shapes of `encode`.
+
+        Raises:
+            ValueError: the conditioner has no "none", because it has no dropout.
+        """
+
+    def augment(
+        self, encoded: Keywords, training: bool, generator: torch.Generator | None
+    ) -> Keywords:
+        """Returns what the network is told in place of `encoded`, such as noised images.
+
+        Args:
+            encoded: Keyword arguments that `encode` returned.
+            training: Whether the network is trained; else no randomness may be drawn.
+            generator: Source of randomness; None for PyTorch's default generator.
+        """
+        return encoded
 
     def flip(self, value: Any, where: Tensor) -> Any:
         """Returns the value that matches data of which some samples are flipped horizontally.
@@ -106,21 +122,20 @@ class Conditioner(RecordsArguments, nn.Module, ABC):
 
         Args:
             value: User's value for the batch.
-            drop: Whether to replace samples by "none", each with probability `dropout`.
-            generator: Source of randomness for this choice; None for PyTorch's default generator.
+            drop: Whether to `augment` the values as in training, and to replace samples by "none",
+                each with probability `dropout`.
+            generator: Source of randomness for both; None for PyTorch's default generator.
         """
-        encoded = self.encode(value)
+        encoded = self.augment(self.encode(value), drop, generator)
         if not drop or not self.dropout:
             return encoded
         first = next(iter(encoded.values()))
         dropped = torch.rand(len(first), generator=generator, device=first.device) < self.dropout
         # computed even if nothing is dropped: its parameters need a gradient in every process
-        none = self.none(encoded)
+        none = self.none(len(first))
         return {
-            keyword: torch.where(
-                _column(dropped, encoded[keyword]), none[keyword], encoded[keyword]
-            )
-            for keyword in encoded
+            keyword: torch.where(_column(dropped, given), none[keyword].to(given), given)
+            for keyword, given in encoded.items()
         }
 
 

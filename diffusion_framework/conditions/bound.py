@@ -13,6 +13,13 @@ from torch import Tensor, nn
 from ..parts import nearest
 from .base import Conditioner, Keywords
 
+_OPTIONS = {  # options of a network for the conditions that a model has by default
+    "labels": "num_classes",
+    "image": "image_channels",
+    "vector": "vector_dim",
+    "text": "token_dim",
+}
+
 
 @final
 @dataclass(frozen=True, eq=False)
@@ -34,29 +41,66 @@ class BoundConditions:
         """Keyword arguments of the network, from all conditions together."""
         return {keyword: v for part in self.parts.values() for keyword, v in part.items()}
 
-    def without(self, names: Collection[str] | None = None) -> BoundConditions:
-        """Returns a copy in which some conditions are replaced by "none".
+    @property
+    def batch(self) -> int | None:
+        """Number of samples; None without conditions."""
+        return next((len(value) for value in self.keywords.values()), None)
+
+    def without(
+        self, names: Collection[str] | None = None, negative: Mapping[str, Any] | None = None
+    ) -> BoundConditions:
+        """Returns a copy in which some conditions are replaced by "none", or by other values.
 
         Args:
             names: Names of these conditions; None for all that were trained with dropout.
+            negative: Values by the name of their condition that replace its value instead of
+                "none". They need no dropout. A single value is repeated for the batch.
 
         Raises:
-            ValueError: a condition that was trained without dropout, or no condition at all.
+            ValueError: an unknown condition, one that was trained without dropout, no condition at
+                all, one whose value is "none" already, or a value that does not fit.
         """
+        negative = {name: value for name, value in (negative or {}).items() if value is not None}
         droppable = {name for name in self.conditions if self.conditions[name].dropout}
-        chosen = droppable if names is None else set(names)
+        chosen = {*droppable, *negative} if names is None else set(names)
+        self._check_names(chosen, negative)
+        if names is None and droppable and not negative and not droppable & self.values.keys():
+            raise ValueError(
+                f"Expected a value for {_list(droppable)} to guide towards, got none. "
+                f"Fix: pass {min(droppable)}=..., or leave guidance out."
+            )
+        droppable |= negative.keys()
         if not chosen or not chosen <= droppable:
             wrong = ", ".join(sorted(chosen - droppable)) or "none"
             raise ValueError(
                 f"Expected conditions trained with dropout, got {wrong}. "
-                "Fix: train with dropout=0.1 in the conditioner (for labels, label_dropout=0.1, "
-                "or --diffusion.label_dropout 0.1)."
+                "Fix: train with dropout=0.1 in the conditioner, or without conditioners of your "
+                "own with condition_dropout=0.1 (--diffusion.condition_dropout 0.1)."
             )
-        parts = {
-            name: self.conditions[name].none(part) if name in chosen else part
-            for name, part in self.parts.items()
-        }
+        parts = dict(self.parts)
+        for name in chosen:
+            conditioner = self.conditions[name]
+            if name in negative:
+                parts[name] = conditioner(conditioner.repeat(negative[name], self.batch or 1))
+                check_count(name, parts[name], self.batch)
+            else:
+                parts[name] = conditioner.none(self.batch or 1)
         return BoundConditions(self.conditions, self.values, parts)
+
+    def _check_names(self, chosen: Collection[str], negative: Collection[str]) -> None:
+        """Raises ValueError for unknown conditions, and negative values of others than `chosen`."""
+        if unknown := sorted({*chosen, *negative} - self.conditions.keys()):
+            close = nearest(unknown[0], [*self.conditions])
+            fix = f"write {close!r}" if close else "leave it out"
+            raise ValueError(
+                f"Expected guidance by the conditions {_list(self.conditions)}, "
+                f"got {unknown[0]!r:.60}. Fix: {fix}."
+            )
+        if others := sorted({*negative} - {*chosen}):
+            raise ValueError(
+                f"Expected negative values of the conditions that guidance leaves out, "
+                f"{_list(chosen)}, got one of {others[0]!r}. Fix: name it among them as well."
+            )
 
 
 @final
@@ -108,6 +152,7 @@ class Conditions(nn.ModuleDict):
         *,
         drop: bool = False,
         generator: torch.Generator | None = None,
+        all_needed: bool = True,
     ) -> BoundConditions:
         """Encodes the value of every condition.
 
@@ -115,6 +160,8 @@ class Conditions(nn.ModuleDict):
             values: User's values by the name of their condition; None counts as missing.
             batch: Number of samples; None takes it from the values. A value of a single sample is
                 repeated `batch` times, except with `drop`.
+            all_needed: Whether every condition needs a value. Otherwise, a missing one that was
+                trained with dropout is "none"; `batch` must then be given.
             drop: Whether to drop conditions, each at its own rate, as in training.
             generator: Source of randomness for dropout; None for PyTorch's default generator.
 
@@ -123,16 +170,9 @@ class Conditions(nn.ModuleDict):
                 values for another number of samples.
         """
         given = {name: value for name, value in values.items() if value is not None}
-        if unknown := given.keys() - self.keys():
-            remedy = "leave it out, or build the model with a conditioner for it (conditions=)"
-            if "labels" in unknown:
-                remedy = "leave it out, or set num_classes (--diffusion.model.num_classes)"
-            elif close := nearest(min(unknown), [*self]):
-                remedy = f"write {close}="
-            raise ValueError(
-                f"Expected conditions {_list(self)}, got {_list(unknown)}. Fix: {remedy}."
-            )
-        if missing := self.keys() - given.keys():
+        self._check_names(given)
+        dropped = {n for n in self if n not in given and not all_needed and self[n].dropout}
+        if missing := self.keys() - given.keys() - dropped:
             raise ValueError(
                 f"Expected a value for {_list(missing)}, got none. "
                 f"Fix: pass {min(missing)}=..., one for each sample."
@@ -140,18 +180,29 @@ class Conditions(nn.ModuleDict):
         parts: dict[str, Keywords] = {}
         for name in self:
             conditioner = self[name]
+            if name in dropped:
+                parts[name] = conditioner.none(batch or 1)
+                continue
             value = given[name]
             if batch is not None and not drop:  # in training, a single value is a mistake
                 value = conditioner.repeat(value, batch)
             parts[name] = conditioner(value, drop=drop, generator=generator)
-            for encoded in parts[name].values():
-                batch = len(encoded) if batch is None else batch
-                if len(encoded) != batch:
-                    raise ValueError(
-                        f"Expected a value of {name} for each of {batch} samples, "
-                        f"got {len(encoded)}. Fix: pass one for each sample."
-                    )
+            batch = check_count(name, parts[name], batch)
         return BoundConditions(self, given, parts)
+
+    def _check_names(self, given: Mapping[str, Any]) -> None:
+        """Raises ValueError for a value of an unknown condition."""
+        if unknown := given.keys() - self.keys():
+            first = min(unknown)
+            remedy = "leave it out, or build the model with a conditioner for it (conditions=)"
+            if close := nearest(first, [*self]):
+                remedy = f"write {close}="
+            elif first in _OPTIONS:
+                option = _OPTIONS[first]
+                remedy = f"leave it out, or set {option} (--diffusion.model.{option})"
+            raise ValueError(
+                f"Expected conditions {_list(self)}, got {_list(unknown)}. Fix: {remedy}."
+            )
 
     def check(self, values: Mapping[str, Any], batch: int) -> None:
         """Raises ValueError for values that `bind` refuses, even before statistics are known.
@@ -189,6 +240,22 @@ class Conditions(nn.ModuleDict):
     def needs_fit(self) -> bool:
         """Whether statistics of a condition are still unknown."""
         return any(self[name].needs_fit for name in self)
+
+
+def check_count(name: str, encoded: Keywords, batch: int | None) -> int | None:
+    """Returns the number of samples, that of the encoded value of a condition if it is unknown.
+
+    Raises:
+        ValueError: a value for another number of samples.
+    """
+    for value in encoded.values():
+        batch = len(value) if batch is None else batch
+        if len(value) != batch:
+            raise ValueError(
+                f"Expected a value of {name} for each of {batch} samples, "
+                f"got {len(value)}. Fix: pass one for each sample."
+            )
+    return batch
 
 
 def _list(names: Iterable[str]) -> str:

@@ -15,8 +15,8 @@ from .base import Conditioner, Keywords, checked_samples
 class Labels(Conditioner):
     """Conditioner for class labels, integers in [0, classes).
 
-    The label `classes` stands for "none". A value is a list, array or tensor of any integer type,
-    of shape [batch] or [batch, 1]. When sampling, a single number is repeated for the batch.
+    A value is a list, array or tensor of any integer type, of shape [batch] or [batch, 1]. When
+    sampling, a single number is repeated for the batch, and `classes` stands for "none".
 
     Args:
         classes: Number of classes. The network needs one more embedding, for "none".
@@ -59,18 +59,19 @@ class Labels(Conditioner):
             )
         if not self.training and labels.device.type != "meta":
             labels = labels.cpu()  # synchronises only once per trajectory
-        last = self.classes - (self.dropout == 0)
+        takes_none = self.dropout > 0 and not self.training  # in data, it is one class too many
+        last = self.classes - (not takes_none)
         checked_samples(
             labels,
             (labels >= 0) & (labels <= last),
             f"labels in [0, {self.classes - 1}]"
-            + (f" or {self.classes} for none" if self.dropout else ""),
+            + (f" or {self.classes} for none" if takes_none else ""),
             "number the classes from 0, or build the network with more classes",
         )
         return {self.keywords[0]: labels.to(self.device)}
 
-    def none(self, like: Keywords) -> Keywords:
-        return {keyword: torch.full_like(labels, self.classes) for keyword, labels in like.items()}
+    def none(self, batch: int) -> Keywords:
+        return {self.keywords[0]: torch.full((batch,), self.classes, device=self.device)}
 
     def pictures(self, value: Any) -> list[str]:
         return [str(label) for label in _whole_numbers(value).tolist()]

@@ -103,11 +103,8 @@ class Observations(Conditioner):
         ]
         return {self.keywords[0]: torch.cat(parts, dim=2)}
 
-    def none(self, like: Keywords) -> Keywords:
-        nothing = trained_none(self.nothing)
-        return {
-            keyword: nothing.to(context).expand_as(context) for keyword, context in like.items()
-        }
+    def none(self, batch: int) -> Keywords:
+        return {self.keywords[0]: trained_none(self.nothing).expand(batch, self.steps, -1)}
 
     @property
     def needs_fit(self) -> bool:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .base import Conditioner, Keywords, as_tensor, checked_samples, trained_none
+from .text import single_token
 
 
 @final
@@ -16,7 +17,7 @@ class Tokens(Conditioner):
     """Conditioner for sequences of token embeddings, padded to a fixed length.
 
     A value is a tensor [batch, n, dim], or a mapping of "tokens" [batch, n, dim] and "mask"
-    [batch, n], which is False for padding. Texts must be encoded first. "None" is a single learned
+    [batch, n], which is False for padding. `Text` takes texts instead. "None" is a single learned
     token.
 
     Args:
@@ -73,14 +74,8 @@ class Tokens(Conditioner):
             zip(self.keywords, (tokens, nn.functional.pad(mask, (0, padding))), strict=True)
         )
 
-    def none(self, like: Keywords) -> Keywords:
-        nothing = trained_none(self.nothing)
-        tokens, mask = (like[keyword] for keyword in self.keywords)
-        first = torch.arange(self.length, device=mask.device) == 0
-        token = torch.where(first[:, None], nothing.to(tokens), 0.0)
-        return dict(
-            zip(self.keywords, (token.expand_as(tokens), first.expand_as(mask)), strict=True)
-        )
+    def none(self, batch: int) -> Keywords:
+        return single_token(trained_none(self.nothing), self.keywords, batch, self.length)
 
     def _parts(self, value: Any) -> tuple[Tensor, Tensor]:
         """Returns the embeddings as floats, and their mask."""
@@ -90,7 +85,8 @@ class Tokens(Conditioner):
         if tokens is None or isinstance(first, str):
             raise ValueError(
                 f"Expected embeddings [batch, n, {self.dim}], got {first!r:.40}. "
-                "Fix: encode texts first, as text_encoder(**tokenizer(texts)).last_hidden_state."
+                "Fix: use Text or PretrainedText for texts, or encode them first, as "
+                "text_encoder(**tokenizer(texts)).last_hidden_state."
             )
         tokens = as_tensor(tokens, self.device, "embeddings")
         tokens = tokens if tokens.is_floating_point() else tokens.float()

@@ -54,9 +54,8 @@ class Vectors(Conditioner):
             )
         return {self.keywords[0]: self.statistics.encode(vectors, {})}
 
-    def none(self, like: Keywords) -> Keywords:
-        nothing = trained_none(self.nothing)
-        return {keyword: nothing.to(vector).expand_as(vector) for keyword, vector in like.items()}
+    def none(self, batch: int) -> Keywords:
+        return {self.keywords[0]: trained_none(self.nothing).expand(batch, -1)}
 
     @property
     def needs_fit(self) -> bool:

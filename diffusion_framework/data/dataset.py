@@ -169,7 +169,9 @@ class Subset(TrainingDataset):
 
 
 class ImageDataset(TrainingDataset):
-    """Images as contiguous tensors [channels, height, width], or pairs (image, label).
+    """Images as contiguous tensors [channels, height, width], alone or with their conditions.
+
+    A sample with conditions is a pair (image, label), or (image, conditions by name).
 
     Attributes:
         image_size: (height, width) of every image.
@@ -211,8 +213,28 @@ class ImageDataset(TrainingDataset):
                 f"image_size {image_size}. Fix: choose smaller images."
             )
 
-    @abstractmethod
-    def draw(self, index: int, epoch: int) -> Tensor | tuple[Tensor, int]: ...
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """Shape of what a cache keeps of each sample."""
+        return (self.channels, *self.image_size)
+
+    def row(self, index: int) -> tuple[Tensor, int]:
+        """Returns what a cache keeps of a sample: its pixels and a number, such as its label."""
+        drawn = self.draw(index, 0)
+        return drawn if isinstance(drawn, tuple) else (drawn, 0)
+
+    def from_row(self, pixels: Tensor, number: int) -> Any:
+        """Returns the sample from which `row` made pixels and a number."""
+        return (pixels, number) if self.class_names else pixels
+
+    def from_rows(self, pixels: Tensor, numbers: Tensor) -> list[Any]:
+        """Returns the batch of the samples from which `row` made pixels and numbers.
+
+        Args:
+            pixels: Pixels [batch, *row_shape].
+            numbers: Numbers [batch], int64.
+        """
+        return [pixels, numbers] if self.class_names else [pixels]
 
     def describe(self) -> str:
         height, width = self.image_size

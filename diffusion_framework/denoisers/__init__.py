@@ -2,8 +2,22 @@
 
 from .base import Denoiser, StatelessDenoiser, TransformX0
 from .clipping import Clip, KeepInRange, Threshold, clipped
-from .guidance import ClassifierFree, Guidance, as_guidance
-from .network import NetworkDenoiser, NetworkParts, predict_together
+from .default_conditions import chosen_conditions
+from .guidance import (
+    APG,
+    Autoguidance,
+    CFGZero,
+    ClassifierFree,
+    ClassifierGuidance,
+    Guidance,
+    Guided,
+    Interval,
+    PerCondition,
+    Rescale,
+    Sum,
+    as_guidance,
+)
+from .network import Guide, NetworkDenoiser, NetworkParts, predict_together
 from .preconditioning import (
     CNoise,
     InputScaling,
@@ -22,22 +36,32 @@ from .preconditioning import (
 from .signature import NetworkSignature
 
 __all__ = [
+    "APG",
+    "Autoguidance",
+    "CFGZero",
     "CNoise",
     "ClassifierFree",
+    "ClassifierGuidance",
     "Clip",
     "Denoiser",
     "Guidance",
+    "Guide",
+    "Guided",
     "InputScaling",
+    "Interval",
     "KeepInRange",
     "LogSNRTime",
     "MeasuredVariance",
     "NetworkDenoiser",
     "NetworkParts",
     "NetworkSignature",
+    "PerCondition",
     "Preconditioning",
+    "Rescale",
     "SigmaTime",
     "StatelessDenoiser",
     "StepTime",
+    "Sum",
     "Threshold",
     "TimeInput",
     "TransformX0",
@@ -45,6 +69,7 @@ __all__ = [
     "UnitVariance",
     "Unscaled",
     "as_guidance",
+    "chosen_conditions",
     "clipped",
     "preconditioning_for",
     "predict_together",

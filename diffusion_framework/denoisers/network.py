@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, final
@@ -14,6 +15,7 @@ from ..conditions import BoundConditions
 from ..process.level import Level, Prediction
 from ..process.objectives import Objective
 from ..process.schedules import NoiseSchedule
+from ..spaces import DataSpace
 from .preconditioning import Preconditioning
 from .signature import NetworkSignature
 
@@ -28,8 +30,8 @@ class NetworkParts:
         signature: Inputs and outputs of the network.
         schedule: Noise schedule, which defines the levels.
         objective: Objective, which defines the meaning of the network's output.
+        space: Data space, which defines the meaning of clean data.
         preconditioning: Time input and input scaling of the network.
-        bounds: Range to which estimates are clipped before they are fed back, or None.
         feeds_back: Whether the network receives its last estimate and latents; False for a
             network trained without self-conditioning.
     """
@@ -38,9 +40,14 @@ class NetworkParts:
     signature: NetworkSignature
     schedule: NoiseSchedule
     objective: Objective
+    space: DataSpace
     preconditioning: Preconditioning = field(default_factory=Preconditioning)
-    bounds: tuple[float, float] | None = (-1.0, 1.0)
     feeds_back: bool = True
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the network's weights."""
+        return next((p.device for p in self.network.parameters()), torch.device("cpu"))
 
     @cached_property
     def dtype(self) -> torch.dtype:
@@ -131,6 +138,10 @@ class NetworkDenoiser:
         self.schedule, self.objective = parts.schedule, parts.objective
         self.memory = Memory()
 
+    def fresh(self) -> NetworkDenoiser:
+        """Returns a denoiser under the same conditions, with an empty memory."""
+        return NetworkDenoiser(self.parts, self.conditions)
+
     def without(self, names: Collection[str] | None = None) -> NetworkDenoiser:
         """Returns a denoiser of the same network without some conditions, with its own memory.
 
@@ -158,10 +169,26 @@ class NetworkDenoiser:
     def remember(self, x0: Tensor, latents: Tensor | None) -> None:
         """Stores the estimate and the latents for the next call, if the network takes them."""
         if self.parts.estimate:
-            x0, bounds = x0.detach(), self.parts.bounds
+            x0, bounds = x0.detach(), self.parts.space.bounds
             self.memory.x0 = x0 if bounds is None else x0.clamp(*bounds)
         if self.parts.latents:
             self.memory.latents = latents
+
+
+class Guide(ABC):
+    """Interface of models that predict clean data with one network, and so can guide others."""
+
+    @abstractmethod
+    def told(self, values: Mapping[str, Any], batch: int | None = None) -> NetworkDenoiser:
+        """Returns the denoiser under these conditions, without guidance and with an empty memory.
+
+        Args:
+            values: Values of conditions by name; those that the model does not have are ignored.
+            batch: Number of samples; None takes it from the values.
+
+        Raises:
+            ValueError: If a value does not fit.
+        """
 
 
 def predict_together(

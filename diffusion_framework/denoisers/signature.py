@@ -12,10 +12,9 @@ from typing import Any, final
 
 from torch import Tensor, nn
 
-from ..conditions import Conditioner, Labels
-
 ESTIMATE_NAMES = ("self_cond", "x_self_cond")
 LATENT_NAMES = ("latents", "latent_self_cond")
+CONDITION_SIZES = ("num_classes", "image_channels", "vector_dim", "token_dim")
 _MOST_DIMENSIONS = 8
 _MOST_NUMBERS = 2**31  # in a sample: 8 GB of float32
 
@@ -40,6 +39,9 @@ class NetworkSignature:
         required: Members of `keywords` without a default.
         takes_any: Whether the network takes `**kwargs`.
         num_classes: Number of classes for labels, or None.
+        image_channels: Number of channels of the images of a condition, or None.
+        vector_dim: Size of the vectors of a condition, or None.
+        token_dim: Width of the tokens of a condition, or None.
         learned_variance: Whether the output has twice the channels of x, and its second half
             determines the variance.
     """
@@ -54,6 +56,9 @@ class NetworkSignature:
     required: frozenset[str] = frozenset()
     takes_any: bool = False
     num_classes: int | None = None
+    image_channels: int | None = None
+    vector_dim: int | None = None
+    token_dim: int | None = None
     learned_variance: bool = False
 
     @classmethod
@@ -91,6 +96,8 @@ class NetworkSignature:
         latents = _first(LATENT_NAMES, rest) if "return_latents" in rest else None
         own = {estimate, latents, "second_time", "return_latents" if latents else None}
         keywords = frozenset(rest) - own
+        takes = getattr(network, "condition_keywords", None)  # of networks that are built for some
+        keywords = keywords if takes is None else keywords & frozenset(takes)
         no_default = {name for name in keywords if rest[name].default is inspect.Parameter.empty}
         return cls(
             name=type(network).__name__,
@@ -102,38 +109,13 @@ class NetworkSignature:
             keywords=keywords,
             required=frozenset(no_default),
             takes_any=inspect.Parameter.VAR_KEYWORD in kinds,
-            num_classes=getattr(network, "num_classes", None),
+            **{name: getattr(network, name, None) for name in CONDITION_SIZES},
             learned_variance=bool(getattr(network, "learned_variance", False)),
         )
 
     def takes(self, keyword: str) -> bool:
         """Returns whether a conditioner may supply this keyword argument."""
         return self.takes_any or keyword in self.keywords
-
-    def default_conditions(self, label_dropout: float) -> dict[str, Conditioner]:
-        """Returns the conditions of a model built without any: labels, if the network has classes.
-
-        Args:
-            label_dropout: Probability that a training sample loses its label, in [0, 1).
-
-        Raises:
-            ValueError: label_dropout above 0 for a network without classes, or classes without an
-                argument `labels`.
-        """
-        if self.num_classes is not None and not self.takes("labels"):
-            raise ValueError(
-                f"Expected an argument labels of {self.name}, which has num_classes, got none. "
-                "Fix: name it labels, or set conditions={'labels': Labels(..., keyword=...)}; "
-                "without labels, set conditions={}."
-            )
-        if self.num_classes is not None:
-            return {"labels": Labels(self.num_classes, dropout=label_dropout)}
-        if label_dropout:
-            raise ValueError(
-                f"Expected a network with classes for label_dropout={label_dropout}, "
-                f"got {self.name} without. Fix: set its num_classes."
-            )
-        return {}
 
     def check_conditions(self, given: Mapping[str, Iterable[str]]) -> None:
         """Checks that conditioners supply accepted keyword arguments, and all required ones.

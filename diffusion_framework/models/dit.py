@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from ..storage.config import RecordsArguments
-from .layers import LabelEmbedding, TimeEmbedding, height_and_width, zero_init
+from .conditioning import ConditionEmbedding, joined_mask, summed
+from .layers import TimeEmbedding, height_and_width, zero_init
 from .tokens import MLP, TokenAttention, patch_grid, patchify, sin_cos_positions, unpatchify
 
 
@@ -24,6 +25,11 @@ class DiT(RecordsArguments, nn.Module):
             input (self-conditioning).
         num_classes: Number of class labels, or None for a network without labels. The label
             num_classes means "no class".
+        image_channels: Number of channels of the images of a condition, which are concatenated to
+            the noised images, or None.
+        vector_dim: Size of the vectors of a condition, or None.
+        token_dim: Width of the tokens of a condition, such as an encoded text, or None. They
+            stand beside the tokens of the patches.
         learned_variance: Whether the output has twice the channels; the second half sets the
             variance of the reverse process (Nichol & Dhariwal 2021).
         time_scale: Factor on times before their sinusoidal embedding. 1000 suits times in [0, 1];
@@ -44,18 +50,19 @@ class DiT(RecordsArguments, nn.Module):
         *,
         self_condition: bool = True,
         num_classes: int | None = None,
+        image_channels: int | None = None,
+        vector_dim: int | None = None,
+        token_dim: int | None = None,
         learned_variance: bool = False,
         time_scale: float = 1000.0,
     ) -> None:
         super().__init__()
-        if min(depth, channels) < 1:
-            raise ValueError(
-                f"Expected at least one block and one channel, got {depth=}, {channels=}. "
-                "Fix: give at least 1 of each."
-            )
+        _check_sizes(depth, channels)
         self.image_size = height_and_width(image_size)
-        self.channels, self.patch_size, self.num_classes = channels, patch_size, num_classes
+        self.channels, self.patch_size = channels, patch_size
         self.self_condition, self.learned_variance = self_condition, learned_variance
+        conditions = (num_classes, image_channels, vector_dim, token_dim)
+        self.num_classes, self.image_channels, self.vector_dim, self.token_dim = conditions
         self.rows, columns = patch_grid(self.image_size, patch_size)
 
         self.positions: Tensor
@@ -63,16 +70,29 @@ class DiT(RecordsArguments, nn.Module):
             "positions", sin_cos_positions(self.rows, columns, dim), persistent=False
         )
         self.embed_time = TimeEmbedding(dim, dim, time_scale)
-        self.embed_label = LabelEmbedding(num_classes, dim)
-        self.embed_patches = nn.Linear(patch_size**2 * channels * (2 if self_condition else 1), dim)
+        self.embed_conditions = ConditionEmbedding(dim, *conditions)
+        inputs = channels * (2 if self_condition else 1) + (image_channels or 0)
+        self.embed_patches = nn.Linear(patch_size**2 * inputs, dim)
         self.blocks = nn.ModuleList(DiTBlock(dim, heads) for _ in range(depth))
         self.modulate_out = Modulation(dim, 2)
-        self.to_patches = zero_init(
-            nn.Linear(dim, patch_size**2 * channels * (2 if learned_variance else 1))
-        )
+        outputs = channels * (2 if learned_variance else 1)
+        self.to_patches = zero_init(nn.Linear(dim, patch_size**2 * outputs))
+
+    @property
+    def condition_keywords(self) -> frozenset[str]:
+        """Keyword arguments that conditioners supply."""
+        return self.embed_conditions.keywords
 
     def forward(
-        self, x: Tensor, time: Tensor, self_cond: Tensor | None = None, labels: Tensor | None = None
+        self,
+        x: Tensor,
+        time: Tensor,
+        self_cond: Tensor | None = None,
+        labels: Tensor | None = None,
+        image: Tensor | None = None,
+        vector: Tensor | None = None,
+        tokens: Tensor | None = None,
+        token_mask: Tensor | None = None,
     ) -> Tensor:
         """Computes the network's output for noised images.
 
@@ -83,6 +103,10 @@ class DiT(RecordsArguments, nn.Module):
                 data ([-1, 1] for images). None means zeros, as before the first estimate.
             labels: Class labels, integers [batch] in [0, num_classes]; None for a network without
                 classes.
+            image: Images of a condition, [batch, image_channels, height, width].
+            vector: Vectors of a condition, [batch, vector_dim].
+            tokens: Tokens of a condition, [batch, n, token_dim].
+            token_mask: Mask of the tokens [batch, n], False for padding; None counts all.
 
         Returns:
             The output [batch, channels, height, width], or [batch, 2 * channels, height, width]
@@ -90,25 +114,26 @@ class DiT(RecordsArguments, nn.Module):
         """
         if self.self_condition:
             x = torch.cat([x, torch.zeros_like(x) if self_cond is None else self_cond], dim=1)
-        embedding = self.embed_time(time)
-        label = self.embed_label(labels)
-        if label is not None:
-            embedding = embedding + label
-
-        tokens = self.embed_patches(patchify(x, self.patch_size)) + self.positions
+        x = self.embed_conditions.concatenate(x, image)
+        single, told = self.embed_conditions(labels, vector, tokens)
+        embedding = summed([self.embed_time(time), *single], told, token_mask)
+        h = self.embed_patches(patchify(x, self.patch_size)) + self.positions
+        patches = h.shape[1]
+        mask = None if told is None else joined_mask(h, token_mask)
+        h = h if told is None else torch.cat([h, told], dim=1)
         for block in self.blocks:
-            tokens = block(tokens, embedding)
+            h = block(h, embedding, mask)
         scale, shift = self.modulate_out(embedding)
-        return unpatchify(
-            self.to_patches(_modulate(tokens, scale, shift)), self.patch_size, self.rows
-        )
+        h = _modulate(h[:, :patches], scale, shift)
+        return unpatchify(self.to_patches(h), self.patch_size, self.rows)
 
 
 class DiTBlock(nn.Module):
     """Transformer block with adaLN-Zero: the embedding scales, shifts and gates attention and MLP.
 
-    Maps tokens [batch, n, dim] and an embedding [batch, dim] to [batch, n, dim]. Starts as the
-    identity, because all gates start at zero.
+    Maps tokens [batch, n, dim] and an embedding [batch, dim] to [batch, n, dim]. No token attends
+    to those where a mask [batch, n] is False. Starts as the identity, because all gates start at
+    zero.
     """
 
     def __init__(self, dim: int, heads: int) -> None:
@@ -117,9 +142,9 @@ class DiTBlock(nn.Module):
         self.attention = TokenAttention(dim, heads)
         self.mlp = MLP(dim)
 
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+    def forward(self, x: Tensor, embedding: Tensor, mask: Tensor | None = None) -> Tensor:
         scale, shift, gate, scale_mlp, shift_mlp, gate_mlp = self.modulate(embedding)
-        x = x + gate * self.attention(_modulate(x, scale, shift))
+        x = x + gate * self.attention(_modulate(x, scale, shift), mask=mask)
         return x + gate_mlp * self.mlp(_modulate(x, scale_mlp, shift_mlp))
 
 
@@ -140,3 +165,11 @@ class Modulation(nn.Module):
 
 def _modulate(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     return torch.addcmul(shift, nn.functional.layer_norm(x, x.shape[-1:], eps=1e-6), scale + 1)
+
+
+def _check_sizes(depth: int, channels: int) -> None:
+    if min(depth, channels) < 1:
+        raise ValueError(
+            f"Expected at least one block and one channel, got {depth=}, {channels=}. "
+            "Fix: give at least 1 of each."
+        )

@@ -1,4 +1,4 @@
-"""Layers shared by the networks: embeddings, residual blocks, attention and resampling."""
+"""Layers shared by the networks: time embedding, residual blocks, attention and resampling."""
 
 from __future__ import annotations
 
@@ -71,35 +71,6 @@ class TimeEmbedding(nn.Module):
         return self.layers(waves.to(next(self.parameters()).dtype))
 
 
-class LabelEmbedding(nn.Module):
-    """Learned embedding of class labels, with one more vector for "no class".
-
-    Maps integers [batch] in [0, num_classes] to [batch, dim]; num_classes means "no class".
-
-    Args:
-        num_classes: Number of classes. With None, labels must be None and so is their embedding.
-        dim: Width of the embedding.
-
-    Raises:
-        ValueError: If labels are given to a network without classes, or missing in one with
-            classes.
-    """
-
-    def __init__(self, num_classes: int | None, dim: int) -> None:
-        super().__init__()
-        self.num_classes = num_classes
-        self.table = nn.Embedding(num_classes + 1, dim) if num_classes is not None else None
-
-    def forward(self, labels: Tensor | None) -> Tensor | None:
-        if (labels is None) != (self.table is None):
-            got = "none" if labels is None else [*labels.shape]
-            raise ValueError(
-                "Expected labels if and only if the network has classes, "
-                f"got num_classes={self.num_classes} and labels {got}. Fix: give both or neither."
-            )
-        return None if self.table is None else self.table(labels)
-
-
 class ResBlock(nn.Module):
     """Residual block of two convolutions with group norm and adaptive scale and shift.
 
@@ -151,6 +122,31 @@ class Attention(nn.Module):
         )
         q, k, v = qkv.contiguous()  # fused kernels need a stride of 1 over the channels of a head
         out = F.scaled_dot_product_attention(q, k, v)
+        return x + self.to_out(rearrange(out, "b h (y x) d -> b (h d) y x", y=height))
+
+
+class CrossAttention(nn.Module):
+    """Attention of all pixels to the tokens of a condition, added to its input.
+
+    Maps [batch, dim, height, width], tokens [batch, n, dim_tokens] and a mask [batch, n], which is
+    False for padding, to [batch, dim, height, width]. Starts as the identity.
+    """
+
+    def __init__(self, dim: int, heads: int, dim_head: int, groups: int, dim_tokens: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.GroupNorm(math.gcd(groups, dim), dim)
+        self.to_q = nn.Conv2d(dim, heads * dim_head, 1)
+        self.to_kv = nn.Linear(dim_tokens, 2 * heads * dim_head)
+        self.to_out = zero_init(nn.Conv2d(heads * dim_head, dim, 1))
+
+    def forward(self, x: Tensor, tokens: Tensor, mask: Tensor | None) -> Tensor:
+        height = x.shape[-2]
+        q = rearrange(self.to_q(self.norm(x)), "b (h d) y x -> b h (y x) d", h=self.heads)
+        kv = self.to_kv(tokens)
+        k, v = rearrange(kv, "b n (two h d) -> two b h n d", two=2, h=self.heads)
+        seen = None if mask is None else mask[:, None, None, :]
+        out = F.scaled_dot_product_attention(q.contiguous(), k, v, attn_mask=seen)
         return x + self.to_out(rearrange(out, "b h (y x) d -> b (h d) y x", y=height))
 
 

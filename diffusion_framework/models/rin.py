@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from ..storage.config import RecordsArguments
-from .layers import LabelEmbedding, TimeEmbedding, height_and_width, zero_init
+from .conditioning import ConditionEmbedding, joined_mask
+from .layers import TimeEmbedding, height_and_width, zero_init
 from .tokens import MLP, TokenAttention, patch_grid, patchify, unpatchify
 
 
@@ -16,8 +17,8 @@ class RIN(RecordsArguments, nn.Module):
     See Jabri et al. 2022, "Scalable adaptive computation for iterative generation".
 
     The tokens of the image patches are the interface. In each block, a small set of latents reads
-    from the interface, computes, and writes back. Time and label are two more tokens among the
-    latents.
+    from the interface, computes, and writes back. Time and the conditions are more tokens among
+    the latents.
 
     The latents start from learned vectors. To these, the latents of the previous call are added
     through a normalised projection (latent self-conditioning, sec. 3.2). Its scale starts at zero,
@@ -37,6 +38,11 @@ class RIN(RecordsArguments, nn.Module):
             input (self-conditioning).
         num_classes: Number of class labels, or None for a network without labels. The label
             num_classes means "no class".
+        image_channels: Number of channels of the images of a condition, which are concatenated to
+            the noised images, or None.
+        vector_dim: Size of the vectors of a condition, or None.
+        token_dim: Width of the tokens of a condition, such as an encoded text, or None. They
+            stand beside the latents, as time, label and vector do.
         learned_variance: Whether the output has twice the channels; the second half sets the
             variance of the reverse process (Nichol & Dhariwal 2021).
         time_scale: Factor on times before their sinusoidal embedding. 1000 suits times in [0, 1];
@@ -60,32 +66,37 @@ class RIN(RecordsArguments, nn.Module):
         *,
         self_condition: bool = True,
         num_classes: int | None = None,
+        image_channels: int | None = None,
+        vector_dim: int | None = None,
+        token_dim: int | None = None,
         learned_variance: bool = False,
         time_scale: float = 1000.0,
     ) -> None:
         super().__init__()
-        if min(num_latents, blocks, channels) < 1 or depth < 0 or latent_dim % 2:
-            raise ValueError(
-                "Expected at least one latent, block and channel, a depth of at "
-                f"least 0 and an even latent_dim, got {num_latents=}, {blocks=}, "
-                f"{channels=}, {depth=}, {latent_dim=}. Fix: change the one out of range."
-            )
+        _check_sizes(num_latents, blocks, channels, depth, latent_dim)
         self.image_size = height_and_width(image_size)
-        self.channels, self.patch_size, self.num_classes = channels, patch_size, num_classes
+        self.channels, self.patch_size = channels, patch_size
         self.self_condition, self.learned_variance = self_condition, learned_variance
+        conditions = (num_classes, image_channels, vector_dim, token_dim)
+        self.num_classes, self.image_channels, self.vector_dim, self.token_dim = conditions
         self.rows, columns = patch_grid(self.image_size, patch_size)
 
         self.embed_time = TimeEmbedding(latent_dim, latent_dim, time_scale)
-        self.embed_label = LabelEmbedding(num_classes, latent_dim)
-        self.embed_patches = nn.Linear(patch_size**2 * channels * (2 if self_condition else 1), dim)
+        self.embed_conditions = ConditionEmbedding(latent_dim, *conditions)
+        inputs = channels * (2 if self_condition else 1) + (image_channels or 0)
+        self.embed_patches = nn.Linear(patch_size**2 * inputs, dim)
         self.positions = nn.Parameter(torch.randn(self.rows * columns, dim))
         self.first_latents = nn.Parameter(torch.randn(num_latents, latent_dim))
         self.warm_start = WarmStart(latent_dim)
         self.blocks = nn.ModuleList(RINBlock(dim, latent_dim, depth, heads) for _ in range(blocks))
         self.norm_out = nn.LayerNorm(dim)
-        self.to_patches = zero_init(
-            nn.Linear(dim, patch_size**2 * channels * (2 if learned_variance else 1))
-        )
+        outputs = channels * (2 if learned_variance else 1)
+        self.to_patches = zero_init(nn.Linear(dim, patch_size**2 * outputs))
+
+    @property
+    def condition_keywords(self) -> frozenset[str]:
+        """Keyword arguments that conditioners supply."""
+        return self.embed_conditions.keywords
 
     def forward(
         self,
@@ -94,6 +105,10 @@ class RIN(RecordsArguments, nn.Module):
         self_cond: Tensor | None = None,
         latents: Tensor | None = None,
         labels: Tensor | None = None,
+        image: Tensor | None = None,
+        vector: Tensor | None = None,
+        tokens: Tensor | None = None,
+        token_mask: Tensor | None = None,
         return_latents: bool = False,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Computes the network's output for noised images, and optionally the next latents.
@@ -108,6 +123,10 @@ class RIN(RecordsArguments, nn.Module):
                 does.
             labels: Class labels, integers [batch] in [0, num_classes]; None for a network without
                 classes.
+            image: Images of a condition, [batch, image_channels, height, width].
+            vector: Vectors of a condition, [batch, vector_dim].
+            tokens: Tokens of a condition, [batch, n, token_dim].
+            token_mask: Mask of the tokens [batch, n], False for padding; None counts all.
             return_latents: Whether to return the latents too.
 
         Returns:
@@ -117,19 +136,23 @@ class RIN(RecordsArguments, nn.Module):
         """
         if self.self_condition:
             x = torch.cat([x, torch.zeros_like(x) if self_cond is None else self_cond], dim=1)
+        x = self.embed_conditions.concatenate(x, image)
         interface = self.embed_patches(patchify(x, self.patch_size)) + self.positions
 
         if latents is None:
             latents = self.first_latents.new_zeros(len(x), *self.first_latents.shape)
         latents = self.first_latents + self.warm_start(latents)
-        label = self.embed_label(labels)
-        conditions = [self.embed_time(time), *([] if label is None else [label])]
-        latents = torch.cat([latents, torch.stack(conditions, dim=1)], dim=1)
+        single, told = self.embed_conditions(labels, vector, tokens)
+        alone = torch.stack([self.embed_time(time), *single], dim=1)
+        latents, mask = torch.cat([latents, alone], dim=1), None
+        if told is not None:
+            mask = joined_mask(latents, token_mask)
+            latents = torch.cat([latents, told], dim=1)
 
         for block in self.blocks:
-            latents, interface = block(latents, interface)
+            latents, interface = block(latents, interface, mask)
         out = unpatchify(self.to_patches(self.norm_out(interface)), self.patch_size, self.rows)
-        return (out, latents[:, : -len(conditions)]) if return_latents else out
+        return (out, latents[:, : len(self.first_latents)]) if return_latents else out
 
 
 class WarmStart(nn.Module):
@@ -151,19 +174,23 @@ class WarmStart(nn.Module):
 class RINBlock(nn.Module):
     """One block, in which latents read from the interface, compute, and write back.
 
-    Maps latents [batch, m, latent_dim] and interface [batch, n, dim] to the same shapes. See Jabri
-    et al. 2022, fig. 3.
+    Maps latents [batch, m, latent_dim] and interface [batch, n, dim] to the same shapes. Latents
+    where a mask [batch, m] is False are not read by others. See Jabri et al. 2022, fig. 3.
     """
 
     def __init__(self, dim: int, latent_dim: int, depth: int, heads: int) -> None:
         super().__init__()
         self.read = TransformerLayer(latent_dim, heads, dim)
-        self.compute = nn.Sequential(*(TransformerLayer(latent_dim, heads) for _ in range(depth)))
+        self.compute = nn.ModuleList(TransformerLayer(latent_dim, heads) for _ in range(depth))
         self.write = TransformerLayer(dim, heads, latent_dim)
 
-    def forward(self, latents: Tensor, interface: Tensor) -> tuple[Tensor, Tensor]:
-        latents = self.compute(self.read(latents, interface))
-        return latents, self.write(interface, latents)
+    def forward(
+        self, latents: Tensor, interface: Tensor, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        latents = self.read(latents, interface)
+        for layer in self.compute:
+            latents = layer(latents, mask=mask)
+        return latents, self.write(interface, latents, mask)
 
 
 class TransformerLayer(nn.Module):
@@ -183,8 +210,18 @@ class TransformerLayer(nn.Module):
         self.norm_mlp = nn.LayerNorm(dim)
         self.mlp = MLP(dim)
 
-    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        x = x + self.attention(
-            self.norm(x), None if self.norm_context is None else self.norm_context(context)
-        )
+    def forward(
+        self, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None
+    ) -> Tensor:
+        normed = None if self.norm_context is None else self.norm_context(context)
+        x = x + self.attention(self.norm(x), normed, mask)
         return x + self.mlp(self.norm_mlp(x))
+
+
+def _check_sizes(num_latents: int, blocks: int, channels: int, depth: int, latent_dim: int) -> None:
+    if min(num_latents, blocks, channels) < 1 or depth < 0 or latent_dim % 2:
+        raise ValueError(
+            "Expected at least one latent, block and channel, a depth of at "
+            f"least 0 and an even latent_dim, got {num_latents=}, {blocks=}, "
+            f"{channels=}, {depth=}, {latent_dim=}. Fix: change the one out of range."
+        )

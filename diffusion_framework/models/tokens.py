@@ -66,7 +66,8 @@ class TokenAttention(nn.Module):
     """Multi-head attention: self-attention, or cross-attention to context tokens.
 
     Maps tokens [batch, n, dim], and context [batch, m, dim_context] for cross-attention, to
-    [batch, n, dim].
+    [batch, n, dim]. A mask [batch, n], or [batch, m] of the context, is False for tokens that no
+    other one sees.
 
     Args:
         dim: Width of the tokens, divisible by heads.
@@ -92,11 +93,14 @@ class TokenAttention(nn.Module):
             # with PyTorch's smaller weights, attention is nearly uniform and learning slow
             nn.init.xavier_uniform_(weight)
 
-    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None
+    ) -> Tensor:
         q = rearrange(self.to_q(x), "b n (h d) -> b h n d", h=self.heads)
         kv = self.to_kv(x if context is None else context)
         k, v = rearrange(kv, "b n (two h d) -> two b h n d", two=2, h=self.heads)
-        out = F.scaled_dot_product_attention(q, k, v)
+        seen = None if mask is None else mask[:, None, None, :]
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
         return self.to_out(rearrange(out, "b h n d -> b n (h d)"))
 
 

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..storage.config import RecordsArguments
+from .conditioning import ConditionEmbedding, summed
 from .layers import (
     Attention,
+    CrossAttention,
     Downsample,
-    LabelEmbedding,
     ResBlock,
     TimeEmbedding,
     Upsample,
@@ -47,6 +48,11 @@ class UNet(RecordsArguments, nn.Module):
             input (self-conditioning).
         num_classes: Number of class labels, or None for a network without labels. The label
             num_classes means "no class".
+        image_channels: Number of channels of the images of a condition, which are concatenated to
+            the noised images, or None.
+        vector_dim: Size of the vectors of a condition, or None.
+        token_dim: Width of the tokens of a condition, such as an encoded text, or None. Pixels
+            attend to them wherever they attend to each other.
         learned_variance: Whether the output has twice the channels; the second half sets the
             variance of the reverse process (Nichol & Dhariwal 2021).
         time_scale: Factor on times before their sinusoidal embedding. 1000 suits times in [0, 1];
@@ -73,6 +79,9 @@ class UNet(RecordsArguments, nn.Module):
         dropout: float = 0.0,
         self_condition: bool = True,
         num_classes: int | None = None,
+        image_channels: int | None = None,
+        vector_dim: int | None = None,
+        token_dim: int | None = None,
         learned_variance: bool = False,
         time_scale: float = 1000.0,
         checkpointed_levels: Sequence[int] = (),
@@ -81,8 +90,10 @@ class UNet(RecordsArguments, nn.Module):
         levels = len(dim_mults)
         self.image_size = height_and_width(image_size)
         self._check_sizes(dim, dim_mults, attention_levels, checkpointed_levels)
-        self.channels, self.self_condition, self.num_classes = channels, self_condition, num_classes
+        self.channels, self.self_condition = channels, self_condition
         self.learned_variance = learned_variance
+        conditions = (num_classes, image_channels, vector_dim, token_dim)
+        self.num_classes, self.image_channels, self.vector_dim, self.token_dim = conditions
 
         dims = [dim * mult for mult in dim_mults]
         dim_embedding = 4 * dim
@@ -92,17 +103,20 @@ class UNet(RecordsArguments, nn.Module):
         def resblock(dim_in: int, dim_out: int) -> ResBlock:
             return ResBlock(dim_in, dim_out, dim_embedding, groups, dropout)
 
-        def block(dim_in: int, level: int) -> UNetBlock:
-            attention = (
-                Attention(dims[level], heads, dim_head, groups)
-                if level in with_attention
-                else nn.Identity()
+        def block(dim_in: int, level: int, attends: bool | None = None) -> UNetBlock:
+            sizes = dims[level], heads, dim_head, groups
+            attends = level in with_attention if attends is None else attends
+            return UNetBlock(
+                resblock(dim_in, dims[level]),
+                Attention(*sizes) if attends else nn.Identity(),
+                CrossAttention(*sizes, dim_embedding) if attends and token_dim else None,
+                level in checkpointed,
             )
-            return UNetBlock(resblock(dim_in, dims[level]), attention, level in checkpointed)
 
         self.embed_time = TimeEmbedding(dim, dim_embedding, time_scale)
-        self.embed_label = LabelEmbedding(num_classes, dim_embedding)
-        self.conv_in = nn.Conv2d(channels * (2 if self_condition else 1), dim, 3, padding=1)
+        self.embed_conditions = ConditionEmbedding(dim_embedding, *conditions)
+        inputs = channels * (2 if self_condition else 1) + (image_channels or 0)
+        self.conv_in = nn.Conv2d(inputs, dim, 3, padding=1)
 
         skips = [dim]  # channels of each skip connection to the decoder
         self.down = nn.ModuleList()
@@ -114,8 +128,7 @@ class UNet(RecordsArguments, nn.Module):
                 self.down.append(Downsample(dim_out))
                 skips.append(dim_out)
 
-        attention = Attention(dims[-1], heads, dim_head, groups)
-        self.middle = UNetBlock(resblock(dims[-1], dims[-1]), attention, levels - 1 in checkpointed)
+        self.middle = block(dims[-1], levels - 1, attends=True)
         self.middle_out = resblock(dims[-1], dims[-1])
 
         self.up = nn.ModuleList()
@@ -162,8 +175,21 @@ class UNet(RecordsArguments, nn.Module):
                     "Fix: count from 0 at full resolution, or from -1 at the last level."
                 )
 
+    @property
+    def condition_keywords(self) -> frozenset[str]:
+        """Keyword arguments that conditioners supply."""
+        return self.embed_conditions.keywords
+
     def forward(
-        self, x: Tensor, time: Tensor, self_cond: Tensor | None = None, labels: Tensor | None = None
+        self,
+        x: Tensor,
+        time: Tensor,
+        self_cond: Tensor | None = None,
+        labels: Tensor | None = None,
+        image: Tensor | None = None,
+        vector: Tensor | None = None,
+        tokens: Tensor | None = None,
+        token_mask: Tensor | None = None,
     ) -> Tensor:
         """Computes the network's output for noised images.
 
@@ -174,6 +200,10 @@ class UNet(RecordsArguments, nn.Module):
                 data ([-1, 1] for images). None means zeros, as before the first estimate.
             labels: Class labels, integers [batch] in [0, num_classes]; None for a network without
                 classes.
+            image: Images of a condition, [batch, image_channels, height, width].
+            vector: Vectors of a condition, [batch, vector_dim].
+            tokens: Tokens of a condition, [batch, n, token_dim].
+            token_mask: Mask of the tokens [batch, n], False for padding; None counts all.
 
         Returns:
             The output [batch, channels, height, width], or [batch, 2 * channels, height, width]
@@ -181,10 +211,9 @@ class UNet(RecordsArguments, nn.Module):
         """
         if self.self_condition:
             x = torch.cat([x, torch.zeros_like(x) if self_cond is None else self_cond], dim=1)
-        embedding = self.embed_time(time)
-        label = self.embed_label(labels)
-        if label is not None:
-            embedding = embedding + label
+        x = self.embed_conditions.concatenate(x, image)
+        single, told = self.embed_conditions(labels, vector, tokens)
+        embedding = summed([self.embed_time(time), *single], told, token_mask)
 
         # This layout makes convolutions faster on the CPU; on CUDA, group norms cancel the gain.
         if x.device.type == "cpu":
@@ -192,35 +221,51 @@ class UNet(RecordsArguments, nn.Module):
         x = self.conv_in(x)
         skips = [x]
         for stage in self.down:
-            x = stage(x) if isinstance(stage, Downsample) else stage(x, embedding)
+            plain = isinstance(stage, Downsample)
+            x = stage(x) if plain else stage(x, embedding, told, token_mask)
             skips.append(x)
-        x = self.middle_out(self.middle(x, embedding), embedding)
+        x = self.middle_out(self.middle(x, embedding, told, token_mask), embedding)
         for stage in self.up:
             x = (
                 stage(x)
                 if isinstance(stage, Upsample)
-                else stage(torch.cat([x, skips.pop()], dim=1), embedding)
+                else stage(torch.cat([x, skips.pop()], dim=1), embedding, told, token_mask)
             )
         return self.conv_out(nn.functional.silu(self.norm_out(x)))
 
 
 class UNetBlock(nn.Module):
-    """A residual block followed by self-attention, with optional gradient checkpointing.
+    """A residual block followed by attention, with optional gradient checkpointing.
 
     Args:
         residual: Residual block, called with features and the embedding.
         attention: Layer applied to the output of the residual block.
-        checkpointed: Whether to recompute both in the backward pass (gradient checkpointing).
+        cross_attention: Attention to the tokens of a condition, or None.
+        checkpointed: Whether to recompute all in the backward pass (gradient checkpointing).
     """
 
-    def __init__(self, residual: ResBlock, attention: nn.Module, checkpointed: bool) -> None:
+    def __init__(
+        self,
+        residual: ResBlock,
+        attention: nn.Module,
+        cross_attention: CrossAttention | None,
+        checkpointed: bool,
+    ) -> None:
         super().__init__()
         self.residual, self.attention, self.checkpointed = residual, attention, checkpointed
+        self.cross_attention = cross_attention
 
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+    def forward(
+        self, x: Tensor, embedding: Tensor, tokens: Tensor | None, mask: Tensor | None
+    ) -> Tensor:
         if self.checkpointed and self.training:
-            return checkpoint(self._residual_and_attention, x, embedding, use_reentrant=False)
-        return self._residual_and_attention(x, embedding)
+            return checkpoint(self._layers, x, embedding, tokens, mask, use_reentrant=False)
+        return self._layers(x, embedding, tokens, mask)
 
-    def _residual_and_attention(self, x: Tensor, embedding: Tensor) -> Tensor:
-        return self.attention(self.residual(x, embedding))
+    def _layers(
+        self, x: Tensor, embedding: Tensor, tokens: Tensor | None, mask: Tensor | None
+    ) -> Tensor:
+        x = self.attention(self.residual(x, embedding))
+        if self.cross_attention is None or tokens is None:
+            return x
+        return self.cross_attention(x, tokens, mask)

@@ -137,9 +137,13 @@ def _sequence(value: Any, origin: Any, args: tuple[Any, ...], at: Context) -> An
 
 def _named_kind(choices: Collection[Any]) -> type | None:
     """Returns the kind whose names a word may be, or None if the word may also be a path."""
-    if any(typing.get_origin(choice) is os.PathLike or choice is os.PathLike for choice in choices):
+    if _takes_paths(choices):
         return None
     return next((kind for kind in kinds(choices) if is_named(kind)), None)
+
+
+def _takes_paths(choices: Collection[Any]) -> bool:
+    return any(os.PathLike in (choice, typing.get_origin(choice)) for choice in choices)
 
 
 def _from_name(value: str, kind: type, at: Context) -> Any:
@@ -156,7 +160,7 @@ def _from_typed(word: Typed, hint: Any, at: Context) -> Any:
     raw, choices = str(word), members(hint)
     if choices == (str,):
         return raw
-    named = [kind for kind in kinds(choices) if is_named(kind)]
+    named = [kind for kind in kinds(choices) if is_named(kind) and not _takes_paths(choices)]
     constants = {"null": NoneType, "true": bool, "false": bool}
     if named and re.fullmatch(r"[^\W\d][\w.]*", raw) and constants.get(raw) not in choices:
         return _from_name(word, named[0], at) if str in choices else at.plan(word, named[0], at)

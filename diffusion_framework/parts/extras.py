@@ -16,6 +16,7 @@ EXTRAS = {  # package: the extra that installs it
     "pyarrow": "policy",
     "tifffile": "tiff",
     "torch_fidelity": "features",
+    "transformers": "text",
     "zarr": "policy",
 }
 

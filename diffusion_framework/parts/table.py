@@ -113,6 +113,8 @@ TABLE: dict[str, dict[str, str]] = {
         "labels": "conditions.labels:Labels",
         "images": "conditions.images:Images",
         "vectors": "conditions.vectors:Vectors",
+        "text": "conditions.text:Text",
+        "pretrained_text": "conditions.pretrained_text:PretrainedText",
         "tokens": "conditions.tokens:Tokens",
         "observations": "conditions.observations:Observations",
     },
@@ -122,6 +124,17 @@ TABLE: dict[str, dict[str, str]] = {
         "dinov2": "evaluation.features.fidelity:DINOv2",
         "torchvision": "evaluation.features.torchvision:Torchvision",
         "onnx": "evaluation.features.onnx:ONNX",
+    },
+    "Guidance": {
+        "classifier_free": "denoisers.guidance.classifier_free:ClassifierFree",
+        "per_condition": "denoisers.guidance.per_condition:PerCondition",
+        "interval": "denoisers.guidance.interval:Interval",
+        "rescale": "denoisers.guidance.rescale:Rescale",
+        "apg": "denoisers.guidance.apg:APG",
+        "cfg_zero": "denoisers.guidance.cfg_zero:CFGZero",
+        "autoguidance": "denoisers.guidance.autoguidance:Autoguidance",
+        "classifier_guidance": "denoisers.guidance.classifier:ClassifierGuidance",
+        "sum": "denoisers.guidance.sum:Sum",
     },
     "Normalizer": {"normalizer": "spaces.normalizer:Normalizer"},
 }
@@ -143,6 +156,7 @@ NOUNS = {
     "TrainingDataset": "dataset",
     "ImageDataset": "dataset of images",
     "FeatureExtractor": "feature extractor",
+    "Guidance": "kind of guidance",
 }
 
 

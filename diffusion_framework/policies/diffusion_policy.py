@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..conditions import Conditions, Observations
+from ..denoisers import Guide, NetworkDenoiser
 from ..diffusion import GaussianDiffusion
 from ..samplers.arguments import whole_number
 from ..spaces import ActionSpace
@@ -17,7 +18,7 @@ from .policy import Policy, Streams
 
 
 @final
-class DiffusionPolicy(Policy):
+class DiffusionPolicy(Policy, Guide):
     """Policy that samples action sequences given observations (Chi et al. 2023).
 
     `DiffusionPolicy(network, Observations({"state": 5}))` wraps a network of action sequences in a
@@ -142,6 +143,9 @@ class DiffusionPolicy(Policy):
         if len(self.sample_shape) != 3:
             return None
         return self.diffusion.previews(count, seeds=seeds, steps=steps, **condition)
+
+    def told(self, values: Mapping[str, Any], batch: int | None = None) -> NetworkDenoiser:
+        return self.diffusion.told(values, batch)
 
     @torch.no_grad()
     def plan(

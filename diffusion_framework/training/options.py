@@ -207,7 +207,9 @@ def changed_options(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> Itera
 
 def changed_data(theirs: Any, ours: Any, at: str) -> Iterator[str]:
     """Yields changed options of a dataset, except for its place, like `differences`."""
-    places = tuple(f"{at}.{name}:" for name in ("folder", "shards", "cache_folder", "keep"))
+    places = tuple(
+        f"{at}.{name}:" for name in ("folder", "pairs", "shards", "cache_folder", "keep")
+    )
     yield from (one for one in differences(theirs, ours, at) if not one.startswith(places))
 
 

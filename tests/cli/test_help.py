@@ -44,7 +44,7 @@ def test_the_first_page_fits_a_screen_and_each_of_its_flags_exists(name):
         assert find_argument(command, flag) is not None, flag
         assert flag in page or flag.upper() in page or flag in command.words.values()
     for flag in re.findall(r"(?<=--)[a-z_.]+", page.split("More:")[0]):
-        chosen = {"sampler": "DDIM"}  # as in an example
+        chosen = {"sampler": "DDIM", "guidance": "Interval"}  # as in examples
         known = flag in ("config", "option", "print_config")
         assert known or find_argument(command, flag, chosen) is not None, flag
 

@@ -13,6 +13,7 @@ from diffusion_framework.conditions import (
     Images,
     Labels,
     Observations,
+    Text,
     Tokens,
     Vectors,
 )
@@ -26,7 +27,8 @@ KINDS = {
     "vector": lambda dropout=0.0: Vectors(
         3, statistics=Unbounded(mean=0.5, std=2.0), dropout=dropout
     ),
-    "text": lambda dropout=0.0: Tokens(4, 7, dropout=dropout),
+    "tokens": lambda dropout=0.0: Tokens(4, 7, dropout=dropout),
+    "text": lambda dropout=0.0: Text(4, 7, dropout=dropout),
     "observations": lambda dropout=0.0: fitted(
         Observations({"state": 3}, steps=2, dropout=dropout)
     ),
@@ -46,7 +48,8 @@ def value(kind, batch=BATCH):
         "labels": torch.arange(batch) % 5,
         "image": random(3, 16, 12),
         "vector": random(3),
-        "text": random(5, 4),
+        "tokens": random(5, 4),
+        "text": [f"a heart, number {i}" for i in range(batch)],
         "observations": {"state": random(2, 3)},
     }[kind]
 
@@ -61,7 +64,7 @@ def test_keywords_have_one_row_per_sample_and_none_has_the_same_shapes(kind):
     conditioner.build(SHAPE)
     encoded = conditioner(value(kind))
     assert tuple(encoded) == conditioner.keywords
-    none = conditioner.none(encoded)
+    none = conditioner.none(BATCH)
     for keyword, tensor in encoded.items():
         assert (
             len(tensor) == BATCH
@@ -80,7 +83,7 @@ def test_dropout_replaces_its_share_of_samples_by_none_in_all_keywords(kind):
     generator = torch.Generator().manual_seed(0)
     given = value(kind, 2000)
     encoded, dropped = conditioner(given), conditioner(given, drop=True, generator=generator)
-    none = conditioner.none(encoded)
+    none = conditioner.none(2000)
     same = {
         k: [torch.equal(a, b) for a, b in zip(dropped[k], encoded[k], strict=True)] for k in encoded
     }
@@ -115,9 +118,10 @@ def test_encoding_does_not_synchronise_with_the_device(kind):
     conditioner.build(SHAPE)
     conditioner = conditioner.to("meta")
     given = value(kind)
-    given = (
-        {k: v.to("meta") for k, v in given.items()} if isinstance(given, dict) else given.to("meta")
-    )
+    if isinstance(given, dict):
+        given = {k: v.to("meta") for k, v in given.items()}
+    elif kind != "text":  # which are no tensors
+        given = given.to("meta")
     for mode in (True, False):
         encoded = conditioner.train(mode)(given, drop=mode)
         assert all(v.device.type == "meta" for v in encoded.values())
@@ -129,7 +133,7 @@ def test_values_are_moved_to_the_conditioner(kind):
     conditioner = KINDS[kind](0.5)
     conditioner.build(SHAPE)
     conditioner.to("meta")
-    if kind != "text":  # a mask on the meta device has no values to check
+    if kind != "tokens":  # a mask on the meta device has no values to check
         assert all(v.device.type == "meta" for v in conditioner(value(kind)).values())
 
 
@@ -146,8 +150,9 @@ def test_it_is_rebuilt_from_its_config(kind):
 
 
 def test_all_conditions_are_bound_once():
-    conditions = built(**{kind: make(0.1) for kind, make in KINDS.items()})
-    values = {kind: value(kind) for kind in KINDS}
+    kinds = {kind: make for kind, make in KINDS.items() if kind != "text"}  # it gives tokens too
+    conditions = built(**{kind: make(0.1) for kind, make in kinds.items()})
+    values = {kind: value(kind) for kind in kinds}
     bound = conditions.bind(values, BATCH)
     assert set(bound.keywords) == {"labels", "image", "vector", "tokens", "token_mask", "context"}
     assert bound.values == values
@@ -170,11 +175,12 @@ def test_without_replaces_some_conditions_by_none_and_changes_nothing_else():
     assert all(torch.equal(bound.keywords[k], before[k]) for k in before)
     with pytest.raises(AttributeError):
         bound.values = {}
-    for names in (["image"], ["nothing"]):
-        with pytest.raises(
-            ValueError, match=f"trained with dropout, got {names[0]}. Fix: .*label_dropout"
-        ):
-            bound.without(names)
+    for name, message in (
+        ("image", "trained with dropout, got image. Fix: .*condition_dropout"),
+        ("vectr", "conditions image, labels, vector, got 'vectr'. Fix: write 'vector'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            bound.without([name])
     with pytest.raises(ValueError, match="trained with dropout, got none"):
         built(image=Images()).bind({"image": value("image")}).without()
 
@@ -189,6 +195,35 @@ def test_one_value_is_repeated_for_the_batch_when_sampling():
         {"labels": [3] * 4, "vector": [vector.tolist()] * 4, "image": [image] * 4}
     ).keywords
     assert all(torch.equal(one[k], many[k]) for k in one)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_missing_condition_is_none_when_sampling_if_training_dropped_it(kind):
+    conditions = built(**{kind: KINDS[kind](0.5)})
+    none = conditions[kind].none(4)
+    for values in ({}, {kind: None}):
+        bound = conditions.bind(values, 4, all_needed=False)
+        assert all(torch.equal(bound.keywords[k], none[k]) for k in none)
+    with pytest.raises(ValueError, match=f"a value for {kind} to guide towards, got none"):
+        bound.without()
+    for wrong in (lambda: conditions.bind({}, 4), lambda: conditions.bind({}, 4, drop=True)):
+        with pytest.raises(ValueError, match=f"Expected a value for {kind}, got none"):
+            wrong()
+    with pytest.raises(ValueError, match=f"Expected a value for {kind}, got none"):
+        built(**{kind: KINDS[kind](0.0)}).bind({}, 4, all_needed=False)
+
+
+def test_conditions_are_dropped_independently():
+    count = 4000
+    conditions = built(labels=Labels(5, dropout=0.2), vector=KINDS["vector"](0.5))
+    values = {"labels": torch.zeros(count, dtype=torch.long), "vector": torch.ones(count, 3)}
+    generator = torch.Generator().manual_seed(0)
+    keywords = conditions.bind(values, count, drop=True, generator=generator).keywords
+    no_label = keywords["labels"] == 5
+    no_vector = (keywords["vector"] == 0).all(dim=1)
+    for dropped, rate in ((no_label, 0.2), (no_vector, 0.5), (no_label & no_vector, 0.1)):
+        share = dropped.float().mean().item()
+        assert abs(share - rate) < 4 * math.sqrt(rate * (1 - rate) / count)
 
 
 def test_one_value_is_not_repeated_in_training():

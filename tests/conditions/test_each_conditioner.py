@@ -1,12 +1,13 @@
 """Tests of the values that each conditioner accepts, returns and refuses."""
 
 import math
+import re
 
 import numpy as np
 import pytest
 import torch
 
-from diffusion_framework.conditions import Images, Labels, Observations, Tokens, Vectors
+from diffusion_framework.conditions import Images, Labels, Observations, Text, Tokens, Vectors
 from diffusion_framework.spaces import ImageSpace, Normalizer, Unbounded
 
 
@@ -64,10 +65,15 @@ def test_invalid_labels_are_refused(labels, message):
         assert "\n" not in str(error.value) and "Fix: " in str(error.value)
 
 
-def test_the_none_label_is_valid_only_with_dropout():
-    assert Labels(4, dropout=0.1)([4])["labels"].tolist() == [4]
+def test_the_none_label_is_valid_only_with_dropout_and_not_in_training():
+    labels = Labels(4, dropout=0.1)
+    with pytest.raises(ValueError, match=r"labels in \[0, 3\], got 4"):
+        labels([4])
+    assert labels.eval()([4])["labels"].tolist() == [4]
     with pytest.raises(ValueError, match=r"labels in \[0, 3\] or 4 for none, got 5"):
-        Labels(4, dropout=0.1)([5])
+        labels([5])
+    with pytest.raises(ValueError, match=r"labels in \[0, 3\], got 4"):
+        Labels(4).eval()([4])
     assert Labels(4).pictures([2, 0]) == ["2", "0"]
 
 
@@ -137,14 +143,14 @@ def test_tokens_are_padded_to_one_length():
     whole = tokens(given)
     assert whole["token_mask"].sum(1).tolist() == [3, 3]
     torch.nn.init.ones_(tokens.nothing)
-    none = tokens.none(encoded)
+    none = tokens.none(2)
     assert none["token_mask"].sum(1).tolist() == [1, 1] and none["tokens"].sum().item() == 2 * 4
 
 
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (["a cat", "a dog"], r"got 'a cat'. Fix: encode texts first, as text_encoder"),
+        (["a cat", "a dog"], r"got 'a cat'. Fix: use Text .* encode them first, as text_encoder"),
         ("a cat", r"embeddings \[batch, n, 4\], got 'a cat'"),
         ({"text": ["a"]}, r"embeddings \[batch, n, 4\], got None"),
         (torch.zeros(2, 7, 4), r"embeddings \[batch, at most 6, 4\], got \[2, 7, 4\]"),
@@ -164,6 +170,49 @@ def test_invalid_tokens_are_refused(value, message):
     with pytest.raises(ValueError, match=message) as error:
         Tokens(4, 6)(value)
     assert "\n" not in str(error.value) and "Fix: " in str(error.value)
+
+
+@pytest.mark.parametrize("units", ["words", "bytes"])
+def test_texts_are_encoded_each_by_itself(units):
+    text = Text(8, 40, units=units, dropout=0.1)
+    texts = ["a red heart", "keycap: *", "A  Red HEART", "ein rotes Herz \u2764"]
+    encoded = text(texts)
+    numbers = [[len(re.findall(r"\w+|[^\w\s]", t)), len(t.lower().encode())] for t in texts]
+    counts = [n[units == "bytes"] for n in numbers]
+    assert encoded["token_mask"].sum(1).tolist() == counts
+    assert (encoded["tokens"][~encoded["token_mask"]] == 0).all()
+    for i, one in enumerate(texts):
+        alone = text([one])["tokens"][0]
+        torch.testing.assert_close(alone, encoded["tokens"][i], atol=1e-5, rtol=0)
+    same = torch.allclose(encoded["tokens"][0], encoded["tokens"][2], atol=1e-5)
+    assert same == (units == "words")  # as words, only the number of spaces differs
+    order = text(["red a heart"])["tokens"]
+    assert not torch.allclose(order.sum(1), encoded["tokens"][:1].sum(1), atol=1e-3)
+    longer = Text(8, 50, units=units, dropout=0.1)
+    weights = text.state_dict() | {"positions": longer.positions.detach().clone()}
+    weights["positions"][:40] = text.positions.detach()
+    longer.load_state_dict(weights)
+    padded = longer(texts)["tokens"][:, :40]
+    torch.testing.assert_close(padded, encoded["tokens"], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ([], "Expected a list of texts, got none. Fix: pass one text for each sample"),
+        ("a heart", "Expected a list of texts, got 'a heart'"),
+        ([3], r"Expected a list of texts, got \[3\]"),
+        (["a heart", ""], "Expected a text of 1 to 4 words, got 0 in ''"),
+        (["one two three four five"], "got 5 in 'one two three four five'. Fix: shorten it"),
+    ],
+)
+def test_invalid_texts_are_refused(value, message):
+    with pytest.raises(ValueError, match=message):
+        Text(8, 4)(value)
+    with pytest.raises(ValueError, match="Expected units words or bytes, got 'letters'"):
+        Text(8, units="letters")
+    with pytest.raises(ValueError, match="Expected sizes of at least 1 and a dim divisible"):
+        Text(9)
 
 
 def test_observations_are_normalised_and_concatenated():

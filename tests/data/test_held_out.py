@@ -72,8 +72,8 @@ def test_the_two_parts_are_the_whole_and_the_seed_chooses(kind, folder):
 
 def test_the_share_is_taken_of_each_class(folder):
     training, held = hold_out(ImageFolder(folder, 4, 1, labels=True), 0.2, seed=0)
-    assert np.bincount(held.labels).tolist() == [8, 4, 2]
-    assert np.bincount(training.labels).tolist() == [32, 16, 8]
+    assert np.bincount(held.class_labels()).tolist() == [8, 4, 2]
+    assert np.bincount(training.class_labels()).tolist() == [32, 16, 8]
     assert held.class_names == ["a", "b", "c"]
     assert training.worth_caching and "56 images" in training.describe()
 

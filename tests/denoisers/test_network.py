@@ -25,7 +25,7 @@ from diffusion_framework.samplers.base import RecordingDenoiser
 
 def guided_diffusion(make=tiny_unet, **options):
     diffusion = GaussianDiffusion(
-        randomised(make(num_classes=3)).double(), timesteps=4, label_dropout=0.1, **options
+        randomised(make(num_classes=3)).double(), timesteps=4, condition_dropout=0.1, **options
     )
     for parameter in diffusion.parameters():
         nn.init.normal_(parameter, std=0.2)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from diffusion_framework.models.layers import LabelEmbedding
+from diffusion_framework.models.conditioning import LabelEmbedding
 from diffusion_framework.models.tokens import (
     TokenAttention,
     patch_grid,
@@ -64,7 +64,9 @@ def test_attention_gives_fused_kernels_contiguous_channels(monkeypatch):
     seen = []
     attend = nn.functional.scaled_dot_product_attention
     monkeypatch.setattr(
-        nn.functional, "scaled_dot_product_attention", lambda *qkv: seen.extend(qkv) or attend(*qkv)
+        nn.functional,
+        "scaled_dot_product_attention",
+        lambda *qkv, **mask: seen.extend(qkv) or attend(*qkv, **mask),
     )
     TokenAttention(12, 3, 4)(torch.randn(2, 5, 12), torch.randn(2, 7, 4))
     assert [tensor.shape[1] for tensor in seen] == [3, 3, 3]

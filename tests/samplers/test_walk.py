@@ -225,7 +225,7 @@ def test_data_without_bounds_is_not_clipped():
         ({"start": "cat.png"}, "samples .* for start, got 'cat.png'"),
         ({"noise": "gaussian"}, r"noise \[2, 1, 8, 8\], got 'gaussian'"),
         ({"guidance": 2.0}, "trained with dropout"),
-        ({"guidance": "strong"}, "guidance as a number"),
+        ({"guidance": "strong"}, "kind of guidance, got 'strong'. Fix: choose one of"),
         ({"guidance": [2.0]}, "guidance as a number or a Guidance, got .2.0."),
         ({"sampler": DDIM}, "got the class DDIM. Fix: make an object, as in DDIM\\(\\)"),
         ({"sampler": 3}, "a sampler or its name, got int"),

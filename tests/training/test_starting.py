@@ -109,7 +109,7 @@ def test_a_new_run_starts_from_the_averaged_weights_of_another(whole, tmp_path, 
 def test_weights_of_another_shape_stay_new_and_are_named(whole):
     model = GaussianDiffusion(tiny_unet(num_classes=3, channels=2))
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    with pytest.warns(UserWarning, match=r"of \d+ tensors fit .*: model.embed_label.*conv_in"):
+    with pytest.warns(UserWarning, match=r"of \d+ tensors fit .*: model.embed_cond.*conv_in"):
         initial = Start(init_from=whole).weights(model)
     initial.load_into(model, lambda values, own: values)
     source = weights(whole, "ema")

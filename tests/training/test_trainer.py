@@ -230,16 +230,16 @@ def test_class_labels_go_from_folders_to_the_grid(tmp_path):
         "previews": Previews(sampling_steps=1),
         **QUIET,
     }
-    diffusion = GaussianDiffusion(tiny_unet(num_classes=2), timesteps=2)
+    diffusion = GaussianDiffusion(tiny_unet(num_classes=2), condition_dropout=0.0, timesteps=2)
     torch.nn.init.normal_(
         diffusion.model.conv_out.weight
     )  # zero weights here would block the gradients of earlier layers
     for layer in diffusion.modules():
         if hasattr(layer, "scale_shift"):
             torch.nn.init.normal_(layer.conv_out.weight)
-    before = diffusion.model.embed_label.table.weight.detach().clone()
+    before = diffusion.model.embed_conditions.label.table.weight.detach().clone()
     Trainer(diffusion, data, results_folder=tmp_path / "run", **options).train()
-    moved = weights(tmp_path / "run")["model.embed_label.table.weight"] != before
+    moved = weights(tmp_path / "run")["model.embed_conditions.label.table.weight"] != before
     assert moved.any(dim=1).tolist() == [True, True, False], (
         "both classes were in the batches, and never no class"
     )

@@ -2,9 +2,10 @@
 
 import warnings
 from abc import abstractmethod
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cached_property
-from typing import BinaryIO, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from PIL import Image
@@ -31,6 +32,7 @@ from .planes import (
 )
 from .resize import Fit, fit_image, to_tensor
 from .transforms import Transform, transformed
+from .values import as_sample
 
 _CHECKED_FOR_DARKNESS = 8  # first images
 
@@ -126,11 +128,11 @@ class EncodedImages(ImageDataset):
         return 8
 
     @abstractmethod
-    def encoded(self, index: int) -> tuple[str | BinaryIO, int | None]:
-        """Returns the path or the open file of image `index`, and its label or None."""
+    def encoded(self, index: int) -> tuple[str | BinaryIO, Mapping[str, Any]]:
+        """Returns the path or the open file of image `index`, and its conditions by name."""
 
-    def draw(self, index: int, epoch: int) -> Tensor | tuple[Tensor, int]:
-        """Returns image `index`, cropped for `epoch`, or a pair (image, label).
+    def draw(self, index: int, epoch: int) -> Any:
+        """Returns image `index`, cropped for `epoch`, alone or in a pair with its conditions.
 
         With broken='skip', the next good image (the first after the last) replaces a broken one.
 
@@ -139,24 +141,32 @@ class EncodedImages(ImageDataset):
             BrokenImageError: the image is broken; with broken='skip', only once more than half of
                 all images are known to be broken.
         """
+        image, _, values = self.drawn(index, epoch)
+        return as_sample(image, values)
+
+    def drawn(self, index: int, epoch: int) -> tuple[Tensor, int, Mapping[str, Any]]:
+        """Returns an image as `draw` does, its own index, and its conditions by name."""
         self.check_index(index)
         while True:
-            source, label = self.encoded(index)
+            source, values = self.encoded(index)
             try:
-                image = self._decode(source, index, epoch)
+                image = self._decode(source, index, epoch, self.channels)
+                return image, index, {**values, **self.pictures_beside(image, index, epoch)}
             except BrokenImageError as error:
                 self._skip(index, error)
                 index = (index + 1) % len(self)
-            else:
-                return image if label is None else (image, label)
 
-    def _decode(self, source: str | BinaryIO, index: int, epoch: int) -> Tensor:
+    def pictures_beside(self, image: Tensor, index: int, epoch: int) -> Mapping[str, Tensor]:
+        """Returns the conditions of an image that are pictures themselves, by name."""
+        return {}
+
+    def _decode(self, source: str | BinaryIO, index: int, epoch: int, channels: int) -> Tensor:
         keeps_depth = self._bits != 8 and self.convert_image_to is None
-        if self.channels not in MODES or needs_planes(source, keeps_depth):
-            return self._decode_planes(source, index, epoch)
+        if channels not in MODES or needs_planes(source, keeps_depth):
+            return self._decode_planes(source, index, epoch, channels)
         image = decode_image(
             source,
-            self.channels,
+            channels,
             self.background,
             self.convert_image_to,
             at_least=self.image_size,
@@ -165,27 +175,29 @@ class EncodedImages(ImageDataset):
         )
         self._check_depth(image.mode == "F", source)
         if self.transform is not None:
-            seed, shape = mix(self.seed, index, epoch), (self.channels, *self.image_size)
+            seed, shape = mix(self.seed, index, epoch), (channels, *self.image_size)
             result = transformed(image, self.transform, seed, shape, quoted_name(source))
             if isinstance(result, Tensor):
                 return result
             image = result
-            if image.mode not in (MODES[self.channels], "F"):
-                image = to_channels(to_plain_mode(image), self.channels, self.background, None)
+            if image.mode not in (MODES[channels], "F"):
+                image = to_channels(to_plain_mode(image), channels, self.background, None)
         position = self._position(index, epoch)
         fitted = fit_image(image, self.image_size, self.fit, position, self.background)
-        return to_tensor(fitted, self.channels, self.bits)
+        return to_tensor(fitted, channels, self.bits)
 
-    def _decode_planes(self, source: str | BinaryIO, index: int, epoch: int) -> Tensor:
+    def _decode_planes(
+        self, source: str | BinaryIO, index: int, epoch: int, channels: int
+    ) -> Tensor:
         """Decodes an image of many channels, or of colours of more than 8 bits."""
         if self.transform is not None:
             raise ValueError(
                 "Expected images that Pillow holds for transform, got one of many channels or more "
                 f"than 8 bits in {quoted_name(source)}. Fix: set bits=8, or leave transform out."
             )
-        planes, is_deep = decode_planes(source, self.channels, self.background, self.value_range)
+        planes, is_deep = decode_planes(source, channels, self.background, self.value_range)
         self._check_depth(is_deep, source)
-        beside = padding(self.channels, self.background)
+        beside = padding(channels, self.background)
         position = self._position(index, epoch)
         fitted = [
             fit_image(plane, self.image_size, self.fit, position, colour)

@@ -40,18 +40,21 @@ class CachedImages(TrainingDataset):
 
     def draw(self, index: int, epoch: int) -> Any:
         self.check_index(index)
-        images, *labels = self.take(np.array([index]))
-        return (images[0], labels[0].item()) if labels else images[0]
+        pixels, numbers = self.rows(np.array([index]))
+        return self.images.from_row(pixels[0], int(numbers))
 
-    def take(self, indices: np.ndarray, epochs: np.ndarray | None = None) -> list[Tensor]:
-        """Returns [images] or [images, labels], as [n, channels, height, width] and [n]."""
-        images, labels, missing = self.cache.get(indices)
+    def take(self, indices: np.ndarray, epochs: np.ndarray | None = None) -> list[Any]:
+        """Returns [images], or [images, labels], or [images, conditions by name]."""
+        return self.images.from_rows(*self.rows(indices))
+
+    def rows(self, indices: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Returns pixels and numbers; see `ImageDataset.row`. Missing ones are decoded and kept."""
+        pixels, numbers, missing = self.cache.get(indices)
         for position in missing:
             index = int(indices[position])
-            drawn = self.images.draw(index, 0)
-            images[position], labels[position] = drawn if isinstance(drawn, tuple) else (drawn, 0)
-            self.cache.put(index, images[position], int(labels[position]))
-        return [images, labels] if self.images.class_names else [images]
+            pixels[position], numbers[position] = self.images.row(index)
+            self.cache.put(index, pixels[position], int(numbers[position]))
+        return pixels, numbers
 
     def fingerprint(self) -> str:
         return self.images.fingerprint()
@@ -80,19 +83,20 @@ class DecodedImages:
 
     def __init__(self, dataset: CachedImages, device: torch.device) -> None:
         count = len(dataset)
-        self.tensors = [
-            first.new_empty(count, *first.shape[1:], device=device)
-            for first in dataset.take(np.arange(1))
-        ]
+        first, numbers = dataset.rows(np.arange(1))
+        self.images = dataset.images
+        self.pixels = first.new_empty(count, *first.shape[1:], device=device)
+        self.numbers = numbers.new_empty(count)
         for start in range(0, count, _TRANSFER_SIZE):
             indices = np.arange(start, min(start + _TRANSFER_SIZE, count))
-            for tensor, part in zip(self.tensors, dataset.take(indices), strict=True):
-                tensor[start : start + _TRANSFER_SIZE] = part
+            part = slice(start, start + _TRANSFER_SIZE)
+            self.pixels[part], self.numbers[part] = dataset.rows(indices)
 
-    def take(self, indices: np.ndarray) -> list[torch.Tensor]:
-        """Returns [images] or [images, labels] on the device; see `CachedImages.take`."""
-        rows = torch.from_numpy(indices).to(self.tensors[0].device, non_blocking=True)
-        return [tensor[rows] for tensor in self.tensors]
+    def take(self, indices: np.ndarray) -> list[Any]:
+        """Returns a batch, with its images on the device; see `CachedImages.take`."""
+        rows = torch.from_numpy(indices)
+        pixels = self.pixels[rows.to(self.pixels.device, non_blocking=True)]
+        return self.images.from_rows(pixels, self.numbers[rows])
 
 
 @contextmanager

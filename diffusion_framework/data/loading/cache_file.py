@@ -17,22 +17,23 @@ from torch import Tensor
 from .own_files import open_own
 
 _IN_MEMORY = "/proc/"  # files in memory are links there
-_FORMAT = b"decoded images, version 2\n".ljust(32, b"\0")
+_FORMAT = b"decoded images, version 3\n".ljust(32, b"\0")
 _HEADER = 64  # bytes: the format and a checksum of the layout
-_HEAD = np.dtype([("check", "<u4"), ("label", "<i4")])  # of each row
+_HEAD = np.dtype([("check", "<u4"), ("number", "<i4")])  # of each row
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class ImageCache:
     """File of decoded images of one shape, read and filled by any number of processes.
 
-    Each image is stored with its label and a checksum. Images left incomplete by a killed process
-    or a power failure therefore count as missing, as do those of a file that is cut short.
+    Each image is stored with a number, such as its label, and a checksum. Images left incomplete
+    by a killed process or a power failure therefore count as missing, as do those of a file that is
+    cut short.
 
     Args:
         path: Path of the file; created if missing, emptied if its header is another.
         count: Number of images.
-        shape: (channels, height, width) of each image.
+        shape: Shape of each image, such as (channels, height, width).
         bits: Bits per channel: 8 for uint8, 16 for uint16.
 
     Raises:
@@ -40,7 +41,7 @@ class ImageCache:
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], count: int, shape: tuple[int, int, int], bits: int = 8
+        self, path: str | os.PathLike[str], count: int, shape: tuple[int, ...], bits: int = 8
     ) -> None:
         self.path, self.count, self.shape, self.bits = path, count, shape, bits
         in_memory = os.fspath(path).startswith(_IN_MEMORY)
@@ -73,11 +74,11 @@ class ImageCache:
         check = bytearray(4)
         return all(self._read(self._offset(i), check) and any(check) for i in range(self.count))
 
-    def put(self, index: int, image: Tensor, label: int) -> None:
-        """Stores an image [channels, height, width] and its label; warns if the disk is full."""
+    def put(self, index: int, image: Tensor, number: int) -> None:
+        """Stores an image of this shape and its number; warns if the disk is full."""
         row = np.zeros((), self._row)
-        row["image"], row["label"] = image.numpy(), label
-        row["check"] = checksum(row["image"], label)
+        row["image"], row["number"] = image.numpy(), number
+        row["check"] = checksum(row["image"], number)
         try:
             self._write(self._offset(index), row.tobytes())
         except OSError as error:
@@ -91,7 +92,7 @@ class ImageCache:
             self._full_disk = True
 
     def get(self, indices: np.ndarray) -> tuple[Tensor, Tensor, list[int]]:
-        """Returns images [n, channels, height, width], labels [n], and positions of missing ones.
+        """Returns images [n, *shape], numbers [n], and positions of missing ones.
 
         Checksums are computed in each call, because another machine may write to a file on a
         network disk.
@@ -103,10 +104,10 @@ class ImageCache:
         for i, index in enumerate(indices.tolist()):
             buffers = into_heads[a * i : a * (i + 1)], into_images[b * i : b * (i + 1)]
             self._read(self._offset(index), *buffers)
-        pairs = enumerate(zip(heads["check"].tolist(), heads["label"].tolist(), strict=True))
-        missing = [i for i, (check, label) in pairs if check != checksum(images[i], label)]
-        labels = heads["label"].astype(np.int64)
-        return torch.from_numpy(images), torch.from_numpy(labels), missing
+        pairs = enumerate(zip(heads["check"].tolist(), heads["number"].tolist(), strict=True))
+        missing = [i for i, (check, number) in pairs if check != checksum(images[i], number)]
+        numbers = heads["number"].astype(np.int64)
+        return torch.from_numpy(images), torch.from_numpy(numbers), missing
 
     def _begin(self) -> None:
         """Writes the header, and empties a file with another one."""
@@ -140,16 +141,16 @@ class ImageCache:
             os.pwrite(self._file.fileno(), content, offset)
 
 
-def row_type(shape: tuple[int, int, int], bits: int = 8) -> np.dtype:
-    """Returns the NumPy type of one row of a cache file: checksum, label, image."""
+def row_type(shape: tuple[int, ...], bits: int = 8) -> np.dtype:
+    """Returns the NumPy type of one row of a cache file: checksum, number, image."""
     return np.dtype([*_HEAD.descr, ("image", f"<u{bits // 8}", shape)])
 
 
-def checksum(image: np.ndarray, label: int) -> int:
-    """Returns the CRC-32 of an image with its label; never 0, the mark of a missing image."""
-    return zlib.crc32(image.data, label & 0xFFFFFFFF) or 1
+def checksum(image: np.ndarray, number: int) -> int:
+    """Returns the CRC-32 of an image with its number; never 0, the mark of a missing image."""
+    return zlib.crc32(image.data, number & 0xFFFFFFFF) or 1
 
 
-def cache_size(count: int, shape: tuple[int, int, int], bits: int = 8) -> int:
-    """Returns the size in bytes of a cache for `count` images [channels, height, width]."""
+def cache_size(count: int, shape: tuple[int, ...], bits: int = 8) -> int:
+    """Returns the size in bytes of a cache for `count` images of this shape."""
     return _HEADER + count * row_type(shape, bits).itemsize

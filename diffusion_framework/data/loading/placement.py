@@ -97,6 +97,6 @@ def _make_file_on_disk(dataset: Any) -> str:
     return str(path)
 
 
-def _layout(dataset: Any) -> tuple[tuple[int, int, int], int]:
-    """Returns the shape [channels, height, width] and the bits per channel of the images."""
-    return (dataset.channels, *dataset.image_size), dataset.bits
+def _layout(dataset: Any) -> tuple[tuple[int, ...], int]:
+    """Returns the shape of a row of the cache and the bits per channel."""
+    return dataset.row_shape, dataset.bits

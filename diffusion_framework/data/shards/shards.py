@@ -8,7 +8,7 @@ from functools import partial
 from io import BytesIO
 from pathlib import Path
 from threading import Thread, get_ident
-from typing import BinaryIO, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from beartype import beartype
@@ -155,12 +155,12 @@ class Shards(EncodedImages):
         names = [name.replace(os.sep, "/").rpartition("/")[2] for name in self.names]
         return hashed(*names, *self.shard_lengths.tolist(), *self._contents.tolist())
 
-    def encoded(self, index: int) -> tuple[BinaryIO, int | None]:
+    def encoded(self, index: int) -> tuple[BinaryIO, dict[str, Any]]:
         shard = int(np.searchsorted(self._ends, index, side="right"))
         place = index - int(self._ends[shard] - self.shard_lengths[shard])
         content, offset, label = self._content(shard, place)
         member = Member(content, partial(self._name, shard, offset))
-        return member, label if self.with_labels else None
+        return member, {"labels": label} if self.with_labels else {}
 
     def prefetch(self, shards: Sequence[int]) -> None:
         """Starts to download the remote shards among these, unless the last call named them."""

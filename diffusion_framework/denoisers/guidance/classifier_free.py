@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from typing import final
+from dataclasses import dataclass, field
+from typing import Any, final
 
 from torch import Tensor
 
 from ...process.level import Level, Prediction
-from ..base import Denoiser
-from ..network import NetworkDenoiser, predict_together
-from .base import Guidance
+from ..network import NetworkDenoiser
+from .base import Guidance, Predictions, Rule, Unguided, check_scale, extrapolate
 
 
 @final
@@ -19,14 +17,16 @@ from .base import Guidance
 class ClassifierFree(Guidance):
     """Extrapolation from the unconditional prediction through the conditional one.
 
-    Both predictions come from one call of the network on a doubled batch. Each has its own memory
-    for self-conditioning.
+    `D_free + scale (D - D_free)` (Ho & Salimans 2022). Both predictions come from one call of the
+    network on a doubled batch. Each has its own memory for self-conditioning.
 
     Args:
         scale: Guidance scale, `w + 1` of the paper: 0 ignores the conditions, 1 samples without
             guidance, more than 1 guides towards the conditions.
         conditions: Names of the conditions that the unconditional prediction leaves out; None for
-            all that were trained with dropout.
+            all that were trained with dropout, and those of `negative`.
+        negative: Values by the name of their condition that take the place of "none": samples are
+            guided away from them. They need no dropout. A single value stands for the whole batch.
 
     Raises:
         ValueError: a scale that is not finite.
@@ -34,59 +34,35 @@ class ClassifierFree(Guidance):
 
     scale: float = 2.0
     conditions: tuple[str, ...] | None = None
+    negative: dict[str, Any] | None = field(default=None, hash=False)
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.scale):
-            raise ValueError(
-                f"Expected a finite guidance scale, got {self.scale}. "
-                "Fix: take a number from 1 to 10."
-            )
+        check_scale(self.scale)
 
-    def bind(self, denoise: NetworkDenoiser) -> Denoiser:
-        """Returns the guided denoiser; for a scale of 1, `denoise` itself."""
+    def begin(self, denoise: NetworkDenoiser) -> Rule:
         if self.scale == 1:
-            return denoise
-        return _GuidedDenoiser(denoise, denoise.without(self.conditions), self.scale)
-
-
-def as_guidance(value: float | Guidance | None) -> Guidance:
-    """Converts a scale to `ClassifierFree`; None means a scale of 1, guidance is returned as is."""
-    if isinstance(value, Guidance):
-        return value
-    try:
-        return ClassifierFree(1.0 if value is None else float(value))
-    except (TypeError, ValueError) as error:
-        if isinstance(value, int | float):
-            raise  # a number out of range
-        raise ValueError(
-            f"Expected guidance as a number or a Guidance, got {value!r:.60}. "
-            "Fix: give the scale, such as 2.0."
-        ) from error
-
-
-def extrapolate(given: Prediction, free: Prediction, scale: float) -> Prediction:
-    """Returns `free + scale (given - free)` for two predictions of the same x at one level.
-
-    Args:
-        given: Conditional prediction, which also gives the learned variance.
-        free: Unconditional prediction.
-        scale: Guidance scale; 1 returns `given`, 0 returns `free`.
-    """
-    shares = ((scale, given), (1 - scale, free))
-    x0_weights = tuple(share * w for share, prediction in shares for w in prediction.x0_weights)
-    eps_weights = tuple(share * w for share, prediction in shares for w in prediction.eps_weights)
-    tensors = (*given.tensors, *free.tensors)
-    return Prediction.of(tensors, x0_weights, eps_weights, given.variance)
+            return Unguided(denoise)
+        told = denoise.conditions
+        without = self.once(told, lambda: told.without(self.conditions, self.negative))
+        return Extrapolation(denoise, NetworkDenoiser(denoise.parts, without), self.scale)
 
 
 @final
-class _GuidedDenoiser:
-    """Denoiser that combines a conditional and an unconditional one of the same network."""
+class Extrapolation(Rule):
+    """Rule of the line from another denoiser through the plain one.
 
-    def __init__(self, given: NetworkDenoiser, free: NetworkDenoiser, scale: float) -> None:
-        self.given, self.free, self.scale = given, free, scale
-        self.schedule = given.schedule
+    Args:
+        plain: Denoiser under the conditions of the trajectory.
+        free: Denoiser from which the line starts.
+        scale: Place on the line: 0 is `free`, 1 is `plain`.
+    """
 
-    def __call__(self, x: Tensor, at: Level, to: Level | None = None) -> Prediction:
-        given, free = predict_together((self.given, self.free), x, at, to)
-        return extrapolate(given, free, self.scale)
+    def __init__(self, plain: NetworkDenoiser, free: NetworkDenoiser, scale: float) -> None:
+        super().__init__(plain)
+        self.free, self.scale = free, scale
+
+    def asks(self, at: Level) -> tuple[NetworkDenoiser, ...]:
+        return (self.free,)
+
+    def combine(self, predictions: Predictions, x: Tensor, at: Level) -> Prediction:
+        return extrapolate(predictions[self.plain], predictions[self.free], self.scale)

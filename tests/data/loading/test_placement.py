@@ -12,7 +12,7 @@ from PIL import Image
 from runs import assert_same_run, trainer
 
 from diffusion_framework import ImageFolder
-from diffusion_framework.data.images.paths import Paths
+from diffusion_framework.data.images.texts import Texts
 from diffusion_framework.data.loading import cache as cache_module
 from diffusion_framework.data.loading import placement
 from diffusion_framework.data.loading.cache import CachedImages, DecodedImages
@@ -103,7 +103,7 @@ def test_two_processes_share_one_cache(folder, tmp_path, place):
 def test_without_room_images_are_not_cached(folder):
     accelerator = trainer(folder, folder.parent / "run").accelerator
     huge = ImageFolder(folder, 20_000)
-    huge.paths = Paths(huge.paths[:] * 1000)
+    huge.paths = Texts(huge.paths[:] * 1000)
     with (
         pytest.warns(
             UserWarning, match=r"10000 decoded images take 1\.2e\+04 GB.*too little free space"

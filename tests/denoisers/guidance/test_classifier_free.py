@@ -61,7 +61,7 @@ def test_the_score_of_guidance_is_that_of_a_sharper_class():
 
 
 def test_training_drops_labels_by_its_generator():
-    diffusion = by_class(label_dropout=0.5)
+    diffusion = by_class(condition_dropout=0.5)
     images, labels = torch.rand(16, 1, 8, 8), torch.arange(16) % 3
 
     def loss(labels, seed=0):
@@ -70,7 +70,7 @@ def test_training_drops_labels_by_its_generator():
         ).item()
 
     assert loss(labels) == loss(labels)
-    all_dropped = by_class(label_dropout=1 - 1e-9)
+    all_dropped = by_class(condition_dropout=1 - 1e-9)
     all_dropped.load_state_dict(diffusion.state_dict())
     one, two = (
         all_dropped(images, labels=labels, generator=torch.Generator().manual_seed(0)).item()
@@ -81,7 +81,7 @@ def test_training_drops_labels_by_its_generator():
 
 
 def test_guided_sampling_walks_between_class_and_no_class():
-    diffusion = by_class(label_dropout=0.1)
+    diffusion = by_class(condition_dropout=0.1)
     labels = torch.tensor([0, 2])
     x, at = torch.randn(2, 1, 8, 8), diffusion.schedule.at(0.6)
     given, free = (
@@ -97,32 +97,36 @@ def test_guided_sampling_walks_between_class_and_no_class():
 
 
 def test_a_class_that_training_never_dropped_reads_no_row_of_no_class():
-    diffusion = by_class()
+    diffusion = undropped()
     with pytest.raises(ValueError, match=r"labels in \[0, 2\], got 3 in sample 1"):
         diffusion.denoiser(labels=torch.tensor([1, 3]))
+
+
+def undropped():
+    return by_class(condition_dropout=0.0)
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (
-            lambda: by_class().denoiser(labels=torch.tensor([0]), guidance=2.0),
-            "trained with dropout, got none.*label_dropout",
+            lambda: undropped().denoiser(labels=torch.tensor([0]), guidance=2.0),
+            "trained with dropout, got none.*condition_dropout",
         ),
         (
-            lambda: by_class(label_dropout=0.1).denoiser(guidance=2.0),
+            lambda: by_class(condition_dropout=0.1).denoiser(guidance=2.0),
             "a value for labels, got none",
         ),
         (
-            lambda: by_class()(torch.rand(2, 1, 8, 8), labels=torch.tensor([0, 3])),
+            lambda: undropped()(torch.rand(2, 1, 8, 8), labels=torch.tensor([0, 3])),
             r"\[0, 2\], got 3 in sample 1",
         ),
         (
-            lambda: by_class().sample(1, labels=torch.tensor([-1]), show_progress=False),
+            lambda: undropped().sample(1, labels=torch.tensor([-1]), show_progress=False),
             r"\[0, 2\], got -1 in sample 0",
         ),
-        (lambda: by_class(label_dropout=1.0), r"dropout in \[0, 1\), got 1"),
-        (lambda: tiny_diffusion(label_dropout=0.1), "set its num_classes"),
+        (lambda: by_class(condition_dropout=1.0), r"dropout in \[0, 1\), got 1"),
+        (lambda: tiny_diffusion(condition_dropout=0.1), "set its num_classes"),
         (lambda: by_class()(torch.rand(2, 1, 8, 8)), "a value for labels, got none"),
         (lambda: ClassifierFree(float("nan")), "finite guidance scale, got nan"),
     ],

@@ -1,4 +1,4 @@
-"""Paths of a folder: equal to a list of strings, in memory that data workers share."""
+"""Texts of a dataset: equal to a list of strings, in memory that data workers share."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import pytest
 from grey_images import save
 
 from diffusion_framework.data import ImageFolder
-from diffusion_framework.data.images.paths import Paths
+from diffusion_framework.data.images.texts import Texts
 
 NAMES = ["a.png", "", "ä/ö b.png", "line\nbreak.png", os.fsdecode(b"\xff.png")]
 
 
 def test_paths_are_those_that_were_given():
-    paths = Paths(NAMES)
+    paths = Texts(NAMES)
     assert paths == NAMES and len(paths) == 5 and list(paths) == NAMES
     assert [paths[i - 5] for i in range(5)] == NAMES and paths[1:4:2] == NAMES[1:4:2]
     assert paths != NAMES[:4] and pickle.loads(pickle.dumps(paths)) == NAMES
-    assert len(Paths([])) == 0
+    assert len(Texts([])) == 0
     for index in (5, -6):
         with pytest.raises(IndexError):
             paths[index]
@@ -49,11 +49,11 @@ def test_a_forked_worker_that_reads_all_paths_copies_none():
     fork = multiprocessing.get_context("fork")
     names = [f"folder/of/some/length/{i:09}.png" for i in range(200_000)]
     growth = {}
-    for paths in (Paths(names), names):
+    for paths in (Texts(names), names):
         results = fork.SimpleQueue()
         worker = fork.Process(target=private_memory_of_reading, args=(paths, results))
         worker.start()
         growth[type(paths)] = results.get()
         worker.join()
     assert growth[list] > 10e6, "a list of strings is copied page by page"
-    assert growth[Paths] < growth[list] / 4
+    assert growth[Texts] < growth[list] / 4
