@@ -20,6 +20,7 @@ class Command:
         given: For each argument, the options that the command supplies itself, with their origins.
         shown_defaults: Defaults that the command itself chooses, in words, by flag.
         base_config: 'module:function' that returns the options below the flags, see `run`.
+        repeated: Flags that may be given several times, for a list.
         light: Whether the command takes a few words without options, and imports no PyTorch.
     """
 
@@ -30,6 +31,7 @@ class Command:
     given: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     shown_defaults: Mapping[str, str] = field(default_factory=dict)
     base_config: str | None = None
+    repeated: tuple[str, ...] = ()
     light: bool = False
 
 
@@ -87,11 +89,12 @@ COMMANDS = {
     "sample": Command(
         "sample:sample",
         usual={
-            "What to draw": ("run", "num_samples", "labels", "guidance", "seed"),
+            "What to draw": ("run", "num_samples", "labels", "text", "guidance", "seed"),
             "How": ("sampler", "steps", "calls", "spacing", "weights", "device", "batch_size"),
             "Where to": ("output", "overwrite"),
         },
         defaults={"sampler": _part("UniPC"), "guidance": _part("ClassifierFree")},
+        repeated=("text",),
     ),
     "evaluate": Command(
         "evaluate:evaluate",

@@ -87,8 +87,11 @@ def _read(
     pairs += _stood_for(row.words, plain, pairs)
     flags: Tree = {}
     for name, value in sorted(pairs, key=lambda pair: pair[0].count(".")):
-        if name not in _COMMON:
+        if name not in (*_COMMON, *row.repeated):
             flags = overlay(flags, nested(name, value))
+    for name in row.repeated:
+        if several := [value for flag, value in pairs if flag == name]:
+            flags[name] = several
     flags |= _positional(parameters, plain, prog)
     configs = [str(value) for name, value in pairs if name == "config"]
     trust = tuple(word for name, value in pairs if name == "trust" for word in value.split(","))

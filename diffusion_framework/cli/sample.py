@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ from ..process.noise import sample_seeds
 from ..progress import progress as shown_progress
 from ..samplers import Sampler
 from ..storage.images import grid, npy, png
-from .classes import chosen_classes
+from .asked import Asked, asked_conditions, read_texts
 from .common import built, check_positive, device_named
 from .outputs import Outputs
 
@@ -37,6 +37,9 @@ def sample(
     seed: int = 0,
     clip_denoised: bool | Literal["dynamic"] = True,
     labels: list[int | str] | None = None,
+    text: list[str] | None = None,
+    image: str | None = None,
+    vector: list[float] | None = None,
     guidance: float | Guidance = 1.0,
     weights: Literal["ema", "model"] = "ema",
     output: str = "samples",
@@ -51,6 +54,7 @@ def sample(
     Examples:
       diffusion sample results/photos                            25 images in samples/
       diffusion sample results/flowers --labels daisy,roses
+      diffusion sample results/emoji --text "a red heart" --text "a blue heart" --guidance 3
       diffusion sample results/photos --sampler DDIM --sampler.eta 1 --calls 100 --output more
       diffusion sample results/flowers --guidance Interval --guidance.scale 3 --guidance.low 0.2
 
@@ -72,7 +76,12 @@ def sample(
         clip_denoised: Whether estimates of the clean image are clipped to the data range: true,
             false, or dynamic (dynamic thresholding).
         labels: Classes that the images take in turn, by number or name, such as 3,5 or daisy,rose;
-            null uses all classes.
+            null uses all classes, or no class beside another condition.
+        text: Text that the images show. Give the flag several times for several texts, each a row
+            of the grid, or a .txt file with one on each line.
+        image: Image of the condition, such as one of low resolution, or a folder of images, which
+            the samples take in turn.
+        vector: Numbers of the condition, such as 0.5,2, for all images.
         guidance: Scale of classifier-free guidance, or a kind of guidance; 1 switches it off.
         weights: Weights to use: ema (their moving average) or model (the last ones).
         output: Folder for the images.
@@ -86,20 +95,17 @@ def sample(
     """
     chosen, guided = built(sampler), built(guidance)
     check_positive(num_samples=num_samples, batch_size=batch_size)
-    outputs = Outputs(Path(output), overwrite)
+    outputs, texts = Outputs(Path(output), overwrite), read_texts(text)
     drawn_on = None if noise_device is None else device_named(noise_device, "--noise_device")
     diffusion = GaussianDiffusion.from_pretrained(run, weights=weights, trust=trust)
     diffusion.to(device_named(device))
-    names = diffusion.class_names
-    classes = chosen_classes(labels, diffusion.num_classes, names)
-    options: dict[str, Any] = {"sampler": chosen, "steps": steps, "calls": calls}
-    options |= {"spacing": spacing, "first": first, "last": last, "guidance": guided}
-    options |= {"clip_denoised": clip_denoised, "noise_device": drawn_on}
-    options["show_progress"] = progress
+    asked = asked_conditions(diffusion, num_samples, labels, texts, image, vector)
+    how: dict[str, Any] = {"sampler": chosen, "steps": steps, "calls": calls, "spacing": spacing}
+    how |= {"first": first, "last": last, "guidance": guided, "clip_denoised": clip_denoised}
+    how |= {"noise_device": drawn_on, "show_progress": progress}
     batches = _batches(num_samples, batch_size, progress)
-    images = (_images(diffusion, batch, seed, classes, options) for batch in batches)
-    what = _write(images, outputs, len(classes), diffusion.space.bins)
-    print(f"done: {what}{_columns(names, classes):.500}")
+    images = (_images(diffusion, batch, seed, asked, how) for batch in batches)
+    print(f"done: {_write(images, outputs, asked.columns, diffusion.space.bins)}{asked.note}")
 
 
 def _batches(count: int, size: int, progress: bool) -> Iterable[range]:
@@ -110,12 +116,10 @@ def _batches(count: int, size: int, progress: bool) -> Iterable[range]:
     return shown_progress(batches, len(batches), "batches", shown=shown, unit="batch")
 
 
-def _columns(names: Sequence[str], classes: Sequence[int]) -> str:
-    return f", columns: {', '.join(names[n] for n in classes)}" if names and classes else ""
-
-
-def _write(batches: Iterable[Samples], outputs: Outputs, columns: int, bins: int | None) -> str:
-    """Writes each sample, and a grid of the first 100 with this number of columns; 0 is free.
+def _write(
+    batches: Iterable[Samples], outputs: Outputs, columns: int | None, bins: int | None
+) -> str:
+    """Writes each sample, and a grid of the first 100 with this number of columns.
 
     Samples whose values a picture does not show as they are become .npy files as well.
 
@@ -138,7 +142,7 @@ def _write(batches: Iterable[Samples], outputs: Outputs, columns: int, bins: int
 
     if not shown:
         return between("npy", "sample")
-    outputs.write("grid.png", png(grid(torch.stack(shown), columns or None)))
+    outputs.write("grid.png", png(grid(torch.stack(shown), columns)))
     return f"{between('png', 'image')}, all in {outputs.folder / 'grid.png'}"
 
 
@@ -146,13 +150,11 @@ def _images(
     diffusion: GaussianDiffusion,
     indices: range,
     seed: int,
-    classes: list[int],
+    asked: Asked,
     options: dict[str, Any],
 ) -> Samples:
     """Returns the samples of these indices with their pictures in [0, 1], on the CPU."""
-    if classes:
-        labels = [classes[i % len(classes)] for i in indices]
-        options = {**options, "labels": torch.tensor(labels, device=diffusion.device)}
+    options = {**options, **asked.of(indices, diffusion.device)}
     samples = diffusion.sample(len(indices), seed=sample_seeds(seed, indices), **options)
     pictures = diffusion.space.pictures(samples)
     if pictures is None:

@@ -1,0 +1,106 @@
+"""Conditions on the command line of `diffusion sample`."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from commands import sample
+from PIL import Image
+from toys import tiny_unet
+
+from diffusion_framework import GaussianDiffusion
+
+ALL = {"num_classes": 3, "image_channels": 1, "vector_dim": 2, "token_dim": 8}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("conditions") / "run"
+    torch.manual_seed(0)
+    diffusion = GaussianDiffusion(tiny_unet(**ALL), timesteps=4)
+    data = {"labels": [0, 1], "text": ["a", "b"], "vector": torch.eye(2)}
+    diffusion.fit([(torch.rand(2, 1, 8, 8), data | {"image": torch.rand(2, 1, 8, 8)})])
+    for parameter in diffusion.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    diffusion.class_names = ["cat", "dog", "owl"]
+    diffusion.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """Collects the conditions that the command samples with."""
+    found, original = [], GaussianDiffusion.sample
+
+    def recorded(self, *args, **options):
+        found.append({name: options[name] for name in self.conditions if name in options})
+        return original(self, *args, **options)
+
+    monkeypatch.setattr(GaussianDiffusion, "sample", recorded)
+    return found
+
+
+def call(run, folder, *words):
+    sample([run, *words, "--steps=1", f"--output={folder}", "--device=cpu", "--progress=false"])
+
+
+def test_texts_are_rows_and_other_conditions_stay_none(run, seen, tmp_path, capsys):
+    words = ["--text", "a red, red heart", "--text=a dog", "--num_samples=5", "--batch_size=4"]
+    call(run, tmp_path / "samples", *words)
+    heart, dog = "a red, red heart", "a dog"
+    assert seen == [{"text": [heart, heart, heart, dog]}, {"text": [dog]}]
+    assert "rows: a red, red heart; a dog" in capsys.readouterr().out
+    size = 48  # of the enlarged images
+    assert Image.open(tmp_path / "samples" / "grid.png").size == (3 * (size + 2) + 2, 2 * 50 + 2)
+
+
+def test_all_conditions_together_and_texts_of_a_file(run, seen, tmp_path):
+    (tmp_path / "texts.txt").write_text("one\n\ntwo, three\n")
+    pixels = np.arange(2 * 16 * 16, dtype=np.uint8).reshape(2, 16, 16)
+    (tmp_path / "images").mkdir()
+    for i in range(2):
+        Image.fromarray(pixels[i]).save(tmp_path / "images" / f"{i}.png")
+    words = [f"--text={tmp_path / 'texts.txt'}", f"--image={tmp_path / 'images'}"]
+    words += ["--vector=0.5,-2", "--labels=dog,0", "--num_samples=4", "--guidance=2"]
+    call(run, tmp_path / "samples", *words)
+    (told,) = seen
+    assert told["text"] == ["one", "one", "two, three", "two, three"]
+    assert told["labels"].tolist() == [1, 0, 1, 0]
+    assert told["vector"].tolist() == [[0.5, -2.0]] * 4
+    assert np.array_equal(told["image"].numpy()[:, 0], pixels[[0, 1, 0, 1]])
+
+
+def test_without_a_condition_all_classes_are_drawn(run, seen, tmp_path, capsys):
+    call(run, tmp_path / "samples", "--num_samples=3")
+    assert [{k: v.tolist() for k, v in told.items()} for told in seen] == [{"labels": [0, 1, 2]}]
+    assert "columns: cat, dog, owl" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--text=a", "--text=b", "--num_samples=1"], "one for each of 2 texts, got 1. Fix: "),
+        (["--text=nothing.txt"], "--text: expected an existing file, got nothing.txt"),
+        (["--text", ""], "--text: expected a value, got an empty word"),
+        (["--image=nowhere.png"], "--image: expected an image or a folder of them"),
+        (["--vector=1,2,3"], r"Expected vector \[batch, 2\], got \[25, 3\]"),
+        (["--labels=cow"], "--labels: expected the name or number of a class, got 'cow'"),
+    ],
+)
+def test_bad_conditions_are_one_line(run, words, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        call(run, tmp_path / "samples", *words)
+    error = capsys.readouterr().err
+    assert end.value.code == 2 and error.count("\n") == 1
+    assert re.search(message, error), error
+    assert not (tmp_path / "samples").exists()
+
+
+def test_a_condition_that_the_run_does_not_have_is_refused(tmp_path, capsys):
+    GaussianDiffusion(tiny_unet(), timesteps=4).save_pretrained(tmp_path / "run")
+    with pytest.raises(SystemExit):
+        call(str(tmp_path / "run"), tmp_path / "samples", "--text=a heart")
+    error = capsys.readouterr().err
+    assert "--text: expected a condition of this run (none), got --text. Fix: leave it out" in error
