@@ -8,6 +8,7 @@ import torch
 from demonstrations import fitted, network, observations
 from mixtures import exact_diffusion
 from torch import nn
+from toys import randomised, tiny_dit
 
 from diffusion_framework import Controller, DiffusionPolicy, GaussianDiffusion
 from diffusion_framework.conditions import Labels
@@ -193,3 +194,30 @@ def test_guidance_is_a_value_that_can_be_stored(guidance):
     stored = pickle.loads(pickle.dumps(guidance))
     assert stored == guidance and hash(stored) == hash(guidance) and repr(stored) == repr(guidance)
     assert stored.once(bound, lambda: "anew") == "anew"
+
+
+def test_texts_can_be_guided_away_from_and_have_a_scale_of_their_own():
+    diffusion = GaussianDiffusion(
+        randomised(tiny_dit(num_classes=3, token_dim=12)), timesteps=4, condition_dropout=0.1
+    ).eval()
+    x, at = torch.randn(2, 1, 8, 8), diffusion.schedule.at(0.6)
+    told = {"labels": [0, 2], "text": ["a red heart", "two cats"]}
+
+    def clean(guidance=None, **changed):
+        bound = {**told, **changed}
+        return diffusion.denoiser(guidance=guidance, **bound)(x, at).x0
+
+    given, none = clean(), [3, 3]
+    untold = diffusion.told({"labels": [0, 2]}, 2)(x, at).x0
+    free = diffusion.told({}, 2)(x, at).x0
+    away = clean(text=["blurry"] * 2, labels=none)
+    for guidance, expected in (
+        (ClassifierFree(3.0), free + 3.0 * (given - free)),
+        (ClassifierFree(3.0, negative={"text": "blurry"}), away + 3.0 * (given - away)),
+        (
+            PerCondition({"labels": 3.0, "text": 2.0}),
+            free + 3.0 * (untold - free) + 2.0 * (given - untold),
+        ),
+    ):
+        torch.testing.assert_close(clean(guidance), expected, rtol=1e-3, atol=1e-3)
+    assert not torch.allclose(away, free, atol=0.1)
