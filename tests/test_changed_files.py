@@ -6,8 +6,6 @@ import pytest
 
 @pytest.mark.parametrize("kind", fuzz.KINDS)
 def test_changed_files_open_or_are_refused_in_one_line(kind):
-    if kind.startswith("zarr"):
-        pytest.importorskip("zarr", reason="zarr is not installed")
     result = fuzz.fuzz(kind, files=100)
     assert not result["faults"]
     assert result["refused"] > 20

@@ -59,8 +59,8 @@ QUIET = {"steps": 2, "show_progress": False}
 CALLS = {  # the argument or what it holds, the wanted shape, the shape that it has
     "loss, dimensions": (lambda: DIFFUSION(X[:, 0]), "samples", "[batch, 1, 8, 8]", "[2, 8, 8]"),
     "loss, size": (lambda: DIFFUSION(X[..., :4]), "samples", "[batch, 1, 8, 8]", "[2, 1, 8, 4]"),
-    "loss, an array": (lambda: DIFFUSION(X.numpy()), "data", "Tensor, 'batch", "f32[2,1,8,8](num"),
-    "loss, mask": (lambda: DIFFUSION(X, mask=X[:1] > 0), "mask", "batch *counted", "[1,1,8,8]"),
+    "loss, an array": (lambda: DIFFUSION(X.numpy()), "data", "'batch", "array of float32 [2, 1, "),
+    "loss, mask": (lambda: DIFFUSION(X, mask=X[:1] > 0), "mask", "batch *counted", "bool [1, 1, "),
     "loss, labels": (lambda: CLASSES(X, labels=torch.arange(3)), "labels", "2 samples", "got 3"),
     "sample, labels": (
         lambda: CLASSES.sample(2, labels=torch.arange(3), **QUIET), "labels", "2 samples", "got 3",

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import re
 from collections.abc import Callable
 from types import TracebackType
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
+import numpy as np
 from beartype import beartype
 from jaxtyping import TypeCheckError, jaxtyped
+from torch import Tensor
 
 _LIBRARIES = re.compile(r"[/\\\\](jaxtyping|beartype)[/\\\\]|^<(@beartype|string)")
 P, R = ParamSpec("P"), TypeVar("R")
@@ -37,6 +40,7 @@ def typed(function: Callable[P, R]) -> Callable[P, R]:
             if cause is None:
                 raise
             name, got, hint = (" ".join(group.split()) for group in cause.groups())
+            got = _shown(function, name, args, kwargs) or got
             wanted = hint_match[1] if (hint_match := _HINT.fullmatch(hint)) else hint
             raise TypeCheckError(
                 f"Expected {name} as {wanted:.200}, got {got:.200}. Fix: pass {name} in this form, "
@@ -47,6 +51,20 @@ def typed(function: Callable[P, R]) -> Callable[P, R]:
         return result
 
     return call
+
+
+def _shown(
+    function: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> str:
+    """Returns the type and the shape of a tensor or array among the arguments, else ''."""
+    try:
+        value = inspect.signature(function).bind(*args, **kwargs).arguments.get(name)
+    except TypeError:
+        return ""
+    if not isinstance(value, Tensor | np.ndarray):
+        return ""
+    kind = "Tensor" if isinstance(value, Tensor) else "array"
+    return f"{kind} of {str(value.dtype).removeprefix('torch.')} {[*value.shape]}"
 
 
 def _without_checks(traceback: TracebackType | None) -> TracebackType | None:

@@ -17,7 +17,7 @@ from ..storage.reading import check_memory, check_regular, read_file
 from .blosc import check_blosc
 from .episodes import Episodes, check_names, reading
 
-_METADATA = (".zgroup", ".zarray", ".zattrs", ".zmetadata", "zarr.json")
+_METADATA = (".zgroup", ".zarray", ".zmetadata", "zarr.json")  # .zattrs holds user attributes
 _MAX_BYTES = 4_000_000  # of metadata
 _CODECS = {
     "bytes",

@@ -19,6 +19,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..progress import LineTimes, shows_bars, time_left
+from ..storage.checkpoint import Checkpoint
 from ..storage.images import save_grid
 from ..storage.replacing import replacing
 from .checks import expect
@@ -122,6 +123,14 @@ class TrainingLog:
             begin_tracking(accelerator, names, *place, config, start)
             if progress:
                 hint_without_trackers(options.trackers)
+
+    @classmethod
+    def of(cls, run: Any, checkpoint: Checkpoint | None) -> TrainingLog:
+        """Returns the log of a Trainer that goes on from a checkpoint, or begins."""
+        left = {} if checkpoint is None else checkpoint.state
+        steps = run.state.step, run.num_steps, run.images_per_step
+        stopped = left.get("unwritten", ()), left.get("left", ())
+        return cls(run.results_folder, run.accelerator, run.logging, run.config, *steps, *stopped)
 
     def add(self, loss: Tensor, norm: Tensor) -> None:
         """Adds the loss and gradient norm of a step, over all processes, scalars on the device."""

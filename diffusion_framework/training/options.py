@@ -107,11 +107,13 @@ def check_options(options: Mapping[str, Any]) -> None:
 
 def check_data(
     dataset: TrainingDataset,
+    held_out: TrainingDataset | None,
+    model: Trainable,
     results_folder: Path,
     batch_size: int,
     num_processes: int,
 ) -> None:
-    """Raises ValueError for data that does not fit the results folder or the batch size.
+    """Raises ValueError for data that does not fit the model, the results folder or the batch size.
 
     `batch_size` counts the samples of all processes together.
     """
@@ -131,9 +133,10 @@ def check_data(
             f"{counted(len(dataset), 'sample')}{place}. Fix: add samples, or lower "
             "train_batch_size."
         )
+    _check_samples(model, dataset, held_out)
 
 
-def check_samples(model: Trainable, *datasets: TrainingDataset | None) -> None:
+def _check_samples(model: Trainable, *datasets: TrainingDataset | None) -> None:
     """Raises ValueError if the model refuses the first sample of a dataset."""
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     for dataset in datasets:
@@ -176,6 +179,20 @@ def run_config(
             described[name] = relative_to_run(described[name], folder)
     warn_how_to_open(described["diffusion"], {type(n).__name__ for n in model.networks}, 3)
     return described
+
+
+def run_order(
+    seed: int, images_per_step: int, dataset: TrainingDataset, precision: str
+) -> dict[str, Any]:
+    """Returns the values that determine the samples, noise and precision of each step."""
+    order = {"seed": seed, "images per step": images_per_step}
+    return {**order, "images": dataset.fingerprint(), "precision": precision}
+
+
+def run_numbers(dataset: TrainingDataset, order: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what a checkpoint holds of the data, as plain data."""
+    names = [*(dataset.class_names or ())]
+    return {"samples": len(dataset), "class_names": names, "order": order}
 
 
 def changed_options(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> Iterator[str]:

@@ -18,6 +18,7 @@ from ..process.noise import mix
 from ..trainable import Trainable
 from .checks import expect
 from .previews import Previews
+from .seeds import Purpose
 
 _BATCH = 64  # samples that a process draws together
 
@@ -67,7 +68,7 @@ class QualityInTraining:
         training: Training images.
         validation: Validation images, the reference.
         previews: Options of sampling.
-        seed: Seed of the samples, the same at each validation.
+        seed: Seed of the run; the samples are the same at each validation.
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class QualityInTraining:
     ) -> None:
         options.check(training, validation)
         self.options, self.training, self.validation = options, training, validation
-        self.previews, self.seed = previews, seed
+        self.previews, self.seed = previews, mix(seed, Purpose.SAMPLE)
         self._meter: QualityMeter | None = None
 
     def measure(

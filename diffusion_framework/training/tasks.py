@@ -17,8 +17,10 @@ from .previews import Previews
 from .quality import QualityInTraining
 from .saving import Saving
 from .seeds import Purpose
+from .signals import NotedSignals
 from .state import TrainingState
 from .stopping import Guard
+from .together import Together
 from .validation import ValidationOptions
 
 
@@ -129,6 +131,16 @@ class Tasks:
         self.saving.write(self.folder, self.state, self.config, numbers, together)
         if log is not None:
             log.saved(self.state.step)
+
+    def save_between(self, timeout: float) -> None:
+        """Writes a checkpoint between two calls of `train`, unless this step has one.
+
+        Args:
+            timeout: Seconds to wait for another process.
+        """
+        together = Together(self.state.accelerator, NotedSignals(), None, timeout)
+        if self.saved != self.state.step:
+            self.save(None, {}, together)
 
     def _check_finite(self) -> None:
         """Raises FloatingPointError if a weight is not finite; no checkpoint may hold it."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +11,6 @@ from typing import Any, Literal
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..data import TrainingDataset
 from ..data.loading.one_pass import one_pass
 from ..data.loading.placement import cached
 from ..process.noise import mix
@@ -25,10 +23,10 @@ from .compute import Compute
 from .ema import EMA
 from .learning_rate import LearningRate
 from .leaving import ended_in_words, leave
-from .loading import LoadedBatches, Loading, open_dataset, split_data
+from .loading import Loading, open_dataset, split_data
 from .log import Logging, TrainingLog
 from .optimizers import ChosenOptimizer, OptimizerChoice
-from .options import check_data, check_options, check_samples, run_config
+from .options import check_data, check_options, run_config, run_numbers, run_order
 from .precision import choose_precision
 from .previews import Previews
 from .quality import QualityInTraining, SampleQuality
@@ -42,7 +40,6 @@ from .step import TrainingStep
 from .stopping import Guard
 from .summary import Outline, summary
 from .tasks import Tasks, due_tasks
-from .together import Together
 from .validation import ValidationOptions
 
 
@@ -152,27 +149,46 @@ class Trainer(RecordsArguments):
         whole = open_dataset(folder_or_dataset, model.sample_shape, convert_image_to)
         self.dataset, held_out = split_data(whole, validation, mix(seed, Purpose.HELD_OUT))
         loading.check(self.dataset)
-        check_data(self.dataset, self.results_folder, self.batch_size, processes)
-        check_samples(model, self.dataset, held_out)
+        check_data(self.dataset, held_out, model, self.results_folder, self.batch_size, processes)
+        self.order = run_order(seed, self.images_per_step, self.dataset, self.precision)
         self.config = run_config(self, model, whole, held_out)
         adam = {"betas": tuple(betas), "weight_decay": weight_decay}
         chosen = ChosenOptimizer(optimizer, optimizer_options or {}, train_lr, adam)
-        how: dict[str, Any] = {"compile": compute.compile, "shard": compute.shard}
-        how["average"] = partial(ema.average, decay=ema_decay, update_every=ema_update_every)
-        self.state = TrainingState(model, self.accelerator, optimizer=chosen.make, **how)
+        self.state = TrainingState(
+            model,
+            self.accelerator,
+            average=partial(ema.average, decay=ema_decay, update_every=ema_update_every),
+            optimizer=chosen.make,
+            compile=compute.compile,
+            shard=compute.shard,
+        )
         self.config["trainer"]["optimizer"] = chosen.describe(self.state.slots.optimizer)
         rate = partial(learning_rate.at, num_steps=train_num_steps)
-        how = {"accumulate": gradient_accumulate_every, "flip": augment_horizontal_flip}
-        how["max_grad_norm"] = max_grad_norm
-        self.take_step = TrainingStep(self.accelerator, seed, train_num_steps, rate, **how)
-        known = {"samples": len(self.dataset), "class_names": [*(self.dataset.class_names or ())]}
-        known["order"] = self._order()
-        run = self.state, self.results_folder, self.config, known, seed, self.batch_size
-        data: Any = held_out, self.dataset if held_out is None else held_out, num_samples
-        drawn = previews, mix(seed, Purpose.SAMPLE)
-        measured = QualityInTraining(quality, self.dataset, held_out, *drawn)
-        groups: Any = validation_options, measured, previews, saving, rate
-        self.tasks = Tasks(*run, *data, *groups)
+        self.take_step = TrainingStep(
+            self.accelerator,
+            seed,
+            num_steps=train_num_steps,
+            learning_rate=rate,
+            accumulate=gradient_accumulate_every,
+            flip=augment_horizontal_flip,
+            max_grad_norm=max_grad_norm,
+        )
+        self.tasks = Tasks(
+            self.state,
+            self.results_folder,
+            self.config,
+            numbers=run_numbers(self.dataset, self.order),
+            seed=seed,
+            batch_size=self.batch_size,
+            validation=held_out,
+            conditions=self.dataset if held_out is None else held_out,
+            num_samples=num_samples,
+            validation_options=validation_options,
+            quality=QualityInTraining(quality, self.dataset, held_out, previews, seed),
+            previews=previews,
+            saving=saving,
+            learning_rate=rate,
+        )
         self.callbacks = Callbacks(callbacks, self.tasks, train_num_steps)
         self.every = {"log": logging.every, "save": self.save_every, "preview": previews.every}
         self.every["validate"] = 0 if held_out is None else validation_options.every
@@ -228,10 +244,12 @@ class Trainer(RecordsArguments):
             self.tasks.metrics = {} if checkpoint is None else checkpoint.state["metrics"]
             start.set_later_aside(self.results_folder, self.accelerator)
             self.announce()
+            seed, first = mix(self.seed, Purpose.ORDER), self.state.step * self.take_step.accumulate
+            order = self.batch_size, seed, first, self.accelerator
             with (
                 NotedSignals() as signals,
-                self._open_log(checkpoint) as log,
-                self._batches(dataset) as batches,
+                TrainingLog.of(self, checkpoint) as log,
+                self.loading.batches(dataset, *order) as batches,
             ):
                 late = None if self.state.skips_steps else False
                 guard = Guard(self.accelerator, signals, late, self.minutes, self.compute.timeout)
@@ -253,8 +271,7 @@ class Trainer(RecordsArguments):
             loss, norm = self.take_step(self.state, batches, guard)
             log.add(loss, norm)
             asked = self.callbacks.call(lambda one, run: one.on_step(run), guard, log, loss)
-            last = guard.together.time_is_up or self.state.step >= self.num_steps
-            last = last or "stop" in asked
+            last = self.state.step >= self.num_steps or guard.together.time_is_up or "stop" in asked
             if due := due_tasks(self.state.step, self.every, last, "save" in asked):
                 guard.settle()  # raises if a step was not finite, before anything is written
                 self.tasks.do(due, guard, log)
@@ -272,29 +289,12 @@ class Trainer(RecordsArguments):
         """
         fits, got = self.state.step > 0 and not self.callbacks.are_called, self.state.step
         expect(fits, "a run that paused", f"one at step {got}", "train first, or use run.save()")
-        together = Together(self.accelerator, NotedSignals(), None, self.compute.timeout)
         with locked(self.results_folder, self.accelerator):
-            if self.tasks.saved != self.state.step:
-                self.tasks.save(None, {}, together)
+            self.tasks.save_between(self.compute.timeout)
 
     def check(self, start: Start | None = None) -> Checkpoint | None:
         """Returns the checkpoint that `train` resumes from; raises its errors, writes nothing."""
         count = -(-self.num_steps // self.save_every)
         self.saving.check_space(self.results_folder, self.state.size(), count)
-        now = self.config, self._order(), self.state.slots.name
+        now = self.config, self.order, self.state.slots.name
         return (start or Start()).checkpoint(self.results_folder, *now)
-
-    def _order(self) -> dict[str, Any]:
-        """Returns the values that determine the samples, noise and precision of each step."""
-        order = {"images": self.dataset.fingerprint(), "precision": self.precision}
-        return {"seed": self.seed, "images per step": self.images_per_step, **order}
-
-    def _open_log(self, checkpoint: Checkpoint | None) -> TrainingLog:
-        stored: Any = {"unwritten": (), "left": ()} if checkpoint is None else checkpoint.state
-        steps = self.state.step, self.num_steps, self.images_per_step
-        rest: Any = self.config, *steps, stored["unwritten"], stored["left"]
-        return TrainingLog(self.results_folder, self.accelerator, self.logging, *rest)
-
-    def _batches(self, dataset: TrainingDataset) -> AbstractContextManager[LoadedBatches]:
-        start, seed = self.state.step * self.take_step.accumulate, mix(self.seed, Purpose.ORDER)
-        return self.loading.batches(dataset, self.batch_size, seed, start, self.accelerator)

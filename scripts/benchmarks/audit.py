@@ -40,6 +40,8 @@ _seen: list[tuple[str, str]] | None = None
 def _hook(event: str, args: tuple) -> None:
     if _seen is None:
         return
+    if event == "os.chmod" and isinstance(args[0], int):
+        return  # of an open file, as locks have; opening it to write was seen
     if event in _WATCHED or (event == "open" and _writes(*args)):
         _seen.append((event, str(args)[:100]))
     elif event == "import" and args[0].split(".")[0] not in _allowed and args[0] not in sys.modules:

@@ -33,6 +33,7 @@ import torch
 from audit import watched
 from mutations import changed_bytes, changed_tree
 from PIL import Image
+from zarr_buffers import FORMATS, add_array, new_group
 
 import diffusion_framework as df
 from diffusion_framework.cli.outputs import Outputs
@@ -186,12 +187,10 @@ def npz(folder: Path) -> list[Path]:
 
 
 def zarr_buffer(folder: Path, version: int) -> list[Path]:
-    import zarr
-
-    group = zarr.open_group(str(folder), mode="w", zarr_format=version)
+    group = new_group(folder, version)
     for name, values in {**EPISODES, "episode_ends": ENDS}.items():
         place = "meta" if name == "episode_ends" else "data"
-        group.create_array(f"{place}/{name}", data=values)
+        add_array(group, f"{place}/{name}", values)
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
@@ -281,8 +280,7 @@ KINDS = {
     "scheduler": Kind(scheduler, read_scheduler_config, changed_json),
     "shard": Kind(shards, open_shards),
     "npz": Kind(npz, open_episodes),
-    "zarr": Kind(partial(zarr_buffer, version=2), open_episodes),
-    "zarr 3": Kind(partial(zarr_buffer, version=3), open_episodes),
+    **{f"zarr {n}": Kind(partial(zarr_buffer, version=n), open_episodes) for n in FORMATS},
     "idx": Kind(idx, open_idx),
     "samples": Kind(samples, overwrite),
     "image": Kind(pictures, open_pictures),

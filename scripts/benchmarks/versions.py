@@ -5,7 +5,7 @@
         --tests tests/process tests/samplers
 
 Needs uv (`pip install uv`) and the interpreters, which uv finds on the PATH. Lowest means the lower
-bounds of pyproject.toml, also of the extras; other packages and the tools of the tests are the
+bounds of pyproject.toml, also of the extras and the tools of the tests; other packages are the
 newest that fit. Each environment takes about 6 GB and is deleted afterwards. The file gets the
 versions, and the outcome of the tests, of each finished run; a restart goes on after the last.
 """
@@ -29,7 +29,6 @@ RUNS = {
     "newest-3.12": ("3.12", "highest"),
     "newest-3.13": ("3.13", "highest"),
 }
-TOOLS = ["mpmath", "onnx", "pytest", "pytest-xdist", "scipy", "scikit-learn", "diffusers", "tomli"]
 
 
 def uv(*words: str | Path) -> str:
@@ -44,11 +43,11 @@ def run(version: str, resolution: str, tests: list[str]) -> dict[str, object]:
         home, pins = Path(folder, "environment"), Path(folder, "pins.txt")
         uv("venv", "--quiet", "--python", version, home)
         python = home / "bin" / "python"
-        compiled = ("--extra", "all", "--resolution", resolution, "--python", python)
+        compiled = ("--extra", "dev", "--resolution", resolution, "--python", python)
         uv("pip", "compile", "--quiet", "pyproject.toml", *compiled, "-o", pins)
         began = time.perf_counter()
         uv("pip", "install", "--quiet", "--python", python, "-r", pins)
-        uv("pip", "install", "--quiet", "--python", python, "-c", pins, *TOOLS, "hatchling", "pip")
+        uv("pip", "install", "--quiet", "--python", python, "-c", pins, "tomli", "pip")
         seconds = time.perf_counter() - began
         began = time.perf_counter()
         done = subprocess.run(

@@ -10,6 +10,7 @@ import zipfile
 import numpy as np
 import pytest
 from audit import watched
+from zarr_buffers import FORMATS, add_array, new_group
 
 from diffusion_framework.policies import Episodes, load_episodes
 
@@ -31,13 +32,12 @@ def npz(path):
     return path
 
 
-@pytest.fixture(params=[2, 3])
+@pytest.fixture(params=FORMATS)
 def buffer(request, tmp_path):
-    zarr = pytest.importorskip("zarr", reason="zarr is not installed")
-    group = zarr.open_group(str(tmp_path / "demos"), mode="w", zarr_format=request.param)
+    group = new_group(tmp_path / "demos", request.param)
     for name, values in ARRAYS.items():
-        group.create_array(f"data/{name}", data=values)
-    group.create_array("meta/episode_ends", data=np.array([4, 9]))
+        add_array(group, f"data/{name}", values)
+    add_array(group, "meta/episode_ends", np.array([4, 9]))
     load_episodes(tmp_path / "demos", ["state", "action"])  # imports everything
     return tmp_path / "demos"
 
@@ -98,18 +98,18 @@ def test_a_damaged_array_of_a_buffer_is_named(buffer):
     assert refusal(buffer).startswith(str(state))
 
 
-@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.parametrize("zarr_format", FORMATS)
 def test_damaged_blosc_chunks_are_read_or_refused(tmp_path, zarr_format):
     """Blosc's decoder reads and writes beyond its memory if it meets such chunks unchecked."""
-    zarr = pytest.importorskip("zarr", reason="zarr is not installed")
-    zarr_codecs = pytest.importorskip("zarr.codecs")
-    numcodecs = pytest.importorskip("numcodecs")
-    compressor = numcodecs.Blosc() if zarr_format == 2 else zarr_codecs.BloscCodec()
-    group = zarr.open_group(str(tmp_path / "demos"), mode="w", zarr_format=zarr_format)
+    from numcodecs import Blosc
+    from zarr import codecs
+
+    compressor = Blosc() if zarr_format == 2 else codecs.BloscCodec()
+    group = new_group(tmp_path / "demos", zarr_format)
     values = np.sin(np.arange(4000.0)).reshape(-1, 2)
     for name in ("state", "action"):
-        group.create_array(f"data/{name}", data=values, compressors=compressor, chunks=(500, 2))
-    group.create_array("meta/episode_ends", data=np.array([900, 2000]))
+        add_array(group, f"data/{name}", values, compressors=compressor, chunks=(500, 2))
+    add_array(group, "meta/episode_ends", np.array([900, 2000]))
     whole = load_episodes(tmp_path / "demos", ["state", "action"])
     (chunk, *_) = sorted(p for p in (tmp_path / "demos/data/state").rglob("*0") if p.is_file())
     content, rng, read, refused = chunk.read_bytes(), np.random.default_rng(0), 0, []
@@ -128,25 +128,26 @@ def test_damaged_blosc_chunks_are_read_or_refused(tmp_path, zarr_format):
     assert all("Fix: " in error and "\n" not in error for error in refused)
 
 
-def test_blosc_within_shards_is_refused(tmp_path):
-    zarr = pytest.importorskip("zarr", reason="zarr is not installed")
-    codecs = pytest.importorskip("zarr.codecs")
-    group = zarr.open_group(str(tmp_path / "demos"), mode="w", zarr_format=3)
+@pytest.mark.parametrize("zarr_format", [each for each in FORMATS if each == 3])
+def test_blosc_within_shards_is_refused(tmp_path, zarr_format):
+    from zarr import codecs
+
+    group = new_group(tmp_path / "demos", zarr_format)
     options = {"chunks": (3, 1), "shards": (9, 3), "compressors": codecs.BloscCodec()}
-    group.create_array("data/state", data=ARRAYS["state"], **options)
-    group.create_array("data/action", data=ARRAYS["action"])
-    group.create_array("meta/episode_ends", data=np.array([4, 9]))
+    add_array(group, "data/state", ARRAYS["state"], **options)
+    add_array(group, "data/action", ARRAYS["action"])
+    add_array(group, "meta/episode_ends", np.array([4, 9]))
     assert "expected Blosc as the last codec" in refusal(tmp_path / "demos")
 
 
 def test_blosc_below_another_codec_is_refused(tmp_path):
-    zarr = pytest.importorskip("zarr", reason="zarr is not installed")
+    pytest.importorskip("zarr", reason="zarr is not installed")
     numcodecs = pytest.importorskip("numcodecs")
-    group = zarr.open_group(str(tmp_path / "demos"), mode="w", zarr_format=2)
+    group = new_group(tmp_path / "demos", 2)
     blosc = numcodecs.Blosc()
-    group.create_array("data/state", data=ARRAYS["state"], compressors=blosc)
-    group.create_array("data/action", data=ARRAYS["action"])
-    group.create_array("meta/episode_ends", data=np.array([4, 9]))
+    add_array(group, "data/state", ARRAYS["state"], compressors=blosc)
+    add_array(group, "data/action", ARRAYS["action"])
+    add_array(group, "meta/episode_ends", np.array([4, 9]))
     file = tmp_path / "demos" / "data" / "state" / ".zarray"
     described = json.loads(file.read_text())
     file.write_text(json.dumps({**described, "filters": [blosc.get_config()]}))

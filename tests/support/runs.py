@@ -8,10 +8,12 @@ import torch
 from toys import tiny_diffusion
 
 from diffusion_framework import Trainer
+from diffusion_framework.process.noise import mix
 from diffusion_framework.storage.checkpoint import Checkpoint
 from diffusion_framework.storage.manifest import sealed
 from diffusion_framework.storage.writing import write_checkpoint
 from diffusion_framework.training import Loading, Logging, Previews
+from diffusion_framework.training.seeds import Purpose
 
 
 def trainer(folder, results, **options):
@@ -27,6 +29,12 @@ def trainer(folder, results, **options):
     }
     torch.manual_seed(0)
     return Trainer(tiny_diffusion(), folder, results_folder=results, **{**defaults, **options})
+
+
+def batches_of(run):
+    """The batches of a run from its first step on."""
+    seed = mix(run.seed, Purpose.ORDER)
+    return run.loading.batches(run.dataset, run.batch_size, seed, 0, run.accelerator)
 
 
 def weights(results, name="model"):

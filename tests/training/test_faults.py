@@ -15,7 +15,7 @@ import soak
 import torch
 from faulty import SlowPictures, Unchecked
 from PIL import Image
-from runs import trainer, write
+from runs import batches_of, trainer, write
 
 from diffusion_framework.data.loading.loader import ShuffledBatches
 from diffusion_framework.process.noise import mix
@@ -230,7 +230,7 @@ def test_with_late_results_no_step_after_a_bad_one_changes_the_weights(tmp_path)
     run = trainer(SlowPictures(bad=7), tmp_path)
     run.model.space = Unchecked()
     guard, good = Guard(run.accelerator, NotedSignals(), late=True), step_that_draws(7) - 1
-    with run._batches(run.dataset) as batches:
+    with batches_of(run) as batches:
         for _ in range(good):
             run.take_step(run.state, batches, guard)
         before = {key: value.clone() for key, value in run.model.state_dict().items()}
@@ -246,7 +246,7 @@ def test_late_and_early_results_train_the_same(tmp_path):
     for late in (False, True):
         run = trainer(SlowPictures(), tmp_path)
         guard = Guard(run.accelerator, NotedSignals(), late=late)
-        with run._batches(run.dataset) as batches:
+        with batches_of(run) as batches:
             for _ in range(5):
                 run.take_step(run.state, batches, guard)
         guard.settle()

@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from runs import assert_same_run, trainer, weights
+from runs import assert_same_run, batches_of, trainer, weights
 from torch.utils.data import TensorDataset
 from toys import QUIET, tiny_diffusion, tiny_unet
 
@@ -128,7 +128,7 @@ def test_accumulating_equals_one_large_batch(ten_images, tmp_path):
         return forward(images, **kwargs)
 
     run.model.forward = recording
-    with run._batches(run.dataset) as batches:
+    with batches_of(run) as batches:
         run.take_step(run.state, batches, Guard(run.accelerator, NotedSignals()))
     assert len(calls) == 2 and len(grads) == 1
     run.model.zero_grad()
