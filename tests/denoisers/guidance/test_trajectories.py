@@ -165,6 +165,25 @@ def test_policies_take_any_guidance(demonstrated):
     torch.testing.assert_close(itself, plain, rtol=1e-3, atol=1e-3)
 
 
+def test_plans_follow_the_gradient_of_a_score_of_their_actions(demonstrated):
+    policy, _ = demonstrated
+    states = {"state": torch.randn(3, 2, 3) * 20 + 50}
+
+    def score(actions):  # in the units of the demonstrations
+        return -1e-3 * (actions[:, :, 0] - 40.0).square().mean(1)
+
+    diffusion, x = policy.diffusion, torch.randn(3, 8, 2, requires_grad=True)
+    at = diffusion.schedule.at(0.6)
+    plain = policy.told({"observations": states}, 3)(x, at).x0
+    score(diffusion.space.decode(plain, {"observations": states})).sum().backward()
+    guidance = ClassifierGuidance(score, 0.5)
+    guided = diffusion.denoiser(observations=states, guidance=guidance)(x.detach(), at).x0
+    expected = plain.detach() + 0.5 * at.sigma**2 / at.alpha * x.grad
+    torch.testing.assert_close(guided, expected, rtol=1e-4, atol=1e-4)
+    plans = [policy.plan(states, seed=[1, 2, 3], guidance=each) for each in (guidance, None)]
+    assert plans[0].isfinite().all() and not torch.equal(*plans)
+
+
 def test_a_controller_plans_with_guidance(demonstrated):
     policy, weaker = demonstrated
     state = torch.randn(3) * 20 + 50
