@@ -74,12 +74,14 @@ class Told:
         """
         try:
             return self._values(members)
+        except (UnicodeDecodeError, json.JSONDecodeError, RecursionError, TypeError) as error:
+            raise ValueError(
+                f"{name()}: Expected text in UTF-8 and an object in JSON beside it, got an error "
+                f"({str(error):.80}). Fix: write the member again."
+            ) from error
         except ValueError as error:
-            cause = str(error)
-            if "Fix: " not in cause:
-                cause = f"Expected text in UTF-8 and an object in JSON, got an error ({error}). "
-                cause += "Fix: write the member again."
-            raise ValueError(f"{name()}: {cause}") from error
+            message, _, fix = str(error).partition(" Fix: ")
+            raise ValueError(f"{name()}: {message} Fix: {fix}") from error
 
     def _values(self, members: dict[str, bytes]) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -88,7 +90,7 @@ class Told:
         if ".json" in self.needs:
             row = json.loads(members[".json"].decode())
             if not isinstance(row, dict):
-                raise ValueError(f"not an object but {row!r:.40}")
+                raise TypeError("not an object")  # told like other damage
             table = Metadata("", ["its .json"], ["it"], [row])
             if isinstance(self.captions, str):
                 keys = [key.strip() for key in self.captions.split(",")]
