@@ -123,10 +123,9 @@ class GaussianDiffusion(KeepsStatistics, DrawsSamples):
         check_step_count(timesteps := whole_number(timesteps, "timesteps"), "timesteps")
         _check("time_difference", time_difference, 0 <= time_difference < 1, "in [0, 1)")
         _check("scale", scale, 0 < scale <= 1, "in (0, 1]")
-        share = train_prob_self_cond
+        self.train_prob_self_cond = share = train_prob_self_cond
         _check("train_prob_self_cond", share, 0 <= share <= 1, "in [0, 1]")
         self.model, self.timesteps, self.time_difference = model, timesteps, time_difference
-        self.train_prob_self_cond = train_prob_self_cond
         self.signature = NetworkSignature.of(model, sample_shape)
         self.space = ImageSpace() if space is None else space
         self.space.build(self.sample_shape)
@@ -135,8 +134,7 @@ class GaussianDiffusion(KeepsStatistics, DrawsSamples):
         self.conditions = Conditions(conditions, self.sample_shape, self.argument_names())
         schedule = schedule_named(noise_schedule, schedule_kwargs or {}, timesteps)
         self.schedule: NoiseSchedule = schedule if scale == 1 else Scaled(schedule, scale)
-        known: dict[str, Any] = {"schedule": self.schedule, "steps": timesteps}
-        known["bins"] = self.space.bins
+        known: Any = {"schedule": self.schedule, "steps": timesteps, "bins": self.space.bins}
         known["sigma_data"] = shared_sigma_data(
             self.space.sigma_data, objective, input_scaling, loss_weight
         )
@@ -215,6 +213,10 @@ class GaussianDiffusion(KeepsStatistics, DrawsSamples):
     def flip(self, data: Tensor, condition: Mapping[str, Any], where: Tensor) -> Batch:
         """Flips images with their conditions and mask; see `Trainable`."""
         return flip_batch(self.space, self.conditions, data, condition, where)
+
+    def views(self, condition: Mapping[str, Any]) -> Mapping[str, Tensor | list[str]]:
+        """Returns conditions as users see them; see `Trainable`."""
+        return self.conditions.shown_values(condition)
 
     @typed
     def forward(

@@ -142,6 +142,14 @@ class Trainable(RecordsArguments, nn.Module, ABC):
         """
         return None
 
+    def views(self, condition: Mapping[str, Any]) -> Mapping[str, Tensor | list[str]]:
+        """Returns conditions as users see them: images in [0, 1], or one text for each sample.
+
+        Args:
+            condition: Conditions by name, [count, ...].
+        """
+        return {}
+
     @property
     def device(self) -> torch.device:
         """Device of the parameters."""

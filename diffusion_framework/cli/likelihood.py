@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from ..data.loading.loader import to_device
 from ..diffusion import GaussianDiffusion
 from ..evaluation import (
     BoundTerms,
@@ -20,6 +22,13 @@ from ..evaluation import (
 from ..evaluation.features.base import spread
 from ..process.noise import sample_seeds
 from ..progress import progress as shown_progress
+
+_FLAGS = {  # with which images have a condition
+    "labels": "--data.labels true",
+    "text": "--data.captions true",
+    "vector": "--data.vectors COLUMNS",
+    "image": "--data.pairs FOLDER",
+}
 
 
 def measure_likelihood(
@@ -75,24 +84,31 @@ def _likelihood(
     data = data_plan.build(image_size=tuple(size), channels=channels)
     if data.bits != 8:
         raise ValueError(f"--data.bits: expected 8 bits, got {data.bits}. Fix: set --data.bits 8.")
-    has_classes = diffusion.num_classes is not None
-    if has_classes and not data.class_names:
-        raise ValueError(
-            "--data: expected images with labels, as the network has classes, got none. "
-            "Fix: add --data.labels true."
-        )
     bounds, flows = [], []
     chosen = spread(len(data), num_images)
     starts = range(0, len(chosen), batch_size)
     for first in shown_progress(starts, len(starts), name, shown=progress, unit="batch"):
         indices = [int(index) for index in chosen[first : first + batch_size]]
-        pairs = [
-            item if isinstance(item, tuple) else (item, 0) for item in (data[i] for i in indices)
-        ]
-        images = torch.stack([image for image, _ in pairs]).to(diffusion.device).float() / 255
-        labels = torch.tensor([label for _, label in pairs], device=diffusion.device)
-        condition: dict[str, Any] = {"labels": labels} if has_classes else {}
+        images, told = to_device(data.take(np.asarray(indices)), diffusion.device)
+        images = images.float() / 255
+        condition = {name: told[name] for name in _needed(diffusion, told)}
         condition |= {"seed": sample_seeds(seed, indices), "show_progress": progress}
         bounds.append(bits_per_dim(diffusion, images, **bound_options, **condition))
         flows.append(flow_bits_per_dim(diffusion, images, tolerance=tolerance, **condition))
     return BoundTerms.cat(bounds), torch.cat(flows)
+
+
+def _needed(diffusion: GaussianDiffusion, told: Collection[str]) -> list[str]:
+    """Returns the names of the model's conditions.
+
+    Raises:
+        ValueError: If the data lacks one of them.
+    """
+    for name in diffusion.conditions:
+        if name not in told:
+            flag = _FLAGS.get(name, "--data")
+            raise ValueError(
+                f"--data: expected images with {name}, as the model has this condition, got none. "
+                f"Fix: add {flag}."
+            )
+    return [*diffusion.conditions]

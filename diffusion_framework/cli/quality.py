@@ -27,6 +27,7 @@ from ..evaluation.quality import (
     save_samples,
     write_quality,
 )
+from ..evaluation.quality.conditions import conditions_of
 from ..samplers import Sampler
 from ..storage.config import to_config
 from ..training.environment import environment
@@ -100,7 +101,7 @@ class Measurement:
             _check_classes(models, dataset, flag)
         meter = self._meter(extractor, data, training, reference)
         rows, facts = [], self._facts(extractor)
-        for name, images, labels in self._all_samples(models, files, samplers, meter):
+        for name, images, labels in self._all_samples(models, files, samplers, meter, data):
             if not PartialState().is_main_process:
                 continue
             rows.append(_measure(meter, name, images, labels, folder, keep_samples))
@@ -140,14 +141,14 @@ class Measurement:
         files: Mapping[str, Tensor],
         samplers: Sequence[Sampler],
         meter: QualityMeter,
+        data: ImageDataset | None,
     ) -> Iterator[tuple[str, Tensor, Tensor | None]]:
         """Yields names, images and labels of all samples to measure."""
         for name, images in files.items():
             yield name, images, None
         for name, model in models.items():
-            labels = None
-            if model.num_classes is not None:
-                labels = meter.labels_for(self.num_samples, model.num_classes)
+            conditions = self._conditions(model, data, meter)
+            labels = conditions.get("labels")
             budgets: Sequence[int | None] = self.calls or [None]
             for index, sampler in enumerate(samplers or [model.sampler]):
                 kind = type(sampler).__name__
@@ -158,8 +159,18 @@ class Measurement:
                     options: dict[str, Any] = {"sampler": sampler, "calls": calls, "name": shown}
                     options["guidance"] = self.guidance
                     options |= {"batch_size": self.batch_size, "seed": self.seed}
-                    options |= {"labels": labels, "show_progress": self.progress}
+                    options |= {"conditions": conditions, "show_progress": self.progress}
                     yield shown, draw_images(model, self.num_samples, **options), labels
+
+    def _conditions(
+        self, model: GaussianDiffusion, data: ImageDataset | None, meter: QualityMeter
+    ) -> dict[str, Any]:
+        """Returns the conditions of all samples: those of held-out images, or else all classes."""
+        names = [*model.conditions]
+        found = {} if data is None else conditions_of(data, self.num_samples, names)
+        if model.num_classes is not None and not found.keys() - {"labels"}:
+            found["labels"] = meter.labels_for(self.num_samples, model.num_classes)
+        return found
 
     def _facts(self, extractor: FeatureExtractor) -> dict[str, Any]:
         """Returns what the results depend on, for their file."""

@@ -231,6 +231,11 @@ class Conditions(nn.ModuleDict):
         """
         return {n: self[n].flip(v, where) if n in self else v for n, v in values.items()}
 
+    def shown_values(self, values: Mapping[str, Any]) -> dict[str, Tensor | list[str]]:
+        """Returns the values that can be shown, as images or texts; see `Conditioner.pictures`."""
+        shown = {n: self[n].pictures(values[n]) for n in self if values.get(n) is not None}
+        return {name: view for name, view in shown.items() if view is not None}
+
     @property
     def flips(self) -> bool:
         """Whether every condition can follow images that are flipped."""

@@ -57,6 +57,12 @@ class Vectors(Conditioner):
     def none(self, batch: int) -> Keywords:
         return {self.keywords[0]: trained_none(self.nothing).expand(batch, -1)}
 
+    def pictures(self, value: Any) -> list[str]:
+        """Returns the first four components of each vector."""
+        vectors = as_tensor(value, self.device, "vectors").tolist()
+        more = ", ..." if self.dim > 4 else ""
+        return [", ".join(f"{number:.3g}" for number in row[:4]) + more for row in vectors]
+
     @property
     def needs_fit(self) -> bool:
         return self.statistics.needs_fit

@@ -99,6 +99,7 @@ class NetworkSignature:
         takes = getattr(network, "condition_keywords", None)  # of networks that are built for some
         keywords = keywords if takes is None else keywords & frozenset(takes)
         no_default = {name for name in keywords if rest[name].default is inspect.Parameter.empty}
+        no_default |= {name for name in takes or () if name != "token_mask"}
         return cls(
             name=type(network).__name__,
             sample_shape=_checked(sample_shape if sample_shape is not None else _shape(network)),

@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 from ..progress import LineTimes, shows_bars, time_left
 from ..storage.checkpoint import Checkpoint
-from ..storage.images import save_grid
+from ..storage.images import save_picture
 from ..storage.replacing import replacing
 from .checks import expect
 from .curves import add_row, draw_curves
@@ -219,25 +219,20 @@ class TrainingLog:
         """Sets the step of the newest checkpoint, which the progress shows."""
         self.checkpoint = f"step {step}"
 
-    def write_preview(
-        self, images: Tensor | None, path: Path, columns: int | None, step: int
-    ) -> None:
-        """Writes a grid of images on the main process, to a file and to the trackers.
+    def write_preview(self, picture: Tensor, path: Path, step: int) -> None:
+        """Writes a preview to a file and to the trackers.
 
         Args:
-            images: Images [count, channels, height, width] in [0, 1], or None for nothing.
+            picture: Grid of samples [channels, height, width] in [0, 1].
             path: Path of the file.
-            columns: Number of images in a row; None chooses it.
             step: Number of optimizer steps taken.
         """
         import numpy as np
         from PIL import Image
 
-        if images is None or not self.accelerator.is_main_process:
-            return
-        save_grid(images, path, columns=columns)
-        with Image.open(path) as picture:
-            track_image(self.accelerator, "samples", np.asarray(picture.convert("RGB")), step)
+        save_picture(picture, path)
+        with Image.open(path) as image:
+            track_image(self.accelerator, "samples", np.asarray(image.convert("RGB")), step)
 
     def __enter__(self) -> TrainingLog:
         return self

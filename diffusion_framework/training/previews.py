@@ -96,13 +96,44 @@ class Previews:
         return None if images is None else accelerator.gather(images)[:count]
 
 
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """What the samples of a preview were asked for, as users see it.
+
+    Args:
+        texts: A text for each sample, or None.
+        beside: Images of conditions [count, channels, height, width] in [0, 1].
+    """
+
+    texts: list[str] | None = None
+    beside: tuple[Tensor, ...] = ()
+
+    @classmethod
+    def of(cls, model: Trainable, dataset: TrainingDataset, count: int) -> Asked:
+        """Returns the conditions that `Previews.draw` takes for the samples of all processes.
+
+        Args:
+            model: Model that the samples come from.
+            dataset: Dataset that provides the conditions.
+            count: Number of samples.
+        """
+        condition = preview_conditions(dataset, np.arange(count), count, model.device)
+        views = dict(model.views(condition))
+        if "labels" in views and dataset.class_names:
+            names = dataset.class_names
+            views["labels"] = [names[int(label)] for label in condition["labels"]]
+        texts = [view for view in views.values() if isinstance(view, list)]
+        joined = [", ".join(several) for several in zip(*texts, strict=True)] if texts else None
+        return cls(joined, tuple(view for view in views.values() if isinstance(view, Tensor)))
+
+
 def preview_conditions(
     dataset: TrainingDataset, chosen: np.ndarray, count: int, device: torch.device
 ) -> Mapping[str, Any]:
     """Returns conditions for previews, [batch, ...] by name.
 
-    Classes take turns. Other conditions come from samples evenly spread over the dataset, or from
-    the first samples of shards.
+    Classes take turns. Other conditions come from samples of these classes where the labels are
+    known, else from samples evenly spread over the dataset, or from the first samples of shards.
 
     Args:
         dataset: Dataset that the conditions come from.
@@ -116,8 +147,28 @@ def preview_conditions(
         _, first = to_device(dataset.take(np.zeros(1, int)), device)
         if first.keys() <= {"labels", "mask"}:
             return labels
+    known = dataset.class_labels()
     indices = np.linspace(0, len(dataset) - 1, count).round().astype(int)
     if dataset.shard_lengths is not None:
         indices = np.arange(count) % len(dataset)
+    elif classes and known is not None:
+        indices, labels = _in_turn(known, indices, classes), {}
     _, condition = to_device(dataset.take(indices[chosen]), device)
     return {name: value for name, value in condition.items() if name != "mask"} | labels
+
+
+def _in_turn(known: np.ndarray, indices: np.ndarray, classes: int) -> np.ndarray:
+    """Returns samples whose classes take turns, each class evenly spread over its samples.
+
+    Args:
+        known: Class of each sample of the dataset.
+        indices: Samples that take the place of those of an empty class.
+        classes: Number of classes.
+    """
+    found, turns = indices.copy(), np.arange(len(indices))
+    for label in range(classes):
+        members, places = np.flatnonzero(known == label), turns[turns % classes == label]
+        if len(members) and len(places):
+            spread = np.linspace(0, len(members) - 1, len(places)).round().astype(int)
+            found[places] = members[spread]
+    return found

@@ -12,8 +12,9 @@ from typing import Any
 from ..data import TrainingDataset
 from ..process.noise import mix
 from ..storage.checkpoint import Checkpoint
+from ..storage.labelled import labelled_grid
 from .log import TrainingLog
-from .previews import Previews
+from .previews import Asked, Previews
 from .quality import QualityInTraining
 from .saving import Saving
 from .seeds import Purpose
@@ -167,4 +168,11 @@ class Tasks:
         images = self.previews.draw(self.state.averaged, self.conditions, *options)
         path = self.previews.path(self.folder, self.state.step)
         columns = len(self.conditions.class_names or ()) or None  # a column for each class
-        together(partial(log.write_preview, images, path, columns, self.state.step))
+
+        def write() -> None:
+            if images is not None and self.state.accelerator.is_main_process:
+                asked = Asked.of(self.state.averaged, self.conditions, len(images))
+                shown = labelled_grid(images, asked.texts, asked.beside, columns)
+                log.write_preview(shown, path, self.state.step)
+
+        together(write)

@@ -1,15 +1,17 @@
-"""Conditions on the command line of `diffusion sample`."""
+"""Conditions on the command line of `diffusion sample` and `diffusion evaluate`."""
 
 import re
 
 import numpy as np
 import pytest
 import torch
-from commands import sample
+from commands import evaluate, sample
 from PIL import Image
 from toys import tiny_unet
 
-from diffusion_framework import GaussianDiffusion
+from diffusion_framework import GaussianDiffusion, ImageFolder
+from diffusion_framework.evaluation.quality import draw_images
+from diffusion_framework.evaluation.quality.conditions import conditions_of
 
 ALL = {"num_classes": 3, "image_channels": 1, "vector_dim": 2, "token_dim": 8}
 
@@ -104,3 +106,41 @@ def test_a_condition_that_the_run_does_not_have_is_refused(tmp_path, capsys):
         call(str(tmp_path / "run"), tmp_path / "samples", "--text=a heart")
     error = capsys.readouterr().err
     assert "--text: expected a condition of this run (none), got --text. Fix: leave it out" in error
+
+
+@pytest.fixture
+def captioned(tmp_path):
+    """A folder of six images with captions, and a run that was trained on such."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for i in range(6):
+        pixels = np.random.default_rng(i).integers(0, 255, (8, 8), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+        (folder / f"{i}.txt").write_text(f"number {i}")
+    GaussianDiffusion(tiny_unet(token_dim=8), timesteps=4).save_pretrained(tmp_path / "run")
+    return folder
+
+
+def test_samples_to_measure_have_the_conditions_of_held_out_images(captioned):
+    data = ImageFolder(captioned, 8, 1, captions=True)
+    told = conditions_of(data, 3, ["text", "labels"])
+    assert told == {"text": ["number 0", "number 2", "number 4"]}
+    assert len(conditions_of(data, 8, ["text"])["text"]) == 8
+    model = GaussianDiffusion(tiny_unet(token_dim=8), timesteps=4)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    options = {"seed": 0, "show_progress": False, "steps": 1}
+    drawn = draw_images(model, 3, batch_size=2, conditions=told, **options)
+    whole = draw_images(model, 3, batch_size=3, conditions=told, **options)
+    assert (drawn.int() - whole.int()).abs().max() <= 1
+    assert not torch.equal(drawn, draw_images(model, 3, batch_size=2, **options))
+
+
+def test_likelihoods_need_the_conditions_of_the_model(captioned, tmp_path, capsys):
+    words = [str(tmp_path / "run"), "--likelihood", f"--data.folder={captioned}", "--steps=2"]
+    words += ["--tolerance=0.1", "--device=cpu", "--progress=false"]
+    with pytest.raises(SystemExit):
+        evaluate([*words, f"--output={tmp_path / 'no'}"])
+    assert "images with text, as the model has this condition, got none" in capsys.readouterr().err
+    evaluate([*words, "--data.captions=true", f"--output={tmp_path / 'yes'}"])
+    assert "bits" in capsys.readouterr().out

@@ -6,6 +6,7 @@ from toys import tiny_unet
 
 from diffusion_framework import GaussianDiffusion
 from diffusion_framework.cli.program import run_program
+from diffusion_framework.cli.words import overlay
 from diffusion_framework.denoisers import APG, Autoguidance, ClassifierFree, Interval, PerCondition
 
 
@@ -71,3 +72,25 @@ def test_a_config_keeps_the_options_of_the_kind_that_flags_name_again(tmp_path, 
             run_program(["sample", "RUN", f"--config={config}", *words, "--print_config"])
         printed = capsys.readouterr().out
         assert all(line in printed for line in shown), printed
+
+
+def test_words_that_name_no_class_replace_a_part():
+    part = {"class_path": "Interval", "init_args": {"low": 0.2}}
+    assert overlay(part, "2.5") == "2.5"
+    assert overlay(part, "null") == "null"
+    assert overlay(part, "interval") == {**part, "class_path": "interval"}
+    assert overlay(part, "APG") == {"class_path": "APG"}
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (["--guidance=2"], "guidance: 2.0"),
+        (["--guidance=Interval", "--guidance.high=3"], "class_path: Interval"),
+        (["--sampler=null", "--guidance=null"], "guidance: null"),
+    ],
+)
+def test_plans_of_policies_are_guided_by_flags_too(words, shown, capsys):
+    with pytest.raises(SystemExit) as end:
+        run_program(["rollout", "RUN", "--env=any/World-v0", *words, "--print_config"])
+    assert end.value.code == 0 and shown in capsys.readouterr().out

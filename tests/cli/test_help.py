@@ -72,6 +72,8 @@ TOPICS = [
     ("sample", "sampler", ["DDIM", "UniPC", "LowerOrderFinal"]),
     ("sample", "sampler.DDIM", [".eta"]),
     ("sample", "--sampler", ["DDIM"]),
+    ("sample", "guidance", ["ClassifierFree", "Interval", "Autoguidance", "APG"]),
+    ("rollout", "guidance.Interval", [".low", ".scale", ".inner"]),
     ("train", "json.decoder.JSONDecoder", [".strict"]),
 ]
 
@@ -116,6 +118,12 @@ COMPLETIONS = [
     ("diffusion sample run --sampler D", ["DDIM", "DDPM"], ["UniPC"]),
     ("diffusion sample run --sampler ddim --sampler.", ["--sampler.eta"], ["--sampler.order"]),
     ("diffusion sample run --sampler.", ["--sampler.order"], ["--sampler.eta"]),
+    ("diffusion sample run --guidance I", ["Interval"], ["APG"]),
+    (
+        "diffusion sample run --guidance apg --guidance.",
+        ["--guidance.eta", "--guidance.scale"],
+        ["--guidance.low"],
+    ),
     ("diffusion sample run --weights ", ["ema", "model"], ["--seed"]),
     ("diffusion train --diffusion.model.", ["--diffusion.model.dim_mults"], []),
     (

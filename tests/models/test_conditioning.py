@@ -6,6 +6,7 @@ from torch import nn
 from toys import tiny_unet
 
 from diffusion_framework import GaussianDiffusion
+from diffusion_framework.conditions import Text
 from diffusion_framework.models import RIN, DiT
 
 ALL = {"num_classes": 3, "image_channels": 2, "vector_dim": 4, "token_dim": 6}
@@ -102,3 +103,12 @@ def test_a_model_trains_and_samples_with_all_conditions_of_its_network(kind):
         assert not torch.equal(diffusion.sample(3, **fewer, **options), whole)
     without = diffusion.sample(3, **options)
     assert torch.isfinite(without).all()
+
+
+def test_a_condition_that_nothing_supplies_or_takes_is_refused():
+    with pytest.raises(ValueError, match="all arguments that UNet requires, got none for tokens"):
+        GaussianDiffusion(NETWORKS["unet"](token_dim=8), conditions={})
+    with pytest.raises(ValueError, match="that UNet takes .*got 'text', which gives 'tokens'"):
+        GaussianDiffusion(NETWORKS["unet"](num_classes=3), conditions={"text": Text(8)})
+    with pytest.raises(ValueError, match="no condition_dropout beside conditions, got 0.5"):
+        GaussianDiffusion(NETWORKS["unet"](), conditions={}, condition_dropout=0.5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from functools import cached_property
 from typing import Any, final
 from weakref import WeakKeyDictionary
@@ -35,7 +36,10 @@ class Rule(ABC):
         return ()
 
     def differentiates(self, at: Level) -> bool:
-        """Returns whether `combine` needs the gradient of the predictions with respect to x."""
+        """Returns whether `combine` needs gradients with respect to x.
+
+        x is then a leaf of the graph, unless the caller needs gradients through the result as well.
+        """
         return False
 
     @abstractmethod
@@ -83,6 +87,10 @@ class Guidance(ABC):
     def _encoded(self) -> WeakKeyDictionary[BoundConditions, Any]:
         return WeakKeyDictionary()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Returns the options alone, without what was computed from them."""
+        return {field.name: vars(self)[field.name] for field in fields(self)}  # type: ignore[arg-type]
+
     def once(self, conditions: BoundConditions, make: Callable[[], Any]) -> Any:
         """Returns a value made once for the conditions of a trajectory, such as encoded text."""
         if conditions not in self._encoded:
@@ -109,9 +117,12 @@ class GuidedDenoiser:
                 "Expected a mode that allows gradients for classifier guidance, got "
                 "torch.inference_mode. Fix: sample under torch.no_grad()."
             )
+        outer = torch.is_grad_enabled() and x.requires_grad  # as in the flow's likelihood
         with torch.enable_grad():
-            x = x.detach().requires_grad_()
+            x = x.view_as(x) if outer else x.detach().requires_grad_()  # a leaf, unless outer
             guided = self.rule.combine(self._predictions(x, at, to), x, at)
+        if outer:
+            return guided
         variance = guided.variance if guided.variance is None else guided.variance.detach()
         tensors = tuple(tensor.detach() for tensor in guided.tensors)
         return Prediction.of(tensors, guided.x0_weights, guided.eps_weights, variance)

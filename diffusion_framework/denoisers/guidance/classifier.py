@@ -87,7 +87,9 @@ class _Gradient(Rule):
         if not at.alpha:
             return plain
         value = self.options.log_probability(self.plain, plain.x0, x, at)
-        (gradient,) = torch.autograd.grad(value.sum(), x, retain_graph=True)
+        (gradient,) = torch.autograd.grad(
+            value.sum(), x, retain_graph=True, create_graph=not x.is_leaf
+        )
         return Prediction.of(
             (*plain.tensors, gradient),
             (*plain.x0_weights, scale * at.sigma**2 / at.alpha),

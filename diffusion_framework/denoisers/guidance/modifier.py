@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...process.level import Level, Prediction
 from ..network import NetworkDenoiser
-from .base import Guidance, Predictions, Rule
+from .base import Guidance, Predictions, Rule, check_scale
 from .classifier_free import ClassifierFree
 
 DEFAULT_SCALE = ClassifierFree().scale
@@ -38,7 +38,7 @@ class Modifier(Guidance, ABC):
                 f"Expected scale or inner of {type(self).__name__}, got both. "
                 "Fix: leave scale out, and set the scale of inner."
             )
-        self.changed  # noqa: B018  checks the scale
+        check_scale(1.0 if self.scale is None else self.scale)
 
     @property
     def changed(self) -> Guidance:

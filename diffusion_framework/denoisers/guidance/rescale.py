@@ -20,7 +20,7 @@ class Rescale(Modifier):
     """Guidance whose clean data keeps the standard deviation of the prediction without guidance.
 
     `share std(D) / std(D_guided) D_guided + (1 - share) D_guided`, for each sample (Lin et al.
-    2023, eq. 15 and 16). It prevents the saturated colours of large scales.
+    2023, sec. 3.4). It prevents the saturated colours of large scales.
 
     Args:
         scale: Scale of classifier-free guidance as the inner guidance, instead of `inner`.

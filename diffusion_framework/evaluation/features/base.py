@@ -11,6 +11,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
 from ...data import ImageDataset
+from ...data.loading.loader import to_device
 from ...progress import progress
 
 ImageBatch = UInt8[Tensor, "batch channels height width"]
@@ -82,8 +83,8 @@ def read_images(
         raise ValueError(
             f"--data.bits: expected 8 bits, got {images.bits}. Fix: set --data.bits 8."
         )
-    batch = images.take(np.asarray(indices))
-    return (batch[0], batch[1]) if isinstance(batch, list | tuple) else (batch, None)
+    data, told = to_device(images.take(np.asarray(indices)), torch.device("cpu"))
+    return data, told.get("labels")
 
 
 def features_of(

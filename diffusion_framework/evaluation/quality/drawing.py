@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -21,7 +21,7 @@ def draw_images(
     *,
     batch_size: int = 64,
     seed: int = 0,
-    labels: Tensor | None = None,
+    conditions: Mapping[str, Sequence[Any] | Tensor] | None = None,
     name: str = "samples",
     show_progress: bool = True,
     **options: Any,
@@ -36,7 +36,7 @@ def draw_images(
         count: Number of samples.
         batch_size: Number of samples drawn together.
         seed: Seed of all samples.
-        labels: Class of each sample, [count]; None without classes.
+        conditions: Values of the conditions by name, one for each sample; None without conditions.
         name: Title of the progress bar.
         show_progress: Whether to show it.
         options: Options of `DrawsSamples.walk`.
@@ -50,9 +50,8 @@ def draw_images(
     shown = show_progress and state.is_main_process
     found: list[tuple[int, Tensor]] = []
     for indices in progress(own, len(own), name, shown=shown, unit="batch"):
-        condition: Mapping[str, Any] = {}
-        if labels is not None:
-            condition = {"labels": labels[indices.start : indices.stop].to(model.device)}
+        own_rows = slice(indices.start, indices.stop)
+        condition = {name: values[own_rows] for name, values in (conditions or {}).items()}
         seeds = sample_seeds(seed, indices)
         samples = model.sample(
             len(indices), seed=seeds, show_progress=False, **options, **condition

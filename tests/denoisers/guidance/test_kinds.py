@@ -242,6 +242,20 @@ def test_an_exact_classifier_makes_the_exact_conditional_denoiser():
     )
 
 
+def test_gradients_flow_through_the_gradient_of_a_classifier():
+    """The likelihood by the probability flow needs the Jacobian of the guided denoiser."""
+    told, untold, x = exact_diffusion(), exact_diffusion(by_label=False), points(1)
+    guidance = ClassifierGuidance(likes_class(untold, LABELS[:1]), of="noisy")
+    for at in levels():
+
+        def jacobian(diffusion, at=at, **options):
+            denoise = diffusion.denoiser(**options)
+            return torch.autograd.functional.jacobian(lambda x: denoise(x, at).x0, x)
+
+        guided = jacobian(untold, guidance=guidance)
+        torch.testing.assert_close(guided, jacobian(told, labels=LABELS[:1]), rtol=1e-8, atol=1e-8)
+
+
 def test_a_classifier_scales_like_classifier_free_guidance():
     """`D + s sigma² / alpha grad log p(y | x) = D_c + (w - 1) (D_c - D_u)` for s = w - 1."""
     diffusion, x = exact_diffusion(), points()

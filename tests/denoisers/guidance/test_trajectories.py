@@ -1,10 +1,14 @@
 """Guidance along trajectories: every sampler, where steps go, memories, and policies."""
 
+import json
+import pickle
+
 import pytest
 import torch
 from demonstrations import fitted, network, observations
 from mixtures import exact_diffusion
 from torch import nn
+from toys import randomised, tiny_dit
 
 from diffusion_framework import Controller, DiffusionPolicy, GaussianDiffusion
 from diffusion_framework.conditions import Labels
@@ -14,6 +18,7 @@ from diffusion_framework.denoisers import (
     CFGZero,
     ClassifierFree,
     ClassifierGuidance,
+    Guidance,
     Interval,
     NetworkDenoiser,
     PerCondition,
@@ -26,6 +31,7 @@ from diffusion_framework.process.noise import per_sample_noise
 from diffusion_framework.samplers import Sampler, trajectory
 from diffusion_framework.samplers.grids import spaced_grid
 from diffusion_framework.spaces import ActionSpace
+from diffusion_framework.storage.config import from_config, to_config
 
 LABELS = torch.tensor([0, 2])
 
@@ -159,6 +165,25 @@ def test_policies_take_any_guidance(demonstrated):
     torch.testing.assert_close(itself, plain, rtol=1e-3, atol=1e-3)
 
 
+def test_plans_follow_the_gradient_of_a_score_of_their_actions(demonstrated):
+    policy, _ = demonstrated
+    states = {"state": torch.randn(3, 2, 3) * 20 + 50}
+
+    def score(actions):  # in the units of the demonstrations
+        return -1e-3 * (actions[:, :, 0] - 40.0).square().mean(1)
+
+    diffusion, x = policy.diffusion, torch.randn(3, 8, 2, requires_grad=True)
+    at = diffusion.schedule.at(0.6)
+    plain = policy.told({"observations": states}, 3)(x, at).x0
+    score(diffusion.space.decode(plain, {"observations": states})).sum().backward()
+    guidance = ClassifierGuidance(score, 0.5)
+    guided = diffusion.denoiser(observations=states, guidance=guidance)(x.detach(), at).x0
+    expected = plain.detach() + 0.5 * at.sigma**2 / at.alpha * x.grad
+    torch.testing.assert_close(guided, expected, rtol=1e-4, atol=1e-4)
+    plans = [policy.plan(states, seed=[1, 2, 3], guidance=each) for each in (guidance, None)]
+    assert plans[0].isfinite().all() and not torch.equal(*plans)
+
+
 def test_a_controller_plans_with_guidance(demonstrated):
     policy, weaker = demonstrated
     state = torch.randn(3) * 20 + 50
@@ -167,3 +192,51 @@ def test_a_controller_plans_with_guidance(demonstrated):
     planned = policy.predict({"state": state.expand(1, 2, 3)}, seed=[4], guidance=guidance)
     assert torch.equal(acted, planned[0, 0])
     assert not torch.equal(acted, Controller(policy).act({"state": state}, seed=[4]))
+
+
+STORED = [
+    ClassifierFree(2.0, ("labels",), {"labels": 1}),
+    PerCondition({"labels": 2.0}),
+    CFGZero(2.0, zero_first=True),
+    Autoguidance("results/run", 1.5, trust=("own",)),
+    Interval(2.0, low=-1.0, unit="log_snr"),
+    Rescale(inner=APG(3.0, max_norm=1.0)),
+    Sum((ClassifierFree(3.0), Rescale(2.0))),
+]
+
+
+@pytest.mark.parametrize("guidance", STORED, ids=lambda guidance: type(guidance).__name__)
+def test_guidance_is_a_value_that_can_be_stored(guidance):
+    assert from_config(json.loads(json.dumps(to_config(guidance))), Guidance) == guidance
+    bound = arithmetic().conditions.bind({"labels": LABELS})
+    guidance.once(bound, lambda: "encoded")  # as after use
+    stored = pickle.loads(pickle.dumps(guidance))
+    assert stored == guidance and hash(stored) == hash(guidance) and repr(stored) == repr(guidance)
+    assert stored.once(bound, lambda: "anew") == "anew"
+
+
+def test_texts_can_be_guided_away_from_and_have_a_scale_of_their_own():
+    diffusion = GaussianDiffusion(
+        randomised(tiny_dit(num_classes=3, token_dim=12)), timesteps=4, condition_dropout=0.1
+    ).eval()
+    x, at = torch.randn(2, 1, 8, 8), diffusion.schedule.at(0.6)
+    told = {"labels": [0, 2], "text": ["a red heart", "two cats"]}
+
+    def clean(guidance=None, **changed):
+        bound = {**told, **changed}
+        return diffusion.denoiser(guidance=guidance, **bound)(x, at).x0
+
+    given, none = clean(), [3, 3]
+    untold = diffusion.told({"labels": [0, 2]}, 2)(x, at).x0
+    free = diffusion.told({}, 2)(x, at).x0
+    away = clean(text=["blurry"] * 2, labels=none)
+    for guidance, expected in (
+        (ClassifierFree(3.0), free + 3.0 * (given - free)),
+        (ClassifierFree(3.0, negative={"text": "blurry"}), away + 3.0 * (given - away)),
+        (
+            PerCondition({"labels": 3.0, "text": 2.0}),
+            free + 3.0 * (untold - free) + 2.0 * (given - untold),
+        ),
+    ):
+        torch.testing.assert_close(clean(guidance), expected, rtol=1e-3, atol=1e-3)
+    assert not torch.allclose(away, free, atol=0.1)
