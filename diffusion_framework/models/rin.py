@@ -82,7 +82,6 @@ class RIN(RecordsArguments, nn.Module):
         self.num_classes, self.image_channels, self.vector_dim, self.token_dim = conditions
         self.inputs = ImageInputs(channels, self.image_size, *conditions)
         self.rows, columns = patch_grid(self.image_size, patch_size)
-
         self.embed_time = TimeEmbedding(latent_dim, latent_dim, time_scale)
         self.embed_conditions = ConditionEmbedding(latent_dim, *conditions)
         inputs = channels * (2 if self_condition else 1) + (image_channels or 0)
@@ -92,8 +91,8 @@ class RIN(RecordsArguments, nn.Module):
         self.warm_start = WarmStart(latent_dim)
         self.blocks = nn.ModuleList(RINBlock(dim, latent_dim, depth, heads) for _ in range(blocks))
         self.norm_out = nn.LayerNorm(dim)
-        outputs = channels * (2 if learned_variance else 1)
-        self.to_patches = zero_init(nn.Linear(dim, patch_size**2 * outputs))
+        outputs = patch_size**2 * channels * (2 if learned_variance else 1)
+        self.to_patches = zero_init(nn.Linear(dim, outputs))
 
     @property
     def condition_keywords(self) -> frozenset[str]:
