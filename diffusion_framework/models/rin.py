@@ -78,15 +78,15 @@ class RIN(RecordsArguments, nn.Module):
     ) -> None:
         super().__init__()
         _check_sizes(num_latents, blocks, channels, depth, latent_dim)
-        self.image_size = height_and_width(image_size)
-        self.channels, self.patch_size, self.second_time = channels, patch_size, second_time
-        self.self_condition, self.learned_variance = self_condition, learned_variance
-        conditions = (num_classes, image_channels, vector_dim, token_dim)
-        self.num_classes, self.image_channels, self.vector_dim, self.token_dim = conditions
-        self.inputs = ImageInputs(channels, self.image_size, *conditions)
+        self.image_size, self.patch_size = height_and_width(image_size), patch_size
+        self.channels, self.self_condition = channels, self_condition
+        self.learned_variance, self.second_time = learned_variance, second_time
+        told = (num_classes, image_channels, vector_dim, token_dim)
+        self.num_classes, self.image_channels, self.vector_dim, self.token_dim = told
+        self.inputs = ImageInputs(channels, self.image_size, *told)
         self.rows, columns = patch_grid(self.image_size, patch_size)
         self.embed_time = TimeEmbedding(latent_dim, latent_dim, time_scale, second_time)
-        self.embed_conditions = ConditionEmbedding(latent_dim, *conditions)
+        self.embed_conditions = ConditionEmbedding(latent_dim, *told)
         inputs = channels * (2 if self_condition else 1) + (image_channels or 0)
         self.embed_patches = nn.Linear(patch_size**2 * inputs, dim)
         self.positions = nn.Parameter(torch.randn(self.rows * columns, dim))
@@ -94,8 +94,9 @@ class RIN(RecordsArguments, nn.Module):
         self.warm_start = WarmStart(latent_dim)
         self.blocks = nn.ModuleList(RINBlock(dim, latent_dim, depth, heads) for _ in range(blocks))
         self.norm_out = nn.LayerNorm(dim)
-        outputs = patch_size**2 * channels * (2 if learned_variance else 1)
-        self.to_patches = zero_init(nn.Linear(dim, outputs))
+        self.to_patches = zero_init(
+            nn.Linear(dim, patch_size**2 * channels * (1 + learned_variance))
+        )
 
     @property
     def condition_keywords(self) -> frozenset[str]:

@@ -77,7 +77,7 @@ class Told:
         except (UnicodeDecodeError, json.JSONDecodeError, RecursionError, TypeError) as error:
             raise ValueError(
                 f"{name()}: Expected text in UTF-8 and an object in JSON beside it, got an error "
-                f"({str(error):.80}). Fix: write the member again."
+                f"({error!s:.80}). Fix: write the member again."
             ) from error
         except ValueError as error:
             message, _, fix = str(error).partition(" Fix: ")
