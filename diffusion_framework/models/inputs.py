@@ -30,6 +30,10 @@ class ImageInputs:
     token_dim: int | None = None
     multiple: int | None = None
 
+    def stacked(self, self_condition: bool) -> int:
+        """Returns the number of channels of the images, the last estimate and the condition."""
+        return self.channels * (2 if self_condition else 1) + (self.image_channels or 0)
+
     def check(
         self,
         x: Tensor,

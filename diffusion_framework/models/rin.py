@@ -87,16 +87,14 @@ class RIN(RecordsArguments, nn.Module):
         self.rows, columns = patch_grid(self.image_size, patch_size)
         self.embed_time = TimeEmbedding(latent_dim, latent_dim, time_scale, second_time)
         self.embed_conditions = ConditionEmbedding(latent_dim, *told)
-        inputs = channels * (2 if self_condition else 1) + (image_channels or 0)
-        self.embed_patches = nn.Linear(patch_size**2 * inputs, dim)
+        self.embed_patches = nn.Linear(patch_size**2 * self.inputs.stacked(self_condition), dim)
         self.positions = nn.Parameter(torch.randn(self.rows * columns, dim))
         self.first_latents = nn.Parameter(torch.randn(num_latents, latent_dim))
         self.warm_start = WarmStart(latent_dim)
         self.blocks = nn.ModuleList(RINBlock(dim, latent_dim, depth, heads) for _ in range(blocks))
         self.norm_out = nn.LayerNorm(dim)
-        self.to_patches = zero_init(
-            nn.Linear(dim, patch_size**2 * channels * (1 + learned_variance))
-        )
+        outputs = patch_size**2 * channels * (2 if learned_variance else 1)
+        self.to_patches = zero_init(nn.Linear(dim, outputs))
 
     @property
     def condition_keywords(self) -> frozenset[str]:

@@ -122,8 +122,7 @@ class UNet(RecordsArguments, nn.Module):
 
         self.embed_time = TimeEmbedding(dim, dim_embedding, time_scale, second_time)
         self.embed_conditions = ConditionEmbedding(dim_embedding, *conditions)
-        inputs = channels * (2 if self_condition else 1) + (image_channels or 0)
-        self.conv_in = nn.Conv2d(inputs, dim, 3, padding=1)
+        self.conv_in = nn.Conv2d(self.inputs.stacked(self_condition), dim, 3, padding=1)
 
         skips = [dim]  # channels of each skip connection to the decoder
         self.down = nn.ModuleList()
