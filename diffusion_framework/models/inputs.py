@@ -44,6 +44,7 @@ class ImageInputs:
         vector: Tensor | None = None,
         tokens: Tensor | None = None,
         token_mask: Tensor | None = None,
+        second_time: Tensor | None = None,
     ) -> None:
         """Raises ValueError for an input of another shape; missing conditions are left out."""
         sizes, channels = tuple(x.shape[2:]), self.channels
@@ -56,6 +57,7 @@ class ImageInputs:
             raise _misfit("x", f"[batch, {channels}, {height}, {width}]{more}", x)
         batch = x.shape[0]
         check_shape("time", time, (batch,))
+        check_shape("second_time", second_time, (batch,))
         check_shape("self_cond", self_cond, tuple(x.shape))
         if self.num_classes is not None:
             check_shape("labels", labels, (batch,))

@@ -139,7 +139,9 @@ class RIN(RecordsArguments, nn.Module):
             with learned_variance. With return_latents, a tuple of the output and the latents
             [batch, num_latents, latent_dim].
         """
-        self.inputs.check(x, time, self_cond, labels, image, vector, tokens, token_mask)
+        self.inputs.check(
+            x, time, self_cond, labels, image, vector, tokens, token_mask, second_time
+        )
         if self.self_condition:
             x = torch.cat([x, torch.zeros_like(x) if self_cond is None else self_cond], dim=1)
         x = self.embed_conditions.concatenate(x, image)

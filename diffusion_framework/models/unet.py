@@ -217,7 +217,9 @@ class UNet(RecordsArguments, nn.Module):
             The output [batch, channels, height, width], or [batch, 2 * channels, height, width]
             with learned_variance.
         """
-        self.inputs.check(x, time, self_cond, labels, image, vector, tokens, token_mask)
+        self.inputs.check(
+            x, time, self_cond, labels, image, vector, tokens, token_mask, second_time
+        )
         if self.self_condition:
             x = torch.cat([x, torch.zeros_like(x) if self_cond is None else self_cond], dim=1)
         x = self.embed_conditions.concatenate(x, image)
