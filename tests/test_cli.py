@@ -409,7 +409,7 @@ BAD_TRAINING = [
     (["--diffusion.model=NoSuchNet"], "expected a network, got 'NoSuchNet'.*UNet"),
     (["--diffusion.model.image_size=9"], r"divisible by 2.*got \(9, 9\)"),
     (["--data.image_size=9"], "or change --diffusion.model.image_size"),
-    (["--data.labels=true"], "Expected conditions none, got labels"),
+    (["--data.labels=true"], "Expected no conditions, got labels"),
     (["--diffusion.model.num_classes=10"], "Expected a value for labels, got none"),
     (["--trainer.results_folder={run}"], "already holds a run. Fix: resume it"),
     (

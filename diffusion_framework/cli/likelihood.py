@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..conditions.bound import DATA_FLAGS
 from ..data.loading.loader import to_device
 from ..diffusion import GaussianDiffusion
 from ..evaluation import (
@@ -22,13 +23,6 @@ from ..evaluation import (
 from ..evaluation.features.base import spread
 from ..process.noise import sample_seeds
 from ..progress import progress as shown_progress
-
-_FLAGS = {  # with which images have a condition
-    "labels": "--data.labels true",
-    "text": "--data.captions true",
-    "vector": "--data.vectors COLUMNS",
-    "image": "--data.pairs FOLDER",
-}
 
 
 def measure_likelihood(
@@ -106,7 +100,7 @@ def _needed(diffusion: GaussianDiffusion, told: Collection[str]) -> list[str]:
     """
     for name in diffusion.conditions:
         if name not in told:
-            flag = _FLAGS.get(name, "--data")
+            flag = DATA_FLAGS.get(name, "--data")
             raise ValueError(
                 f"--data: expected images with {name}, as the model has this condition, got none. "
                 f"Fix: add {flag}."

@@ -21,6 +21,14 @@ _OPTIONS = {  # options of a network for the conditions that a model has by defa
 }
 
 
+DATA_FLAGS = {  # with which the images of a folder have a condition
+    "labels": "--data.labels true",
+    "image": "--data.pairs FOLDER",
+    "vector": "--data.vectors COLUMNS",
+    "text": "--data.captions true",
+}
+
+
 @final
 @dataclass(frozen=True, eq=False)
 class BoundConditions:
@@ -173,9 +181,11 @@ class Conditions(nn.ModuleDict):
         self._check_names(given)
         dropped = {n for n in self if n not in given and not all_needed and self[n].dropout}
         if missing := self.keys() - given.keys() - dropped:
+            first = min(missing)
+            flag = f"; of images in a folder, {DATA_FLAGS[first]}" if first in DATA_FLAGS else ""
             raise ValueError(
                 f"Expected a value for {_list(missing)}, got none. "
-                f"Fix: pass {min(missing)}=..., one for each sample."
+                f"Fix: pass {first}=..., one for each sample{flag}."
             )
         parts: dict[str, Keywords] = {}
         for name in self:
@@ -200,9 +210,8 @@ class Conditions(nn.ModuleDict):
             elif first in _OPTIONS:
                 option = _OPTIONS[first]
                 remedy = f"leave it out, or set {option} (--diffusion.model.{option})"
-            raise ValueError(
-                f"Expected conditions {_list(self)}, got {_list(unknown)}. Fix: {remedy}."
-            )
+            known = f"conditions {_list(self)}" if self else "no conditions"
+            raise ValueError(f"Expected {known}, got {_list(unknown)}. Fix: {remedy}.")
 
     def check(self, values: Mapping[str, Any], batch: int) -> None:
         """Raises ValueError for values that `bind` refuses, even before statistics are known.

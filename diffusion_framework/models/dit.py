@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ..storage.config import RecordsArguments
 from .conditioning import ConditionEmbedding, joined_mask, summed
+from .inputs import ImageInputs
 from .layers import TimeEmbedding, height_and_width, zero_init
 from .tokens import MLP, TokenAttention, patch_grid, patchify, sin_cos_positions, unpatchify
 
@@ -63,6 +64,7 @@ class DiT(RecordsArguments, nn.Module):
         self.self_condition, self.learned_variance = self_condition, learned_variance
         conditions = (num_classes, image_channels, vector_dim, token_dim)
         self.num_classes, self.image_channels, self.vector_dim, self.token_dim = conditions
+        self.inputs = ImageInputs(channels, self.image_size, *conditions)
         self.rows, columns = patch_grid(self.image_size, patch_size)
 
         self.positions: Tensor
@@ -112,6 +114,7 @@ class DiT(RecordsArguments, nn.Module):
             The output [batch, channels, height, width], or [batch, 2 * channels, height, width]
             with learned_variance.
         """
+        self.inputs.check(x, time, self_cond, labels, image, vector, tokens, token_mask)
         if self.self_condition:
             x = torch.cat([x, torch.zeros_like(x) if self_cond is None else self_cond], dim=1)
         x = self.embed_conditions.concatenate(x, image)

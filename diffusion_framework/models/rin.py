@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ..storage.config import RecordsArguments
 from .conditioning import ConditionEmbedding, joined_mask
+from .inputs import ImageInputs, check_shape
 from .layers import TimeEmbedding, height_and_width, zero_init
 from .tokens import MLP, TokenAttention, patch_grid, patchify, unpatchify
 
@@ -79,8 +80,8 @@ class RIN(RecordsArguments, nn.Module):
         self.self_condition, self.learned_variance = self_condition, learned_variance
         conditions = (num_classes, image_channels, vector_dim, token_dim)
         self.num_classes, self.image_channels, self.vector_dim, self.token_dim = conditions
+        self.inputs = ImageInputs(channels, self.image_size, *conditions)
         self.rows, columns = patch_grid(self.image_size, patch_size)
-
         self.embed_time = TimeEmbedding(latent_dim, latent_dim, time_scale)
         self.embed_conditions = ConditionEmbedding(latent_dim, *conditions)
         inputs = channels * (2 if self_condition else 1) + (image_channels or 0)
@@ -90,8 +91,8 @@ class RIN(RecordsArguments, nn.Module):
         self.warm_start = WarmStart(latent_dim)
         self.blocks = nn.ModuleList(RINBlock(dim, latent_dim, depth, heads) for _ in range(blocks))
         self.norm_out = nn.LayerNorm(dim)
-        outputs = channels * (2 if learned_variance else 1)
-        self.to_patches = zero_init(nn.Linear(dim, patch_size**2 * outputs))
+        outputs = patch_size**2 * channels * (2 if learned_variance else 1)
+        self.to_patches = zero_init(nn.Linear(dim, outputs))
 
     @property
     def condition_keywords(self) -> frozenset[str]:
@@ -134,11 +135,13 @@ class RIN(RecordsArguments, nn.Module):
             with learned_variance. With return_latents, a tuple of the output and the latents
             [batch, num_latents, latent_dim].
         """
+        self.inputs.check(x, time, self_cond, labels, image, vector, tokens, token_mask)
         if self.self_condition:
             x = torch.cat([x, torch.zeros_like(x) if self_cond is None else self_cond], dim=1)
         x = self.embed_conditions.concatenate(x, image)
         interface = self.embed_patches(patchify(x, self.patch_size)) + self.positions
 
+        check_shape("latents", latents, (len(x), *self.first_latents.shape))
         if latents is None:
             latents = self.first_latents.new_zeros(len(x), *self.first_latents.shape)
         latents = self.first_latents + self.warm_start(latents)

@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..storage.config import RecordsArguments
 from .conditioning import ConditionEmbedding, summed
+from .inputs import ImageInputs
 from .layers import (
     Attention,
     CrossAttention,
@@ -94,6 +95,9 @@ class UNet(RecordsArguments, nn.Module):
         self.learned_variance = learned_variance
         conditions = (num_classes, image_channels, vector_dim, token_dim)
         self.num_classes, self.image_channels, self.vector_dim, self.token_dim = conditions
+        self.inputs = ImageInputs(
+            channels, self.image_size, *conditions, multiple=2 ** (levels - 1)
+        )
 
         dims = [dim * mult for mult in dim_mults]
         dim_embedding = 4 * dim
@@ -209,6 +213,7 @@ class UNet(RecordsArguments, nn.Module):
             The output [batch, channels, height, width], or [batch, 2 * channels, height, width]
             with learned_variance.
         """
+        self.inputs.check(x, time, self_cond, labels, image, vector, tokens, token_mask)
         if self.self_condition:
             x = torch.cat([x, torch.zeros_like(x) if self_cond is None else self_cond], dim=1)
         x = self.embed_conditions.concatenate(x, image)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,12 +119,16 @@ def ending(run: Outline) -> str:
     if isinstance(run.model, Policy):
         rows["next"] = f"diffusion rollout {name} --env {run.dataset.environment or 'NAME'}"
     else:
-        rows["next"] = f"diffusion sample {name}{_labels(run)}"
+        rows["next"] = f"diffusion sample {name}{_condition(run)}"
     return aligned(rows)
 
 
-def _labels(run: Outline) -> str:
-    """Returns the flag that names the first classes of the data, if there are any."""
+def _condition(run: Outline) -> str:
+    """Returns the flag for the first text of the data, or for its first classes, if any."""
+    with suppress(OSError, ValueError):  # the run is done, whatever happened to its data
+        sample = run.dataset[0]
+        if isinstance(sample, tuple) and isinstance(sample[1], Mapping) and "text" in sample[1]:
+            return f" --text {shlex.quote(sample[1]['text'])}"
     names = [*(run.dataset.class_names or ())][:3]
     plain = names and not any("," in name for name in names)
     return f" --labels {shlex.quote(','.join(names))}" if plain else ""

@@ -264,7 +264,7 @@ def test_no_conditions_give_no_keywords():
         (lambda: built(labels=Labels(2)).bind({"labels": None}), "Expected a value for labels"),
         (
             lambda: built().bind({"label": [0]}),
-            "Expected conditions none, got label. Fix: leave it out",
+            "Expected no conditions, got label. Fix: leave it out",
         ),
         (
             lambda: built(labels=Labels(2)).bind({"labels": [0], "lables": [0]}),

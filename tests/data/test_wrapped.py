@@ -166,3 +166,26 @@ def test_lists_of_numbers_are_batched_sample_by_sample():
     _, condition = as_dataset(data).take(np.array([4, 2, 1]))  # as many samples as numbers
     assert condition["pose"].tolist() == [[4, 40, 0.5], [2, 20, 0.5], [1, 10, 0.5]]
     assert condition["box"].tolist() == [[[4, 1]], [[2, 1]], [[1, 1]]]
+
+
+@pytest.mark.parametrize("form", ["pairs", "dictionaries", "hugging face"])
+def test_conditions_of_every_kind_are_batched_by_name(form):
+    """Labels, texts, vectors and images beside the data, as lists, tensors or columns."""
+    images = np.random.default_rng(0).integers(0, 255, (3, 4, 4, 1), dtype=np.uint8)
+    rows = [
+        {"labels": i, "text": f"text {i}", "vector": [0.5 * i, 1.0], "low": [[i, 1], [2, 3]]}
+        for i in range(3)
+    ]
+    pictures = [torch.from_numpy(one).permute(2, 0, 1) for one in images]
+    data = [*zip(pictures, rows, strict=True)]
+    if form != "pairs":
+        data = [{"image": one, **row} for one, row in zip(pictures, rows, strict=True)]
+    if form == "hugging face":
+        datasets = pytest.importorskip("datasets")
+        columns = [{**row, "image": one.tolist()} for one, row in zip(pictures, rows, strict=True)]
+        data = datasets.Dataset.from_list(columns)
+    taken, told = to_device(as_dataset(data).take(np.array([2, 0])), torch.device("cpu"))
+    assert torch.equal(taken.to(torch.uint8), torch.stack([pictures[2], pictures[0]]))
+    assert told["labels"].tolist() == [2, 0] and told["text"] == ["text 2", "text 0"]
+    assert told["vector"].tolist() == [[1.0, 1.0], [0.0, 1.0]]
+    assert told["low"].tolist() == [[[2, 1], [2, 3]], [[0, 1], [2, 3]]]

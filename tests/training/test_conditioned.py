@@ -164,8 +164,8 @@ class Words(Conditioner):
         lengths = torch.tensor([[float(len(text))] for text in value], device=self.device)
         return {"vector": lengths}
 
-    def none(self, like):
-        return {"vector": torch.zeros_like(like["vector"])}
+    def none(self, batch):
+        return {"vector": torch.zeros(batch, 1)}
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -181,7 +181,7 @@ def test_words_in_a_batch_reach_a_conditioner_that_takes_them(tmp_path, workers)
 def test_words_are_refused_at_the_door_where_nothing_takes_them(tmp_path):
     data = [(torch.rand(1, 4, 4), {"text": "a cat"})] * 4
     for model, message in (
-        (GaussianDiffusion(Plain()), "Expected conditions none, got text. Fix: leave it out"),
+        (GaussianDiffusion(Plain()), "Expected no conditions, got text. Fix: leave it out"),
         (diffusion("pose"), "Expected conditions pose, got text. Fix: "),
     ):
         with pytest.raises(ValueError, match=message) as caught:

@@ -245,7 +245,7 @@ def test_class_labels_go_from_folders_to_the_grid(tmp_path):
     )
     with pytest.raises(ValueError, match=r"labels in \[0, 0\], got 1 .*more classes"):
         Trainer(GaussianDiffusion(tiny_unet(num_classes=1)), data, **options)
-    with pytest.raises(ValueError, match="Expected conditions none, got labels"):
+    with pytest.raises(ValueError, match="Expected no conditions, got labels"):
         Trainer(tiny_diffusion(), data, **options)
     with pytest.raises(ValueError, match="labels"):
         Trainer(diffusion, ImageFolder(tmp_path / "data", 8, 1), **options)

@@ -7,7 +7,7 @@ from contextlib import suppress
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from threading import Thread, get_ident
+from threading import Thread
 from typing import Any, BinaryIO, Literal
 
 import numpy as np
@@ -18,21 +18,19 @@ from ..images.encoded import EncodedImages, file_endings
 from ..images.resize import Fit
 from ..images.transforms import Transform
 from ..loading.cache import cache_folder as default_cache_folder
-from ..loading.own_files import locked, open_own, read_sealed, write_sealed
+from ..loading.own_files import locked, open_own, read_sealed
+from .lists import check_labels, check_told, load_or_make, untold
 from .names import is_remote, shard_names
 from .shard_files import ShardFiles, hashed, parallel_map, read_at
-from .tar_index import (
-    BAD_LABEL,
-    MAX_CLASSES,
-    NO_LABEL,
-    RECORD,
-    digest,
-    list_images,
-    member_at,
-)
+from .tar_index import RECORD, digest, digest_of, list_images, member_at
+from .told import Told
 
-# One row for each shard: number of images, lowest and highest label, hash of the images
-_SURVEY = np.dtype([("count", "<i8"), ("lowest", "<i4"), ("highest", "<i4"), ("content", "<u8")])
+# One row for each shard: number of images, and of those that lack a text or a JSON object; lowest
+# and highest label; hash of the images
+_SURVEY = np.dtype(
+    [("count", "<i8"), ("untold", "<i8"), ("lowest", "<i4"), ("highest", "<i4"), ("content", "<u8")]
+)
+_LISTS = "lists, version 2"
 _MAX_OPEN = 16  # shards that a process keeps open: twice the lanes of ShardedBatches
 _LISTING_THREADS = 8
 
@@ -67,7 +65,9 @@ class Shards(EncodedImages):
         image_size: int | tuple[int, int] = 64,
         channels: int = 3,
         *,
-        labels: bool = False,
+        labels: bool | str = False,
+        captions: bool | str = False,
+        vectors: list[str] | None = None,
         crop: Literal["center", "random"] = "center",
         background: tuple[int, int, int] = (255, 255, 255),
         broken: Literal["error", "skip"] = "error",
@@ -89,8 +89,11 @@ class Shards(EncodedImages):
             image_size: Side of the square images, or [height, width].
             channels: 1 for grey, 3 for RGB, 4 for RGBA, which keeps transparency; another number
                 for TIFF files with so many channels.
-            labels: Whether to load class labels, numbers in the members KEY.cls; samples are then
-                (image, label).
+            labels: Whether to load class labels: true for the numbers in the members KEY.cls, or
+                the key that holds them in KEY.json. Samples are then (image, label).
+            captions: Whether to load texts: true for the members KEY.txt, or keys in KEY.json,
+                joined as category,text.
+            vectors: Keys in KEY.json whose numbers form a vector for each image.
             crop: Position of the crop: 'center', or 'random', which differs in each epoch.
             background: Red, green and blue in 0..255 behind transparent pixels, for 1 and 3
                 channels.
@@ -125,7 +128,8 @@ class Shards(EncodedImages):
         super().__init__(image_size, channels, crop, *options)
         if keep < 1:
             raise ValueError(f"Expected keep of at least 1, got {keep}. Fix: take 24.")
-        self.names, self.with_labels = shard_names(shards), labels
+        self.names, self.with_labels = shard_names(shards), labels is not False
+        self.told = Told(labels, captions, tuple(vectors or ()))
         self.endings = frozenset(file_endings(extensions))
         self.cache = Path(cache_folder) if cache_folder else default_cache_folder()
         self.files = ShardFiles(self.names, self.cache / "shards" / hashed(*self.names)[:16], keep)
@@ -133,7 +137,7 @@ class Shards(EncodedImages):
         self.shard_lengths, self._contents = survey["count"].copy(), survey["content"].copy()
         self._ends = np.cumsum(self.shard_lengths)
         classes = int(survey["highest"].max()) + 1
-        self.class_names = [str(label) for label in range(classes)] if labels else []
+        self.class_names = [str(label) for label in range(classes)] if self.with_labels else []
         self._opened: OrderedDict[int, tuple[BinaryIO, np.ndarray]] = OrderedDict()
         self._prefetched: set[int] = set()
 
@@ -158,9 +162,10 @@ class Shards(EncodedImages):
     def encoded(self, index: int) -> tuple[BinaryIO, dict[str, Any]]:
         shard = int(np.searchsorted(self._ends, index, side="right"))
         place = index - int(self._ends[shard] - self.shard_lengths[shard])
-        content, offset, label = self._content(shard, place)
-        member = Member(content, partial(self._name, shard, offset))
-        return member, {"labels": label} if self.with_labels else {}
+        content, members, offset, label = self._content(shard, place)
+        name = partial(self._name, shard, offset)
+        told = {"labels": label} if self.with_labels else {}
+        return Member(content, name), {**told, **self.told.values(members, name)}
 
     def prefetch(self, shards: Sequence[int]) -> None:
         """Starts to download the remote shards among these, unless the last call named them."""
@@ -173,8 +178,10 @@ class Shards(EncodedImages):
         with suppress(Exception):  # reading the shard raises the same error
             self.files.open(shard).close()
 
-    def _content(self, shard: int, place: int, again: bool = False) -> tuple[bytes, int, int]:
-        """Returns the content of an image, its offset and its label.
+    def _content(
+        self, shard: int, place: int, again: bool = False
+    ) -> tuple[bytes, dict[str, bytes], int, int]:
+        """Returns the content of an image, that of its other members, its offset and its label.
 
         A copy that was cut short or damaged is downloaded again, once.
 
@@ -182,10 +189,13 @@ class Shards(EncodedImages):
             ValueError: the shard has changed since it was listed.
         """
         file, images = self._open(shard)
-        offset, size, label, listed = images[place].tolist()
+        row = images[place]
+        offset, size, label, listed = (row[n].item() for n in ("offset", "size", "label", "digest"))
         content = read_at(file, offset, size)
-        if len(content) == size and digest(content, content) == listed:
-            return content, offset, label
+        members = {ending: read_at(file, *row[ending].tolist()) for ending in self.told.needs}
+        unchanged = not members or digest_of(members) == row["told"].item()
+        if len(content) == size and digest(content, content) == listed and unchanged:
+            return content, members, offset, label
         self.files.discard(shard, file)
         self._opened.pop(shard)[0].close()
         if not again:
@@ -209,12 +219,16 @@ class Shards(EncodedImages):
 
         def read() -> np.ndarray:
             with self.files.open(shard) as file:
-                return list_images(file, self.names[shard], self.endings)
+                return list_images(file, self.names[shard], self.endings, self.told)
 
-        return _load_or_make(self._list_path(self.files.key(shard)), RECORD, read)
+        return load_or_make(self._list_path(self.files.key(shard)), RECORD, read)
 
     def _list_path(self, *keys: str) -> Path:
-        return self.cache / "lists" / f"{hashed(*sorted(self.endings), *keys)}.list"
+        return (
+            self.cache
+            / "lists"
+            / f"{hashed(_LISTS, self.told.listed, *sorted(self.endings), *keys)}.list"
+        )
 
     def _surveyed(self) -> np.ndarray:
         """Returns the images, labels and content of each shard in an array of _SURVEY.
@@ -235,18 +249,14 @@ class Shards(EncodedImages):
                     f"Expected a writable cache folder, got {error}. Fix: set cache_folder."
                 ) from error
             with locked(path.with_suffix(".lock")):
-                _load_or_make(path, _SURVEY, self._survey)
-        table = _load_or_make(path, _SURVEY, self._survey)
+                load_or_make(path, _SURVEY, self._survey)
+        table = load_or_make(path, _SURVEY, self._survey)
         if self.with_labels and (table["lowest"] < 0).any():
             shard = int(np.argmax(table["lowest"] < 0))
-            images = self._images(shard)
-            first = images[np.argmax(images["label"] < 0)]
-            got = {NO_LABEL: "no label", BAD_LABEL: "other text"}[int(first["label"])]
-            raise ValueError(
-                f"Expected an integer below {MAX_CLASSES} as label of "
-                f"image {self._name(shard, first['offset'])!r}, got {got}. "
-                "Fix: write it to KEY.cls, or set --data.labels false."
-            )
+            check_labels(self._images(shard), partial(self._name, shard))
+        if count := int(table["untold"].sum()):
+            shard = int(np.argmax(table["untold"] > 0))
+            check_told(self._images(shard), self.told, count, partial(self._name, shard))
         return table
 
     def _survey(self) -> np.ndarray:
@@ -262,7 +272,11 @@ class Shards(EncodedImages):
         rows = []
         for images in lists:
             labels, content = images["label"], images[["size", "label", "digest"]].tolist()
-            rows.append((len(images), labels.min(), labels.max(), int(hashed(content)[:16], 16)))
+            if self.told.needs:
+                content.append(images["told"].tolist())
+            lacking = untold(images, self.told).sum()
+            known = int(hashed(content)[:16], 16)
+            rows.append((len(images), lacking, labels.min(), labels.max(), known))
         return np.array(rows, _SURVEY)
 
     def _name(self, shard: int, offset: int) -> str:
@@ -281,14 +295,3 @@ class Member(BytesIO):
     @property
     def name(self) -> str:
         return self._find_name()
-
-
-def _load_or_make(path: Path, dtype: np.dtype, make: Callable[[], np.ndarray]) -> np.ndarray:
-    """Loads the array in a file; if missing or damaged, calls `make` and saves its result."""
-    if (content := read_sealed(path)) is not None:
-        return np.frombuffer(content, dtype)
-    array = make()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".{os.getpid()}-{get_ident()}.part")
-    write_sealed(path, array.tobytes(), part)
-    return array

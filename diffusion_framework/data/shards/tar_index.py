@@ -1,24 +1,38 @@
-"""Index of the images in a tar file of the WebDataset convention: KEY.jpg with optional KEY.cls."""
+"""Index of the images in a tar file of the WebDataset convention: KEY.jpg with optional KEY.cls,
+KEY.txt and KEY.json."""
 
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from hashlib import blake2b
 from typing import BinaryIO
 
 import numpy as np
 
+from .told import Told
+
 # One row for each image: offset and size of its content in bytes; its label, NO_LABEL or
-# BAD_LABEL (KEY.cls does not hold a class number); and the `digest` of its content.
-RECORD = np.dtype([("offset", "<i8"), ("size", "<i8"), ("label", "<i4"), ("digest", "<u8")])
-NO_LABEL, BAD_LABEL = -1, -2
-MAX_CLASSES = 1_000_000
-MAX_LABEL_BYTES = 32  # longer contents are not labels
+# BAD_LABEL (not a class number); the `digest` of its content; and, for KEY.txt and KEY.json,
+# offset and size of what is read, and a hash of it. A missing member has the offset 0.
+RECORD = np.dtype(
+    [
+        ("offset", "<i8"),
+        ("size", "<i8"),
+        ("label", "<i4"),
+        ("digest", "<u8"),
+        (".txt", "<i8", 2),
+        (".json", "<i8", 2),
+        ("told", "<u8"),
+    ]
+)
+_TOLD = (".txt", ".json")
 _END = bytes(2 * tarfile.BLOCKSIZE)
 _PADDING = 2**16  # bytes after the end that must be zeros
 
 
-def list_images(file: BinaryIO, shard: str, endings: frozenset[str]) -> np.ndarray:
-    """Lists the images of a tar file, reading only headers and labels.
+def list_images(
+    file: BinaryIO, shard: str, endings: frozenset[str], told: Told | None = None
+) -> np.ndarray:
+    """Lists the images of a tar file, reading only headers, labels and other conditions.
 
     The key of a member is its path up to the first dot of the file name; the rest is its ending.
     A member is an image if its ending is one of `endings`, and a label if its ending is `.cls`: an
@@ -28,6 +42,7 @@ def list_images(file: BinaryIO, shard: str, endings: frozenset[str]) -> np.ndarr
         file: Tar file, open and seekable.
         shard: Name of the shard, for errors.
         endings: Endings of images in lower case with the dot; they match in any case.
+        told: Members that are conditions; None for the labels alone.
 
     Returns:
         Array of RECORD, one row for each image, in the order of the file.
@@ -36,12 +51,15 @@ def list_images(file: BinaryIO, shard: str, endings: frozenset[str]) -> np.ndarr
         ValueError: the file is not a tar file, is damaged or truncated, or holds no image, or two
             images of one key.
     """
+    told = Told() if told is None else told
     images: dict[str, tuple[int, int, int]] = {}
-    labels: dict[str, int] = {}
-    for member, ending, content in _members(file, shard):
+    beside: dict[str, dict[str, bytes]] = {}
+    places: dict[tuple[str, str], tuple[int, int]] = {}
+    for member, ending, content in _members(file, shard, told.most_bytes):
         key = member.name.removesuffix(ending)
-        if ending.lower() == ".cls":
-            labels[key] = _label(content)
+        if content is not None:
+            beside.setdefault(key, {})[ending.lower()] = content
+            places[key, ending.lower()] = member.offset_data, member.size
         elif ending.lower() in endings:
             if key in images:
                 raise ValueError(
@@ -61,11 +79,21 @@ def list_images(file: BinaryIO, shard: str, endings: frozenset[str]) -> np.ndarr
             f"Expected images in shard {shard!r}, got none. "
             f"Fix: name the members KEY.jpg or KEY with another ending in extensions ({shown})."
         )
-    rows = [
-        (start, size, labels.get(key, NO_LABEL), seen)
-        for key, (start, size, seen) in images.items()
-    ]
+    nowhere = 0, 0
+    rows = []
+    for key, (start, size, seen) in images.items():
+        members = beside.get(key, {})
+        needed = {ending: members.get(ending, b"") for ending in told.needs}
+        text, row = (places.get((key, e), nowhere) if e in needed else nowhere for e in _TOLD)
+        seen_beside = digest_of(needed) if needed else 0
+        rows.append((start, size, told.label(members), seen, text, row, seen_beside))
     return np.array(rows, RECORD)
+
+
+def digest_of(members: Mapping[str, bytes]) -> int:
+    """Returns a hash of 64 bits of the contents of members by ending."""
+    content = b"".join(ending.encode() + members[ending] for ending in sorted(members))
+    return int.from_bytes(blake2b(content, digest_size=8).digest(), "little")
 
 
 def digest(head: bytes, tail: bytes) -> int:
@@ -80,13 +108,16 @@ def digest(head: bytes, tail: bytes) -> int:
 
 def member_at(file: BinaryIO, shard: str, offset: int) -> str:
     """Returns the name of the member with content at `offset`, or '?'."""
-    return next(
-        (member.name for member, _, _ in _members(file, shard) if member.offset_data == offset), "?"
-    )
+    members = _members(file, shard, {})
+    return next((member.name for member, _, _ in members if member.offset_data == offset), "?")
 
 
-def _members(file: BinaryIO, shard: str) -> Iterator[tuple[tarfile.TarInfo, str, bytes]]:
-    """Yields each regular member with a key, with its ending, and with its content if a label.
+def _members(
+    file: BinaryIO, shard: str, most_bytes: Mapping[str, int]
+) -> Iterator[tuple[tarfile.TarInfo, str, bytes | None]]:
+    """Yields each regular member with a key, with its ending, and with its content or None.
+
+    Contents are those of the endings in `most_bytes`, up to so many bytes.
 
     Raises:
         ValueError: the file is not a tar file, or is damaged or truncated.
@@ -102,12 +133,9 @@ def _members(file: BinaryIO, shard: str) -> Iterator[tuple[tarfile.TarInfo, str,
         while archive.offset and (member := archive.next()):  # 0 without a first member
             stem, dot, ending = member.name.rpartition("/")[2].partition(".")
             if stem and dot and member.isreg() and not member.issparse():
-                is_label = ending.lower() == "cls" and member.size <= MAX_LABEL_BYTES
-                yield (
-                    member,
-                    dot + ending,
-                    _read(file, member.offset_data, member.size) if is_label else b"",
-                )
+                is_read = member.size <= most_bytes.get(dot + ending.lower(), -1)
+                content = _read(file, member.offset_data, member.size) if is_read else None
+                yield member, dot + ending, content
         end = archive.offset
         after = _read(file, end, _PADDING)
         # tarfile takes a damaged header, and the end of a file cut short, for the end
@@ -127,9 +155,3 @@ def _members(file: BinaryIO, shard: str) -> Iterator[tuple[tarfile.TarInfo, str,
 def _read(file: BinaryIO, offset: int, size: int) -> bytes:
     file.seek(offset)
     return file.read(size)
-
-
-def _label(content: bytes) -> int:
-    """Parses the content of KEY.cls; BAD_LABEL unless it is an integer below MAX_CLASSES."""
-    text = content.strip()
-    return int(text) if text.isdigit() and int(text) < MAX_CLASSES else BAD_LABEL
