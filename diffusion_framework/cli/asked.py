@@ -15,6 +15,7 @@ from torch import Tensor
 from ..data.images.decode import decode_image
 from ..data.images.resize import to_tensor
 from ..diffusion import GaussianDiffusion
+from ..storage.labelled import split_views
 from .classes import chosen_classes
 
 
@@ -40,6 +41,23 @@ class Asked:
             plain = name == "text"
             found[name] = chosen if plain else _stacked(name, chosen).to(device)
         return found
+
+    def views(
+        self, diffusion: GaussianDiffusion, count: int
+    ) -> tuple[list[str] | None, tuple[Tensor, ...]]:
+        """Returns texts and images to show with the first samples; classes alone need none.
+
+        Args:
+            diffusion: Model.
+            count: Number of samples to show.
+        """
+        if self.values.keys() <= {"labels"}:
+            return None, ()
+        values = self.of(range(count), diffusion.device)
+        views = dict(diffusion.views(values))
+        if "labels" in views and diffusion.class_names:
+            views["labels"] = [diffusion.class_names[int(label)] for label in values["labels"]]
+        return split_views(views)
 
 
 def asked_conditions(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +15,8 @@ from ..parts.counting import counted
 from ..process.noise import sample_seeds
 from ..progress import progress as shown_progress
 from ..samplers import Sampler
-from ..storage.images import grid, npy, png
+from ..storage.images import npy, png
+from ..storage.labelled import labelled_grid
 from .asked import Asked, asked_conditions, read_texts
 from .common import built, check_positive, device_named
 from .outputs import Outputs
@@ -105,7 +107,13 @@ def sample(
     how |= {"noise_device": drawn_on, "show_progress": progress}
     batches = _batches(num_samples, batch_size, progress)
     images = (_images(diffusion, batch, seed, asked, how) for batch in batches)
-    print(f"done: {_write(images, outputs, asked.columns, diffusion.space.bins)}{asked.note}")
+    what = _write(images, outputs, partial(_sheet, diffusion, asked), diffusion.space.bins)
+    print(f"done: {what}{asked.note}")
+
+
+def _sheet(diffusion: GaussianDiffusion, asked: Asked, images: torch.Tensor) -> torch.Tensor:
+    """Returns the first samples in one image, each with the text or image it was asked for."""
+    return labelled_grid(images, *asked.views(diffusion, len(images)), asked.columns)
 
 
 def _batches(count: int, size: int, progress: bool) -> Iterable[range]:
@@ -117,9 +125,12 @@ def _batches(count: int, size: int, progress: bool) -> Iterable[range]:
 
 
 def _write(
-    batches: Iterable[Samples], outputs: Outputs, columns: int | None, bins: int | None
+    batches: Iterable[Samples],
+    outputs: Outputs,
+    sheet: Callable[[torch.Tensor], torch.Tensor],
+    bins: int | None,
 ) -> str:
-    """Writes each sample, and a grid of the first 100 with this number of columns.
+    """Writes each sample, and a sheet of the first 100.
 
     Samples whose values a picture does not show as they are become .npy files as well.
 
@@ -142,7 +153,7 @@ def _write(
 
     if not shown:
         return between("npy", "sample")
-    outputs.write("grid.png", png(grid(torch.stack(shown), columns)))
+    outputs.write("grid.png", png(sheet(torch.stack(shown))))
     return f"{between('png', 'image')}, all in {outputs.folder / 'grid.png'}"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -49,6 +49,19 @@ def labelled_grid(
         wide = cells.shape[-1] / cells.shape[-2]
         columns = max(1, round(math.sqrt(len(cells) / wide)))
     return arrange(cells, columns)
+
+
+def split_views(
+    views: Mapping[str, Tensor | list[str]],
+) -> tuple[list[str] | None, tuple[Tensor, ...]]:
+    """Returns the texts and the images of conditions, as `labelled_grid` takes them.
+
+    Args:
+        views: Conditions by name: images in [0, 1], or one text for each sample.
+    """
+    texts = [view for view in views.values() if isinstance(view, list)]
+    joined = [", ".join(several) for several in zip(*texts, strict=True)] if texts else None
+    return joined, tuple(view for view in views.values() if isinstance(view, Tensor))
 
 
 def rgb(images: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from torch import Tensor
 from ..data import TrainingDataset
 from ..data.loading.loader import to_device
 from ..process.noise import sample_seeds
+from ..storage.labelled import split_views
 from ..trainable import Trainable
 from .checks import expect
 
@@ -122,9 +123,7 @@ class Asked:
         if "labels" in views and dataset.class_names:
             names = dataset.class_names
             views["labels"] = [names[int(label)] for label in condition["labels"]]
-        texts = [view for view in views.values() if isinstance(view, list)]
-        joined = [", ".join(several) for several in zip(*texts, strict=True)] if texts else None
-        return cls(joined, tuple(view for view in views.values() if isinstance(view, Tensor)))
+        return cls(*split_views(views))
 
 
 def preview_conditions(

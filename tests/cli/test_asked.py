@@ -53,8 +53,9 @@ def test_texts_are_rows_and_other_conditions_stay_none(run, seen, tmp_path, caps
     heart, dog = "a red, red heart", "a dog"
     assert seen == [{"text": [heart, heart, heart, dog]}, {"text": [dog]}]
     assert "rows: a red, red heart; a dog" in capsys.readouterr().out
-    size = 48  # of the enlarged images
-    assert Image.open(tmp_path / "samples" / "grid.png").size == (3 * (size + 2) + 2, 2 * 50 + 2)
+    size, line = 96, 14  # of the enlarged images, and of the text below
+    expected = 3 * (size + 2) + 2, 2 * (size + line + 2) + 2
+    assert Image.open(tmp_path / "samples" / "grid.png").size == expected
 
 
 def test_all_conditions_together_and_texts_of_a_file(run, seen, tmp_path):

@@ -20,6 +20,7 @@ from ...parts.counting import counted
 from .beside import conditions_of
 from .encoded import EncodedImages, file_endings
 from .headers import header_notes, read_headers
+from .metadata import metadata_files
 from .pairs import Pairs, checked_copy, find_pairs, shrink
 from .resize import Fit
 from .scan import scan_folder
@@ -152,6 +153,9 @@ class ImageFolder(EncodedImages):
         if self.values.labels is None and len(folders) > 1:
             flags = f"--data.labels true --diffusion.model.num_classes {len(folders)}"
             notes += [f"{len(folders)} subfolders; {flags} makes them classes"]
+        if self.values.is_empty() and (tables := metadata_files(self.folder, self.paths)):
+            options = "--data.labels COLUMN, --data.captions COLUMN or --data.vectors COLUMN"
+            notes += [f"{tables[0]} is not read; {options} makes it a condition"]
         return notes
 
     def describe(self) -> str:

@@ -66,6 +66,7 @@ def test_columns_become_labels_texts_and_vectors(folder, write):
 
 def test_labels_alone_stay_numbers(folder):
     write_json(folder, ROWS)
+    assert "metadata.jsonl is not read; --data.labels" in ImageFolder(folder, 8, 1).notes()[-1]
     assert [ImageFolder(folder, 8, labels="kind")[i][1] for i in range(4)] == [1, 2, 0, 1]
 
 
