@@ -28,7 +28,9 @@ class Denoiser(Protocol):
 class TransformX0:
     """Denoiser that applies a function to the estimated clean data of another one.
 
-    The noise is computed from x and the new clean data, so that both still add up to x.
+    The noise is computed from x and the new clean data, so that both still add up to x. A jump of a
+    network with a second time that ends above the clean data estimates no clean data, and is
+    returned as it is.
 
     Args:
         denoise: Denoiser to wrap.
@@ -41,6 +43,8 @@ class TransformX0:
 
     def __call__(self, x: Tensor, at: Level, to: Level | None = None) -> Prediction:
         prediction = self.denoise(x, at, to)
+        if to is not None and to is not at and not to.is_end:
+            return prediction
         return Prediction.from_x0(self.change(prediction.x0), x, at, prediction.variance)
 
 

@@ -106,7 +106,7 @@ class NetworkSignature:
             estimate=estimate if getattr(network, "self_condition", True) else None,
             needs_estimate=needs_estimate,
             latents=latents,
-            second_time="second_time" in rest,
+            second_time="second_time" in rest and bool(getattr(network, "second_time", True)),
             keywords=keywords,
             required=frozenset(no_default),
             takes_any=inspect.Parameter.VAR_KEYWORD in kinds,

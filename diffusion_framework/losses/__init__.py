@@ -5,6 +5,7 @@ are in `weights.py` and time samplers in `times.py`.
 """
 
 from .base import Loss, NoisedBatch
+from .flow_map import FlowMapLoss
 from .hybrid import HybridLoss
 from .levels import LEVEL_NAMES, SampledLevels, losses_by_level
 from .simple import SimpleLoss
@@ -34,6 +35,7 @@ __all__ = [
     "LEVEL_NAMES",
     "P2",
     "EDMWeight",
+    "FlowMapLoss",
     "HybridLoss",
     "Likelihood",
     "LogNormal",

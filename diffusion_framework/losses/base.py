@@ -12,6 +12,7 @@ from torch import Tensor
 from ..denoisers import NetworkDenoiser, NetworkParts
 from ..process.level import Level
 from ..process.posterior import Variance
+from .times import TimeSampler
 from .weights import LossWeight
 
 
@@ -59,12 +60,12 @@ class Loss(ABC):
 
     Attributes:
         variance: Variance of the reverse steps when sampling.
-        times: Name of the time sampler to use unless the user sets one; None for no preference.
+        times: Time sampler or its name to use unless the user sets one; None for no preference.
         sampler: Name of the sampler to use unless the user sets one; None for no preference.
     """
 
     variance: Variance = "small"
-    times: ClassVar[str | None] = None
+    times: ClassVar[str | TimeSampler | None] = None
     sampler: ClassVar[str | None] = None
 
     def check(self, parts: NetworkParts, steps: int | None) -> None:  # noqa: B027

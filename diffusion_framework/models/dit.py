@@ -33,6 +33,8 @@ class DiT(RecordsArguments, nn.Module):
             stand beside the tokens of the patches.
         learned_variance: Whether the output has twice the channels; the second half sets the
             variance of the reverse process (Nichol & Dhariwal 2021).
+        second_time: Whether the network also takes the time where the step ends, as `FlowMapLoss`
+            needs.
         time_scale: Factor on times before their sinusoidal embedding. 1000 suits times in [0, 1];
             1 suits process steps (time_input: steps).
 
@@ -55,12 +57,13 @@ class DiT(RecordsArguments, nn.Module):
         vector_dim: int | None = None,
         token_dim: int | None = None,
         learned_variance: bool = False,
+        second_time: bool = False,
         time_scale: float = 1000.0,
     ) -> None:
         super().__init__()
         _check_sizes(depth, channels)
         self.image_size = height_and_width(image_size)
-        self.channels, self.patch_size = channels, patch_size
+        self.channels, self.patch_size, self.second_time = channels, patch_size, second_time
         self.self_condition, self.learned_variance = self_condition, learned_variance
         conditions = (num_classes, image_channels, vector_dim, token_dim)
         self.num_classes, self.image_channels, self.vector_dim, self.token_dim = conditions
@@ -71,10 +74,9 @@ class DiT(RecordsArguments, nn.Module):
         self.register_buffer(
             "positions", sin_cos_positions(self.rows, columns, dim), persistent=False
         )
-        self.embed_time = TimeEmbedding(dim, dim, time_scale)
+        self.embed_time = TimeEmbedding(dim, dim, time_scale, second_time)
         self.embed_conditions = ConditionEmbedding(dim, *conditions)
-        inputs = channels * (2 if self_condition else 1) + (image_channels or 0)
-        self.embed_patches = nn.Linear(patch_size**2 * inputs, dim)
+        self.embed_patches = nn.Linear(patch_size**2 * self.inputs.stacked(self_condition), dim)
         self.blocks = nn.ModuleList(DiTBlock(dim, heads) for _ in range(depth))
         self.modulate_out = Modulation(dim, 2)
         outputs = channels * (2 if learned_variance else 1)
@@ -95,6 +97,7 @@ class DiT(RecordsArguments, nn.Module):
         vector: Tensor | None = None,
         tokens: Tensor | None = None,
         token_mask: Tensor | None = None,
+        second_time: Tensor | None = None,
     ) -> Tensor:
         """Computes the network's output for noised images.
 
@@ -109,17 +112,20 @@ class DiT(RecordsArguments, nn.Module):
             vector: Vectors of a condition, [batch, vector_dim].
             tokens: Tokens of a condition, [batch, n, token_dim].
             token_mask: Mask of the tokens [batch, n], False for padding; None counts all.
+            second_time: Time where the step ends, [batch]; None is `time`.
 
         Returns:
             The output [batch, channels, height, width], or [batch, 2 * channels, height, width]
             with learned_variance.
         """
-        self.inputs.check(x, time, self_cond, labels, image, vector, tokens, token_mask)
+        self.inputs.check(
+            x, time, self_cond, labels, image, vector, tokens, token_mask, second_time
+        )
         if self.self_condition:
             x = torch.cat([x, torch.zeros_like(x) if self_cond is None else self_cond], dim=1)
         x = self.embed_conditions.concatenate(x, image)
         single, told = self.embed_conditions(labels, vector, tokens)
-        embedding = summed([self.embed_time(time), *single], told, token_mask)
+        embedding = summed([self.embed_time(time, second_time), *single], told, token_mask)
         h = self.embed_patches(patchify(x, self.patch_size)) + self.positions
         patches = h.shape[1]
         mask = None if told is None else joined_mask(h, token_mask)

@@ -30,6 +30,10 @@ class ImageInputs:
     token_dim: int | None = None
     multiple: int | None = None
 
+    def stacked(self, self_condition: bool) -> int:
+        """Returns the number of channels of the images, the last estimate and the condition."""
+        return self.channels * (2 if self_condition else 1) + (self.image_channels or 0)
+
     def check(
         self,
         x: Tensor,
@@ -40,6 +44,7 @@ class ImageInputs:
         vector: Tensor | None = None,
         tokens: Tensor | None = None,
         token_mask: Tensor | None = None,
+        second_time: Tensor | None = None,
     ) -> None:
         """Raises ValueError for an input of another shape; missing conditions are left out."""
         sizes, channels = tuple(x.shape[2:]), self.channels
@@ -52,6 +57,7 @@ class ImageInputs:
             raise _misfit("x", f"[batch, {channels}, {height}, {width}]{more}", x)
         batch = x.shape[0]
         check_shape("time", time, (batch,))
+        check_shape("second_time", second_time, (batch,))
         check_shape("self_cond", self_cond, tuple(x.shape))
         if self.num_classes is not None:
             check_shape("labels", labels, (batch,))

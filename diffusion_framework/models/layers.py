@@ -46,29 +46,46 @@ def height_and_width(image_size: int | Sequence[int]) -> tuple[int, int]:
 class TimeEmbedding(nn.Module):
     """Sinusoidal embedding of time (Vaswani et al. 2017), followed by an MLP of two layers.
 
-    Maps [batch] to [batch, dim_out].
+    Maps [batch] to [batch, dim_out]. With a second time, its embedding by an MLP of its own is
+    added. That one starts as zero.
 
     Args:
         dim: Number of sines and cosines together, even.
         dim_out: Width of the embedding.
         scale: Factor on times before their sinusoidal embedding, at frequencies from 1 to 1/10000;
             1000 suits times in [0, 1].
+        second: Whether there is a second time.
     """
 
-    def __init__(self, dim: int, dim_out: int, scale: float = 1000.0) -> None:
+    def __init__(self, dim: int, dim_out: int, scale: float = 1000.0, second: bool = False) -> None:
         super().__init__()
         self.num_frequencies, self.scale = dim // 2, scale
+        waves = 2 * self.num_frequencies
         self.layers = nn.Sequential(
-            nn.Linear(2 * self.num_frequencies, dim_out), nn.SiLU(), nn.Linear(dim_out, dim_out)
+            nn.Linear(waves, dim_out), nn.SiLU(), nn.Linear(dim_out, dim_out)
+        )
+        self.second_layers = None
+        if second:
+            self.second_layers = nn.Sequential(
+                nn.Linear(waves, dim_out), nn.SiLU(), zero_init(nn.Linear(dim_out, dim_out))
+            )
+
+    def forward(self, time: Tensor, second_time: Tensor | None = None) -> Tensor:
+        embedding = self.layers(self._waves(time))
+        if self.second_layers is None:
+            return embedding
+        return embedding + self.second_layers(
+            self._waves(time if second_time is None else second_time)
         )
 
-    def forward(self, time: Tensor) -> Tensor:
+    def _waves(self, time: Tensor) -> Tensor:
+        """Returns sines and cosines [batch, waves] in the dtype of the weights."""
         index = torch.arange(self.num_frequencies, device=time.device, dtype=torch.float32)
         frequencies = torch.exp(index * (-math.log(10_000) / self.num_frequencies))
         angles = self.scale * time.float()[:, None] * frequencies
         # float32, because half precision does not resolve angles near 1000
         waves = torch.cat([angles.sin(), angles.cos()], dim=1)
-        return self.layers(waves.to(next(self.parameters()).dtype))
+        return waves.to(next(self.parameters()).dtype)
 
 
 class ResBlock(nn.Module):

@@ -46,6 +46,8 @@ class RIN(RecordsArguments, nn.Module):
             stand beside the latents, as time, label and vector do.
         learned_variance: Whether the output has twice the channels; the second half sets the
             variance of the reverse process (Nichol & Dhariwal 2021).
+        second_time: Whether the network also takes the time where the step ends, as `FlowMapLoss`
+            needs.
         time_scale: Factor on times before their sinusoidal embedding. 1000 suits times in [0, 1];
             1 suits process steps (time_input: steps).
 
@@ -71,21 +73,21 @@ class RIN(RecordsArguments, nn.Module):
         vector_dim: int | None = None,
         token_dim: int | None = None,
         learned_variance: bool = False,
+        second_time: bool = False,
         time_scale: float = 1000.0,
     ) -> None:
         super().__init__()
         _check_sizes(num_latents, blocks, channels, depth, latent_dim)
-        self.image_size = height_and_width(image_size)
-        self.channels, self.patch_size = channels, patch_size
-        self.self_condition, self.learned_variance = self_condition, learned_variance
-        conditions = (num_classes, image_channels, vector_dim, token_dim)
-        self.num_classes, self.image_channels, self.vector_dim, self.token_dim = conditions
-        self.inputs = ImageInputs(channels, self.image_size, *conditions)
+        self.image_size, self.patch_size = height_and_width(image_size), patch_size
+        self.channels, self.self_condition = channels, self_condition
+        self.learned_variance, self.second_time = learned_variance, second_time
+        told = (num_classes, image_channels, vector_dim, token_dim)
+        self.num_classes, self.image_channels, self.vector_dim, self.token_dim = told
+        self.inputs = ImageInputs(channels, self.image_size, *told)
         self.rows, columns = patch_grid(self.image_size, patch_size)
-        self.embed_time = TimeEmbedding(latent_dim, latent_dim, time_scale)
-        self.embed_conditions = ConditionEmbedding(latent_dim, *conditions)
-        inputs = channels * (2 if self_condition else 1) + (image_channels or 0)
-        self.embed_patches = nn.Linear(patch_size**2 * inputs, dim)
+        self.embed_time = TimeEmbedding(latent_dim, latent_dim, time_scale, second_time)
+        self.embed_conditions = ConditionEmbedding(latent_dim, *told)
+        self.embed_patches = nn.Linear(patch_size**2 * self.inputs.stacked(self_condition), dim)
         self.positions = nn.Parameter(torch.randn(self.rows * columns, dim))
         self.first_latents = nn.Parameter(torch.randn(num_latents, latent_dim))
         self.warm_start = WarmStart(latent_dim)
@@ -110,6 +112,7 @@ class RIN(RecordsArguments, nn.Module):
         vector: Tensor | None = None,
         tokens: Tensor | None = None,
         token_mask: Tensor | None = None,
+        second_time: Tensor | None = None,
         return_latents: bool = False,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Computes the network's output for noised images, and optionally the next latents.
@@ -128,6 +131,7 @@ class RIN(RecordsArguments, nn.Module):
             vector: Vectors of a condition, [batch, vector_dim].
             tokens: Tokens of a condition, [batch, n, token_dim].
             token_mask: Mask of the tokens [batch, n], False for padding; None counts all.
+            second_time: Time where the step ends, [batch]; None is `time`.
             return_latents: Whether to return the latents too.
 
         Returns:
@@ -135,7 +139,9 @@ class RIN(RecordsArguments, nn.Module):
             with learned_variance. With return_latents, a tuple of the output and the latents
             [batch, num_latents, latent_dim].
         """
-        self.inputs.check(x, time, self_cond, labels, image, vector, tokens, token_mask)
+        self.inputs.check(
+            x, time, self_cond, labels, image, vector, tokens, token_mask, second_time
+        )
         if self.self_condition:
             x = torch.cat([x, torch.zeros_like(x) if self_cond is None else self_cond], dim=1)
         x = self.embed_conditions.concatenate(x, image)
@@ -146,7 +152,7 @@ class RIN(RecordsArguments, nn.Module):
             latents = self.first_latents.new_zeros(len(x), *self.first_latents.shape)
         latents = self.first_latents + self.warm_start(latents)
         single, told = self.embed_conditions(labels, vector, tokens)
-        alone = torch.stack([self.embed_time(time), *single], dim=1)
+        alone = torch.stack([self.embed_time(time, second_time), *single], dim=1)
         latents, mask = torch.cat([latents, alone], dim=1), None
         if told is not None:
             mask = joined_mask(latents, token_mask)

@@ -56,6 +56,8 @@ class UNet(RecordsArguments, nn.Module):
             attend to them wherever they attend to each other.
         learned_variance: Whether the output has twice the channels; the second half sets the
             variance of the reverse process (Nichol & Dhariwal 2021).
+        second_time: Whether the network also takes the time where the step ends, as `FlowMapLoss`
+            needs.
         time_scale: Factor on times before their sinusoidal embedding. 1000 suits times in [0, 1];
             1 suits process steps (time_input: steps).
         checkpointed_levels: Levels with gradient checkpointing, counted as in attention_levels. It
@@ -84,6 +86,7 @@ class UNet(RecordsArguments, nn.Module):
         vector_dim: int | None = None,
         token_dim: int | None = None,
         learned_variance: bool = False,
+        second_time: bool = False,
         time_scale: float = 1000.0,
         checkpointed_levels: Sequence[int] = (),
     ) -> None:
@@ -92,7 +95,7 @@ class UNet(RecordsArguments, nn.Module):
         self.image_size = height_and_width(image_size)
         self._check_sizes(dim, dim_mults, attention_levels, checkpointed_levels)
         self.channels, self.self_condition = channels, self_condition
-        self.learned_variance = learned_variance
+        self.learned_variance, self.second_time = learned_variance, second_time
         conditions = (num_classes, image_channels, vector_dim, token_dim)
         self.num_classes, self.image_channels, self.vector_dim, self.token_dim = conditions
         self.inputs = ImageInputs(
@@ -117,10 +120,9 @@ class UNet(RecordsArguments, nn.Module):
                 level in checkpointed,
             )
 
-        self.embed_time = TimeEmbedding(dim, dim_embedding, time_scale)
+        self.embed_time = TimeEmbedding(dim, dim_embedding, time_scale, second_time)
         self.embed_conditions = ConditionEmbedding(dim_embedding, *conditions)
-        inputs = channels * (2 if self_condition else 1) + (image_channels or 0)
-        self.conv_in = nn.Conv2d(inputs, dim, 3, padding=1)
+        self.conv_in = nn.Conv2d(self.inputs.stacked(self_condition), dim, 3, padding=1)
 
         skips = [dim]  # channels of each skip connection to the decoder
         self.down = nn.ModuleList()
@@ -194,6 +196,7 @@ class UNet(RecordsArguments, nn.Module):
         vector: Tensor | None = None,
         tokens: Tensor | None = None,
         token_mask: Tensor | None = None,
+        second_time: Tensor | None = None,
     ) -> Tensor:
         """Computes the network's output for noised images.
 
@@ -208,17 +211,20 @@ class UNet(RecordsArguments, nn.Module):
             vector: Vectors of a condition, [batch, vector_dim].
             tokens: Tokens of a condition, [batch, n, token_dim].
             token_mask: Mask of the tokens [batch, n], False for padding; None counts all.
+            second_time: Time where the step ends, [batch]; None is `time`.
 
         Returns:
             The output [batch, channels, height, width], or [batch, 2 * channels, height, width]
             with learned_variance.
         """
-        self.inputs.check(x, time, self_cond, labels, image, vector, tokens, token_mask)
+        self.inputs.check(
+            x, time, self_cond, labels, image, vector, tokens, token_mask, second_time
+        )
         if self.self_condition:
             x = torch.cat([x, torch.zeros_like(x) if self_cond is None else self_cond], dim=1)
         x = self.embed_conditions.concatenate(x, image)
         single, told = self.embed_conditions(labels, vector, tokens)
-        embedding = summed([self.embed_time(time), *single], told, token_mask)
+        embedding = summed([self.embed_time(time, second_time), *single], told, token_mask)
 
         # This layout makes convolutions faster on the CPU; on CUDA, group norms cancel the gain.
         if x.device.type == "cpu":

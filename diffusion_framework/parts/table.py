@@ -12,6 +12,7 @@ TABLE: dict[str, dict[str, str]] = {
         "ddpm": "samplers.ddpm:DDPM",
         "dpm2": "samplers.dpm2:DPM2",
         "dpm_solver": "samplers.dpm_solver:DPMSolver",
+        "flow_map": "samplers.flow_map:FlowMap",
         "euler": "samplers.euler:Euler",
         "heun": "samplers.heun:Heun",
         "karras_ve": "samplers.karras_ve:KarrasVE",
@@ -65,6 +66,7 @@ TABLE: dict[str, dict[str, str]] = {
         "simple": "losses.simple:SimpleLoss",
         "bound": "losses.variational:VariationalLoss",
         "hybrid": "losses.hybrid:HybridLoss",
+        "flow_map": "losses.flow_map:FlowMapLoss",
     },
     "LossWeight": {
         "min_snr": "losses.weights:MinSNR",

@@ -13,6 +13,7 @@ from .ddpm import DDPM
 from .dpm2 import DPM2
 from .dpm_solver import DPMSolver
 from .euler import Euler
+from .flow_map import FlowMap
 from .heun import Heun
 from .karras_ve import KarrasVE
 from .langevin import Langevin
@@ -35,6 +36,7 @@ __all__ = [
     "Churn",
     "DPMSolver",
     "Euler",
+    "FlowMap",
     "Heun",
     "KarrasVE",
     "Langevin",

@@ -27,6 +27,7 @@ from diffusion_framework.samplers import (
     DPM2,
     Churn,
     Euler,
+    FlowMap,
     KarrasVE,
     Langevin,
     SinglestepDPM,
@@ -37,6 +38,7 @@ from diffusion_framework.samplers.grids import Grid
 ORDERS = [
     (DDIM(), 1),
     (Euler(), 1),
+    (FlowMap(), 1),
     (Heun(), 2),
     (DPM2(), 2),
     (LMS(1), 1),

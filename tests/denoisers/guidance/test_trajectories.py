@@ -131,6 +131,16 @@ def test_an_interval_that_begins_late_starts_the_free_memory_with_zeros():
     assert torch.equal(memory, torch.cat([remembered, torch.zeros_like(x)]))
 
 
+def test_every_trajectory_begins_with_empty_memories():
+    diffusion, weaker = arithmetic(), arithmetic()
+    x, at = torch.randn(2, 3, dtype=torch.float64), diffusion.schedule.at(0.6)
+    guidance = Sum((ClassifierFree(2.0), Autoguidance(weaker, 1.5)))
+    walk = diffusion.walk(2, labels=LABELS, guidance=guidance, clip_denoised=False)
+    first = walk.denoise(x, at).x0
+    assert not torch.equal(walk.denoise(x, at).x0, first), "it remembers its last call"
+    assert torch.equal(walk.fresh()(x, at).x0, first)
+
+
 def test_values_of_a_trajectory_are_encoded_once(monkeypatch):
     diffusion, weaker, calls = exact_diffusion(), exact_diffusion(blur=0.4), []
     encode = Labels.encode
