@@ -106,7 +106,7 @@ def main() -> None:
     }
     rows = json.loads(args.output.read_text()) if args.output.exists() else {}
     network = Own(steps=args.feature_steps).network(training, torch.device("cpu"))
-    reference = features_of(network, truth.split(64), -(-len(truth) // 64))
+    reference = features_of(network, truth.split(64), total=-(-len(truth) // 64))
     shown = []
     for name, method in methods.items():
         if name in rows and not args.picture:
@@ -114,7 +114,7 @@ def main() -> None:
         large = method()(copies if name not in rows else copies[:8])
         shown.append(large[:8].float() / 255)
         if name not in rows:
-            features = features_of(network, large.split(64), -(-len(large) // 64))
+            features = features_of(network, large.split(64), total=-(-len(large) // 64))
             distance = bootstrap_frechet(features, reference)
             rows[name] = {"pictures": len(large), "psnr": psnr(large, truth)}
             rows[name] |= {"frechet": distance.value, "error": distance.error}

@@ -15,6 +15,7 @@ import torch
 from grey_images import save
 
 from diffusion_framework import ImageFolder
+from diffusion_framework.cli.program import run_command
 from diffusion_framework.data.held_out import hold_out
 from diffusion_framework.data.loading.cache import CachedImages, DecodedImages, file_in_memory
 from diffusion_framework.data.loading.cache_file import ImageCache
@@ -259,3 +260,27 @@ def test_a_folder_of_drawings_with_names():
     data = ImageFolder(folder, 32, labels="category", captions="subcategory,text")
     assert len(data.class_names) == len({*data.class_labels().tolist()}) == 9
     assert data[0][1] == {"labels": 0, "text": "game, mahjong tile red dragon"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--data.labels", "kinds"], "Fix: write 'kind'"),
+        (["--data.captions", "texd,kind"], "Fix: write 'text'"),
+        (["--data.vectors", "kind"], "a finite number in column 'kind'"),
+        (["--data.pairs", "none"], "Expected an existing folder"),
+        (["--data.low_resolution", "99"], "low_resolution of 1 to 8"),
+        (["--data.labels", "true", "--data.classes", "a,c"], "got 'c'"),
+    ],
+)
+def test_the_command_refuses_them_and_creates_nothing(
+    folder, words, message, tmp_path, monkeypatch, capsys
+):
+    write_json(folder, ROWS)
+    monkeypatch.chdir(tmp_path)
+    options = ["--diffusion.model.image_size", "8", "--diffusion.model.dim_mults", "1"]
+    with pytest.raises(SystemExit) as ended:
+        run_command("train", [str(folder), *options, "--diffusion.model.dim", "8", *words])
+    error = capsys.readouterr().err
+    assert ended.value.code == 2 and message in error and error.count("\n") == 1
+    assert not (tmp_path / "results").exists()
