@@ -12,6 +12,7 @@ from ..parts.annotations import group, kinds, literals
 from ..parts.outline import Argument, homes_of, outline
 from ..parts.search import unknown_name
 from ..parts.table import PACKAGE
+from ..recipes import recipe_folder
 from .commands import COMMANDS, Command
 from .flags import class_of, find_argument
 
@@ -66,6 +67,8 @@ def _candidates(words: Sequence[str], last: str) -> list[str]:
         return []
     chosen = {flag[2:]: value for flag, value in itertools.pairwise(words) if flag.startswith("--")}
     before = words[-1]
+    if before == "--config" and last:  # without a letter, the shell offers files
+        return sorted(path.stem for path in recipe_folder().glob("*.yaml"))
     if before.startswith("--") and "=" not in before:
         argument = find_argument(command, before[2:], chosen)
         values = [] if argument is None else _values(argument)

@@ -72,11 +72,6 @@ class BoundConditions:
         droppable = {name for name in self.conditions if self.conditions[name].dropout}
         chosen = {*droppable, *negative} if names is None else set(names)
         self._check_names(chosen, negative)
-        if names is None and droppable and not negative and not droppable & self.values.keys():
-            raise ValueError(
-                f"Expected a value for {_list(droppable)} to guide towards, got none. "
-                f"Fix: pass {min(droppable)}=..., or leave guidance out."
-            )
         droppable |= negative.keys()
         if not chosen or not chosen <= droppable:
             wrong = ", ".join(sorted(chosen - droppable)) or "none"
@@ -84,6 +79,11 @@ class BoundConditions:
                 f"Expected conditions trained with dropout, got {wrong}. "
                 "Fix: train with dropout=0.1 in the conditioner, or without conditioners of your "
                 "own with condition_dropout=0.1 (--diffusion.condition_dropout 0.1)."
+            )
+        if not negative and not chosen & self.values.keys():
+            raise ValueError(
+                f"Expected a value for {_list(chosen)} to guide towards, got none. "
+                f"Fix: pass {min(chosen)}=..., or leave guidance out."
             )
         parts = dict(self.parts)
         for name in chosen:

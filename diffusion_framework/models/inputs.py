@@ -72,13 +72,15 @@ class ImageInputs:
 
 
 def check_shape(name: str, value: Tensor | None, shape: tuple[int, ...]) -> None:
-    """Raises ValueError for a tensor of another shape; None passes."""
-    if value is not None and tuple(value.shape) != shape:
+    """Raises ValueError for anything but a tensor of this shape; None passes."""
+    if value is not None and (not isinstance(value, Tensor) or tuple(value.shape) != shape):
         raise _misfit(name, f"[{', '.join(map(str, shape))}]", value)
 
 
-def _misfit(name: str, wanted: str, value: Tensor) -> ValueError:
-    got = f"[{', '.join(map(str, value.shape))}]"
+def _misfit(name: str, wanted: str, value: object) -> ValueError:
+    got = f"{value!r:.60}"
+    if isinstance(value, Tensor):
+        got = f"[{', '.join(map(str, value.shape))}]"
     return ValueError(
         f"Expected {name} of shape {wanted}, got {got}. Fix: bring {name} into this shape, or "
         "build the network for the other one."

@@ -108,7 +108,8 @@ def find(name: Any, kind: type, trust: Collection[str] = (), where: str = "") ->
         or len(name) > 300
         or not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", name)
     ):
-        fix = "write a name such as UNet, or an import path"
+        example = next(iter(names_of(kind)), "UNet")
+        fix = f"write a name such as {example}, or an import path"
         raise BadPart(expected(where, "the name of a class", f"{name!r:.60}", fix))
     root, last = name.split(".")[0], name.split(".")[-1]
     if "." not in name or root == PACKAGE:

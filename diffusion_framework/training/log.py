@@ -32,7 +32,8 @@ from .trackers import (
     track_image,
 )
 
-_FIRST_WORD = 1.0  # seconds
+_FIRST_WORD = 1.0  # seconds after the start
+_WORTH_TELLING = 5.0  # seconds left
 COLUMNS = ("step", "loss", "grad_norm", "lr", "images_per_second")
 
 
@@ -150,8 +151,10 @@ class TrainingLog:
         elif done > 2 and now - self.began > _FIRST_WORD:
             torch.stack(self.steps).tolist()  # waits for the device
             each = (time.perf_counter() - self.first) / done
-            left = timedelta(seconds=round(each * (self.stop - self.step)))
-            tqdm.write(f"{'time':12}about {left} for the steps, {each:.3g} s each")
+            left = each * (self.stop - self.step)
+            if left > _WORTH_TELLING:
+                told = timedelta(seconds=round(left))
+                tqdm.write(f"{'time':12}about {told} for the steps, {each:.3g} s each")
             self.tells_time = False
 
     def pause(self, seconds: float) -> None:

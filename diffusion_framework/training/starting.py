@@ -80,7 +80,7 @@ class Start:
         if self.resume_from is None and not self.resume:
             raise ValueError(
                 f"Expected an empty results_folder, got {folder}, which already holds a run. "
-                f"Fix: resume it (--resume), or choose another results_folder."
+                f"Fix: resume it (resume=True, --resume), or choose another results_folder."
             )
         if self.resume_from is None:
             checkpoint = newest_whole_checkpoint(folder)

@@ -131,6 +131,7 @@ COMPLETIONS = [
         ["--diffusion.model.patch_size"],
         ["--diffusion.model.dim_mults"],
     ),
+    ("diffusion train photos --config ed", ["edm"], ["dit"]),
     ("diffusion train --trainer.saving.", ["--trainer.saving.keep_best"], []),
     ("diffusion train --trainer.mixed_precision ", ["bf16"], []),
 ]

@@ -204,8 +204,9 @@ def test_a_missing_condition_is_none_when_sampling_if_training_dropped_it(kind):
     for values in ({}, {kind: None}):
         bound = conditions.bind(values, 4, all_needed=False)
         assert all(torch.equal(bound.keywords[k], none[k]) for k in none)
-    with pytest.raises(ValueError, match=f"a value for {kind} to guide towards, got none"):
-        bound.without()
+    for names in (None, [kind]):
+        with pytest.raises(ValueError, match=f"a value for {kind} to guide towards, got none"):
+            bound.without(names)
     for wrong in (lambda: conditions.bind({}, 4), lambda: conditions.bind({}, 4, drop=True)):
         with pytest.raises(ValueError, match=f"Expected a value for {kind}, got none"):
             wrong()

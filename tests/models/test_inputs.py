@@ -20,6 +20,7 @@ WRONG = [
     ("x", torch.rand(2, 3, 8, 8), r"\[batch, 1, 8, 8\].*, got \[2, 3, 8, 8\]"),
     ("x", torch.rand(2, 1, 8, 9), r"\[batch, 1, 8, 8\].*, got \[2, 1, 8, 9\]"),
     ("time", torch.rand(()), r"\[2\], got \[\]"),
+    ("time", 0.5, r"\[2\], got 0.5"),
     ("time", torch.rand(3), r"\[2\], got \[3\]"),
     ("self_cond", torch.rand(1, 1, 8, 8), r"\[2, 1, 8, 8\], got \[1, 1, 8, 8\]"),
     ("labels", torch.tensor([[0], [1]]), r"\[2\], got \[2, 1\]"),

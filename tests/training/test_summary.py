@@ -98,6 +98,9 @@ def test_the_memory_is_that_of_the_chosen_optimizer(flowers, tmp_path, options, 
 
 def test_a_run_tells_once_how_long_its_steps_will_take(flowers, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(log, "_FIRST_WORD", 0.0)
+    trainer(flowers, tmp_path / "short", logging=Logging(every=1)).train()
+    assert capsys.readouterr().out == "", "where little is left, there is nothing to tell"
+    monkeypatch.setattr(log, "_WORTH_TELLING", 0.0)
     trainer(flowers, tmp_path / "run", logging=Logging(every=1)).train()
     told = capsys.readouterr()
     times = re.findall(r"(?m)^time +about 0:0\d:\d\d for the steps, \S+ s each$", told.out)
