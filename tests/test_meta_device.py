@@ -38,12 +38,13 @@ OPTIONS = [
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_every_part_is_built_without_memory(options):
+    outputs = {"learned_variance": True, "second_time": options.get("loss") == "flow_map"}
     with torch.device("meta"):
-        diffusion = GaussianDiffusion(tiny_unet(learned_variance=True), timesteps=50, **options)
+        diffusion = GaussianDiffusion(tiny_unet(**outputs), timesteps=50, **options)
         grid = diffusion.grid(5)
     assert all(parameter.is_meta for parameter in diffusion.parameters())
     assert grid == diffusion.grid(5)
-    real = GaussianDiffusion(tiny_unet(learned_variance=True), timesteps=50, **options)
+    real = GaussianDiffusion(tiny_unet(**outputs), timesteps=50, **options)
     assert real.schedule == diffusion.schedule
     assert torch.isfinite(real(torch.rand(4, 1, 8, 8))), "cached values must serve other devices"
 
@@ -87,7 +88,7 @@ def take_step(model, data, **condition):
 
 
 class Small(nn.Module):
-    """A network of one convolution, with self-conditioning and learned variance."""
+    """A network of one convolution, with self-conditioning, learned variance and a second time."""
 
     channels, image_size, learned_variance = 1, 8, True
 
@@ -95,9 +96,10 @@ class Small(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(2, 2, 1)
 
-    def forward(self, x, time, self_cond=None):
+    def forward(self, x, time, self_cond=None, second_time=None):
         estimate = torch.zeros_like(x) if self_cond is None else self_cond
-        return self.conv(torch.cat([x, estimate], dim=1)) * time[:, None, None, None]
+        levels = time if second_time is None else time + second_time
+        return self.conv(torch.cat([x, estimate], dim=1)) * levels[:, None, None, None]
 
 
 @pytest.mark.parametrize("feedback", [0.0, 1.0])

@@ -128,7 +128,8 @@ def read_texts(text: Sequence[str] | None) -> list[str] | None:
         if one.endswith(".txt"):
             if not Path(one).is_file():
                 raise ValueError(f"--text: expected an existing file, got {one}. Fix: correct it.")
-            lines = [line for line in Path(one).read_text("utf-8").splitlines() if line.strip()]
+            content = Path(one).read_text(encoding="utf-8")
+            lines = [line for line in content.splitlines() if line.strip()]
         found += lines
     if not found:
         raise ValueError("--text: expected at least one text, got none. Fix: write one a line.")
