@@ -26,7 +26,7 @@ class Asked:
     Attributes:
         values: Values by the name of their condition, one for each sample.
         columns: Number of columns of a grid whose rows or columns have one condition, or None.
-        note: What the rows and columns are, for the last line.
+        note: Names of the rows and columns, for the last line of the command.
     """
 
     values: dict[str, Sequence[Any]] = field(default_factory=dict)

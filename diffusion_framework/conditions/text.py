@@ -26,8 +26,8 @@ class Text(Conditioner):
     Args:
         dim: Width of the tokens, which the network takes as its token_dim.
         length: Largest number of words of a text, or of bytes.
-        units: What becomes a token: 'words' (with punctuation marks) for descriptions whose words
-            recur, or 'bytes' (of UTF-8) for any text.
+        units: Unit of a token: 'words' (and punctuation marks) for descriptions whose words recur,
+            or 'bytes' (of UTF-8) for any text.
         vocabulary: Number of embeddings for words. A word takes the one of its hash (Weinberger et
             al. 2009), so no list of words is needed; choose ten times the number of different
             words.

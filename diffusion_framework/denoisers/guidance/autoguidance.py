@@ -28,12 +28,11 @@ class Autoguidance(Guidance):
     weaker model does not have are not told to it.
 
     Args:
-        run: Results folder or checkpoint of the weaker model; in Python also the model itself, in
-            evaluation mode.
-        scale: Guidance scale: 1 is no guidance.
+        run: Results folder or checkpoint of the weaker model. In Python also the model itself, in
+            evaluation mode, which a model with classes of your own needs.
+        scale: Guidance scale; 1 switches guidance off.
         weights: Weights of the weaker model: 'ema' (their moving average) or 'model' (the last
             ones).
-        trust: Packages whose classes the files of the weaker model may name; their code then runs.
 
     Raises:
         ValueError: a scale that is not finite. On use, a weaker model with another schedule, shape
@@ -43,7 +42,6 @@ class Autoguidance(Guidance):
     run: str | os.PathLike[str] | Trainable
     scale: float = 2.0
     weights: Literal["ema", "model"] = "ema"
-    trust: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_scale(self.scale)
@@ -53,7 +51,7 @@ class Autoguidance(Guidance):
         """The weaker model, opened once."""
         if isinstance(self.run, Trainable):
             return self.run
-        return Trainable.from_pretrained(self.run, weights=self.weights, trust=self.trust)
+        return Trainable.from_pretrained(self.run, weights=self.weights)
 
     def begin(self, denoise: NetworkDenoiser) -> Rule:
         if self.scale == 1:

@@ -28,8 +28,8 @@ class ClassifierGuidance(Guidance):
     Args:
         function: Function that returns the log-probabilities of the wanted property, [batch]. Only
             Python can give it.
-        scale: Factor of the gradient; 0 is no guidance.
-        of: What the function is given. 'clean' calls `function(data)` with the predicted clean
+        scale: Factor of the gradient; 0 switches guidance off.
+        of: Argument of the function. 'clean' calls `function(data)` with the predicted clean
             data in the user's units, and differentiates through the network. 'noisy' calls
             `function(x, at)` with noisy samples and their `Level`, as a classifier trained on noise
             expects.

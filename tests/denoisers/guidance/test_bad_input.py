@@ -100,7 +100,7 @@ def test_gradients_need_a_mode_that_allows_them():
 
 
 @pytest.mark.parametrize("as_path", [False, True])
-def test_a_weaker_model_is_opened_from_its_folder(as_path, tmp_path):
+def test_a_weaker_model_of_an_own_class_is_opened_with_trust_and_then_given(as_path, tmp_path):
     weaker = exact_diffusion(blur=0.4)
     folder = tmp_path / "weaker"
     with pytest.warns(UserWarning, match="a class of mixtures"):
@@ -108,7 +108,8 @@ def test_a_weaker_model_is_opened_from_its_folder(as_path, tmp_path):
     run = folder if as_path else str(folder)
     with pytest.raises(ValueError, match="mixtures"):  # a class of the test
         guided(Autoguidance(run))
-    trusting = Autoguidance(run, trust=("mixtures",))
-    found, expected = guided(trusting), guided(Autoguidance(weaker))
+    with pytest.raises(TypeError, match="trust"):  # a file of guidance could ask for it
+        Autoguidance(run, trust=("mixtures",))
+    opened = GaussianDiffusion.from_pretrained(run, trust=("mixtures",))
+    found, expected = guided(Autoguidance(opened)), guided(Autoguidance(weaker))
     assert torch.equal(found.x0, expected.x0)
-    assert trusting.model is trusting.model

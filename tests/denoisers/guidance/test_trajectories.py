@@ -208,7 +208,7 @@ STORED = [
     ClassifierFree(2.0, ("labels",), {"labels": 1}),
     PerCondition({"labels": 2.0}),
     CFGZero(2.0, zero_first=True),
-    Autoguidance("results/run", 1.5, trust=("own",)),
+    Autoguidance("results/run", 1.5),
     Interval(2.0, low=-1.0, unit="log_snr"),
     Rescale(inner=APG(3.0, max_norm=1.0)),
     Sum((ClassifierFree(3.0), Rescale(2.0))),
