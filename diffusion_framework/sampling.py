@@ -147,7 +147,7 @@ class DrawsSamples(Trainable, Guide, ABC):
 
         Args:
             batch_size: Number of samples.
-            sampler: Sampler or its name; None for the model's default, UniPC of the velocity.
+            sampler: Sampler or its name; None for the model's default, in most cases `Auto`.
             steps: Number of sampler steps, or a respacing string such as 'ddim50'; see `grid`. None
                 takes the network calls that suit the sampler: 20, 50 for DDIM, or all `timesteps`
                 for DDPM; see `Sampler.default_calls`.

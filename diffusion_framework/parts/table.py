@@ -7,6 +7,7 @@ PACKAGE = __name__.split(".")[0]
 TABLE: dict[str, dict[str, str]] = {
     "Sampler": {
         "adaptive_dpm_solver": "samplers.adaptive.dpm_solver:AdaptiveDPMSolver",
+        "auto": "samplers.auto:Auto",
         "churn": "samplers.churn:Churn",
         "ddim": "samplers.ddim:DDIM",
         "ddpm": "samplers.ddpm:DDPM",
