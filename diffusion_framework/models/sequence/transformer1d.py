@@ -75,9 +75,8 @@ class Transformer1D(RecordsArguments, nn.Module):
         self.token_out = zero_init(nn.Linear(dim, action_dim))
         self_mask = torch.ones(horizon, horizon, dtype=torch.bool)
         memory_mask = torch.ones(horizon, 1 + observation_tokens, dtype=torch.bool)
-        if causal:
-            self_mask = self_mask.tril()
-            memory_mask[:, 1:] = torch.ones(horizon, observation_tokens, dtype=torch.bool).tril()
+        if causal:  # observation i is token i + 1, and action j attends to observations up to j
+            self_mask, memory_mask = self_mask.tril(), memory_mask.tril(1)
         self.register_buffer("self_mask", self_mask, persistent=False)
         self.register_buffer("memory_mask", memory_mask, persistent=False)
 
