@@ -265,8 +265,8 @@ class DrawsSamples(Trainable, Guide, ABC):
                 'ddim50' or '10,15,20' chooses among `timesteps` (see `respaced_times`). With None
                 alone, the grid is that of the process, which has one more step if the schedule has
                 noise at time 0 (VE, EDM).
-            spacing: Spacing of the steps: 'time', 'log_snr' or 'optimal'. None is 'time', or the
-                steps of the sampler's training if it has some, as `LCM`.
+            spacing: Spacing of the steps: 'time', 'log_snr' or 'optimal'. None is that of the
+                sampler; see `Sampler.grid`.
             first: Level where the first step starts, as sigma / alpha or as text such as
                 'log_snr=-9'; None starts at t = 1. See `level_of`.
             last: Level where the last step starts, given like `first`; None uses the default of the
@@ -277,7 +277,7 @@ class DrawsSamples(Trainable, Guide, ABC):
             ValueError: If an option is out of range or unknown, or a respacing string comes with
                 spacing, first or last.
         """
-        gap, times = self.time_difference, None
+        gap = self.time_difference
         chosen = {"spacing": spacing, "first": first, "last": last}
         given = ", ".join(name for name, value in chosen.items() if value is not None)
         if isinstance(steps, str):
@@ -288,12 +288,13 @@ class DrawsSamples(Trainable, Guide, ABC):
                 )
             return grid_of_times(self.schedule, respaced_times(steps, self.timesteps), gap)
         count = self.timesteps if steps is None else whole_number(steps, "steps")
-        if sampler is not None and not given:
-            times = sampler.times(count)
-        if steps is None and not given and times is None:
-            times = uniform_times(count)
-        if times is not None:
-            return grid_of_times(self.schedule, times, gap)
-        return spaced_grid(
-            self.schedule, count, spacing or "time", first=first, last=last, time_difference=gap
-        )
+        if steps is None and not given:
+            return grid_of_times(self.schedule, uniform_times(count), gap)
+        ends: dict[str, NoiseLevel | None] = {"first": first, "last": last}
+        own = None
+        if sampler is not None and spacing is None:
+            own = sampler.grid(self.schedule, count, **ends)
+        if own is None:
+            how = spacing or "time"
+            return spaced_grid(self.schedule, count, how, **ends, time_difference=gap)
+        return grid_of_times(self.schedule, [now.t for now, _ in own], gap) if gap else own

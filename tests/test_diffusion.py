@@ -340,7 +340,7 @@ def test_defaults_are_those_of_the_original_api():
 
 def test_a_grid_of_ones_own_is_walked():
     diffusion = tiny_diffusion()
-    own = diffusion.grid(5)
+    own = diffusion.grid(5, sampler=diffusion.sampler)
     ends = [
         diffusion.sample(2, seed=0, show_progress=False, **where)
         for where in ({"grid": own}, {"steps": 5})

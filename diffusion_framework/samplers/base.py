@@ -11,8 +11,9 @@ from torch import Tensor
 
 from ..denoisers import Denoiser
 from ..process.level import Level, Noise, Prediction
+from ..process.schedules import NoiseSchedule
 from ..storage.config import SavedAsJson
-from .grids import Spacing
+from .grids import Grid, NoiseLevel
 
 State = TypeVar("State")
 
@@ -35,11 +36,6 @@ class Sampler(SavedAsJson, ABC, Generic[State]):
     adaptive: ClassVar[bool] = False
     default_calls: ClassVar[int | None] = None
 
-    @property
-    def default_spacing(self) -> Spacing | None:
-        """Spacing of the default calls; None for steps even in time."""
-        return None
-
     def init(self, steps: int) -> State:
         """Returns the state before the first step; None for a sampler without state.
 
@@ -48,11 +44,24 @@ class Sampler(SavedAsJson, ABC, Generic[State]):
         """
         return None  # type: ignore[return-value] # the type of a Sampler[None]
 
-    def times(self, steps: int) -> list[float] | None:
-        """Returns the falling times of the only steps that suit the sampler; None for any steps.
+    def grid(
+        self,
+        schedule: NoiseSchedule,
+        steps: int,
+        *,
+        first: NoiseLevel | None = None,
+        last: NoiseLevel | None = None,
+    ) -> Grid | None:
+        """Returns the steps that suit the sampler, for users who name no spacing.
 
         Args:
+            schedule: Noise schedule that gives the levels.
             steps: Number of steps.
+            first: Level where the first step starts; see `spaced_grid`.
+            last: Level where the last step starts; see `spaced_grid`.
+
+        Returns:
+            The grid to the clean end; None stands for steps even in time.
         """
         return None
 

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from ..denoisers import Denoiser
 from ..process.level import Level, Noise, Prediction, move
+from ..process.schedules import NoiseSchedule
 from .base import Sampler
-from .grids import distilled_times
+from .grids import Grid, NoiseLevel, distilled_times, grid_of_times
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,18 @@ class LCM(Sampler[None]):
                 f"timesteps, got {self}. Fix: leave these options at their defaults."
             )
 
-    def times(self, steps: int) -> list[float]:
-        return distilled_times(steps, self.original_steps, self.timesteps)
+    def grid(
+        self,
+        schedule: NoiseSchedule,
+        steps: int,
+        *,
+        first: NoiseLevel | None = None,
+        last: NoiseLevel | None = None,
+    ) -> Grid | None:
+        if first is not None or last is not None:
+            return None
+        times = distilled_times(steps, self.original_steps, self.timesteps)
+        return grid_of_times(schedule, times)
 
     def step(
         self, denoise: Denoiser, x: Tensor, now: Level, to: Level, state: None, noise: Noise

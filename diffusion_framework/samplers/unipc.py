@@ -8,8 +8,9 @@ from torch import Tensor
 
 from ..denoisers import Denoiser
 from ..process.level import Level, Noise, combine
+from ..process.schedules import NoiseSchedule
 from .base import Sampler
-from .grids import Spacing
+from .grids import Grid, NoiseLevel, spaced_grid
 from .multistep import v_factors, velocity, x0_factors
 
 History = tuple[tuple[Level, Tensor], ...]
@@ -52,10 +53,6 @@ class UniPC(Sampler[State]):
 
     default_calls: ClassVar[int | None] = 20
 
-    @property
-    def default_spacing(self) -> Spacing | None:
-        return "optimal" if self.predict == "v" else None
-
     def __post_init__(self) -> None:
         valid = self.variant in ("bh1", "bh2") and self.predict in ("x0", "v")
         if self.order not in (1, 2, 3) or not valid or not 0 < self.sigma_data < math.inf:
@@ -63,6 +60,18 @@ class UniPC(Sampler[State]):
                 "Expected order from 1 to 3, variant 'bh1' or 'bh2', predict 'x0' "
                 f"or 'v' and sigma_data above 0, got {self}. Fix: use the defaults."
             )
+
+    def grid(
+        self,
+        schedule: NoiseSchedule,
+        steps: int,
+        *,
+        first: NoiseLevel | None = None,
+        last: NoiseLevel | None = None,
+    ) -> Grid | None:
+        if self.predict == "x0":
+            return None
+        return spaced_grid(schedule, steps, "optimal", first=first, last=last)
 
     def init(self, steps: int) -> State:
         return (), None

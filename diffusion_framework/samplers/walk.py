@@ -175,19 +175,13 @@ def default_grid(
         schedule: Noise schedule that gives the levels.
         make: Returns the grid for a number of steps and a spacing; without them, that of the
             process.
-        spacing: Spacing of the steps; None for that of the sampler.
+        spacing: Spacing of the steps; None for the grid that suits the sampler.
     """
     if sampler.adaptive:
         return make(1, spacing=spacing)
     if sampler.default_calls is None:
         return make(None, spacing=spacing)
-    if sampler.times(1) is not None:  # the steps of the process do not suit the sampler
-        return grid_for_calls(
-            sampler, sampler.default_calls, schedule, partial(make, spacing=spacing)
-        )
     process = make(None, spacing=spacing)
-    if spacing is None and process.is_connected:  # other spacings take no time difference
-        spacing = sampler.default_spacing
     few_steps = partial(make, spacing=spacing)
     few = grid_for_calls(sampler, sampler.default_calls, schedule, few_steps)
     return few if len(few) < len(process) else process

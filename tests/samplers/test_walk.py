@@ -64,7 +64,7 @@ def test_first_and_last_are_levels_in_a_unit():
         {"first": f"time={schedule.at_log_snr(-2 * math.log(8)).t!r}", "last": 0.5},
     ):
         for spacing in ("time", "log_snr", "optimal", None):
-            grid = diffusion.grid(6, spacing, **same)
+            grid = diffusion.grid(6, spacing, sampler=diffusion.sampler, **same)
             sigmas = [now.sigma / now.alpha for now, _ in grid]
             assert sigmas[0] == pytest.approx(8) and sigmas[-1] == pytest.approx(0.5)
             assert len(grid) == 6 and grid.end.is_end
