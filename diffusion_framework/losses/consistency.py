@@ -55,7 +55,7 @@ class ConsistencyLoss(Loss):
             )
 
     def __call__(self, denoise: NetworkDenoiser, batch: NoisedBatch) -> Tensor:
-        gap = self.gap(batch.at, batch.progress)
+        gap = self.gap(denoise.schedule, batch.at, batch.progress)
         target = _target(denoise, batch, gap)
         output, variance = denoise.output(batch.x, batch.at)
         x0 = denoise.objective.prediction(output, batch.x, batch.at, variance).x0
@@ -64,16 +64,21 @@ class ConsistencyLoss(Loss):
         # 1 / (t - r); the weight at alpha = 0 is the limit 0
         return distance * (batch.at.alpha / (batch.at.sigma * gap)).to(distance.dtype)
 
-    def gap(self, at: Level, progress: float) -> Tensor:
+    def gap(self, schedule: NoiseSchedule, at: Level, progress: float) -> Tensor:
         """Returns (t - r) / t, in (0, 1], for levels of tensors [batch].
 
+        It is 1 also where r is below the last level of the schedule, such as sigma 0.002 of EDM.
+
         Args:
+            schedule: Noise schedule that gives the levels.
             at: Levels t.
             progress: Completed share of training, in [0, 1].
         """
         stage = min(int(progress * self.stages), self.stages - 1)
         t = torch.exp(torch.as_tensor(at.log_snr) / -2)
-        return ((1 + 8 * torch.sigmoid(-t)) / self.q ** (stage + 1)).clamp(max=1)
+        gap = ((1 + 8 * torch.sigmoid(-t)) / self.q ** (stage + 1)).clamp(max=1)
+        below = _log_snr(at, gap) > schedule.at(0.0).log_snr
+        return torch.where(below, 1.0, gap)
 
 
 @torch.no_grad()
@@ -82,7 +87,8 @@ def _target(denoise: NetworkDenoiser, batch: NoisedBatch, gap: Tensor) -> Tensor
 
     The next call of the network has the same dropout as this one.
     """
-    to, clean = _ends(denoise.schedule, batch.at, gap)
+    clean = gap >= 1
+    to = denoise.schedule.at_log_snr(torch.where(clean, batch.at.log_snr, _log_snr(batch.at, gap)))
     level = to.expand_to(batch.x0)
     x = level.alpha * batch.x0 + level.sigma * batch.eps
     with rewound(x.device):
@@ -91,11 +97,6 @@ def _target(denoise: NetworkDenoiser, batch: NoisedBatch, gap: Tensor) -> Tensor
     return torch.where(expand_to(clean, x0).bool(), batch.x0, x0)
 
 
-def _ends(schedule: NoiseSchedule, at: Level, gap: Tensor) -> tuple[Level, Tensor]:
-    """Returns the levels r [batch], and where r = 0 instead, boolean [batch].
-
-    Below the last level of a schedule, such as sigma 0.002 of EDM, r is 0.
-    """
-    log_snr = at.log_snr - 2 * torch.log1p(-gap)
-    clean = (log_snr > schedule.at(0.0).log_snr) | (gap >= 1)
-    return schedule.at_log_snr(torch.where(clean, at.log_snr, log_snr)), clean
+def _log_snr(at: Level, gap: Tensor) -> Tensor:
+    """Returns the log-SNR [batch] at r = (1 - gap) t."""
+    return at.log_snr - 2 * torch.log1p(-gap)
