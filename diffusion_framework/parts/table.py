@@ -8,6 +8,7 @@ TABLE: dict[str, dict[str, str]] = {
     "Sampler": {
         "adaptive_dpm_solver": "samplers.adaptive.dpm_solver:AdaptiveDPMSolver",
         "churn": "samplers.churn:Churn",
+        "consistency": "samplers.consistency:Consistency",
         "ddim": "samplers.ddim:DDIM",
         "ddpm": "samplers.ddpm:DDPM",
         "dpm2": "samplers.dpm2:DPM2",
@@ -66,6 +67,7 @@ TABLE: dict[str, dict[str, str]] = {
         "simple": "losses.simple:SimpleLoss",
         "bound": "losses.variational:VariationalLoss",
         "hybrid": "losses.hybrid:HybridLoss",
+        "consistency": "losses.consistency:ConsistencyLoss",
         "flow_map": "losses.flow_map:FlowMapLoss",
     },
     "LossWeight": {

@@ -8,6 +8,7 @@ from .adaptive import AdaptiveDPMSolver
 from .adaptive.rk45 import RK45
 from .base import Sampler, Snapshot, trajectory
 from .churn import Churn
+from .consistency import Consistency
 from .ddim import DDIM
 from .ddpm import DDPM
 from .dpm2 import DPM2
@@ -34,6 +35,7 @@ __all__ = [
     "RK45",
     "AdaptiveDPMSolver",
     "Churn",
+    "Consistency",
     "DPMSolver",
     "Euler",
     "FlowMap",
