@@ -8,10 +8,11 @@ from oracles import GaussianOracle
 from toys import tiny_unet
 
 from diffusion_framework import GaussianDiffusion
-from diffusion_framework.denoisers import Clip, TransformX0
+from diffusion_framework.denoisers import Clip, NetworkSignature, TransformX0
 from diffusion_framework.losses import FlowMapLoss, NoisedBatch, SimpleLoss
-from diffusion_framework.losses.flow_map import jump, jump_target
-from diffusion_framework.models import RIN, DiT
+from diffusion_framework.losses.flow_map import guided, jump, jump_target
+from diffusion_framework.models import RIN, DiT, ResidualMLP, Transformer1D, UNet1D
+from diffusion_framework.models.layers import TimeEmbedding
 from diffusion_framework.process.noise import noise_source
 from diffusion_framework.process.objectives import Eps, V, Velocity
 from diffusion_framework.process.schedules import EDM, Cosine, Flow, Sigmoid
@@ -28,9 +29,9 @@ CASES = pytest.mark.parametrize(
 class ExactMap:
     """Network that knows the exact jumps of Gaussian data."""
 
-    def __init__(self, schedule, objective):
+    def __init__(self, schedule, objective, mean=0.3):
         self.schedule, self.objective = schedule, objective
-        self.oracle = GaussianOracle(schedule=schedule)
+        self.oracle = GaussianOracle(mean, schedule=schedule)
 
     def output(self, x, at, to):
         here, there = at.expand_to(x), to.expand_to(x)
@@ -49,6 +50,36 @@ class ExactMap:
         return (at.alpha**2 * self.oracle.std**2 + at.sigma**2).sqrt()
 
 
+class GuidedMap:
+    """Network that knows the exact guided jumps of two classes of Gaussian data.
+
+    Classes have means .3 and -.7, and "none" has mean .1. Estimates of the clean data of Gaussians
+    with equal deviations are on a line with their means, so the guided flow is that of a Gaussian.
+    """
+
+    def __init__(self, schedule, objective, guidance, label):
+        self.schedule, self.objective, self.guidance = schedule, objective, guidance
+        self.conditions = SimpleNamespace(keywords={"classes": label[:, None].float()})
+        self.label = label
+
+    def without(self):
+        none = torch.full_like(self.label, -1)
+        return GuidedMap(self.schedule, self.objective, self.guidance, none)
+
+    def output(self, x, at, to=None):
+        found = torch.zeros_like(x)
+        for label, mean in ((0, 0.3), (1, -0.7), (-1, 0.1)):
+            guided = 0.1 if label == -1 else self.guidance * mean + (1 - self.guidance) * 0.1
+            exact = ExactMap(self.schedule, self.objective, guided)
+            if to is None:  # a jump without length
+                estimate = exact.oracle(x, at)
+                output = self.objective.target(estimate.x0, estimate.eps, at)
+            else:
+                output, _ = exact.output(x, at, to)
+            found = torch.where(self.label[:, None] == label, output, found)
+        return found, None
+
+
 def expected_batch(schedule, t, count=64):
     """A batch whose clean data and noise are those to expect for its x; its targets are means."""
     at = schedule.at(torch.full((count,), t, dtype=torch.float64))
@@ -65,9 +96,8 @@ def test_the_target_tends_to_the_exact_jump_with_the_share_of_the_way(schedule, 
     to = schedule.at(torch.full((64,), 0.2, dtype=torch.float64))
     velocity = objective.target(batch.x0, batch.eps, batch.at)
     wanted, _ = exact.output(batch.x, batch.at, to)
-    state = torch.get_rng_state()
     errors = [
-        (jump_target(exact, batch, to, a, velocity, state) - wanted).abs().max().item()
+        (jump_target(exact, batch, to, a, velocity) - wanted).abs().max().item()
         for a in (0.1, 0.01, 0.001)
     ]
     # a step along the known noise has an error of second order, so the bias of training is of first
@@ -78,8 +108,59 @@ def test_the_target_tends_to_the_exact_jump_with_the_share_of_the_way(schedule, 
 def test_a_jump_without_length_has_the_target_of_flow_matching(schedule, objective):
     exact, batch = ExactMap(schedule, objective), expected_batch(schedule, 0.4)
     velocity = objective.target(batch.x0, batch.eps, batch.at)
-    target = jump_target(exact, batch, batch.at, 0.3, velocity, torch.get_rng_state())
+    target = jump_target(exact, batch, batch.at, 0.3, velocity)
     torch.testing.assert_close(target, velocity, rtol=1e-12, atol=1e-12)
+
+
+@CASES
+def test_guidance_in_the_target_leads_where_guided_sampling_does(schedule, objective):
+    """Samples of both classes follow the guided flow, and those without a class the plain one."""
+    label = torch.arange(64) % 3 - 1
+    exact = GuidedMap(schedule, objective, 1.7, label)
+    at = schedule.at(torch.full((64,), 0.7, dtype=torch.float64))
+    to = schedule.at(torch.full((64,), 0.2, dtype=torch.float64))
+    means = torch.tensor([0.3, -0.7, 0.1], dtype=torch.float64)[label][:, None]
+    x = at.expand_to(means).alpha * means + at.expand_to(means).sigma * torch.randn(64, 2).double()
+    plain = GaussianOracle(means, schedule=schedule)(x, at)
+    batch = NoisedBatch(plain.x0, plain.eps, x, at)
+    velocity = objective.target(batch.x0, batch.eps, at)
+    turned = guided(exact, batch, velocity, 1.7)
+    assert torch.equal(turned[label == -1], velocity[label == -1])
+    wanted, _ = exact.output(x, at, to)
+    errors = [
+        (jump_target(exact, batch, to, a, turned) - wanted).abs().max().item()
+        for a in (0.1, 0.01, 0.001)
+    ]
+    assert 50 < errors[0] / errors[1] < 200 and 80 < errors[1] / errors[2] < 120
+
+
+def test_without_guidance_the_known_noise_is_followed_bit_for_bit():
+    seen = []
+
+    class Seen(ExactMap):
+        def output(self, x, at, to):
+            seen.append((x, at))
+            return super().output(x, at, to)
+
+    batch = expected_batch(Cosine(), 0.7)
+    FlowMapLoss()(Seen(Cosine(), V()), batch)
+    (x, at), _ = seen
+    level = at.expand_to(x)
+    assert torch.equal(x, level.alpha * batch.x0 + level.sigma * batch.eps)
+
+
+def test_guidance_calls_the_network_once_more_and_needs_dropped_conditions():
+    network = tiny_unet(second_time=True, num_classes=2, self_condition=False)
+    told = {"labels": torch.tensor([0, 1, 1, 0])}
+    diffusion = GaussianDiffusion(network, loss=FlowMapLoss(guidance=2.0))
+    loss = diffusion(torch.rand(4, 1, 8, 8), **told)
+    loss.backward()
+    assert torch.isfinite(loss)
+    match = "with dropout for a flow map with guidance=2, got none. Fix: .*condition_dropout 0.1"
+    with pytest.raises(ValueError, match=match):
+        GaussianDiffusion(network, loss=FlowMapLoss(guidance=2.0), condition_dropout=0.0)
+    with pytest.raises(ValueError, match=match):
+        GaussianDiffusion(tiny_unet(second_time=True), loss=FlowMapLoss(guidance=2.0))
 
 
 @CASES
@@ -128,14 +209,20 @@ def test_jumps_end_between_the_data_and_their_start():
     assert (ends.t == at.t).double().mean().item() > 0.25 - 0.03
 
 
+SEQUENCE = (8, 2, 2, 3)
+
+
 @pytest.mark.parametrize(
     "make",
     [
         lambda **o: tiny_unet(**o),
         lambda **o: DiT(16, 2, 2, 4, 1, 8, **o),
         lambda **o: RIN(16, 16, 4, 2, 1, 2, 4, 1, 8, **o),
+        lambda **o: UNet1D(*SEQUENCE, down_dims=(8, 16), **o),
+        lambda **o: Transformer1D(*SEQUENCE, dim=16, depth=1, **o),
+        lambda **o: ResidualMLP(*SEQUENCE, dim=16, depth=1, **o),
     ],
-    ids=["unet", "dit", "rin"],
+    ids=["unet", "dit", "rin", "unet1d", "transformer1d", "residual_mlp"],
 )
 def test_networks_start_as_those_without_a_second_time_and_then_use_it(make):
     torch.manual_seed(0)
@@ -144,11 +231,19 @@ def test_networks_start_as_those_without_a_second_time_and_then_use_it(make):
         torch.nn.init.normal_(parameter, std=0.2)
     fits = with_second.load_state_dict(without.state_dict(), strict=False)
     assert fits.missing_keys and all("second" in key for key in fits.missing_keys)
-    x, time, end = torch.randn(2, 1, 8, 8), torch.tensor([0.9, 0.5]), torch.tensor([0.1, 0.2])
-    assert torch.equal(with_second(x, time, second_time=end), without(x, time))
-    torch.nn.init.normal_(with_second.embed_time.second_layers[-1].weight)
-    assert not torch.allclose(with_second(x, time, second_time=end), without(x, time))
-    torch.testing.assert_close(with_second(x, time), with_second(x, time, second_time=time))
+    shape = NetworkSignature.of(without).sample_shape
+    x, time, end = torch.randn(2, *shape), torch.tensor([0.9, 0.5]), torch.tensor([0.1, 0.2])
+    told = {"context": torch.randn(2, 2, 3)} if len(shape) == 2 else {}
+    assert torch.equal(with_second(x, time, second_time=end, **told), without(x, time, **told))
+    (embedding,) = (m for m in with_second.modules() if isinstance(m, TimeEmbedding))
+    torch.nn.init.normal_(embedding.second_layers[-1].weight)
+    jumped = with_second(x, time, second_time=end, **told)
+    assert not torch.allclose(jumped, without(x, time, **told))
+    still = with_second(x, time, second_time=time, **told)
+    torch.testing.assert_close(with_second(x, time, **told), still)
+    assert not torch.allclose(jumped, still)
+    with pytest.raises(ValueError, match=r"Expected second_time of shape \[2\], got \[1\]"):
+        with_second(x, time, second_time=end[:1], **told)
 
 
 def test_a_model_trains_with_it_and_samples_by_jumps():
