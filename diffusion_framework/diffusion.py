@@ -73,8 +73,8 @@ class GaussianDiffusion(KeepsStatistics, DrawsSamples):
         condition_dropout: Share of the samples that lose a condition in training, in [0, 1), each
             condition by itself. Guidance needs some. None is 0.1; conditioners in `conditions` have
             their own.
-        loss: Training loss: 'simple' (weighted squared error), 'bound' (variational bound),
-            'hybrid' (both, for a learned variance), 'flow_map' (jumps), or a `Loss`.
+        loss: Training loss: 'simple' (weighted squared error), 'bound' (variational), 'hybrid'
+            (both, for a learned variance), 'flow_map', 'consistency' (few calls), or a `Loss`.
         loss_weight: Weight that replaces min-SNR: 'soft_min_snr', 'p2', 'edm', 'uniform',
             'likelihood', or a `LossWeight`.
         times: Distribution of training times: 'uniform', 'stratified', 'steps', 'loss_aware',

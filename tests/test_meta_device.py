@@ -56,6 +56,9 @@ NETWORKS = [
     lambda: UNet1D(**SEQUENCE, down_dims=(8, 16)),
     lambda: Transformer1D(**SEQUENCE),
     lambda: ResidualMLP(**SEQUENCE),
+    lambda: UNet1D(**SEQUENCE, down_dims=(8, 16), second_time=True),
+    lambda: Transformer1D(**SEQUENCE, second_time=True),
+    lambda: ResidualMLP(**SEQUENCE, second_time=True),
 ]
 
 

@@ -5,6 +5,7 @@ are in `weights.py` and time samplers in `times.py`.
 """
 
 from .base import Loss, NoisedBatch
+from .consistency import ConsistencyLoss
 from .flow_map import FlowMapLoss
 from .hybrid import HybridLoss
 from .levels import LEVEL_NAMES, SampledLevels, losses_by_level
@@ -34,6 +35,7 @@ from .weights import (
 __all__ = [
     "LEVEL_NAMES",
     "P2",
+    "ConsistencyLoss",
     "EDMWeight",
     "FlowMapLoss",
     "HybridLoss",

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..denoisers import NetworkDenoiser, NetworkParts
 from ..process.level import Level, Scalar, expand_to
+from ..process.noise import rewound
 from ..process.objectives import Objective
 from .base import Loss, NoisedBatch
 from .times import LogitNormal, TimeSampler
@@ -76,11 +77,10 @@ class FlowMapLoss(Loss):
 
     def __call__(self, denoise: NetworkDenoiser, batch: NoisedBatch) -> Tensor:
         a, at, to = self.share(batch.progress), batch.at, self.ends(denoise, batch)
-        before = torch.get_rng_state()
-        output, _ = denoise.output(batch.x, at, to)
         target = denoise.objective.target(batch.x0, batch.eps, at)
         if a < 1:
-            target = jump_target(denoise, batch, to, a, target, before)
+            target = jump_target(denoise, batch, to, a, target)
+        output, _ = denoise.output(batch.x, at, to)
         error = batch.mean((output - target).square()) / a
         return error / (error.detach() + 1e-3) ** self.power
 
@@ -104,9 +104,10 @@ def jump_target(
     to: Level,
     share: float,
     velocity: Tensor,
-    random_state: Tensor,
 ) -> Tensor:
     """Returns the output that the network should have for the jump from `batch.at` to `to`.
+
+    The next call of the network has the same dropout as this one.
 
     Args:
         denoise: Network.
@@ -114,8 +115,6 @@ def jump_target(
         to: Ends of the jumps, of tensors [batch].
         share: Share of the way on which the known noise is followed, in (0, 1).
         velocity: Target of a jump without length, [batch, ...].
-        random_state: State of PyTorch's generator on the CPU before the network's other call, so
-            that both calls have the same dropout there.
 
     Returns:
         The target [batch, ...]; `velocity` where the jump has no length.
@@ -123,12 +122,10 @@ def jump_target(
     at, objective = batch.at, denoise.objective
     t, r = torch.as_tensor(at.t), torch.as_tensor(to.t)
     between = denoise.schedule.at(share * r + (1 - share) * t)
-    after = torch.get_rng_state()
-    torch.set_rng_state(random_state)
     middle = expand_to(between.alpha, batch.x0) * batch.x0
     middle = middle + expand_to(between.sigma, batch.x0) * batch.eps
-    rest, _ = denoise.output(middle.to(batch.x.dtype), between, to)
-    torch.set_rng_state(after)
+    with rewound(batch.x.device):
+        rest, _ = denoise.output(middle.to(batch.x.dtype), between, to)
     first, second, whole = (
         jump(objective, *ends) for ends in ((at, between), (between, to), (at, to))
     )

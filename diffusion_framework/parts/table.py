@@ -9,6 +9,7 @@ TABLE: dict[str, dict[str, str]] = {
         "adaptive_dpm_solver": "samplers.adaptive.dpm_solver:AdaptiveDPMSolver",
         "auto": "samplers.auto:Auto",
         "churn": "samplers.churn:Churn",
+        "consistency": "samplers.consistency:Consistency",
         "ddim": "samplers.ddim:DDIM",
         "ddpm": "samplers.ddpm:DDPM",
         "dpm2": "samplers.dpm2:DPM2",
@@ -67,6 +68,7 @@ TABLE: dict[str, dict[str, str]] = {
         "simple": "losses.simple:SimpleLoss",
         "bound": "losses.variational:VariationalLoss",
         "hybrid": "losses.hybrid:HybridLoss",
+        "consistency": "losses.consistency:ConsistencyLoss",
         "flow_map": "losses.flow_map:FlowMapLoss",
     },
     "LossWeight": {

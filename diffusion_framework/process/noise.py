@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence, Sized
+from contextlib import AbstractContextManager
 from typing import Any, SupportsIndex
 
 import numpy as np
@@ -66,6 +67,19 @@ def uniform_number(generator: torch.Generator | None = None) -> float:
     """Returns a number uniform in [0, 1); None uses PyTorch's default generator of the CPU."""
     device = "cpu" if generator is None else generator.device
     return float(torch.rand((), generator=generator, device=device))
+
+
+def rewound(device: torch.device) -> AbstractContextManager[None]:
+    """Returns a context after which PyTorch's default generators are in the state before it.
+
+    Calls of a network inside it and after it then have the same dropout. These are the generators
+    on the CPU and on the device; PyTorch cannot rewind that of an MPS device.
+
+    Args:
+        device: Device of the network.
+    """
+    devices = [] if device.type in ("cpu", "meta", "mps") else [device]
+    return torch.random.fork_rng(devices, device_type=device.type)
 
 
 def per_sample_noise(seeds: Sequence[int], device: torch.device | str) -> Noise:

@@ -9,6 +9,7 @@ from .adaptive.rk45 import RK45
 from .auto import Auto
 from .base import Sampler, Snapshot, trajectory
 from .churn import Churn
+from .consistency import Consistency
 from .ddim import DDIM
 from .ddpm import DDPM
 from .dpm2 import DPM2
@@ -36,6 +37,7 @@ __all__ = [
     "AdaptiveDPMSolver",
     "Auto",
     "Churn",
+    "Consistency",
     "DPMSolver",
     "Euler",
     "FlowMap",

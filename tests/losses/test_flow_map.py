@@ -8,10 +8,11 @@ from oracles import GaussianOracle
 from toys import tiny_unet
 
 from diffusion_framework import GaussianDiffusion
-from diffusion_framework.denoisers import Clip, TransformX0
+from diffusion_framework.denoisers import Clip, NetworkSignature, TransformX0
 from diffusion_framework.losses import FlowMapLoss, NoisedBatch, SimpleLoss
 from diffusion_framework.losses.flow_map import jump, jump_target
-from diffusion_framework.models import RIN, DiT
+from diffusion_framework.models import RIN, DiT, ResidualMLP, Transformer1D, UNet1D
+from diffusion_framework.models.layers import TimeEmbedding
 from diffusion_framework.process.noise import noise_source
 from diffusion_framework.process.objectives import Eps, V, Velocity
 from diffusion_framework.process.schedules import EDM, Cosine, Flow, Sigmoid
@@ -65,9 +66,8 @@ def test_the_target_tends_to_the_exact_jump_with_the_share_of_the_way(schedule, 
     to = schedule.at(torch.full((64,), 0.2, dtype=torch.float64))
     velocity = objective.target(batch.x0, batch.eps, batch.at)
     wanted, _ = exact.output(batch.x, batch.at, to)
-    state = torch.get_rng_state()
     errors = [
-        (jump_target(exact, batch, to, a, velocity, state) - wanted).abs().max().item()
+        (jump_target(exact, batch, to, a, velocity) - wanted).abs().max().item()
         for a in (0.1, 0.01, 0.001)
     ]
     # a step along the known noise has an error of second order, so the bias of training is of first
@@ -78,7 +78,7 @@ def test_the_target_tends_to_the_exact_jump_with_the_share_of_the_way(schedule, 
 def test_a_jump_without_length_has_the_target_of_flow_matching(schedule, objective):
     exact, batch = ExactMap(schedule, objective), expected_batch(schedule, 0.4)
     velocity = objective.target(batch.x0, batch.eps, batch.at)
-    target = jump_target(exact, batch, batch.at, 0.3, velocity, torch.get_rng_state())
+    target = jump_target(exact, batch, batch.at, 0.3, velocity)
     torch.testing.assert_close(target, velocity, rtol=1e-12, atol=1e-12)
 
 
@@ -128,14 +128,20 @@ def test_jumps_end_between_the_data_and_their_start():
     assert (ends.t == at.t).double().mean().item() > 0.25 - 0.03
 
 
+SEQUENCE = (8, 2, 2, 3)
+
+
 @pytest.mark.parametrize(
     "make",
     [
         lambda **o: tiny_unet(**o),
         lambda **o: DiT(16, 2, 2, 4, 1, 8, **o),
         lambda **o: RIN(16, 16, 4, 2, 1, 2, 4, 1, 8, **o),
+        lambda **o: UNet1D(*SEQUENCE, down_dims=(8, 16), **o),
+        lambda **o: Transformer1D(*SEQUENCE, dim=16, depth=1, **o),
+        lambda **o: ResidualMLP(*SEQUENCE, dim=16, depth=1, **o),
     ],
-    ids=["unet", "dit", "rin"],
+    ids=["unet", "dit", "rin", "unet1d", "transformer1d", "residual_mlp"],
 )
 def test_networks_start_as_those_without_a_second_time_and_then_use_it(make):
     torch.manual_seed(0)
@@ -144,11 +150,19 @@ def test_networks_start_as_those_without_a_second_time_and_then_use_it(make):
         torch.nn.init.normal_(parameter, std=0.2)
     fits = with_second.load_state_dict(without.state_dict(), strict=False)
     assert fits.missing_keys and all("second" in key for key in fits.missing_keys)
-    x, time, end = torch.randn(2, 1, 8, 8), torch.tensor([0.9, 0.5]), torch.tensor([0.1, 0.2])
-    assert torch.equal(with_second(x, time, second_time=end), without(x, time))
-    torch.nn.init.normal_(with_second.embed_time.second_layers[-1].weight)
-    assert not torch.allclose(with_second(x, time, second_time=end), without(x, time))
-    torch.testing.assert_close(with_second(x, time), with_second(x, time, second_time=time))
+    shape = NetworkSignature.of(without).sample_shape
+    x, time, end = torch.randn(2, *shape), torch.tensor([0.9, 0.5]), torch.tensor([0.1, 0.2])
+    told = {"context": torch.randn(2, 2, 3)} if len(shape) == 2 else {}
+    assert torch.equal(with_second(x, time, second_time=end, **told), without(x, time, **told))
+    (embedding,) = (m for m in with_second.modules() if isinstance(m, TimeEmbedding))
+    torch.nn.init.normal_(embedding.second_layers[-1].weight)
+    jumped = with_second(x, time, second_time=end, **told)
+    assert not torch.allclose(jumped, without(x, time, **told))
+    still = with_second(x, time, second_time=time, **told)
+    torch.testing.assert_close(with_second(x, time, **told), still)
+    assert not torch.allclose(jumped, still)
+    with pytest.raises(ValueError, match=r"Expected second_time of shape \[2\], got \[1\]"):
+        with_second(x, time, second_time=end[:1], **told)
 
 
 def test_a_model_trains_with_it_and_samples_by_jumps():

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ...storage.config import RecordsArguments
 from ..layers import zero_init
-from .context import TimeAndContext, concatenate_estimate
+from .context import SequenceInputs, TimeAndContext, concatenate_estimate
 
 
 class ResidualMLP(RecordsArguments, nn.Module):
@@ -27,6 +27,8 @@ class ResidualMLP(RecordsArguments, nn.Module):
         depth: Number of residual layers.
         self_condition: Whether the network also takes its previous estimate of the clean actions
             as input (self-conditioning).
+        second_time: Whether the network also takes the time where the step ends, as `FlowMapLoss`
+            needs.
     """
 
     def __init__(
@@ -39,13 +41,15 @@ class ResidualMLP(RecordsArguments, nn.Module):
         dim: int = 512,
         depth: int = 4,
         self_condition: bool = False,
+        second_time: bool = False,
     ) -> None:
         super().__init__()
         self.sample_shape = (horizon, action_dim)
-        self.context_shape = (observation_steps, observation_dim)
-        self.self_condition = self_condition
+        context_shape = (observation_steps, observation_dim)
+        self.inputs = SequenceInputs(self.sample_shape, context_shape)
+        self.self_condition, self.second_time = self_condition, second_time
         size = horizon * action_dim
-        self.embed = TimeAndContext(dim // 2, dim, self.context_shape)
+        self.embed = TimeAndContext(dim // 2, dim, context_shape, second_time)
         self.layer_in = nn.Linear(size * (2 if self_condition else 1), dim)
         self.layers = nn.ModuleList([_ResidualLayer(dim) for _ in range(depth)])
         self.norm_out = nn.LayerNorm(dim)
@@ -57,12 +61,14 @@ class ResidualMLP(RecordsArguments, nn.Module):
         time: Tensor,
         self_cond: Tensor | None = None,
         context: Tensor | None = None,
+        second_time: Tensor | None = None,
     ) -> Tensor:
         """Computes the network's output [batch, horizon, action_dim] for noised actions.
 
         See `UNet1D.forward` for the arguments.
         """
-        embedding = self.embed(time, context)
+        self.inputs.check(x, time, self_cond, context, second_time)
+        embedding = self.embed(time, context, second_time)
         h = (
             self.layer_in(
                 (concatenate_estimate(x, self_cond) if self.self_condition else x).flatten(1)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ...storage.config import RecordsArguments
 from ..layers import TimeEmbedding, zero_init
-from .context import check_context, concatenate_estimate
+from .context import SequenceInputs, concatenate_estimate
 
 
 class Transformer1D(RecordsArguments, nn.Module):
@@ -32,6 +32,8 @@ class Transformer1D(RecordsArguments, nn.Module):
             observations up to its own step.
         self_condition: Whether the network also takes its previous estimate of the clean actions
             as input (self-conditioning).
+        second_time: Whether the network also takes the time where the step ends, as `FlowMapLoss`
+            needs.
 
     Raises:
         ValueError: If dim is odd or not divisible by heads.
@@ -50,6 +52,7 @@ class Transformer1D(RecordsArguments, nn.Module):
         dropout: float = 0.0,
         causal: bool = True,
         self_condition: bool = False,
+        second_time: bool = False,
     ) -> None:
         super().__init__()
         if dim < 2 or dim % 2 or dim % heads:
@@ -58,10 +61,11 @@ class Transformer1D(RecordsArguments, nn.Module):
                 "Fix: change one of them."
             )
         self.sample_shape = (horizon, action_dim)
-        self.context_shape = (observation_steps, observation_dim)
-        self.self_condition = self_condition
+        context_shape = (observation_steps, observation_dim)
+        self.inputs = SequenceInputs(self.sample_shape, context_shape)
+        self.self_condition, self.second_time = self_condition, second_time
         observation_tokens = observation_steps if observation_dim else 0
-        self.embed_time = TimeEmbedding(dim, dim)
+        self.embed_time = TimeEmbedding(dim, dim, second=second_time)
         self.embed_observation = nn.Linear(observation_dim, dim) if observation_tokens else None
         self.token_in = nn.Linear(action_dim * (2 if self_condition else 1), dim)
         self.positions = nn.Parameter(0.02 * torch.randn(horizon, dim))
@@ -71,9 +75,8 @@ class Transformer1D(RecordsArguments, nn.Module):
         self.token_out = zero_init(nn.Linear(dim, action_dim))
         self_mask = torch.ones(horizon, horizon, dtype=torch.bool)
         memory_mask = torch.ones(horizon, 1 + observation_tokens, dtype=torch.bool)
-        if causal:
-            self_mask = self_mask.tril()
-            memory_mask[:, 1:] = torch.ones(horizon, observation_tokens, dtype=torch.bool).tril()
+        if causal:  # observation i is token i + 1, and action j attends to observations up to j
+            self_mask, memory_mask = self_mask.tril(), memory_mask.tril(1)
         self.register_buffer("self_mask", self_mask, persistent=False)
         self.register_buffer("memory_mask", memory_mask, persistent=False)
 
@@ -83,13 +86,14 @@ class Transformer1D(RecordsArguments, nn.Module):
         time: Tensor,
         self_cond: Tensor | None = None,
         context: Tensor | None = None,
+        second_time: Tensor | None = None,
     ) -> Tensor:
         """Computes the network's output [batch, horizon, action_dim] for noised actions.
 
         See `UNet1D.forward` for the arguments.
         """
-        check_context(context, self.context_shape)
-        memory = self.embed_time(time)[:, None]
+        self.inputs.check(x, time, self_cond, context, second_time)
+        memory = self.embed_time(time, second_time)[:, None]
         if self.embed_observation is not None and context is not None:
             memory = torch.cat([memory, self.embed_observation(context)], dim=1)
         memory = memory + self.memory_positions

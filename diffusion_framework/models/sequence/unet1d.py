@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ...storage.config import RecordsArguments
 from ..layers import zero_init
-from .context import TimeAndContext, concatenate_estimate
+from .context import SequenceInputs, TimeAndContext, concatenate_estimate
 
 
 class ResBlock1D(nn.Module):
@@ -61,6 +61,8 @@ class UNet1D(RecordsArguments, nn.Module):
             channels.
         self_condition: Whether the network also takes its previous estimate of the clean actions
             as input (self-conditioning).
+        second_time: Whether the network also takes the time where the step ends, as `FlowMapLoss`
+            needs.
 
     Raises:
         ValueError: If sizes do not fit together.
@@ -77,6 +79,7 @@ class UNet1D(RecordsArguments, nn.Module):
         kernel_size: int = 5,
         groups: int = 8,
         self_condition: bool = False,
+        second_time: bool = False,
     ) -> None:
         super().__init__()
         stride = 2 ** (len(down_dims) - 1)
@@ -93,15 +96,16 @@ class UNet1D(RecordsArguments, nn.Module):
                 "Fix: start from down_dims=(256, 512, 1024), kernel_size=5."
             )
         self.sample_shape = (horizon, action_dim)
-        self.context_shape = (observation_steps, observation_dim)
-        self.self_condition = self_condition
+        context_shape = (observation_steps, observation_dim)
+        self.inputs = SequenceInputs(self.sample_shape, context_shape, stride)
+        self.self_condition, self.second_time = self_condition, second_time
         dims = list(down_dims)
         dim_embedding = 2 * dims[0]
 
         def block(dim_in: int, dim_out: int) -> ResBlock1D:
             return ResBlock1D(dim_in, dim_out, dim_embedding, kernel_size, groups)
 
-        self.embed = TimeAndContext(dims[0], dim_embedding, self.context_shape)
+        self.embed = TimeAndContext(dims[0], dim_embedding, context_shape, second_time)
         self.conv_in = nn.Conv1d(
             action_dim * (2 if self_condition else 1),
             dims[0],
@@ -135,6 +139,7 @@ class UNet1D(RecordsArguments, nn.Module):
         time: Tensor,
         self_cond: Tensor | None = None,
         context: Tensor | None = None,
+        second_time: Tensor | None = None,
     ) -> Tensor:
         """Computes the network's output for noised actions.
 
@@ -145,16 +150,18 @@ class UNet1D(RecordsArguments, nn.Module):
                 before the first estimate.
             context: Observations [batch, observation_steps, observation_dim]; None for a network
                 without observations.
+            second_time: Time where the step ends, [batch]; None is `time`.
 
         Returns:
             The output [batch, horizon, action_dim].
 
         Raises:
-            ValueError: If context has another shape.
+            ValueError: If an input has another shape.
         """
+        self.inputs.check(x, time, self_cond, context, second_time)
         if self.self_condition:
             x = concatenate_estimate(x, self_cond)
-        embedding = self.embed(time, context)
+        embedding = self.embed(time, context, second_time)
         x = self.conv_in(rearrange(x, "b t a -> b a t"))
         skips = []
         for stage in self.down:

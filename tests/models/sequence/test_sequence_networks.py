@@ -65,6 +65,28 @@ def test_observations_of_another_shape_are_refused(build):
             build()(x, time, context=wrong)
 
 
+@pytest.mark.parametrize("build", NETWORKS.values(), ids=NETWORKS)
+def test_a_wrong_shape_names_the_input(build):
+    x, time, context = inputs()
+    given = {"x": x, "time": time, "self_cond": x, "context": context}
+    network = build(self_condition=True)
+    for name, value, message in (
+        ("x", x[:, :3], r"\[4, 8, 3\], got \[4, 3, 3\]"),
+        ("x", x[0], r"\[8, 8, 3\], got \[8, 3\]"),
+        ("time", time[0], r"\[4\], got \[\]"),
+        ("self_cond", x[:1], r"\[4, 8, 3\], got \[1, 8, 3\]"),
+    ):
+        with pytest.raises(ValueError, match=f"^Expected {name} of shape {message}. Fix"):
+            network(**{**given, name: value})
+    with pytest.raises(ValueError, match=r"Expected observations \[batch, 2, 5\], got \[1, 2, 5"):
+        network(x, time, context=context[:1])
+
+
+def test_a_convolutional_network_takes_longer_plans():
+    x, time, context = inputs()
+    assert NETWORKS["UNet1D"]()(torch.cat([x, x], dim=1), time, context=context).shape[1] == 16
+
+
 def test_a_network_without_observations_refuses_observations():
     x, time, context = inputs()
     for network in (
