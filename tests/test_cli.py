@@ -21,6 +21,7 @@ from diffusion_framework.policies import Policy
 from diffusion_framework.storage.checkpoint import Checkpoint, list_checkpoints
 from diffusion_framework.storage.config import from_config
 from diffusion_framework.trainable import Trainable
+from diffusion_framework.training.options import differences
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = [
@@ -215,6 +216,17 @@ def test_the_config_in_a_checkpoint_trains_the_same_model_again(digits_run, tmp_
     first, again = (Checkpoint.find(run).tensors("ema") for run in (digits_run, tmp_path / "again"))
     for key, value in first.items():
         assert torch.equal(value, again[key])
+
+
+def test_a_run_is_tuned_by_its_own_settings_and_another_loss(digits_run, tmp_path):
+    words = [f"--config={digits_run}", f"--init_from={digits_run}", "--diffusion.loss=consistency"]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*initial weights")
+        commands.train([*words, f"--trainer.results_folder={tmp_path / 'tuned'}"])
+    first, tuned = (Checkpoint.find(p) for p in (digits_run, tmp_path / "tuned"))
+    different = list(differences(first.config["diffusion"], tuned.config["diffusion"]))
+    assert different == ["loss: simple before, consistency now"]
+    sample(tmp_path / "tuned", "--num_samples=1", f"--output={tmp_path / 'a.png'}", "--calls=1")
 
 
 def test_printed_config_is_complete_commented_and_reads_back(pictures, tmp_path, capsys):

@@ -284,6 +284,11 @@ def test_commands_are_accepted(page, monkeypatch, tmp_path, capsys):
         module = import_module(f"diffusion_framework.cli.{name}")
         command = wraps(vars(module)[name])(lambda *words, **given: called.append((words, given)))
         monkeypatch.setattr(module, name, command)
+    run = Path("results/photos/checkpoints/step-00000001")  # for --config results/photos
+    run.mkdir(parents=True)
+    with pytest.raises(SystemExit, match="0"):
+        run_program(["train", "photos", "--print_config"])
+    (run / "config.yaml").write_text(capsys.readouterr().out)
     for words in typed_commands(page):
         if {"--help", "--print_config"} & {*words} or words[0].startswith("-"):
             with pytest.raises(SystemExit, match="0"):

@@ -19,6 +19,7 @@ import torch
 from ..parts import BadPart, Plan, Typed, convert, read_yaml, unknown_name
 from ..parts.errors import expected, one_line
 from ..parts.signatures import members
+from ..storage.checkpoint import list_checkpoints
 from ..storage.run_paths import absolute_from_run
 from .commands import Command
 from .flags import find_argument, nearest_flag
@@ -118,8 +119,10 @@ def _stood_for(
 
 
 def _config_path(name: str) -> Path:
-    """Returns the path of a config file, or of a recipe."""
+    """Returns the path of a config file, of a recipe, or of the newest config of a run."""
     path = Path(name)
+    if path.is_dir() and (checkpoints := list_checkpoints(path)):
+        return checkpoints[-1] / "config.yaml"
     return (
         recipe_path(name) if path.name == name and not path.suffix and not path.is_file() else path
     )

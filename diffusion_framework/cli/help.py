@@ -19,8 +19,8 @@ from .flags import arguments_of, class_of, find_argument, read_command
 WIDTH = 100
 COLUMN = 30
 _ALWAYS = {
-    "--config NAME": "Recipe (see `diffusion recipes`) or YAML file to read options from; flags "
-    "override it.",
+    "--config NAME": "Recipe (see `diffusion recipes`), YAML file or run to read options from; "
+    "flags override it.",
     "--print_config": "Print all options as a commented YAML file, and stop.",
     "--trust PACKAGE": "Package whose classes the files may name; its code then runs.",
 }

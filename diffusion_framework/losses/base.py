@@ -9,6 +9,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
+from ..conditions import Conditions
 from ..denoisers import NetworkDenoiser, NetworkParts
 from ..process.level import Level
 from ..process.posterior import Variance
@@ -68,12 +69,15 @@ class Loss(ABC):
     times: ClassVar[str | TimeSampler | None] = None
     sampler: ClassVar[str | None] = None
 
-    def check(self, parts: NetworkParts, steps: int | None) -> None:  # noqa: B027
+    def check(  # noqa: B027
+        self, parts: NetworkParts, steps: int | None, conditions: Conditions
+    ) -> None:
         """Checks that the loss can train a model of these parts.
 
         Args:
             parts: Network, schedule and objective.
             steps: Number of process steps, or None in continuous time.
+            conditions: Conditioners of the model.
 
         Raises:
             ValueError: If the loss cannot train them.

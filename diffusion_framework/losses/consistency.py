@@ -40,8 +40,8 @@ class ConsistencyLoss(Loss):
         ValueError: If an option is out of range.
     """
 
-    q: float = 256.0
-    stages: int = 1
+    q: float = 4.0
+    stages: int = 4
     softening: float = 1e-4
 
     times: ClassVar[str | TimeSampler | None] = LogNormal(-1.1, 2.0)

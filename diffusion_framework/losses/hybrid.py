@@ -7,6 +7,7 @@ from typing import ClassVar, final
 
 from torch import Tensor
 
+from ..conditions import Conditions
 from ..denoisers import NetworkDenoiser, NetworkParts
 from ..process.posterior import Variance
 from .base import Loss, NoisedBatch
@@ -56,8 +57,8 @@ class HybridLoss(Loss):
         """The variational bound."""
         return VariationalLoss(self.variance, self.rescaled, self.bins)
 
-    def check(self, parts: NetworkParts, steps: int | None) -> None:
-        self.bound.check(parts, steps)
+    def check(self, parts: NetworkParts, steps: int | None, conditions: Conditions) -> None:
+        self.bound.check(parts, steps, conditions)
 
     def __call__(self, denoise: NetworkDenoiser, batch: NoisedBatch) -> Tensor:
         output, variance = denoise.output(batch.x, batch.at)

@@ -9,6 +9,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
+from ..conditions import Conditions
 from ..denoisers import NetworkDenoiser, NetworkParts
 from ..process.level import Level, Prediction
 from ..process.posterior import Variance, as_float64, log_variance, posterior
@@ -36,7 +37,7 @@ class VariationalLoss(Loss):
 
     times: ClassVar[str | None] = "steps"
 
-    def check(self, parts: NetworkParts, steps: int | None) -> None:
+    def check(self, parts: NetworkParts, steps: int | None, conditions: Conditions) -> None:
         if steps is None:
             raise ValueError(
                 "Expected process steps, since the bound is a sum over them, got continuous "

@@ -153,7 +153,7 @@ def choose_grid(
         grid = make(steps, spacing=spacing)
     elif grid is None:
         grid = default_grid(sampler, schedule, make, spacing)
-    grid = partial_grid(Grid(grid), strength)
+    grid = partial_grid(schedule, Grid(grid), strength)
     if not grid.is_connected and sampler.init(len(grid)) is not None:
         raise ValueError(
             "Expected a sampler without memory, such as DDIM or DDPM, for a grid with gaps "

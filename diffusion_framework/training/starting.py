@@ -142,6 +142,14 @@ def _compare(checkpoint: Checkpoint, config: Mapping[str, Any], order: Mapping[s
         warnings.warn(f"The resumed run differs from before: {'; '.join(different)}", stacklevel=5)
 
 
+_LEARNING = {
+    *("loss", "loss_weight", "times", "min_snr_loss_weight", "min_snr_gamma", "use_ddim"),
+    *("train_prob_self_cond", "condition_dropout"),
+    *("dropout", "second_time", "checkpointed_levels"),
+}
+"""Options that change how weights are learned, and not what they mean."""
+
+
 @dataclass(frozen=True)
 class InitialWeights:
     """Tensors of another run, averaged if it has an average, that fit a model by name and shape.
@@ -155,8 +163,8 @@ class InitialWeights:
     def read(cls, source: str | os.PathLike[str], model: Trainable) -> InitialWeights:
         """Reads the tensors.
 
-        A warning names weights that keep their own initial values, and differences of the models,
-        such as another objective.
+        A warning names weights that keep their own initial values, and differences of the models
+        that give the weights another meaning, such as another objective. The loss may differ.
 
         Args:
             source: Results folder, checkpoint or export.
@@ -173,10 +181,16 @@ class InitialWeights:
         fix = "give a run of the same kind of network"
         expect(bool(fits), f"weights in {checkpoint.path} that fit the model", "none", fix)
         theirs = checkpoint.config.get("diffusion")
-        if different := list(differences(theirs, to_config(model))):
+        different = [
+            difference
+            for difference in differences(theirs, to_config(model))
+            if _LEARNING.isdisjoint(difference.partition(": ")[0].split("."))
+        ]
+        if different:
             warnings.warn(
                 f"{checkpoint.path}: the initial weights are those of another model: "
-                f"{'; '.join(different)}",
+                f"{'; '.join(different)}. Fix: if they must mean the same, take over its settings "
+                f"(--config {source}).",
                 stacklevel=5,
             )
         if left:

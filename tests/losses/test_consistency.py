@@ -80,19 +80,20 @@ def test_the_loss_of_the_exact_ends_of_the_flow_vanishes_with_the_step(schedule,
     """D does not change along the flow, which x_r leaves by the second order of t - r."""
     exact, batch = ExactEnds(schedule, objective), tangent_batch(schedule, 0.6)
     losses = [
-        ConsistencyLoss(q=q, softening=1e-14)(exact, batch).mean().item() for q in (1e2, 1e3, 1e4)
+        ConsistencyLoss(q=q, stages=1, softening=1e-14)(exact, batch).mean().item()
+        for q in (1e2, 1e3, 1e4)
     ]
     assert 8 < losses[0] / losses[1] < 12 and 9 < losses[1] / losses[2] < 11
     other = ExactEnds(schedule, objective)
     other.ends = lambda x, at: other.oracle(x, at).x0  # estimates of one call change along it
-    wrong = ConsistencyLoss(q=1e4, softening=1e-14)(other, batch).mean().item()
+    wrong = ConsistencyLoss(q=1e4, stages=1, softening=1e-14)(other, batch).mean().item()
     assert wrong > 20 * losses[2]
 
 
 @CASES
 def test_the_target_at_r_0_is_the_clean_data(schedule, objective):
     exact, batch = ExactEnds(schedule, objective), noised_batch(schedule, 0.7)
-    loss = ConsistencyLoss(q=1 + 1e-9, softening=1e-12)
+    loss = ConsistencyLoss(q=1 + 1e-9, stages=1, softening=1e-12)
     assert torch.equal(loss.gap(schedule, batch.at, 0.0), torch.ones(64, dtype=torch.float64))
     ends = exact.ends(batch.x, batch.at.expand_to(batch.x))
     error = (ends - batch.x0).square().mean(1).sqrt()

@@ -10,7 +10,7 @@ from toys import tiny_unet
 from diffusion_framework import GaussianDiffusion
 from diffusion_framework.denoisers import Clip, NetworkSignature, TransformX0
 from diffusion_framework.losses import FlowMapLoss, NoisedBatch, SimpleLoss
-from diffusion_framework.losses.flow_map import jump, jump_target
+from diffusion_framework.losses.flow_map import guided, jump, jump_target
 from diffusion_framework.models import RIN, DiT, ResidualMLP, Transformer1D, UNet1D
 from diffusion_framework.models.layers import TimeEmbedding
 from diffusion_framework.process.noise import noise_source
@@ -29,9 +29,9 @@ CASES = pytest.mark.parametrize(
 class ExactMap:
     """Network that knows the exact jumps of Gaussian data."""
 
-    def __init__(self, schedule, objective):
+    def __init__(self, schedule, objective, mean=0.3):
         self.schedule, self.objective = schedule, objective
-        self.oracle = GaussianOracle(schedule=schedule)
+        self.oracle = GaussianOracle(mean, schedule=schedule)
 
     def output(self, x, at, to):
         here, there = at.expand_to(x), to.expand_to(x)
@@ -48,6 +48,36 @@ class ExactMap:
 
     def _std(self, at):
         return (at.alpha**2 * self.oracle.std**2 + at.sigma**2).sqrt()
+
+
+class GuidedMap:
+    """Network that knows the exact guided jumps of two classes of Gaussian data.
+
+    Classes have means .3 and -.7, and "none" has mean .1. Estimates of the clean data of Gaussians
+    with equal deviations are on a line with their means, so the guided flow is that of a Gaussian.
+    """
+
+    def __init__(self, schedule, objective, guidance, label):
+        self.schedule, self.objective, self.guidance = schedule, objective, guidance
+        self.conditions = SimpleNamespace(keywords={"classes": label[:, None].float()})
+        self.label = label
+
+    def without(self):
+        none = torch.full_like(self.label, -1)
+        return GuidedMap(self.schedule, self.objective, self.guidance, none)
+
+    def output(self, x, at, to=None):
+        found = torch.zeros_like(x)
+        for label, mean in ((0, 0.3), (1, -0.7), (-1, 0.1)):
+            guided = 0.1 if label == -1 else self.guidance * mean + (1 - self.guidance) * 0.1
+            exact = ExactMap(self.schedule, self.objective, guided)
+            if to is None:  # a jump without length
+                estimate = exact.oracle(x, at)
+                output = self.objective.target(estimate.x0, estimate.eps, at)
+            else:
+                output, _ = exact.output(x, at, to)
+            found = torch.where(self.label[:, None] == label, output, found)
+        return found, None
 
 
 def expected_batch(schedule, t, count=64):
@@ -80,6 +110,57 @@ def test_a_jump_without_length_has_the_target_of_flow_matching(schedule, objecti
     velocity = objective.target(batch.x0, batch.eps, batch.at)
     target = jump_target(exact, batch, batch.at, 0.3, velocity)
     torch.testing.assert_close(target, velocity, rtol=1e-12, atol=1e-12)
+
+
+@CASES
+def test_guidance_in_the_target_leads_where_guided_sampling_does(schedule, objective):
+    """Samples of both classes follow the guided flow, and those without a class the plain one."""
+    label = torch.arange(64) % 3 - 1
+    exact = GuidedMap(schedule, objective, 1.7, label)
+    at = schedule.at(torch.full((64,), 0.7, dtype=torch.float64))
+    to = schedule.at(torch.full((64,), 0.2, dtype=torch.float64))
+    means = torch.tensor([0.3, -0.7, 0.1], dtype=torch.float64)[label][:, None]
+    x = at.expand_to(means).alpha * means + at.expand_to(means).sigma * torch.randn(64, 2).double()
+    plain = GaussianOracle(means, schedule=schedule)(x, at)
+    batch = NoisedBatch(plain.x0, plain.eps, x, at)
+    velocity = objective.target(batch.x0, batch.eps, at)
+    turned = guided(exact, batch, velocity, 1.7)
+    assert torch.equal(turned[label == -1], velocity[label == -1])
+    wanted, _ = exact.output(x, at, to)
+    errors = [
+        (jump_target(exact, batch, to, a, turned) - wanted).abs().max().item()
+        for a in (0.1, 0.01, 0.001)
+    ]
+    assert 50 < errors[0] / errors[1] < 200 and 80 < errors[1] / errors[2] < 120
+
+
+def test_without_guidance_the_known_noise_is_followed_bit_for_bit():
+    seen = []
+
+    class Seen(ExactMap):
+        def output(self, x, at, to):
+            seen.append((x, at))
+            return super().output(x, at, to)
+
+    batch = expected_batch(Cosine(), 0.7)
+    FlowMapLoss()(Seen(Cosine(), V()), batch)
+    (x, at), _ = seen
+    level = at.expand_to(x)
+    assert torch.equal(x, level.alpha * batch.x0 + level.sigma * batch.eps)
+
+
+def test_guidance_calls_the_network_once_more_and_needs_dropped_conditions():
+    network = tiny_unet(second_time=True, num_classes=2, self_condition=False)
+    told = {"labels": torch.tensor([0, 1, 1, 0])}
+    diffusion = GaussianDiffusion(network, loss=FlowMapLoss(guidance=2.0))
+    loss = diffusion(torch.rand(4, 1, 8, 8), **told)
+    loss.backward()
+    assert torch.isfinite(loss)
+    match = "with dropout for a flow map with guidance=2, got none. Fix: .*condition_dropout 0.1"
+    with pytest.raises(ValueError, match=match):
+        GaussianDiffusion(network, loss=FlowMapLoss(guidance=2.0), condition_dropout=0.0)
+    with pytest.raises(ValueError, match=match):
+        GaussianDiffusion(tiny_unet(second_time=True), loss=FlowMapLoss(guidance=2.0))
 
 
 @CASES

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from demonstrations import behaviour_cloning, diffusion_policy
+from demonstrations import behaviour_cloning, diffusion_policy, fitted
 from toys import tiny_unet
 
 from diffusion_framework import Controller, DiffusionPolicy
+from diffusion_framework.conditions import Observations
+from diffusion_framework.models import ResidualMLP
 
 
 @pytest.mark.parametrize("make", [diffusion_policy, behaviour_cloning])
@@ -77,6 +79,48 @@ def test_a_warm_start_begins_with_the_tail_of_the_last_plan():
     space, condition = policy.diffusion.space, {"observations": seen}
     bounded = space.decode(space.encode(tail, condition).clamp(-1, 1), condition)
     assert (near - bounded).abs().max() < 0.1 * (policy.plan(seen, seed=[4]) - bounded).abs().max()
+
+
+@pytest.mark.parametrize("calls", [1, 2])
+def test_a_flow_map_plans_in_few_calls_from_noise_and_from_the_last_plan(calls):
+    policy = diffusion_policy(loss="flow_map", noise_schedule="flow", objective="velocity")
+    called = []
+    policy.model.register_forward_hook(lambda *_: called.append(1))
+    controller = Controller(policy, warm_start=0.4, calls=calls)
+    states = [torch.randn(1, 3) * 20 + 50 for _ in range(5)]
+    actions = [controller.act({"state": state}, seed=[t]) for t, state in enumerate(states)]
+    assert len(called) == calls + 1  # the warm start lies below the second level
+    first = policy.plan({"state": torch.stack([states[0]] * 2, dim=1)}, seed=[0], calls=calls)
+    torch.testing.assert_close(torch.stack(actions[:4], dim=1), first[:, policy.executed])
+    tail = torch.cat([first[:, 4:], first[:, -1:].expand(-1, 4, -1)], dim=1)
+    seen = {"state": torch.stack([states[3], states[4]], dim=1)}
+    expected = policy.predict(seen, seed=[4], start=tail, strength=0.4, calls=calls)[:, 0]
+    torch.testing.assert_close(actions[4], expected)
+    # a jump from almost no noise hardly changes the plan
+    space, condition = policy.diffusion.space, {"observations": seen}
+    bounded = space.decode(space.encode(tail, condition).clamp(-1, 1), condition)
+    near = policy.plan(seen, start=tail, strength=1e-3, calls=calls, seed=[4])
+    far = policy.plan(seen, seed=[4], calls=calls)
+    assert (near - bounded).abs().max() < 0.02 * (far - bounded).abs().max()
+
+
+def test_a_flow_map_takes_guidance():
+    seen = {"state": torch.randn(2, 2, 3) * 20 + 50}
+    given = Observations({"state": 3}, dropout=0.1)
+    network = ResidualMLP(8, 2, 2, 3, dim=16, depth=1, second_time=True)
+    torch.nn.init.normal_(network.layer_out.weight)
+    options = {"loss": "flow_map", "noise_schedule": "flow", "action_steps": 4}
+    policy = fitted(DiffusionPolicy(network, given, **options))
+    plain, same, guided = (
+        policy.plan(seen, calls=1, seed=0, guidance=scale, clip_denoised=False)
+        for scale in (None, 1.0, 3.0)
+    )
+    unconditional = policy.plan(seen, calls=1, seed=0, guidance=0.0, clip_denoised=False)
+    torch.testing.assert_close(same, plain)
+    # from pure noise, a jump is linear in what the network says
+    wanted = unconditional + 3 * (plain - unconditional)
+    assert not torch.allclose(guided, plain)
+    torch.testing.assert_close(guided, wanted, rtol=1e-4, atol=1e-3)
 
 
 def test_invalid_controllers_and_observations_are_refused():

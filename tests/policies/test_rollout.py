@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import wraps
+
 import numpy as np
 import pytest
 import torch
@@ -27,11 +29,12 @@ from diffusion_framework.training.summary import Outline, ending
 gymnasium = pytest.importorskip("gymnasium", reason="gymnasium is not installed")
 
 
-def fork_policy() -> DiffusionPolicy:
-    network = ResidualMLP(16, 2, 2, 4, dim=16, depth=1)
+def fork_policy(second_time: bool = False, **options) -> DiffusionPolicy:
+    network = ResidualMLP(16, 2, 2, 4, dim=16, depth=1, second_time=second_time)
     torch.nn.init.normal_(network.layer_out.weight, std=0.1)
     return fitted(
-        DiffusionPolicy(network, Observations({"state": 4}), plan_steps=2), ForkDemonstrations(40)
+        DiffusionPolicy(network, Observations({"state": 4}), plan_steps=2, **options),
+        ForkDemonstrations(40),
     )
 
 
@@ -155,3 +158,26 @@ def test_the_script(tmp_path, capsys):
             run(*bad)
         error = capsys.readouterr().err
         assert stopped.value.code == 2 and message in error and error.count("\n") == 1
+
+
+def test_the_command_takes_one_and_two_calls_of_a_flow_map(tmp_path, monkeypatch):
+    options = {**QUIET, "train_num_steps": 1, "results_folder": tmp_path / "run"}
+    policy = fork_policy(second_time=True, loss="flow_map", noise_schedule="flow")
+    Trainer(policy, ForkDemonstrations(40), **options).train()
+    forward, ends = ResidualMLP.forward, []
+
+    @wraps(forward)
+    def recorded(self, x, time, self_cond=None, context=None, second_time=None):
+        ends.append((time[0].item(), second_time[0].item()))
+        return forward(self, x, time, self_cond, context, second_time)
+
+    monkeypatch.setattr(ResidualMLP, "forward", recorded)
+    words = ["--env=diffusion_framework/Fork-v0", "--episodes=2", "--latency=1", "--progress=false"]
+    for more, wanted in (
+        (["--calls=1"], {(1.0, 0.0)}),
+        (["--calls=2"], {(1.0, 0.5), (0.5, 0.0)}),
+        (["--calls=1", "--warm_start=0.4"], {(1.0, 0.0), (0.4, 0.0)}),
+    ):
+        ends.clear()
+        rollout([str(tmp_path / "run"), *words, *more])
+        assert {tuple(round(t, 6) for t in pair) for pair in ends} == wanted

@@ -50,7 +50,8 @@ def diffusion_policy(
     fit: bool = True, relative_to: str | None = None, **options
 ) -> DiffusionPolicy:
     options = {"action_steps": 4, "plan_steps": 4, "space": ActionSpace(relative_to), **options}
-    made = DiffusionPolicy(network(), observations(), **options)
+    jumps = options.get("loss") == "flow_map"
+    made = DiffusionPolicy(network(second_time=jumps), observations(), **options)
     return fitted(made) if fit else made
 
 

@@ -129,6 +129,29 @@ def test_weights_of_another_model_are_said_to_be_so(whole):
         Start(init_from=whole).weights(GaussianDiffusion(tiny_unet(), timesteps=4))
 
 
+def test_another_loss_on_the_same_weights_is_not_another_model(whole):
+    tuned = GaussianDiffusion(tiny_unet(), timesteps=4, loss="consistency", train_prob_self_cond=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Start(init_from=whole).weights(tuned)
+    with pytest.warns(UserWarning, match=r"Fix: .*its settings \(--config "):
+        Start(init_from=whole).weights(GaussianDiffusion(tiny_unet(), objective="x0"))
+
+
+def test_a_network_of_jumps_starts_as_the_run_bit_for_bit(whole):
+    """Jumps of any length are those of the velocity, because the second time starts at 0."""
+    model = GaussianDiffusion(tiny_unet(second_time=True), timesteps=4, loss="flow_map")
+    with pytest.warns(UserWarning, match="keep their initial values: model.embed_time.second"):
+        initial = Start(init_from=whole).weights(model)
+    initial.load_into(model, lambda values, own: values)
+    source = GaussianDiffusion.from_pretrained(whole)
+    x, at = torch.randn(4, 1, 8, 8), model.schedule.at(torch.tensor([0.2, 0.5, 0.7, 1.0]))
+    wanted, _ = source.told({}, 4).output(x, at)
+    for to in (None, at, model.schedule.at(at.t / 2)):
+        output, _ = model.eval().told({}, 4).output(x, at, to)
+        assert torch.equal(output, wanted)
+
+
 def test_an_export_serves_and_another_network_does_not(whole, tmp_path):
     GaussianDiffusion.from_pretrained(whole).save_pretrained(tmp_path / "export")
     initial = Start(init_from=tmp_path / "export").weights(GaussianDiffusion(tiny_unet()))

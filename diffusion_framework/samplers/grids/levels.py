@@ -160,32 +160,37 @@ def grid_of_sigmas(schedule: NoiseSchedule, sigmas: Sequence[float], clean: bool
     )
 
 
-def partial_grid(grid: Grid, strength: float) -> Grid:
+def partial_grid(schedule: NoiseSchedule, grid: Grid, strength: float) -> Grid:
     """Returns the steps of a grid that start at time `strength` or below, to edit an image.
 
     The image is noised to the first remaining level (SDEdit, Meng et al. 2022). About a share of
-    `strength` of the steps remains. `uniform_times(steps, strength)` instead takes all `steps` over
-    the shorter range.
+    `strength` of the steps remains. If none of them starts above time 0, the step before is cut to
+    start at `strength`. `uniform_times(steps, strength)` instead takes all `steps` over the shorter
+    range.
 
     Args:
+        schedule: Noise schedule of the grid.
         grid: Any grid.
         strength: Time in (0, 1]; 1 keeps the whole grid.
 
     Raises:
-        ValueError: If `strength` is out of range, or below the start of the last step.
+        ValueError: If `strength` is out of range, or the grid is empty or ends above it.
     """
     if not isinstance(strength, Real) or not 0 < strength <= 1:
         raise ValueError(
             f"Expected strength in (0, 1], got {strength!r:.60}. Fix: use 1 for the whole grid."
         )
-    remaining = Grid((now, to) for now, to in grid if now.t <= strength + 1e-9)
-    if not remaining:
-        last = f" and a last step from {grid[-1][0].t:g}" if grid else " and an empty grid"
+    remaining = [(now, to) for now, to in grid if now.t <= strength + 1e-9]
+    if any(now.t > 0 for now, _ in remaining):
+        return Grid(remaining)
+    cut = [(schedule.at(strength), to) for now, to in grid if to.t < strength < now.t][-1:]
+    if not cut and not remaining:
+        last = f" and a grid that ends at {grid[-1][1].t:g}" if grid else " and an empty grid"
         raise ValueError(
-            f"Expected a grid with a step from time strength or below, got {strength=}{last}. "
-            "Fix: take more steps, or raise strength."
+            f"Expected a grid that ends below time strength, got {strength=}{last}. "
+            "Fix: give a grid down to time 0, or raise strength."
         )
-    return remaining
+    return Grid([*cut, *remaining])
 
 
 def _check_count(values: Sequence[float], name: str) -> None:

@@ -49,7 +49,7 @@ GRIDS = {
     "beta": lambda s: grid_of_sigmas(s, beta_sigmas(10, 0.02, 10.0)),
     "exponential": lambda s: grid_of_sigmas(s, exponential_sigmas(10, 0.02, 10.0)),
     "custom sigmas": lambda s: grid_of_sigmas(s, [7.0, 2.0, 0.1]),
-    "partial": lambda s: partial_grid(grid_of_times(s, uniform_times(10)), 0.5),
+    "partial": lambda s: partial_grid(s, grid_of_times(s, uniform_times(10)), 0.5),
 }
 
 
@@ -170,11 +170,21 @@ def test_pure_noise_can_start_a_grid():
 @pytest.mark.parametrize("strength", [1.0, 0.8, 0.35, 0.02])
 @pytest.mark.parametrize("spacing", ["leading", "trailing"])
 def test_a_partial_grid_keeps_a_share_of_strength_of_evenly_spaced_steps(strength, spacing):
-    grid = grid_of_times(ScaledLinearBeta(), spaced_times(50, spacing))
-    partial = partial_grid(grid, strength)
+    schedule = ScaledLinearBeta()
+    grid = grid_of_times(schedule, spaced_times(50, spacing))
+    partial = partial_grid(schedule, grid, strength)
     assert partial == grid[-len(partial) :]
     assert len(partial) in (math.floor(50 * strength), math.ceil(50 * strength))
     assert partial[0][0].t <= strength
+
+
+@pytest.mark.parametrize("schedule", [Cosine(), Flow(), EDM(), ScaledLinearBeta()], ids=repr)
+def test_a_partial_grid_of_few_steps_starts_at_strength_itself(schedule):
+    for times, strength in (([1.0], 0.5), ([1.0, 0.5], 0.4), ([1.0, 0.5], 1e-3)):
+        grid = grid_of_times(schedule, times)
+        partial = partial_grid(schedule, grid, strength)
+        assert partial.start == schedule.at(strength) and partial.is_connected
+        assert partial[1:] == grid[len(times) :] and partial.end == schedule.clean
 
 
 @pytest.mark.parametrize(
@@ -218,14 +228,14 @@ def test_a_partial_grid_keeps_a_share_of_strength_of_evenly_spaced_steps(strengt
         (lambda: karras_sigmas(5, rho=0.0), "Expected rho above 0.*got 0.0"),
         (lambda: beta_sigmas(5, alpha=0.0), "alpha=0.0"),
         (lambda: exponential_sigmas(5, 2.0, 1.0), "sigma_min=2.0"),
-        (lambda: partial_grid(grid_of_times(Cosine(), [0.5]), 0.0), r"\(0, 1\], got 0.0"),
-        (lambda: partial_grid(grid_of_times(Cosine(), [0.5]), 1.01), "got 1.01"),
-        (lambda: partial_grid(grid_of_times(Cosine(), [0.5]), math.nan), "got nan"),
+        (lambda: partial_grid(Cosine(), grid_of_times(Cosine(), [0.5]), 0.0), r"\(0, 1\], got 0.0"),
+        (lambda: partial_grid(Cosine(), grid_of_times(Cosine(), [0.5]), 1.01), "got 1.01"),
+        (lambda: partial_grid(Cosine(), grid_of_times(Cosine(), [0.5]), math.nan), "got nan"),
         (
-            lambda: partial_grid(grid_of_times(Cosine(), [0.5]), 0.4),
-            "got strength=0.4 and a last step from 0.5",
+            lambda: partial_grid(Cosine(), grid_of_times(Cosine(), [0.7, 0.5], clean=False), 0.4),
+            "got strength=0.4 and a grid that ends at 0.5",
         ),
-        (lambda: partial_grid([], 0.4), "got strength=0.4 and an empty grid"),
+        (lambda: partial_grid(Cosine(), [], 0.4), "got strength=0.4 and an empty grid"),
     ],
 )
 def test_bad_values_are_refused_in_one_line(make, message):
