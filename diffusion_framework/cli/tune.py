@@ -46,8 +46,7 @@ def tune(
 
     The measure is the RMS distance between samples in few and in many calls from the same noise. It
     knows no images: where the network itself is wrong near the data, as small ones are, a large
-    last level can look better. Compare with `diffusion evaluate --quality --calls 8`, and fix it
-    with --last if it does.
+    last level can look better. `diffusion evaluate` compares the quality; --last fixes the level.
 
     Examples:
       diffusion tune results/photos --calls 8
@@ -81,10 +80,10 @@ def tune(
     """
     check_positive(batch_size=batch_size)
     check_installed("matplotlib", "the plot")
-    guided, texts = built(guidance), read_texts(text)
+    guided = built(guidance)
     options = Search(paths, teacher_calls, guided, last, seed, batch_size, progress)
     checkpoint = Checkpoint.find(run)
-    folder, kind = results_folder(checkpoint) or checkpoint.path, checkpoint.choose(weights)
+    folder = results_folder(checkpoint) or checkpoint.path
     if (folder / TUNED).exists() and not overwrite:
         raise ValueError(
             f"{folder / TUNED}: expected a run that was not tuned, got an earlier file. "
@@ -92,17 +91,20 @@ def tune(
         )
     diffusion = GaussianDiffusion.from_pretrained(run, weights=weights, trust=trust)
     diffusion.to(device_named(device))
-    asked = asked_conditions(diffusion, paths, labels, texts, image, vector)
-
-    def condition(indices: range) -> Mapping[str, Any]:
-        return asked.of(indices, diffusion.device)
-
-    found = find_best(diffusion, calls, options, condition)
+    asked = asked_conditions(diffusion, paths, labels, read_texts(text), image, vector)
+    found = find_best(diffusion, calls, options, lambda of: asked.of(of, diffusion.device))
+    about: dict[str, Any] = {"weights": checkpoint.choose(weights), "guidance": to_config(guided)}
+    about["step"] = Description.of(checkpoint).steps
     print(table(found, diffusion.schedule))
-    schedule, objective = to_config(diffusion.schedule), to_config(diffusion.objective)
-    about: dict[str, Any] = {"weights": kind, "step": Description.of(checkpoint).steps}
-    about["guidance"] = to_config(guided)
-    better = tuple(one for one in found.found if one.error < one.default_error)
-    path = TunedFile(schedule, objective, found=better, **about).write(folder)
-    plot_tuning(found, diffusion.schedule, folder / "tuned.png")
-    print(f"done: {path}, which sampling uses from now on, and tuned.png")
+    print(f"done: {_write(found, diffusion, folder, about)}")
+
+
+def _write(
+    tuning: Tuning, diffusion: GaussianDiffusion, folder: Path, about: Mapping[str, Any]
+) -> str:
+    """Writes what is better than the defaults, and the picture; returns what it wrote."""
+    parts = to_config(diffusion.schedule), to_config(diffusion.objective)
+    better = tuple(one for one in tuning.found if one.error < one.default_error)
+    path = TunedFile(*parts, found=better, **about).write(folder)
+    plot_tuning(tuning, diffusion.schedule, folder / "tuned.png")
+    return f"{path}, which sampling uses from now on, and tuned.png"

@@ -174,9 +174,11 @@ def _entry(entry: Any, path: Path) -> TunedCalls:
     if not isinstance(entry, dict):
         raise _damaged(path, "an entry without options")
     options = {name: entry.get(name) for name in ("sampler", "log_snrs", "first")}
-    tuned: Tuned = from_config(
-        {"class_path": "Tuned", "init_args": options}, Tuned, where=f"{path}"
-    )
+    planned = plan({"class_path": "Tuned", "init_args": options}, Tuned, where=str(path))
+    try:
+        tuned: Tuned = planned.build()
+    except ValueError as error:
+        raise _damaged(path, f"an error ({error})") from error
     if tuned.steps != _of(entry, "calls", int, path) or tuned.sampler.adaptive:
         raise _damaged(path, "another number of steps than calls")
     errors = [float(_of(entry, name, float, path)) for name in _FIGURES]
@@ -186,9 +188,10 @@ def _entry(entry: Any, path: Path) -> TunedCalls:
 
 
 def _of(content: Mapping[str, Any], name: str, kind: type, path: Path) -> Any:
-    """Returns a value of the file, if it has the type."""
-    value = content.get(name)
-    if type(value) is not kind or (kind is int and not 0 <= value < 2**63):
+    """Returns a value of the file, if it has the type; whole numbers are at least 0."""
+    value: Any = content.get(name)
+    fits = type(value) is kind
+    if not fits or (kind is int and not 0 <= value < 2**63):
         raise _damaged(path, f"no {name}")
     return value
 
