@@ -4,6 +4,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,21 +26,13 @@ from .parts import resolve
 from .process.noise import noise_source
 from .process.schedules import NoiseSchedule
 from .progress import progress
-from .samplers import Sampler, Snapshot, Walk, checked, choose_grid, first_noise, trajectory
-from .samplers.arguments import (
-    check_generator,
-    check_keywords,
-    feedback,
-    plain_seed,
-    samples,
-    whole_number,
-)
+from .samplers import Sampler, Snapshot, Walk, arguments, checked, choose_grid, first_noise
+from .samplers.base import trajectory
 from .samplers.choosing import make_grid
 from .samplers.grids import Grid, NoiseLevel, Spacing
+from .samplers.tuned_file import tuned_sampler
 from .spaces import DataSpace
 from .trainable import Trainable
-
-_PREVIEW_STEPS = 50
 
 
 class DrawsSamples(Trainable, Guide, ABC):
@@ -88,6 +81,10 @@ class DrawsSamples(Trainable, Guide, ABC):
         names = {name for method in methods for name in inspect.signature(method).parameters}
         return names - {"condition", "walk_options"}
 
+    def use_tuned(self, folder: Path, weights: str) -> None:
+        """Reads what `diffusion tune` found for the model; see `Trainable`."""
+        self.sampler = tuned_sampler(self.sampler, self.parts, folder, weights)
+
     @torch.no_grad()
     def told(self, values: Mapping[str, Any], batch: int | None = None) -> NetworkDenoiser:
         known = {name: value for name, value in values.items() if name in self.conditions}
@@ -117,9 +114,9 @@ class DrawsSamples(Trainable, Guide, ABC):
             names: Names of keyword arguments.
             sampler: Sampler whose fields the error may name; None for the default one.
         """
-        known = [*inspect.signature(self.walk).parameters][:-1]  # without `condition`
-        own = [name for name in names if name not in known and name != "show_progress"]
-        check_keywords(own, [*self.conditions], [*known, "show_progress"], sampler or self.sampler)
+        known = [*[*inspect.signature(self.walk).parameters][:-1], "show_progress"]
+        own = [name for name in names if name not in known]
+        arguments.check_keywords(own, [*self.conditions], known, sampler or self.sampler)
 
     @torch.no_grad()
     def walk(
@@ -179,27 +176,23 @@ class DrawsSamples(Trainable, Guide, ABC):
         Raises:
             ValueError: If an option is unknown or out of range, or two options exclude each other.
         """
-        batch_size = whole_number(batch_size, "batch_size")
-        if batch_size < 1:
-            raise ValueError(
-                f"Expected batch_size of at least 1, got {batch_size}. Fix: choose how many."
-            )
+        batch_size = arguments.sample_count(batch_size)
         sampler = self.sampler if sampler is None else resolve(sampler, Sampler, "sampler")
         self.check_options(condition, sampler)
-        check_generator(generator)
-        calls = None if calls is None else whole_number(calls, "calls")
+        arguments.check_generator(generator)
+        calls = None if calls is None else arguments.whole_number(calls, "calls")
         make = partial(self.grid, first=first, last=last, sampler=sampler)
         budget: dict[str, Any] = {"steps": steps, "calls": calls, "grid": grid, "spacing": spacing}
         grid = choose_grid(sampler, self.schedule, make, strength=strength, **budget)
         device = noise_device or self.device
-        source = noise_source(plain_seed(seed), generator, batch_size, device)
+        source = noise_source(arguments.plain_seed(seed), generator, batch_size, device)
         shape = (batch_size, *self.sample_shape)
         like = torch.empty(shape, device=self.device, dtype=self.parts.exact_dtype)
         x = first_noise(noise, source, like) * grid.start.sigma
         if start is not None:
-            data = samples(start, batch_size, self.device, "start")
+            data = arguments.samples(start, batch_size, self.device, "start")
             x = x + grid.start.alpha * self.encode(data, condition)
-        factor = feedback(self_conditioning, len(grid), adaptive=sampler.adaptive)
+        factor = arguments.feedback(self_conditioning, len(grid), adaptive=sampler.adaptive)
         plain, rule = self.told(condition, batch_size).damped(factor), as_guidance(guidance)
 
         def fresh() -> Denoiser:
@@ -224,8 +217,7 @@ class DrawsSamples(Trainable, Guide, ABC):
                 step.
         """
         walk = self.walk(batch_size, **walk_options)
-        total = len(walk.grid)
-        snapshots = self.trajectory(walk)
+        total, snapshots = len(walk.grid), self.trajectory(walk)
         for snapshot in progress(snapshots, total, "sampling", shown=show_progress):
             last = snapshot
         return walk.decode(last.x, last.to)
@@ -238,7 +230,7 @@ class DrawsSamples(Trainable, Guide, ABC):
         A sampler that needs all steps of the process takes 50 of them, unless `steps` is given.
         """
         if steps is None and self.sampler.default_calls is None:
-            steps = min(_PREVIEW_STEPS, self.timesteps)
+            steps = min(50, self.timesteps)
         samples = self.sample(count, seed=seeds, steps=steps, show_progress=False, **condition)
         return self.space.pictures(samples)
 

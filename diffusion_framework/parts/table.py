@@ -143,6 +143,7 @@ TABLE: dict[str, dict[str, str]] = {
         "sum": "denoisers.guidance.sum:Sum",
     },
     "Normalizer": {"normalizer": "spaces.normalizer:Normalizer"},
+    "Tuned": {"tuned": "samplers.tuned:Tuned"},
 }
 """Kind -> name -> module:Class. A file can name these classes without being trusted."""
 

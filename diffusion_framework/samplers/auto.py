@@ -11,10 +11,11 @@ from ..process.schedules import NoiseSchedule
 from .base import Sampler
 from .grids import Grid, NoiseLevel, spaced_grid
 from .lower_order_final import LowerOrderFinal
+from .tuned import Tuned, tuned_for
 from .unipc import UniPC
 
-State = tuple[Sampler, Any]
-"""The sampler that takes the steps, and its state."""
+State = tuple[Sampler | None, Any]
+"""The sampler that takes the steps, and its state; before the first step, None and their number."""
 
 
 @dataclass(frozen=True)
@@ -23,10 +24,14 @@ class Auto(Sampler[State]):
 
     Args:
         sigma_data: Approximate standard deviation of the data, above 0.
+        tuned: Samplers and grids that `diffusion tune` found for the model. Each is used for its
+            number of steps, if nothing else asks for another grid.
     """
 
     sigma_data: float = 0.5
+    tuned: tuple[Tuned, ...] = ()
 
+    chooses: ClassVar[bool] = True
     default_calls: ClassVar[int | None] = 20
 
     def chosen(self, steps: int) -> Sampler:
@@ -42,15 +47,22 @@ class Auto(Sampler[State]):
         first: NoiseLevel | None = None,
         last: NoiseLevel | None = None,
     ) -> Grid | None:
+        tuned = tuned_for(steps, self.tuned)
+        if tuned is not None and first is None and last is None:
+            return tuned.grid(schedule)
         return spaced_grid(schedule, steps, "optimal", first=first, last=last)
 
     def init(self, steps: int) -> State:
-        sampler = self.chosen(steps)
-        return sampler, sampler.init(steps)
+        return None, steps
 
     def step(
         self, denoise: Denoiser, x: Tensor, now: Level, to: Level, state: State, noise: Noise
     ) -> tuple[Tensor, State]:
         sampler, inner = state
+        if sampler is None:
+            tuned = tuned_for(inner, self.tuned)
+            is_tuned = tuned is not None and tuned.starts(now, to)
+            sampler = tuned.sampler if tuned and is_tuned else self.chosen(inner)
+            inner = sampler.init(inner)
         x, inner = sampler.step(denoise, x, now, to, inner, noise)
         return x, (sampler, inner)
