@@ -43,6 +43,7 @@ def sample(
     image: str | None = None,
     vector: list[float] | None = None,
     guidance: float | Guidance = 1.0,
+    self_conditioning: float | None = None,
     weights: Literal["ema", "model"] = "ema",
     output: str = "samples",
     overwrite: bool = False,
@@ -86,6 +87,8 @@ def sample(
             the samples take in turn.
         vector: Numbers of the condition, such as 0.5,2, for all images.
         guidance: Scale of classifier-free guidance, or a kind of guidance; 1 switches it off.
+        self_conditioning: Factor in [0, 1] of the last estimate that a network with
+            self-conditioning sees; null is 0.5 for less than 20 steps and otherwise 1.
         weights: Weights to use: ema (their moving average) or model (the last ones).
         output: Folder for the images.
         overwrite: Whether to replace the images that an earlier call wrote to the folder. It
@@ -106,6 +109,7 @@ def sample(
     how: dict[str, Any] = {"sampler": chosen, "steps": steps, "calls": calls, "spacing": spacing}
     how |= {"first": first, "last": last, "guidance": guided, "clip_denoised": clip_denoised}
     how |= {"noise_device": drawn_on, "show_progress": progress}
+    how |= {"self_conditioning": self_conditioning}
     batches = _batches(num_samples, batch_size, progress)
     images = (_images(diffusion, batch, seed, asked, how) for batch in batches)
     what = _write(images, outputs, partial(_sheet, diffusion, asked), diffusion.space.bins)
