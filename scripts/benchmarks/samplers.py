@@ -54,15 +54,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("file", type=Path, help="JSON file of the results")
     parser.add_argument("--runs", nargs="*", default=[], help="results folders of trained runs")
+    parser.add_argument("--only-runs", action="store_true", help="leave the mixtures out")
     parser.add_argument("--seed", type=int, default=1, help="0 is that of the choice")
     parser.add_argument("--samples", type=int, default=64, help="samples of each problem")
+    parser.add_argument("--calls", type=int, nargs="+", default=CALLS, help="numbers of calls")
     parser.add_argument("--reference", type=int, default=1000, help="calls of a run's reference")
     args = parser.parse_args()
     torch.set_num_threads(1)
     results = Results(args.file)
     for name, problems in _groups(args):
         if name not in results.rows:
-            results.add(name, measure(list(problems)))
+            results.add(name, measure(list(problems), args.calls))
             print(line(name, results.rows[name]), flush=True)
     print("\n" + "\n".join(summary(results.rows)))
     draw(results.rows, args.file.with_suffix(".png"))
@@ -73,7 +75,7 @@ def _groups(args: argparse.Namespace) -> Iterator[tuple[str, Iterator[Problem]]]
     for folder in args.runs:
         made = (RunProblem(folder, args.seed, args.samples, args.reference) for _ in range(1))
         yield f"trained networks: {Path(folder).resolve().name}", made
-    for error in (0.0, 0.01, 0.05):
+    for error in () if args.only_runs else (0.0, 0.05, 0.01):
         kind = "mixtures, exact" if error == 0 else f"mixtures, error {error:.0%}"
         for schedule in SCHEDULES if error == 0 else WITH_ERRORS:
             yield (
@@ -85,10 +87,10 @@ def _groups(args: argparse.Namespace) -> Iterator[tuple[str, Iterator[Problem]]]
             )
 
 
-def measure(problems: Sequence[Problem]) -> dict[str, Any]:
+def measure(problems: Sequence[Problem], numbers: Sequence[int]) -> dict[str, Any]:
     """Returns geometric means over the problems: of ours, of the best peer, of the best default."""
     row: dict[str, Any] = {}
-    for calls in CALLS:
+    for calls in numbers:
         errors = {peer.name: _error(problems, peer.run, calls) for peer in peers()}
         best = min(errors, key=errors.__getitem__)
         usual = min(DEFAULTS, key=errors.__getitem__)
@@ -121,8 +123,8 @@ def summary(rows: dict[str, Any]) -> Iterator[str]:
     """Yields the mean and the worst ratio of each kind, by calls."""
     for kind in dict.fromkeys(name.split(":")[0] for name in rows):
         yield f"{kind:22}{'to the best setting':>22}{'worst row':>12}{'to the best default':>22}"
-        for calls in map(str, CALLS):
-            cells = {n: row[calls] for n, row in rows.items() if n.startswith(f"{kind}:")}
+        for calls in _calls_of(rows, kind):
+            cells = _cells(rows, kind, calls)
             best = {n: cell["auto"] / cell["best"]["error"] for n, cell in cells.items()}
             usual = [cell["auto"] / cell["default"]["error"] for cell in cells.values()]
             worst = max(best, key=best.__getitem__)
@@ -133,12 +135,23 @@ def summary(rows: dict[str, Any]) -> Iterator[str]:
             )
 
 
+def _cells(rows: dict[str, Any], kind: str, calls: str) -> dict[str, Any]:
+    """Returns the figures of all rows of a kind for a number of calls, by name."""
+    return {n: row[calls] for n, row in rows.items() if n.startswith(f"{kind}:")}
+
+
+def _calls_of(rows: dict[str, Any], kind: str) -> list[str]:
+    """Returns the numbers of calls that all rows of a kind have."""
+    known = [set(row) for name, row in rows.items() if name.startswith(f"{kind}:")]
+    return sorted(set.intersection(*known), key=int)
+
+
 def draw(rows: dict[str, Any], path: Path) -> None:
     """Writes a picture of the errors by number of calls, one panel for each kind."""
     kinds = list(dict.fromkeys(name.split(":")[0] for name in rows))
     figure, axes = plt.subplots(1, len(kinds), figsize=(4.2 * len(kinds), 3.8), squeeze=False)
     for axis, kind in zip(axes[0], kinds, strict=True):
-        chosen = [row for name, row in rows.items() if name.startswith(f"{kind}:")]
+        numbers = _calls_of(rows, kind)
         curves = {
             "best default of diffusers": lambda cell: cell["default"]["error"],
             "best setting of diffusers": lambda cell: cell["best"]["error"],
@@ -147,10 +160,11 @@ def draw(rows: dict[str, Any], path: Path) -> None:
         for (label, read), colour in zip(
             curves.items(), ("tab:gray", "tab:red", "tab:blue"), strict=True
         ):
-            errors = [statistics.geometric_mean(read(row[str(c)]) for row in chosen) for c in CALLS]
-            axis.plot(CALLS, errors, "o-", color=colour, label=label)
+            cells = (_cells(rows, kind, calls).values() for calls in numbers)
+            errors = [statistics.geometric_mean(map(read, each)) for each in cells]
+            axis.plot([*map(int, numbers)], errors, "o-", color=colour, label=label)
         axis.set(xscale="log", yscale="log", title=kind, xlabel="network calls")
-        axis.set_xticks(CALLS, [str(calls) for calls in CALLS])
+        axis.set_xticks([*map(int, numbers)], numbers)
         axis.minorticks_off()
         axis.grid(alpha=0.3)
     axes[0, 0].set_ylabel("RMS distance to the exact end")

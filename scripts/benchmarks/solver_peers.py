@@ -14,6 +14,7 @@ import torch
 from solver_problems import Problem
 from torch import Tensor
 
+from diffusion_framework.process.level import Level
 from diffusion_framework.process.schedules import NoiseSchedule
 
 diffusers.utils.logging.set_verbosity_error()
@@ -65,15 +66,14 @@ class Peer:
         def alpha(s: float) -> float:
             return 1.0 if exploding else 1 / math.sqrt(1 + s * s)
 
-        denoise, schedule, z = problem.denoiser(), problem.schedule, problem.z
+        denoise, z = problem.denoiser(), problem.z
         x = z * sigmas[0] * alpha(sigmas[0])
         if hasattr(scheduler, "set_begin_index"):
             scheduler.set_begin_index(0)  # equal first timesteps would start it at the second
-        ends = schedule.at(1.0).log_snr, schedule.at(0.0).log_snr
         for s, timestep in zip(sigmas, scheduler.timesteps, strict=False):
             if exploding:
                 scheduler.scale_model_input(x, timestep)  # these schedulers require it
-            at = schedule.at_log_snr(min(max(-2 * math.log(s), ends[0]), ends[1]))
+            at = level(problem.schedule, s)
             eps = denoise(x.to(z.dtype) / alpha(s) * at.alpha, at).eps
             x = scheduler.step(eps, timestep, x, return_dict=False)[0]
         # a scheduler that stops above sigma = 0 goes there with its last noise, at no call
@@ -91,6 +91,13 @@ def peers() -> Iterator[Peer]:
     for name, kind, options, spacings in _CLASSES:
         for spacing, chosen in spacings.items():
             yield Peer(f"{name}, {spacing}", kind, {**options, **chosen})
+
+
+@lru_cache(maxsize=10_000)
+def level(schedule: NoiseSchedule, s: float) -> Level:
+    """Returns the level of s = sigma / alpha, or the nearest one of the schedule."""
+    ends = schedule.at(1.0).log_snr, schedule.at(0.0).log_snr
+    return schedule.at_log_snr(min(max(-2 * math.log(s), ends[0]), ends[1]))
 
 
 @lru_cache(maxsize=64)
