@@ -4,6 +4,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,8 +26,8 @@ from .parts import resolve
 from .process.noise import noise_source
 from .process.schedules import NoiseSchedule
 from .progress import progress
-from .samplers import Sampler, Snapshot, Walk, checked, choose_grid, first_noise, trajectory
-from .samplers.arguments import check_generator, check_keywords, plain_seed, samples, whole_number
+from .samplers import Sampler, Snapshot, Walk, arguments, checked, choose_grid, first_noise
+from .samplers.base import trajectory
 from .samplers.grids import (
     Grid,
     NoiseLevel,
@@ -36,10 +37,9 @@ from .samplers.grids import (
     spaced_grid,
     uniform_times,
 )
+from .samplers.tuned_file import tuned_sampler
 from .spaces import DataSpace
 from .trainable import Trainable
-
-_PREVIEW_STEPS = 50
 
 
 class DrawsSamples(Trainable, Guide, ABC):
@@ -88,6 +88,10 @@ class DrawsSamples(Trainable, Guide, ABC):
         names = {name for method in methods for name in inspect.signature(method).parameters}
         return names - {"condition", "walk_options"}
 
+    def use_tuned(self, folder: Path, weights: str) -> None:
+        """Reads what `diffusion tune` found for the model; see `Trainable`."""
+        self.sampler = tuned_sampler(self.sampler, self.parts, folder, weights)
+
     @torch.no_grad()
     def told(self, values: Mapping[str, Any], batch: int | None = None) -> NetworkDenoiser:
         known = {name: value for name, value in values.items() if name in self.conditions}
@@ -117,9 +121,9 @@ class DrawsSamples(Trainable, Guide, ABC):
             names: Names of keyword arguments.
             sampler: Sampler whose fields the error may name; None for the default one.
         """
-        known = [*inspect.signature(self.walk).parameters][:-1]  # without `condition`
-        own = [name for name in names if name not in known and name != "show_progress"]
-        check_keywords(own, [*self.conditions], [*known, "show_progress"], sampler or self.sampler)
+        known = [*[*inspect.signature(self.walk).parameters][:-1], "show_progress"]
+        own = [name for name in names if name not in known]
+        arguments.check_keywords(own, [*self.conditions], known, sampler or self.sampler)
 
     @torch.no_grad()
     def walk(
@@ -147,7 +151,7 @@ class DrawsSamples(Trainable, Guide, ABC):
 
         Args:
             batch_size: Number of samples.
-            sampler: Sampler or its name; None for the model's default, UniPC of the velocity.
+            sampler: Sampler or its name; None for the model's default, in most cases `Auto`.
             steps: Number of sampler steps, or a respacing string such as 'ddim50'; see `grid`. None
                 takes the network calls that suit the sampler: 20, 50 for DDIM, or all `timesteps`
                 for DDPM; see `Sampler.default_calls`.
@@ -175,25 +179,21 @@ class DrawsSamples(Trainable, Guide, ABC):
         Raises:
             ValueError: If an option is unknown or out of range, or two options exclude each other.
         """
-        batch_size = whole_number(batch_size, "batch_size")
-        if batch_size < 1:
-            raise ValueError(
-                f"Expected batch_size of at least 1, got {batch_size}. Fix: choose how many."
-            )
+        batch_size = arguments.sample_count(batch_size)
         sampler = self.sampler if sampler is None else resolve(sampler, Sampler, "sampler")
         self.check_options(condition, sampler)
-        check_generator(generator)
-        calls = None if calls is None else whole_number(calls, "calls")
+        arguments.check_generator(generator)
+        calls = None if calls is None else arguments.whole_number(calls, "calls")
         make = partial(self.grid, first=first, last=last, sampler=sampler)
         budget: dict[str, Any] = {"steps": steps, "calls": calls, "grid": grid, "spacing": spacing}
         grid = choose_grid(sampler, self.schedule, make, strength=strength, **budget)
         device = noise_device or self.device
-        source = noise_source(plain_seed(seed), generator, batch_size, device)
+        source = noise_source(arguments.plain_seed(seed), generator, batch_size, device)
         shape = (batch_size, *self.sample_shape)
         like = torch.empty(shape, device=self.device, dtype=self.parts.exact_dtype)
         x = first_noise(noise, source, like) * grid.start.sigma
         if start is not None:
-            data = samples(start, batch_size, self.device, "start")
+            data = arguments.samples(start, batch_size, self.device, "start")
             x = x + grid.start.alpha * self.encode(data, condition)
         plain, rule = self.told(condition, batch_size), as_guidance(guidance)
 
@@ -219,8 +219,7 @@ class DrawsSamples(Trainable, Guide, ABC):
                 step.
         """
         walk = self.walk(batch_size, **walk_options)
-        total = len(walk.grid)
-        snapshots = self.trajectory(walk)
+        total, snapshots = len(walk.grid), self.trajectory(walk)
         for snapshot in progress(snapshots, total, "sampling", shown=show_progress):
             last = snapshot
         return walk.decode(last.x, last.to)
@@ -233,7 +232,7 @@ class DrawsSamples(Trainable, Guide, ABC):
         A sampler that needs all steps of the process takes 50 of them, unless `steps` is given.
         """
         if steps is None and self.sampler.default_calls is None:
-            steps = min(_PREVIEW_STEPS, self.timesteps)
+            steps = min(50, self.timesteps)
         samples = self.sample(count, seed=seeds, steps=steps, show_progress=False, **condition)
         return self.space.pictures(samples)
 
@@ -287,7 +286,7 @@ class DrawsSamples(Trainable, Guide, ABC):
                     "of its own. Fix: leave one of them out."
                 )
             return grid_of_times(self.schedule, respaced_times(steps, self.timesteps), gap)
-        count = self.timesteps if steps is None else whole_number(steps, "steps")
+        count = self.timesteps if steps is None else arguments.whole_number(steps, "steps")
         if steps is None and not given:
             return grid_of_times(self.schedule, uniform_times(count), gap)
         ends: dict[str, NoiseLevel | None] = {"first": first, "last": last}

@@ -6,6 +6,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -14,6 +15,7 @@ from typing_extensions import Self
 
 from .storage.checkpoint import Checkpoint
 from .storage.config import RecordsArguments, to_config
+from .storage.description import results_folder
 from .storage.opening import warn_how_to_open
 from .storage.writing import write_export
 
@@ -182,6 +184,17 @@ class Trainable(RecordsArguments, nn.Module, ABC):
         write_export(folder, tensors, config, self.class_names)
         warn_how_to_open(config["diffusion"], {type(n).__name__ for n in self.networks}, 2)
 
+    def use_tuned(self, folder: Path, weights: str) -> None:
+        """Reads what `diffusion tune` found for the model from a folder, if there is such a file.
+
+        Args:
+            folder: Results folder, or folder of an export.
+            weights: Weights of the model, 'ema' or 'model'.
+
+        Raises:
+            ValueError: If the file is damaged.
+        """
+
     @classmethod
     def from_pretrained(
         cls,
@@ -220,4 +233,5 @@ class Trainable(RecordsArguments, nn.Module, ABC):
         kind = checkpoint.choose(weights)
         opened = checkpoint.build("diffusion", cls, kind, trust, **given).eval()
         opened.class_names = checkpoint.class_names
+        opened.use_tuned(results_folder(checkpoint) or checkpoint.path, kind)
         return opened

@@ -34,7 +34,7 @@ LAYERS = [
     {"losses", "samplers"},
     {"interop", "sampling"},
     {"diffusion"},
-    {"editing", "evaluation", "policies"},
+    {"editing", "evaluation", "policies", "tuning"},
     {"training"},
     {"cli"},
     {"__main__"},

@@ -578,9 +578,9 @@ def test_quality_compares_samplers_and_files_with_real_images(
     assert {path.suffix for path in (tmp_path / "out").iterdir()} == {".json", ".png", ".npz"}
     # Without a word, each run is measured with the sampler that draws from it.
     evaluate(digits_run, *flags, "--output", tmp_path / "own")
-    assert "\ndigits UniPC 20 " in capsys.readouterr().out
+    assert "\ndigits Auto 20 " in capsys.readouterr().out
     drawn = GaussianDiffusion.from_pretrained(digits_run).walk(1)
-    assert type(drawn.sampler).__name__ == "UniPC" and drawn.sampler.default_calls == 20
+    assert type(drawn.sampler).__name__ == "Auto" and drawn.sampler.default_calls == 20
     # The written samples and statistics give the same distance again.
     samples = tmp_path / "out" / "digits-UniPC-3.npz"
     reference = ["--reference", tmp_path / "out" / "reference.npz"]

@@ -30,6 +30,7 @@ from diffusion_framework.samplers import (
     DPM2,
     RK45,
     AdaptiveDPMSolver,
+    Auto,
     Euler,
     KarrasVE,
     SinglestepDPM,
@@ -202,7 +203,7 @@ def test_every_sampler_is_as_good_as_ddim_on_the_default_grid(sampler, schedule)
 
 
 def test_defaults_of_sampling():
-    assert tiny_diffusion().sampler == UniPC(predict="v", sigma_data=0.5)
+    assert tiny_diffusion().sampler == Auto(sigma_data=0.5)
     assert tiny_diffusion(use_ddim=True).sampler == DDIM(eta=0.0)
     assert tiny_diffusion(use_ddim=False).sampler == DDPM()
     assert tiny_diffusion(time_difference=0.1).sampler == DDIM(), "UniPC needs steps that join"
@@ -334,7 +335,7 @@ def test_defaults_are_those_of_the_original_api():
     assert (diffusion.timesteps, diffusion.schedule, diffusion.objective) == (1000, Sigmoid(), V())
     assert diffusion.loss_weight == MinSNR(5) and diffusion.train_prob_self_cond == 0.9
     assert diffusion.time_difference == 0
-    assert diffusion.sampler == UniPC(predict="v")
+    assert diffusion.sampler == Auto()
     assert diffusion.preconditioning == Preconditioning()
 
 

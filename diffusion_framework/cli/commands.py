@@ -112,6 +112,16 @@ COMMANDS = {
         },
         given=dict.fromkeys(("data", "training_data"), _FROM_NETWORK),
     ),
+    "tune": Command(
+        "tune:tune",
+        usual={
+            "What to tune": ("run", "calls", "guidance", "labels", "text", "weights"),
+            "How": ("paths", "last", "seed", "device", "batch_size"),
+            "Results": ("overwrite",),
+        },
+        defaults={"guidance": _part("ClassifierFree")},
+        repeated=("text",),
+    ),
     "rollout": Command(
         "rollout:rollout",
         usual={

@@ -8,8 +8,9 @@ import textwrap
 from collections.abc import Iterator
 
 from ..parts.counting import counted
+from ..samplers.tuned_file import TunedFile
 from ..storage.checkpoint import Checkpoint
-from ..storage.description import Description
+from ..storage.description import Description, results_folder
 from ..storage.printing import in_short
 from .help import WIDTH
 
@@ -30,11 +31,14 @@ def info(run: str, *, json: bool = False) -> None:
             export.
         json: Whether to print JSON.
     """
-    told = Description.of(Checkpoint.find(run))
+    checkpoint = Checkpoint.find(run)
+    told = Description.of(checkpoint)
+    tuned = TunedFile.read(results_folder(checkpoint) or checkpoint.path)
     if json:
-        print(json_format.dumps(dataclasses.asdict(told), indent=2))
+        counts = [] if tuned is None else tuned.calls
+        print(json_format.dumps(dataclasses.asdict(told) | {"tuned": counts}, indent=2))
         return
-    for name, value in rows(told):
+    for name, value in [*rows(told), *(() if tuned is None else tuned_rows(tuned))]:
         lines = textwrap.wrap(value, WIDTH - _COLUMN) or [""]
         print(f"{name:<{_COLUMN}}" + f"\n{'':<{_COLUMN}}".join(lines))
 
@@ -64,6 +68,12 @@ def rows(told: Description) -> Iterator[tuple[str, str]]:
     yield "written", told.written
     if told.versions:
         yield "versions", ", ".join(f"{name} {value}" for name, value in told.versions.items())
+
+
+def tuned_rows(tuned: TunedFile) -> Iterator[tuple[str, str]]:
+    """Yields what `diffusion tune` found, a line."""
+    counts = ", ".join(str(count) for count in tuned.calls) or "no"
+    yield "tuned", f"for {counts} network calls, at step {tuned.step} ({tuned.weights:.20})"
 
 
 def in_figures(figures: dict[str, float]) -> str:

@@ -64,7 +64,8 @@ def sample(
         run: Results folder of a run, or one of its checkpoints.
         num_samples: Number of images to sample.
         batch_size: Number of images sampled together; it does not change the images.
-        sampler: Sampler; null selects the model's own, in most cases UniPC of the velocity.
+        sampler: Sampler; null is the model's own, in most cases auto: the best one known for the
+            number of network calls.
         steps: Number of sampler steps, or 'ddim50' or '10,15,20'; null takes the network calls that
             suit the sampler: 20, 50 for DDIM, or all steps of the process for DDPM.
         calls: Largest number of network calls for an image, in place of steps.

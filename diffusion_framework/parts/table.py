@@ -7,6 +7,7 @@ PACKAGE = __name__.split(".")[0]
 TABLE: dict[str, dict[str, str]] = {
     "Sampler": {
         "adaptive_dpm_solver": "samplers.adaptive.dpm_solver:AdaptiveDPMSolver",
+        "auto": "samplers.auto:Auto",
         "churn": "samplers.churn:Churn",
         "consistency": "samplers.consistency:Consistency",
         "ddim": "samplers.ddim:DDIM",
@@ -141,6 +142,7 @@ TABLE: dict[str, dict[str, str]] = {
         "sum": "denoisers.guidance.sum:Sum",
     },
     "Normalizer": {"normalizer": "spaces.normalizer:Normalizer"},
+    "Tuned": {"tuned": "samplers.tuned:Tuned"},
 }
 """Kind -> name -> module:Class. A file can name these classes without being trusted."""
 

@@ -6,6 +6,7 @@ To add one, write a class in a file of this folder, add it to the lines below, a
 
 from .adaptive import AdaptiveDPMSolver
 from .adaptive.rk45 import RK45
+from .auto import Auto
 from .base import Sampler, Snapshot, trajectory
 from .churn import Churn
 from .consistency import Consistency
@@ -34,6 +35,7 @@ __all__ = [
     "LMS",
     "RK45",
     "AdaptiveDPMSolver",
+    "Auto",
     "Churn",
     "Consistency",
     "DPMSolver",

@@ -70,6 +70,18 @@ def whole_number(value: Any, name: str) -> int:
         ) from error
 
 
+def sample_count(batch_size: Any) -> int:
+    """Returns the number of samples as an int.
+
+    Raises:
+        ValueError: If it is not an integer, or below 1.
+    """
+    count = whole_number(batch_size, "batch_size")
+    if count < 1:
+        raise ValueError(f"Expected batch_size of at least 1, got {count}. Fix: choose how many.")
+    return count
+
+
 def plain_seed(seed: Any) -> int | list[int] | None:
     """Returns a seed, or a list of seeds, as Python integers; None stays None.
 

@@ -28,12 +28,15 @@ class Sampler(SavedAsJson, ABC, Generic[State]):
     Attributes:
         adaptive: Whether the sampler chooses its own steps. Its number of network calls then
             varies.
+        chooses: Whether the sampler only chooses another one and a grid by the number of steps.
+            `diffusion tune` then finds better choices for a trained model.
         default_calls: Number of network calls that serves if the user gives none; None for a
             sampler that needs all steps of the process.
     """
 
     config_name = "sampler.json"
     adaptive: ClassVar[bool] = False
+    chooses: ClassVar[bool] = False
     default_calls: ClassVar[int | None] = None
 
     def init(self, steps: int) -> State:

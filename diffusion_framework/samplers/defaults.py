@@ -20,7 +20,7 @@ def default_sampler(
 ) -> Sampler:
     """Returns DDIM or DDPM if the user asks for one, otherwise the sampler that a part proposes.
 
-    Without a proposal, it is UniPC of the velocity.
+    Without a proposal, it is `Auto`.
 
     Args:
         use_ddim: Whether to take DDIM (true) or DDPM (false); None for the proposal.
@@ -31,7 +31,7 @@ def default_sampler(
         known: Options for samplers, such as the variance of DDPM.
     """
     proposed = objective.proposes.get("sampler") or loss.sampler or space.sampler
-    name = proposed or ("ddim" if gaps else "unipc")
+    name = proposed or ("ddim" if gaps else "auto")
     if use_ddim is not None:
         name = "ddim" if use_ddim else "ddpm"
-    return resolve(name, Sampler, "sampler", predict="v", **known)
+    return resolve(name, Sampler, "sampler", **known)

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from .checkpoint import Checkpoint
-from .description import Description
+from .description import Description, results_folder
+from .reading import read_file
+from .replacing import replacing
 from .writing import write_export
+
+TUNED = "tuned.json"
+MOST_TUNED = 1_000_000  # bytes
 
 
 def export_run(
     source: str | os.PathLike[str], folder: str | os.PathLike[str], weights: str = "ema"
 ) -> Description:
     """Writes one kind of weights of a checkpoint, and the description of its model, to a folder.
+
+    What `diffusion tune` found for the model comes along.
 
     Nothing is built, so that the classes of the model need not be known here.
 
@@ -38,11 +46,16 @@ def export_run(
             f"{checkpoint.path}: expected a model that needs no file of this machine, got "
             f"{path:.200} as {place:.200}. Fix: give that part by its weights instead of a path."
         )
+    tuned = (results_folder(checkpoint) or checkpoint.path) / TUNED
+    found = read_file(tuned, MOST_TUNED) if tuned.exists() else None
     kind, about = checkpoint.choose(weights), Description.of(checkpoint)
     tensors, config = {kind: checkpoint.tensors(kind)}, {"diffusion": model}
     told: dict[str, Any] = {"steps": about.steps, "parameters": about.parameters}
     told |= {"figures": about.figures, "versions": about.versions}
     write_export(folder, tensors, config, checkpoint.class_names, about=told)
+    if found is not None:
+        with replacing(Path(folder) / TUNED) as file:
+            file.write(found)
     return Description.of(Checkpoint.find(folder))
 
 

@@ -40,8 +40,12 @@ from diffusion_framework.cli.outputs import Outputs
 from diffusion_framework.data import IDX, ImageFolder, Shards
 from diffusion_framework.interop import read_scheduler_config
 from diffusion_framework.policies import load_episodes
+from diffusion_framework.process.objectives import V
 from diffusion_framework.samplers import Sampler
+from diffusion_framework.samplers.tuned import Tuned
+from diffusion_framework.samplers.tuned_file import TunedCalls, TunedFile
 from diffusion_framework.storage.checkpoint import Checkpoint
+from diffusion_framework.storage.config import to_config
 from diffusion_framework.storage.manifest import sealed
 from diffusion_framework.training import Loading, Logging, Previews
 
@@ -220,6 +224,12 @@ def sampler(folder: Path) -> list[Path]:
     return [folder / "sampler.json"]
 
 
+def tuned(folder: Path) -> list[Path]:
+    found = TunedCalls(Tuned(df.UniPC(order=3), (-1.0, 0.5, 3.0)), 0.01, 0.02)
+    parts = to_config(df.Sigmoid()), to_config(V())
+    return [TunedFile(*parts, "ema", 1, 1.0, (found,)).write(folder)]
+
+
 def scheduler(folder: Path) -> list[Path]:
     config = {"_class_name": "DDIMScheduler", "beta_start": 1e-4, "beta_end": 0.02}
     config |= {"beta_schedule": "linear", "timestep_spacing": "leading", "steps_offset": 1}
@@ -277,6 +287,8 @@ KINDS = {
     "weights": Kind(of_checkpoint("model.safetensors"), open_model, reseal=True),
     "optimizer": Kind(of_checkpoint("optimizer.safetensors"), resume, reseal=True),
     "sampler": Kind(sampler, Sampler.from_pretrained, changed_json),
+    "tuned": Kind(tuned, TunedFile.read, changed_json),
+    "tuned, bytes": Kind(tuned, TunedFile.read),
     "scheduler": Kind(scheduler, read_scheduler_config, changed_json),
     "shard": Kind(shards, open_shards),
     "npz": Kind(npz, open_episodes),

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from ..denoisers import Denoiser
+from ..process.level import Level, Noise
+from ..process.schedules import NoiseSchedule
+from .base import Sampler
+from .grids import Grid, NoiseLevel, spaced_grid
+from .tuned import Tuned, tuned_for
+from .unipc import UniPC
+
+State = tuple[Sampler | None, Any]
+"""The sampler that takes the steps, and its state; before the first step, None and their number."""
+
+
+@dataclass(frozen=True)
+class Auto(Sampler[State]):
+    """The sampler and the grid that suit the number of network calls best.
+
+    Args:
+        sigma_data: Approximate standard deviation of the data, above 0.
+        tuned: Samplers and grids that `diffusion tune` found for the model. Each is used for its
+            number of steps, if nothing else asks for another grid.
+    """
+
+    sigma_data: float = 0.5
+    tuned: tuple[Tuned, ...] = ()
+
+    chooses: ClassVar[bool] = True
+    default_calls: ClassVar[int | None] = 20
+
+    def chosen(self, steps: int) -> Sampler:
+        """Returns the sampler for a number of steps, each of one network call."""
+        return UniPC(3 if steps >= 20 else 2, predict="v", sigma_data=self.sigma_data)
+
+    def grid(
+        self,
+        schedule: NoiseSchedule,
+        steps: int,
+        *,
+        first: NoiseLevel | None = None,
+        last: NoiseLevel | None = None,
+    ) -> Grid | None:
+        tuned = tuned_for(steps, self.tuned)
+        if tuned is not None and first is None and last is None:
+            return tuned.grid(schedule)
+        return spaced_grid(schedule, steps, "optimal", first=first, last=last)
+
+    def init(self, steps: int) -> State:
+        return None, steps
+
+    def step(
+        self, denoise: Denoiser, x: Tensor, now: Level, to: Level, state: State, noise: Noise
+    ) -> tuple[Tensor, State]:
+        sampler, inner = state
+        if sampler is None:
+            tuned = tuned_for(inner, self.tuned)
+            is_tuned = tuned is not None and tuned.starts(now, to)
+            sampler = tuned.sampler if tuned and is_tuned else self.chosen(inner)
+            inner = sampler.init(inner)
+        x, inner = sampler.step(denoise, x, now, to, inner, noise)
+        return x, (sampler, inner)
