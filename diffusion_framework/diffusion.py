@@ -150,7 +150,7 @@ class GaussianDiffusion(KeepsStatistics, DrawsSamples):
         self.loss = resolve(loss, Loss, "loss", **known)
         self.times = resolve(times or self.loss.times or "uniform", TimeSampler, "times", **known)
         self.loss.check(self.parts, self.times.fixed_steps, self.conditions)
-        parts: Any = self.objective, self.loss, self.space
+        parts: Any = self.objective, self.loss, self.space, self.schedule
         how: Any = {"variance": self.loss.variance, "sigma_data": known["sigma_data"]}
         self.sampler = default_sampler(use_ddim, *parts, gaps=time_difference > 0, **how)
         # Recent losses, on which the times may depend. They are saved with the weights.

@@ -5,8 +5,11 @@ from typing import Any
 from ..losses.base import Loss
 from ..parts import resolve
 from ..process.objectives import Objective
+from ..process.schedules import NoiseSchedule
 from ..spaces import DataSpace
 from .base import Sampler
+
+_LARGE_GAIN = 10.0
 
 
 def default_sampler(
@@ -14,6 +17,7 @@ def default_sampler(
     objective: Objective,
     loss: Loss,
     space: DataSpace,
+    schedule: NoiseSchedule,
     *,
     gaps: bool,
     **known: Any,
@@ -27,6 +31,8 @@ def default_sampler(
         objective: Objective of the model, whose proposal counts first.
         loss: Training loss, whose proposal counts next.
         space: Data space, whose proposal counts last.
+        schedule: Noise schedule, which tells with the objective how far errors of the network are
+            magnified.
         gaps: Whether the steps leave gaps, which a sampler with memory cannot jump over.
         known: Options for samplers, such as the variance of DDPM.
     """
@@ -34,4 +40,5 @@ def default_sampler(
     name = proposed or ("ddim" if gaps else "auto")
     if use_ddim is not None:
         name = "ddim" if use_ddim else "ddpm"
-    return resolve(name, Sampler, "sampler", **known)
+    amplifies = objective.gain(schedule.at(1.0)) > _LARGE_GAIN
+    return resolve(name, Sampler, "sampler", amplifies=amplifies, **known)

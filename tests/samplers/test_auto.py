@@ -50,3 +50,16 @@ def test_calls_alone_take_its_grid_and_a_spacing_replaces_it():
     assert diffusion.walk(1, calls=6, spacing="time").grid == diffusion.grid(6, "time")
     raised = diffusion.walk(1, calls=6, first=8.0, last=0.5).grid
     assert raised == spaced_grid(diffusion.schedule, 6, "optimal", first=8.0, last=0.5)
+
+
+def test_a_network_that_predicts_noise_starts_below_pure_noise():
+    diffusion = tiny_diffusion(objective="eps")
+    assert diffusion.sampler.amplifies and not tiny_diffusion().sampler.amplifies
+    start = diffusion.walk(1, calls=5).grid.start
+    assert start.sigma / start.alpha == pytest.approx(20)
+    start = diffusion.walk(1, calls=20).grid.start
+    assert start.sigma / start.alpha == pytest.approx(80)
+    start = diffusion.walk(1, calls=5, first=300.0).grid.start
+    assert start.sigma / start.alpha == pytest.approx(300)
+    latents = tiny_diffusion(objective="eps", noise_schedule="scaled_linear_beta")
+    assert latents.walk(1, calls=5).grid.start == latents.schedule.at(1.0)
