@@ -99,17 +99,16 @@ def sample(
         progress: Whether to show progress bars.
         trust: Packages whose classes the files may name; their code then runs.
     """
-    chosen, guided = built(sampler), built(guidance)
+    how: dict[str, Any] = {"sampler": built(sampler), "guidance": built(guidance)}
+    how |= {"steps": steps, "calls": calls, "spacing": spacing, "first": first, "last": last}
     check_positive(num_samples=num_samples, batch_size=batch_size)
     outputs, texts = Outputs(Path(output), overwrite), read_texts(text)
     drawn_on = None if noise_device is None else device_named(noise_device, "--noise_device")
     diffusion = GaussianDiffusion.from_pretrained(run, weights=weights, trust=trust)
     diffusion.to(device_named(device))
     asked = asked_conditions(diffusion, num_samples, labels, texts, image, vector)
-    how: dict[str, Any] = {"sampler": chosen, "steps": steps, "calls": calls, "spacing": spacing}
-    how |= {"first": first, "last": last, "guidance": guided, "clip_denoised": clip_denoised}
+    how |= {"clip_denoised": clip_denoised, "self_conditioning": self_conditioning}
     how |= {"noise_device": drawn_on, "show_progress": progress}
-    how |= {"self_conditioning": self_conditioning}
     batches = _batches(num_samples, batch_size, progress)
     images = (_images(diffusion, batch, seed, asked, how) for batch in batches)
     what = _write(images, outputs, partial(_sheet, diffusion, asked), diffusion.space.bins)

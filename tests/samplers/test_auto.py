@@ -7,7 +7,15 @@ from toys import tiny_diffusion
 from walks import end
 
 from diffusion_framework import DDIM, UniPC
-from diffusion_framework.process.schedules import EDM, VE, Cosine, Flow, LinearBeta, Sigmoid
+from diffusion_framework.process.schedules import (
+    EDM,
+    VE,
+    Cosine,
+    Flow,
+    LinearBeta,
+    ScaledLinearBeta,
+    Sigmoid,
+)
 from diffusion_framework.samplers import Auto, DPMSolver
 from diffusion_framework.samplers.grids import spaced_grid
 
@@ -61,5 +69,5 @@ def test_a_network_that_predicts_noise_starts_below_pure_noise():
     assert start.sigma / start.alpha == pytest.approx(80)
     start = diffusion.walk(1, calls=5, first=300.0).grid.start
     assert start.sigma / start.alpha == pytest.approx(300)
-    latents = tiny_diffusion(objective="eps", noise_schedule="scaled_linear_beta")
+    latents = tiny_diffusion(objective="eps", noise_schedule=ScaledLinearBeta())
     assert latents.walk(1, calls=5).grid.start == latents.schedule.at(1.0)
