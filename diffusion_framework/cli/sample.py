@@ -104,8 +104,7 @@ def sample(
     check_positive(num_samples=num_samples, batch_size=batch_size)
     outputs, texts = Outputs(Path(output), overwrite), read_texts(text)
     drawn_on = None if noise_device is None else device_named(noise_device, "--noise_device")
-    diffusion = GaussianDiffusion.from_pretrained(run, weights=weights, trust=trust)
-    diffusion.to(device_named(device))
+    diffusion = _opened(run, device, weights=weights, trust=trust)
     asked = asked_conditions(diffusion, num_samples, labels, texts, image, vector)
     how |= {"clip_denoised": clip_denoised, "self_conditioning": self_conditioning}
     how |= {"noise_device": drawn_on, "show_progress": progress}
@@ -113,6 +112,10 @@ def sample(
     images = (_images(diffusion, batch, seed, asked, how) for batch in batches)
     what = _write(images, outputs, partial(_sheet, diffusion, asked), diffusion.space.bins)
     print(f"done: {what}{asked.note}")
+
+
+def _opened(run: str, device: str, **options: Any) -> GaussianDiffusion:
+    return GaussianDiffusion.from_pretrained(run, **options).to(device_named(device))
 
 
 def _sheet(diffusion: GaussianDiffusion, asked: Asked, images: torch.Tensor) -> torch.Tensor:
