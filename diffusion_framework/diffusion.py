@@ -166,7 +166,7 @@ class GaussianDiffusion(KeepsStatistics, DrawsSamples):
             self.objective,
             self.space,
             self.preconditioning,
-            feeds_back=self.train_prob_self_cond > 0,
+            feedback=float(self.train_prob_self_cond > 0),
         )
 
     @property

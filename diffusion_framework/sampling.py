@@ -28,15 +28,8 @@ from .process.schedules import NoiseSchedule
 from .progress import progress
 from .samplers import Sampler, Snapshot, Walk, arguments, checked, choose_grid, first_noise
 from .samplers.base import trajectory
-from .samplers.grids import (
-    Grid,
-    NoiseLevel,
-    Spacing,
-    grid_of_times,
-    respaced_times,
-    spaced_grid,
-    uniform_times,
-)
+from .samplers.choosing import make_grid
+from .samplers.grids import Grid, NoiseLevel, Spacing
 from .samplers.tuned_file import tuned_sampler
 from .spaces import DataSpace
 from .trainable import Trainable
@@ -145,6 +138,7 @@ class DrawsSamples(Trainable, Guide, ABC):
         strength: float = 1.0,
         clip_denoised: KeepInRange = None,
         guidance: Guided | None = None,
+        self_conditioning: float | None = None,
         **condition: Any,
     ) -> Walk:
         """Returns a trajectory that is ready to run: all options of sampling and editing.
@@ -173,6 +167,9 @@ class DrawsSamples(Trainable, Guide, ABC):
                 requires bounds, False does not clip, 'dynamic' is dynamic thresholding. A function
                 of x0 is applied to it.
             guidance: `Guidance`, its name, or the scale of classifier-free guidance; None for none.
+            self_conditioning: Factor in [0, 1] of the last estimate that a network with
+                self-conditioning sees; 0 feeds nothing back. None is 0.5 for less than 20 steps,
+                where it draws better images, and otherwise 1, as in training.
             condition: Values of the conditions by name, for each sample or one for all. One that is
                 left out is "none", if it was trained with dropout.
 
@@ -195,7 +192,8 @@ class DrawsSamples(Trainable, Guide, ABC):
         if start is not None:
             data = arguments.samples(start, batch_size, self.device, "start")
             x = x + grid.start.alpha * self.encode(data, condition)
-        plain, rule = self.told(condition, batch_size), as_guidance(guidance)
+        factor = arguments.feedback(self_conditioning, len(grid), adaptive=sampler.adaptive)
+        plain, rule = self.told(condition, batch_size).damped(factor), as_guidance(guidance)
 
         def fresh() -> Denoiser:
             with self.evaluating():
@@ -276,24 +274,5 @@ class DrawsSamples(Trainable, Guide, ABC):
             ValueError: If an option is out of range or unknown, or a respacing string comes with
                 spacing, first or last.
         """
-        gap = self.time_difference
-        chosen = {"spacing": spacing, "first": first, "last": last}
-        given = ", ".join(name for name, value in chosen.items() if value is not None)
-        if isinstance(steps, str):
-            if given:
-                raise ValueError(
-                    f"Expected a number of steps with {given}, got {steps!r}, which has a spacing "
-                    "of its own. Fix: leave one of them out."
-                )
-            return grid_of_times(self.schedule, respaced_times(steps, self.timesteps), gap)
-        count = self.timesteps if steps is None else arguments.whole_number(steps, "steps")
-        if steps is None and not given:
-            return grid_of_times(self.schedule, uniform_times(count), gap)
-        ends: dict[str, NoiseLevel | None] = {"first": first, "last": last}
-        own = None
-        if sampler is not None and spacing is None:
-            own = sampler.grid(self.schedule, count, **ends)
-        if own is None:
-            how = spacing or "time"
-            return spaced_grid(self.schedule, count, how, **ends, time_difference=gap)
-        return grid_of_times(self.schedule, [now.t for now, _ in own], gap) if gap else own
+        how = (steps, spacing, first, last)
+        return make_grid(self.schedule, self.timesteps, self.time_difference, sampler, *how)

@@ -38,7 +38,7 @@ from diffusion_framework.samplers import (
     checked,
     trajectory,
 )
-from diffusion_framework.samplers.walk import count_calls
+from diffusion_framework.samplers.choosing import count_calls
 from diffusion_framework.storage.config import from_config, to_config
 
 
@@ -152,7 +152,8 @@ def test_latents_are_carried_while_training_without_their_gradient():
 def test_estimates_and_latents_are_carried_while_sampling(sampler):
     network = Latent()
     diffusion = GaussianDiffusion(network)
-    snapshots = list(diffusion.trajectory(diffusion.walk(2, sampler=sampler, steps=4, seed=0)))
+    walk = diffusion.walk(2, sampler=sampler, steps=4, seed=0, self_conditioning=1)
+    snapshots = list(diffusion.trajectory(walk))
     assert [None if latents is None else latents[0, 0].item() for _, latents in network.seen] == [
         None,
         1,

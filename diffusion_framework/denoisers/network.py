@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, final
 
@@ -32,8 +32,8 @@ class NetworkParts:
         objective: Objective, which defines the meaning of the network's output.
         space: Data space, which defines the meaning of clean data.
         preconditioning: Time input and input scaling of the network.
-        feeds_back: Whether the network receives its last estimate and latents; False for a
-            network trained without self-conditioning.
+        feedback: Factor of the last estimate that the network receives; 0 for a network trained
+            without self-conditioning, which then receives no latents either.
     """
 
     network: nn.Module
@@ -42,7 +42,7 @@ class NetworkParts:
     objective: Objective
     space: DataSpace
     preconditioning: Preconditioning = field(default_factory=Preconditioning)
-    feeds_back: bool = True
+    feedback: float = 1.0
 
     @property
     def device(self) -> torch.device:
@@ -63,12 +63,12 @@ class NetworkParts:
     @property
     def estimate(self) -> str | None:
         """Keyword argument for the last estimate of the clean data; None if not fed back."""
-        return self.signature.estimate if self.feeds_back else None
+        return self.signature.estimate if self.feedback else None
 
     @property
     def latents(self) -> str | None:
         """Keyword argument for the last latents; None if not fed back."""
-        return self.signature.latents if self.feeds_back else None
+        return self.signature.latents if self.feedback else None
 
     def call(
         self, x: Tensor, at: Level, to: Level | None, condition: dict[str, Tensor], memory: Memory
@@ -110,7 +110,8 @@ class Memory:
     """Detached tensors that one trajectory feeds back to the network.
 
     Attributes:
-        x0: Last estimate of the clean data, clipped to its bounds; None before the first call.
+        x0: Last estimate of the clean data, clipped to its bounds and damped; None before the first
+            call.
         latents: Last latents; None before the first call.
     """
 
@@ -142,6 +143,15 @@ class NetworkDenoiser:
         """Returns a denoiser under the same conditions, with an empty memory."""
         return NetworkDenoiser(self.parts, self.conditions)
 
+    def damped(self, factor: float) -> NetworkDenoiser:
+        """Returns a denoiser whose network sees `factor` times the estimate, with an empty memory.
+
+        Args:
+            factor: Factor in [0, 1]; 0 feeds nothing back.
+        """
+        parts = replace(self.parts, feedback=self.parts.feedback * factor)
+        return NetworkDenoiser(parts, self.conditions)
+
     def without(self, names: Collection[str] | None = None) -> NetworkDenoiser:
         """Returns a denoiser of the same network without some conditions, with its own memory.
 
@@ -169,8 +179,9 @@ class NetworkDenoiser:
     def remember(self, x0: Tensor, latents: Tensor | None) -> None:
         """Stores the estimate and the latents for the next call, if the network takes them."""
         if self.parts.estimate:
-            x0, bounds = x0.detach(), self.parts.space.bounds
-            self.memory.x0 = x0 if bounds is None else x0.clamp(*bounds)
+            x0, bounds, factor = x0.detach(), self.parts.space.bounds, self.parts.feedback
+            x0 = x0 if bounds is None else x0.clamp(*bounds)
+            self.memory.x0 = x0 if factor == 1 else factor * x0
         if self.parts.latents:
             self.memory.latents = latents
 

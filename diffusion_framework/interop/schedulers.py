@@ -24,13 +24,13 @@ from ..samplers import (
     Euler,
     Heun,
     Langevin,
+    LowerOrderFinal,
     ReverseDiffusion,
     Sampler,
     UniPC,
 )
 from .flow import FlowHeun, FlowSpacing, read_shift, shifted
 from .grids import DistilledSpacing, GeometricSpacing, StepSpacing
-from .lower_order_final import LowerOrderFinal
 from .recipe import SchedulerRecipe
 from .scheduler_options import (
     CLIP,

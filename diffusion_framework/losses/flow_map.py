@@ -41,7 +41,9 @@ class FlowMapLoss(Loss):
         same: Share of samples whose jump has no length, in [0, 1].
         mean: Mean of ln(sigma / alpha) at r; r is t itself where t has less noise.
         std: Standard deviation of ln(sigma / alpha) at r.
-        power: Power p of the weight 1 / (error + 1e-3)^p, in [0, 1]; 0 is the plain error.
+        power: Power p of the weight 1 / (error + 1e-3)^p, in [0, 1]; 0 is the plain error. A weight
+            by each sample's error sharpens samples. For samples of few numbers, such as actions, it
+            also turns the mean that the network learns into a median, which favours what most do.
         guidance: Guidance scale w of the samples; 1 trains without guidance. Other values need
             conditions with dropout, and a further call of the network in training.
 

@@ -8,6 +8,7 @@ from .adaptive import AdaptiveDPMSolver
 from .adaptive.rk45 import RK45
 from .auto import Auto
 from .base import Sampler, Snapshot, trajectory
+from .choosing import choose_grid
 from .churn import Churn
 from .consistency import Consistency
 from .ddim import DDIM
@@ -17,20 +18,23 @@ from .dpm_solver import DPMSolver
 from .euler import Euler
 from .flow_map import FlowMap
 from .heun import Heun
+from .ipndm import IPNDM
 from .karras_ve import KarrasVE
 from .langevin import Langevin
 from .lcm import LCM
 from .lms import LMS
+from .lower_order_final import LowerOrderFinal
 from .reverse_diffusion import ReverseDiffusion
 from .score_sde import ScoreSDE
 from .singlestep import SinglestepDPM
 from .unipc import UniPC
-from .walk import Walk, checked, choose_grid, first_noise
+from .walk import Walk, checked, first_noise
 
 __all__ = [
     "DDIM",
     "DDPM",
     "DPM2",
+    "IPNDM",
     "LCM",
     "LMS",
     "RK45",
@@ -44,6 +48,7 @@ __all__ = [
     "Heun",
     "KarrasVE",
     "Langevin",
+    "LowerOrderFinal",
     "ReverseDiffusion",
     "Sampler",
     "ScoreSDE",

@@ -10,6 +10,7 @@ from ..process.level import Level, Noise
 from ..process.schedules import NoiseSchedule
 from .base import Sampler
 from .grids import Grid, NoiseLevel, spaced_grid
+from .lower_order_final import LowerOrderFinal
 from .tuned import Tuned, tuned_for
 from .unipc import UniPC
 
@@ -35,7 +36,8 @@ class Auto(Sampler[State]):
 
     def chosen(self, steps: int) -> Sampler:
         """Returns the sampler for a number of steps, each of one network call."""
-        return UniPC(3 if steps >= 20 else 2, predict="v", sigma_data=self.sigma_data)
+        order = 2 if steps < 8 else 3
+        return LowerOrderFinal(UniPC(order, predict="v", sigma_data=self.sigma_data))
 
     def grid(
         self,

@@ -1,10 +1,11 @@
 """Measures how often a policy passes the disc, and whether it chooses sides as experts do.
 
     python scripts/benchmarks/evaluate_fork.py RUN [RUN ...]
+    python scripts/benchmarks/evaluate_fork.py results/policy_flow_map --samplers own --calls 1 2 4
 
-Prints the share of episodes that arrive, and the mean of |P(left | c) - c| over ten bins, for each
-run of configs/policy_fork.yaml and number of network calls. Measures on 4,000 held-out contexts,
-and draws trajectories into a picture.
+Prints the share of episodes that arrive with its 95 % interval, and the mean of |P(left | c) - c|
+over ten bins, for each run of configs/policy_fork.yaml and number of network calls. Measures on
+4,000 held-out contexts, and draws trajectories into a picture.
 """
 
 from __future__ import annotations
@@ -19,14 +20,13 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from diffusion_framework import DDIM, Controller, DPMSolver
+from diffusion_framework import Controller
 from diffusion_framework.policies import BehaviourCloning, Policy
+from diffusion_framework.policies.rollout import wilson_interval
 from diffusion_framework.policies.tasks import fork
 from diffusion_framework.process.noise import mix
-from diffusion_framework.samplers import Sampler
 
-CONTEXTS, CALLS = 4000, (2, 5, 10, 50)
-SAMPLERS: dict[str, Sampler] = {"DDIM": DDIM(), "DPMSolver": DPMSolver()}
+CONTEXTS = 4000
 
 
 class Actor:
@@ -51,7 +51,12 @@ def report(name: str, act, picture: plt.Axes | None = None) -> None:
     states = held_out()
     success, left, all_states, _ = fork.run(act, states)
     error = fork.binned_error(states[:, 3], left)
-    print(f"{name:34} success {success.mean():.3f}   |P(left|c) - c| {error:.3f}", flush=True)
+    low, high = wilson_interval(int(success.sum()), len(success))
+    print(
+        f"{name:34} success {success.mean():.3f} [{low:.3f}, {high:.3f}]   "
+        f"|P(left|c) - c| {error:.3f}",
+        flush=True,
+    )
     if picture is not None:
         draw(
             picture, f"{name}: {success.mean():.3f}, {error:.3f}", np.stack(all_states, axis=1)[:60]
@@ -74,6 +79,8 @@ def draw(axes: plt.Axes, title: str, states: np.ndarray) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", nargs="+", help="results folders of runs")
+    parser.add_argument("--samplers", nargs="+", default=["ddim", "dpm_solver"], metavar="NAME")
+    parser.add_argument("--calls", nargs="+", type=int, default=[2, 5, 10, 50])
     parser.add_argument("--spacing", choices=["time", "log_snr", "optimal"], default="time")
     parser.add_argument("--picture", type=Path, help="PNG file for the trajectories")
     args = parser.parse_args()
@@ -84,16 +91,14 @@ def main() -> None:
     for run in args.runs:
         policy = Policy.from_pretrained(run)
         if isinstance(policy, BehaviourCloning):
-            report("behaviour cloning", Actor(policy), next(places))
+            report("behaviour cloning", Actor(policy), next(places, None))
             continue
-        for sampler in SAMPLERS:
-            for calls in CALLS:
-                place = next(places) if sampler == "DPMSolver" else None
-                report(
-                    f"{sampler}, {calls} calls",
-                    Actor(policy, sampler=SAMPLERS[sampler], steps=calls, spacing=args.spacing),
-                    place,
-                )
+        for sampler in args.samplers:
+            chosen = {} if sampler == "own" else {"sampler": sampler}
+            for calls in args.calls:
+                place = next(places, None) if sampler == args.samplers[-1] else None
+                actor = Actor(policy, calls=calls, spacing=args.spacing, **chosen)
+                report(f"{sampler}, {calls} calls", actor, place)
     if args.picture:
         figure.tight_layout()
         figure.savefig(args.picture, dpi=80)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from torch import nn
-from toys import randomised, tiny_rin, tiny_unet
+from toys import SelfConditioned, randomised, tiny_rin, tiny_unet
 
 from diffusion_framework import DDIM, GaussianDiffusion, Heun, UniPC
 from diffusion_framework.conditions import Labels
@@ -90,7 +90,13 @@ def test_guided_sampling_is_that_of_two_denoisers(sampler):
             return extrapolate(self.given(x, at, to), self.free(x, at, to), 2.5)
 
     walk = diffusion.walk(
-        2, sampler=sampler, seed=[5, 6], guidance=2.5, labels=labels, clip_denoised=False
+        2,
+        sampler=sampler,
+        seed=[5, 6],
+        guidance=2.5,
+        labels=labels,
+        clip_denoised=False,
+        self_conditioning=1,
     )
     *_, last = diffusion.trajectory(walk)
     noise = per_sample_noise([5, 6], "cpu")
@@ -168,3 +174,31 @@ def test_every_wrapper_hands_on_where_the_step_goes():
     levels = schedule.at(torch.tensor([0.2, 0.3, 0.4, 0.5], dtype=torch.float64))
     guided(x, schedule.at(torch.full((4,), 0.9, dtype=torch.float64)), levels)
     assert diffusion.model.seen[-1][1].tolist() == pytest.approx([0.2, 0.3, 0.4, 0.5] * 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "factor"),
+    [
+        ({"steps": 5}, 0.5),
+        ({"steps": 19}, 0.5),
+        ({"steps": 20}, 1.0),
+        ({"steps": 5, "self_conditioning": 1}, 1.0),
+        ({"steps": 5, "self_conditioning": 0.25}, 0.25),
+        ({"steps": 20, "self_conditioning": 0}, 0.0),
+    ],
+)
+def test_the_network_sees_its_damped_estimate(options, factor):
+    diffusion = GaussianDiffusion(SelfConditioned())
+    snapshots = list(diffusion.trajectory(diffusion.walk(2, sampler="ddim", seed=0, **options)))
+    (_, first), *later = diffusion.model.seen
+    assert first is None or not first.any()
+    for (_, estimate), snapshot in zip(later, snapshots, strict=False):
+        if factor:
+            torch.testing.assert_close(estimate, factor * snapshot.x0)
+        else:
+            assert estimate is None
+
+
+def test_a_factor_out_of_range_is_refused():
+    with pytest.raises(ValueError, match=r"self_conditioning in \[0, 1\], got 1.5. Fix"):
+        GaussianDiffusion(SelfConditioned()).walk(1, self_conditioning=1.5)

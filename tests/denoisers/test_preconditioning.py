@@ -21,7 +21,7 @@ def seen(**options):
     """Returns the inputs (x, time) of a network in training and in sampling from t = 1."""
     diffusion = GaussianDiffusion(Plain(), **options)
     diffusion(torch.rand(64, 1, 4, 4))
-    diffusion.sample(3, steps=4, seed=0, show_progress=False)
+    diffusion.sample(3, steps=4, spacing="time", seed=0, show_progress=False)
     return diffusion.model.seen
 
 

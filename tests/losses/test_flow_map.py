@@ -14,7 +14,7 @@ from diffusion_framework.losses.flow_map import guided, jump, jump_target
 from diffusion_framework.models import RIN, DiT, ResidualMLP, Transformer1D, UNet1D
 from diffusion_framework.models.layers import TimeEmbedding
 from diffusion_framework.process.noise import noise_source
-from diffusion_framework.process.objectives import Eps, V, Velocity
+from diffusion_framework.process.objectives import X0, Eps, V, Velocity
 from diffusion_framework.process.schedules import EDM, Cosine, Flow, Sigmoid
 from diffusion_framework.samplers import FlowMap, trajectory
 from diffusion_framework.samplers.grids import spaced_grid
@@ -191,6 +191,24 @@ def test_the_first_share_of_training_is_flow_matching_bit_for_bit():
     assert torch.equal(FlowMapLoss(power=0.0)(Plain(), early), plain)
     weighted = plain / (plain + 1e-3) ** 0.5
     assert torch.equal(FlowMapLoss()(Plain(), early), weighted)
+
+
+def test_only_the_plain_error_leads_to_the_mean_of_few_numbers():
+    """Weights by each sample's error lead to a median: of two plans, the one that most take."""
+
+    class Constant:
+        objective, schedule, value = X0(), Flow(), torch.tensor(0.4, requires_grad=True)
+
+        def output(self, x, at, to=None):
+            return self.value.expand_as(x), None
+
+    x0 = torch.tensor([1.0] * 7 + [-1.0] * 3)[:, None]  # their mean is 0.4
+    batch = NoisedBatch(x0, x0, x0, Flow().at(torch.full((10,), 0.9)), progress=0.1)
+    slopes = [
+        torch.autograd.grad(FlowMapLoss(power=power)(Constant(), batch).mean(), Constant.value)[0]
+        for power in (0.0, 0.5)
+    ]
+    assert slopes[0].abs() < 1e-6 and slopes[1] < -0.3
 
 
 def test_the_share_falls_from_1_to_the_smallest():

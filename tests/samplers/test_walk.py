@@ -10,8 +10,8 @@ from toys import Plain, tiny_diffusion
 
 from diffusion_framework import DDIM, LCM, GaussianDiffusion, Heun, UniPC
 from diffusion_framework.samplers import RK45, SinglestepDPM, trajectory
+from diffusion_framework.samplers.choosing import count_calls
 from diffusion_framework.samplers.grids import spaced_grid
-from diffusion_framework.samplers.walk import count_calls
 from diffusion_framework.spaces import Unbounded
 
 

@@ -77,7 +77,7 @@ SAMPLERS = [cls for _, cls in parts_of(Sampler)]
 def test_one_call_on_a_doubled_batch_equals_two_denoisers_in_every_sampler(cls):
     diffusion, sampler = arithmetic(), cls()
     grid = spaced_grid(diffusion.schedule, 8, "time")
-    options = {"sampler": sampler, "grid": grid, "clip_denoised": False}
+    options = {"sampler": sampler, "grid": grid, "clip_denoised": False, "self_conditioning": 1.0}
     walk = diffusion.walk(2, guidance=2.5, labels=LABELS, seed=[5, 6], **options)
     *_, together = diffusion.trajectory(walk)
     assert {size for size, *_ in diffusion.model.seen} == {4}

@@ -9,7 +9,9 @@ from torch import Tensor
 
 from ..denoisers import Denoiser
 from ..process.level import Level, Noise
-from ..samplers import DPMSolver, Sampler, UniPC
+from .base import Sampler
+from .dpm_solver import DPMSolver
+from .unipc import UniPC
 
 State = tuple[int, int, Any]  # number of steps, number of steps left, state of the wrapped sampler
 
