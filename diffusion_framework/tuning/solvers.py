@@ -18,6 +18,7 @@ def solvers(sigma_data: float) -> Sequence[Sampler]:
     second, third = (UniPC(n, predict="v", sigma_data=sigma_data) for n in (2, 3))
     return (
         second,
+        third,
         LowerOrderFinal(second),
         LowerOrderFinal(third),
         UniPC(2),

@@ -10,8 +10,7 @@ from toys import tiny_diffusion
 from diffusion_framework.process.level import Prediction
 from diffusion_framework.samplers import LowerOrderFinal, UniPC
 from diffusion_framework.tuning import Search, plot_tuning, table, tune, untuned
-from diffusion_framework.tuning.paths import Paths
-from diffusion_framework.tuning.refine import size
+from diffusion_framework.tuning.paths import Paths, rms
 from diffusion_framework.tuning.teacher import Teacher
 
 CALLS = [6, 8]
@@ -33,12 +32,12 @@ def test_errors_on_other_noise_become_smaller(model, tuning):
     options = {"noise": noise, "show_progress": False}
     goal = model.sample(1000, calls=60, **options)
     tuned = dataclasses.replace(model.sampler, tuned=tuple(one.tuned for one in tuning.found))
-    for count in CALLS:
+    for count, one in zip(CALLS, tuning.found, strict=True):
         before, after = (
-            size(model.sample(1000, calls=count, sampler=sampler, **options) - goal)
+            rms(model.sample(1000, calls=count, sampler=sampler, **options) - goal)
             for sampler in (untuned(model), tuned)
         )
-        assert after < before
+        assert after < before and one.error < one.default_error
 
 
 def test_grids_rise_from_the_start_of_the_schedule_to_the_clean_end(model, tuning):
