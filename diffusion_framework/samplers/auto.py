@@ -73,7 +73,7 @@ class Auto(Sampler[State]):
         sampler, inner = state
         if sampler is None:
             tuned = tuned_for(inner, self.tuned)
-            is_tuned = tuned is not None and tuned.starts(now, to)
+            is_tuned = tuned is not None and tuned.begins_with(to)
             sampler = tuned.sampler if tuned and is_tuned else self.chosen(inner)
             inner = sampler.init(inner)
         x, inner = sampler.step(denoise, x, now, to, inner, noise)

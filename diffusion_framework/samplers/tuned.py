@@ -20,8 +20,8 @@ class Tuned(SavedAsJson):
 
     Args:
         sampler: Sampler that takes the steps.
-        log_snrs: Rising log-SNRs in nats where the steps after the first one start.
-        first: Log-SNR where the first step starts; None for the start of the schedule.
+        log_snrs: Rising log-SNRs in nats where the steps after the first one start. The first one
+            starts where the schedule does.
 
     Raises:
         ValueError: If log-SNRs do not rise, are not finite, or are more than 999.
@@ -29,18 +29,17 @@ class Tuned(SavedAsJson):
 
     sampler: Sampler
     log_snrs: tuple[float, ...]
-    first: float | None = None
 
     config_name = "tuned.json"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "log_snrs", tuple(self.log_snrs))
-        levels = [*([] if self.first is None else [self.first]), *self.log_snrs]
+        levels = self.log_snrs
         rising = all(now < to for now, to in itertools.pairwise(levels))
         if not rising or not all(map(math.isfinite, levels)) or len(self.log_snrs) >= MOST_STEPS:
             raise ValueError(
                 f"Expected fewer than {MOST_STEPS} finite log-SNRs that rise, got "
-                f"{f'{levels}':.60}. Fix: tune the model again."
+                f"{levels!s:.60}. Fix: tune the model again."
             )
 
     @property
@@ -48,11 +47,10 @@ class Tuned(SavedAsJson):
         """Number of steps."""
         return 1 + len(self.log_snrs)
 
-    def starts(self, now: Level, to: Level) -> bool:
-        """Returns whether a first step is that of the grid."""
-        begins = self.first is None or math.isclose(now.log_snr, self.first, abs_tol=1e-9)
+    def begins_with(self, to: Level) -> bool:
+        """Returns whether a first step to this level is that of the grid."""
         second = self.log_snrs[0] if self.log_snrs else math.inf
-        return begins and (to.log_snr == second or math.isclose(to.log_snr, second, abs_tol=1e-9))
+        return to.log_snr == second or math.isclose(to.log_snr, second, abs_tol=1e-9)
 
     def grid(self, schedule: NoiseSchedule) -> Grid:
         """Returns the steps, from the first level to the clean end.
@@ -60,7 +58,7 @@ class Tuned(SavedAsJson):
         Raises:
             ValueError: If a level lies outside the schedule's range.
         """
-        start = schedule.at(1.0) if self.first is None else schedule.at_log_snr(self.first)
+        start = schedule.at(1.0)
         steps = grid_of_log_snrs(schedule, [start.log_snr, *self.log_snrs])
         return Grid([(start, steps[0][1]), *steps[1:]])
 

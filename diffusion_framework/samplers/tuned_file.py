@@ -81,7 +81,6 @@ class TunedFile:
             {
                 "calls": one.tuned.steps,
                 "sampler": to_config(one.tuned.sampler),
-                "first": one.tuned.first,
                 "log_snrs": list(one.tuned.log_snrs),
                 "error": one.error,
                 "default_error": one.default_error,
@@ -173,7 +172,7 @@ def _checked(content: Mapping[str, Any], path: Path) -> TunedFile:
 def _entry(entry: Any, path: Path) -> TunedCalls:
     if not isinstance(entry, dict):
         raise _damaged(path, "an entry without options")
-    options = {name: entry.get(name) for name in ("sampler", "log_snrs", "first")}
+    options = {name: entry.get(name) for name in ("sampler", "log_snrs")}
     planned = plan({"class_path": "Tuned", "init_args": options}, Tuned, where=str(path))
     try:
         tuned: Tuned = planned.build()

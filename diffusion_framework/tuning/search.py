@@ -24,7 +24,7 @@ from .teacher import Teacher
 
 _SCREENED, _REFINED, _CHECKED = 32, 64, 16  # paths of the first comparison, ...
 _NUMBERS = 20_000  # smallest count of numbers in them, for data of few numbers a sample
-_FINALISTS, _TRIALS = 2, 8
+_TRIALS = 8  # moves of all levels
 
 
 @dataclass(frozen=True)
@@ -189,10 +189,9 @@ class _Tuner:
             (size(few.errors(one.sampler, one.grid(self.model.schedule))), one)
             for one in self._candidates(count, default)
         ]
-        finalists: dict[Sampler, Tuned] = {}
+        finalists: dict[Sampler, Tuned] = {}  # the best grid of each sampler
         for _, one in sorted(measured, key=lambda pair: pair[0]):
-            if len(finalists) < _FINALISTS:
-                finalists.setdefault(one.sampler, one)
+            finalists.setdefault(one.sampler, one)
         refined = [self._refined(one, more) for one in finalists.values()]
         return min(refined, key=lambda pair: pair[1])[0]
 
@@ -267,7 +266,7 @@ def _expected_calls(counts: Sequence[int], options: Search, tried: int) -> int:
     """Returns about how many network calls for one sample each tuning takes."""
     half = options.paths // 2
     teacher = (2 * half + 2 * min(_SCREENED, half)) * options.teacher_calls
-    refined = min(_REFINED, half) * _FINALISTS
+    refined = min(_REFINED, half) * tried
     each = (2 * half + 3 * tried * min(_SCREENED, half) + refined * (_TRIALS + 1) for _ in counts)
     moved = (refined * (count - 1) * count for count in counts)
     return teacher + sum(n * count for n, count in zip(each, counts, strict=True)) + sum(moved)

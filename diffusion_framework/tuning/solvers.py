@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..samplers import Sampler, UniPC
+from ..samplers import IPNDM, LowerOrderFinal, Sampler, UniPC
 
 
 def solvers(sigma_data: float) -> Sequence[Sampler]:
@@ -15,9 +15,12 @@ def solvers(sigma_data: float) -> Sequence[Sampler]:
     Args:
         sigma_data: Approximate standard deviation of the data.
     """
+    second, third = (UniPC(n, predict="v", sigma_data=sigma_data) for n in (2, 3))
     return (
-        UniPC(2, predict="v", sigma_data=sigma_data),
-        UniPC(3, predict="v", sigma_data=sigma_data),
+        second,
+        third,
+        LowerOrderFinal(second),
+        LowerOrderFinal(third),
         UniPC(2),
-        UniPC(3),
+        IPNDM(3),
     )

@@ -74,15 +74,17 @@ class Teacher:
         denoise = _OnPath(self.levels, schedule)
         for h in range(n):
             for i in range(h + 1, n + 1):
-                to, start = self.levels[i], sampler.init(3)
-                x, state = denoise.step(sampler, h, to, start)
+                to = self.levels[i]
+                x, state = denoise.step(sampler, h, to, sampler.init(3))
                 if h == 0:
                     costs[0, 0, i] = self._error(x, i)
-                if i == n:
-                    continue
-                for j in range(i + 1, n + 1):
+                for j in range(i + 1, n):
                     x, _ = denoise.step(sampler, i, self.levels[j], state)
                     costs[h, i, j] = self._error(x, j)
+                if i < n:  # the second step is the last one
+                    _, state = denoise.step(sampler, h, to, sampler.init(2))
+                    x, _ = denoise.step(sampler, i, self.levels[n], state)
+                    costs[h, i, n] = self._error(x, n)
         return costs
 
     def _error(self, x: Tensor, level: int) -> float:

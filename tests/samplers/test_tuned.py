@@ -29,7 +29,7 @@ FILE = TunedFile(
     step=7,
     guidance=1.0,
     found=(
-        TunedCalls(Tuned(UniPC(2, predict="v"), (0.1 + 0.2,), first=-6.0), 0.5, 0.75),
+        TunedCalls(Tuned(UniPC(2, predict="v"), (0.1 + 0.2,)), 0.5, 0.75),
         TunedCalls(TUNED, 1e-3, 0.25),
     ),
 )
