@@ -29,7 +29,7 @@ from .progress import progress
 from .samplers import Sampler, Snapshot, Walk, arguments, checked, choose_grid, first_noise
 from .samplers.base import trajectory
 from .samplers.choosing import make_grid
-from .samplers.grids import Grid, NoiseLevel, Spacing
+from .samplers.grids import Grid, NoiseLevel, Spacing, noise_scale
 from .samplers.tuned_file import tuned_sampler
 from .spaces import DataSpace
 from .trainable import Trainable
@@ -274,5 +274,5 @@ class DrawsSamples(Trainable, Guide, ABC):
             ValueError: If an option is out of range or unknown, or a respacing string comes with
                 spacing, first or last.
         """
-        how = (steps, spacing, first, last)
+        how = (steps, spacing, first, last, noise_scale(self.sample_shape))
         return make_grid(self.schedule, self.timesteps, self.time_difference, sampler, *how)

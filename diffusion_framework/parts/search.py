@@ -14,7 +14,7 @@ from typing import Any, get_origin
 from .errors import BadPart, NotTrusted, expected, one_line
 from .table import NOUNS, PACKAGE, TABLE, with_article
 
-_MOST_LISTED = 30  # names in an error
+_MOST_LISTED = 24  # names in an error
 
 
 class Typed(str):

@@ -32,7 +32,7 @@ class Auto(Sampler[State]):
         sigma_data: Approximate standard deviation of the data, above 0.
         amplifies: Whether errors of the network's output grow towards pure noise, as where it
             predicts the noise. The first step then starts at sigma / alpha = 4 times the number of
-            steps, if that is lower.
+            steps, times the scale of the data (see `noise_scale`), if that is lower.
         tuned: Samplers and grids that `diffusion tune` found for the model. Each is used for its
             number of steps, if nothing else asks for another grid.
     """
@@ -55,14 +55,15 @@ class Auto(Sampler[State]):
         *,
         first: NoiseLevel | None = None,
         last: NoiseLevel | None = None,
+        scale: float = 1.0,
     ) -> Grid | None:
         tuned = tuned_for(steps, self.tuned)
         if tuned is not None and first is None and last is None:
             return tuned.grid(schedule)
         if first is None and self.amplifies:
-            noisiest, limit = schedule.at(1.0), -2 * math.log(4 * steps)
+            noisiest, limit = schedule.at(1.0), -2 * math.log(4 * steps * scale)
             first = noisiest if noisiest.log_snr > limit else schedule.at_log_snr(limit)
-        return spaced_grid(schedule, steps, "optimal", first=first, last=last)
+        return spaced_grid(schedule, steps, "optimal", first=first, last=last, scale=scale)
 
     def init(self, steps: int) -> State:
         return None, steps

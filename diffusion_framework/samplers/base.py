@@ -54,6 +54,7 @@ class Sampler(SavedAsJson, ABC, Generic[State]):
         *,
         first: NoiseLevel | None = None,
         last: NoiseLevel | None = None,
+        scale: float = 1.0,
     ) -> Grid | None:
         """Returns the steps that suit the sampler, for users who name no spacing.
 
@@ -62,6 +63,7 @@ class Sampler(SavedAsJson, ABC, Generic[State]):
             steps: Number of steps.
             first: Level where the first step starts; see `spaced_grid`.
             last: Level where the last step starts; see `spaced_grid`.
+            scale: Factor of the noise levels that suits the data; see `noise_scale`.
 
         Returns:
             The grid to the clean end; None stands for steps even in time.

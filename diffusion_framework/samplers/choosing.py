@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -35,6 +35,7 @@ def make_grid(
     spacing: Spacing | None,
     first: NoiseLevel | None,
     last: NoiseLevel | None,
+    scale: float,
 ) -> Grid:
     """Returns the grid of `GaussianDiffusion.grid`, for a process of some schedule and length.
 
@@ -47,13 +48,14 @@ def make_grid(
         spacing: Spacing of the steps; None for that of the sampler.
         first: Level where the first step starts, or None.
         last: Level where the last step starts, or None.
+        scale: Factor of the noise levels that suits the data.
 
     Raises:
         ValueError: If an option is out of range or unknown, or a respacing string comes with
             spacing, first or last.
     """
-    ends: dict[str, NoiseLevel | None] = {"first": first, "last": last}
-    chosen = {"spacing": spacing, **ends}
+    chosen = {"spacing": spacing, "first": first, "last": last}
+    how: dict[str, Any] = {"first": first, "last": last, "scale": scale}
     given = ", ".join(name for name, value in chosen.items() if value is not None)
     if isinstance(steps, str):
         if given:
@@ -67,10 +69,10 @@ def make_grid(
         return grid_of_times(schedule, uniform_times(count), time_difference)
     own = None
     if sampler is not None and spacing is None:
-        own = sampler.grid(schedule, count, **ends)
+        own = sampler.grid(schedule, count, **how)
     if own is None:
-        how = spacing or "time"
-        return spaced_grid(schedule, count, how, **ends, time_difference=time_difference)
+        how["time_difference"] = time_difference
+        return spaced_grid(schedule, count, spacing or "time", **how)
     if not time_difference:
         return own
     return grid_of_times(schedule, [now.t for now, _ in own], time_difference)

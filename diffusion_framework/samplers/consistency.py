@@ -49,6 +49,7 @@ class Consistency(Sampler[None]):
         *,
         first: NoiseLevel | None = None,
         last: NoiseLevel | None = None,
+        scale: float = 1.0,
     ) -> Grid:
         """Returns levels even in the angle atan(s / .83), where s = sigma / alpha, for images.
 

@@ -56,6 +56,7 @@ class LCM(Sampler[None]):
         *,
         first: NoiseLevel | None = None,
         last: NoiseLevel | None = None,
+        scale: float = 1.0,
     ) -> Grid | None:
         if first is not None or last is not None:
             return None

@@ -68,10 +68,11 @@ class UniPC(Sampler[State]):
         *,
         first: NoiseLevel | None = None,
         last: NoiseLevel | None = None,
+        scale: float = 1.0,
     ) -> Grid | None:
         if self.predict == "x0":
             return None
-        return spaced_grid(schedule, steps, "optimal", first=first, last=last)
+        return spaced_grid(schedule, steps, "optimal", first=first, last=last, scale=scale)
 
     def init(self, steps: int) -> State:
         return (), None

@@ -15,7 +15,7 @@ from .first_last import NoiseLevel, level_of
 from .levels import Grid, grid_of_log_snrs, grid_of_sigmas, grid_of_times, partial_grid
 from .optimal import optimal_log_snrs
 from .sigmas import beta_sigmas, exponential_sigmas, karras_sigmas, uniform_angles, uniform_log_snrs
-from .spacing import Spacing, spaced_grid
+from .spacing import Spacing, noise_scale, spaced_grid
 from .times import distilled_times, respaced_times, spaced_times, times_of_steps, uniform_times
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "grid_of_times",
     "karras_sigmas",
     "level_of",
+    "noise_scale",
     "optimal_log_snrs",
     "partial_grid",
     "respaced_times",
