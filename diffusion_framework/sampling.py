@@ -168,7 +168,7 @@ class DrawsSamples(Trainable, Guide, ABC):
                 of x0 is applied to it.
             guidance: `Guidance`, its name, or the scale of classifier-free guidance; None for none.
             self_conditioning: Factor in [0, 1] of the last estimate that a network with
-                self-conditioning sees; 0 feeds nothing back. None is 0.5 for less than 20 steps,
+                self-conditioning sees; 0 feeds nothing back. None is 0.75 for less than 20 steps,
                 where it draws better images, and otherwise 1, as in training.
             condition: Values of the conditions by name, for each sample or one for all. One that is
                 left out is "none", if it was trained with dropout.

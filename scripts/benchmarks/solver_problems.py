@@ -76,7 +76,7 @@ class Problem(ABC):
     def _walked(self, sampler: Any, grid: Grid) -> Tensor:
         x = self.z * grid.start.sigma
         *_, last = trajectory(sampler, self.denoiser(), x, grid, generator_noise())
-        return last.x
+        return last.x / last.to.alpha
 
 
 @dataclass(frozen=True)
@@ -198,7 +198,7 @@ class RunProblem(Problem):
     def auto(self, calls: int) -> Tensor:
         walk = self._walk(calls=calls)
         *_, last = trajectory(walk.sampler, walk.denoise, walk.start, walk.grid, walk.noise)
-        return last.x
+        return last.x / last.to.alpha
 
     def _walk(self, **options: Any) -> Any:
         return self.diffusion.walk(len(self.z), noise=self.z, **self.told, **options)

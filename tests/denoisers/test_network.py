@@ -179,8 +179,8 @@ def test_every_wrapper_hands_on_where_the_step_goes():
 @pytest.mark.parametrize(
     ("options", "factor"),
     [
-        ({"steps": 5}, 0.5),
-        ({"steps": 19}, 0.5),
+        ({"steps": 5}, 0.75),
+        ({"steps": 19}, 0.75),
         ({"steps": 20}, 1.0),
         ({"steps": 5, "self_conditioning": 1}, 1.0),
         ({"steps": 5, "self_conditioning": 0.25}, 0.25),

@@ -3,10 +3,10 @@
 import pytest
 import torch
 from oracles import MixtureOracle
-from toys import tiny_diffusion
+from toys import tiny_diffusion, tiny_unet
 from walks import end
 
-from diffusion_framework import DDIM, UniPC
+from diffusion_framework import DDIM, GaussianDiffusion, UniPC
 from diffusion_framework.process.schedules import (
     EDM,
     VE,
@@ -17,7 +17,7 @@ from diffusion_framework.process.schedules import (
     Sigmoid,
 )
 from diffusion_framework.samplers import Auto, DPMSolver
-from diffusion_framework.samplers.grids import spaced_grid
+from diffusion_framework.samplers.grids import noise_scale, spaced_grid
 
 SCHEDULES = pytest.mark.parametrize(
     "schedule", [Sigmoid(), Cosine(), LinearBeta(), EDM(), VE(), Flow()], ids=repr
@@ -71,3 +71,10 @@ def test_a_network_that_predicts_noise_starts_below_pure_noise():
     assert start.sigma / start.alpha == pytest.approx(300)
     latents = tiny_diffusion(objective="eps", noise_schedule=ScaledLinearBeta())
     assert latents.walk(1, calls=5).grid.start == latents.schedule.at(1.0)
+
+
+def test_the_size_of_the_images_scales_its_levels():
+    diffusion = GaussianDiffusion(tiny_unet(image_size=32))
+    wanted = Auto().grid(diffusion.schedule, 6, scale=noise_scale((1, 32, 32)))
+    assert diffusion.walk(1, calls=6).grid == diffusion.grid(6, "optimal") == wanted
+    assert wanted != Auto().grid(diffusion.schedule, 6)

@@ -10,12 +10,13 @@ from walks import end
 from diffusion_framework import Cosine, Sigmoid, UniPC
 from diffusion_framework.process.objectives import X0, Eps, V
 from diffusion_framework.process.schedules import (
+    Flow,
     Linear,
     LinearBeta,
     ScaledLinearBeta,
     SquaredCosBeta,
 )
-from diffusion_framework.samplers.grids import spaced_grid
+from diffusion_framework.samplers.grids import noise_scale, spaced_grid
 
 MIXTURES = [
     {},
@@ -89,3 +90,28 @@ def test_the_spacings_serve_every_objective(objective):
     for schedule in (Sigmoid(), Cosine()):
         ((even, *others),) = errors(schedule, {}, (10,), objective)
         assert max(others) < 1.1 * even
+
+
+@pytest.mark.parametrize("scale", [0.5, 2.7])
+def test_the_scale_multiplies_the_levels_of_few_steps(scale):
+    def sigmas(last, **options):
+        grid = spaced_grid(Flow(), 8, "optimal", last=last, **options)
+        return [now.sigma / now.alpha for now, _ in grid[1:]]
+
+    assert sigmas(0.2 * scale, scale=scale) == pytest.approx([scale * s for s in sigmas(0.2)])
+
+
+def test_larger_images_take_more_noise_and_other_data_do_not():
+    scales = [noise_scale((3, side, side)) for side in (4, 8, 16, 32, 64, 256)]
+    assert scales[0] == scales[1] == 1 and scales[4] == scales[5]
+    assert scales[1:5] == sorted(set(scales[1:5]))
+    assert noise_scale((3, 16, 64)) == noise_scale((1, 32, 32))
+    assert noise_scale((16, 2)) == noise_scale((4000,)) == 1
+
+
+@pytest.mark.parametrize("scale", [1.0, 5.0])
+def test_the_last_step_of_few_becomes_shorter_with_their_number(scale):
+    grids = [spaced_grid(Flow(), steps, "optimal", scale=scale) for steps in (2, 5, 10, 20, 50)]
+    lasts = [grid[-1][0].sigma / grid[-1][0].alpha for grid in grids]
+    assert lasts == sorted(lasts, reverse=True)
+    assert all(last * len(grid) < 1.2 + 1e-9 for last, grid in zip(lasts, grids, strict=True))
