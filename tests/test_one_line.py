@@ -23,7 +23,7 @@ OBJECTS = {
     r"Unbounded\(mean=0.5, std=2.0\)": Unbounded(mean=0.5, std=2.0),
     r"Labels\(classes=3, dropout=0.1\)": Labels(3, dropout=0.1),
     r"Images\(.*\)": Images(1),
-    r"Walk\(UniPC\(.*\), Grid\(3 steps: log_snr -20.* to .*\), start=\[2, 1, 8, 8\]\)": (
+    r"Walk\(Auto\(.*\), Grid\(3 steps: log_snr -20.* to .*\), start=\[2, 1, 8, 8\]\)": (
         DIFFUSION.walk(2, steps=3)
     ),
     r"Grid\(0 steps\)": DIFFUSION.grid(3)[:0],

@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from ..parts.extras import check_installed
 from ..process.schedules import NoiseSchedule
 from ..samplers import Sampler
 from ..samplers.grids import Grid
@@ -44,6 +45,7 @@ def in_short(sampler: Sampler) -> str:
 
 def plot_tuning(tuning: Tuning, schedule: NoiseSchedule, path: Path) -> None:
     """Plots the levels for each number of calls beside those without tuning, and the errors."""
+    check_installed("matplotlib", "the plot")
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4), layout="constrained")
