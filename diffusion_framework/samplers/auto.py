@@ -24,8 +24,8 @@ class Auto(Sampler[State]):
     """The best sampler and grid known for a number of network calls.
 
     It is UniPC of the velocity, of order 2 and of order 1 in the last step if steps are few, with
-    `optimal` spacing. With an exact denoiser, order 3 is better from 10 steps on; with trained
-    networks it never was, and with strong guidance its error is twice as large. The README of this
+    `optimal` spacing. With an exact denoiser, order 3 is better from 10 steps on. With trained
+    networks it is not, and with strong guidance its error is twice as large. The README of this
     folder has the measurements.
 
     Args:

@@ -40,7 +40,7 @@ def test_it_takes_the_steps_of_the_sampler_that_it_chooses(schedule, steps):
 def test_it_is_nearer_to_the_exact_solution_than_common_choices(schedule, steps):
     oracle = MixtureOracle(means=(-0.7, 0.6), stds=(0.2, 0.3), schedule=schedule)
     x = torch.randn(200, dtype=torch.float64)
-    exact = end(UniPC(3, predict="v"), oracle, x, spaced_grid(schedule, 400, "optimal"))
+    exact = end(UniPC(3, predict="v"), oracle, x, spaced_grid(schedule, 150, "optimal"))
 
     def error(sampler, grid):
         return (end(sampler, oracle, x, grid) - exact).square().mean().sqrt().item()
