@@ -1,13 +1,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
-from torch import Tensor
-
-from ..denoisers import Denoiser
-from ..process.level import Level, Noise, combine, move
-from .base import Sampler
+from ..process.level import Level
+from .lms import AdamsBashforth
+from .multistep import Levels
 
 _WEIGHTS = (
     (1.0,),
@@ -19,7 +16,7 @@ _WEIGHTS = (
 
 
 @dataclass(frozen=True)
-class IPNDM(Sampler[tuple[Tensor, ...]]):
+class IPNDM(AdamsBashforth):
     """Adams–Bashforth method in sigma / alpha with constant weights (Zhang & Chen 2023, iPNDM).
 
     The weights are those of even steps, whatever the grid. On uneven grids they are not of the
@@ -33,33 +30,7 @@ class IPNDM(Sampler[tuple[Tensor, ...]]):
         ValueError: If `order` is out of range.
     """
 
-    order: int = 4
-
-    default_calls: ClassVar[int | None] = 20
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.order <= 4:
-            raise ValueError(
-                f"Expected order from 1 to 4, got {self.order}. Fix: use the default 4."
-            )
-
-    def init(self, steps: int) -> tuple[Tensor, ...]:
-        return ()
-
-    def step(
-        self,
-        denoise: Denoiser,
-        x: Tensor,
-        now: Level,
-        to: Level,
-        state: tuple[Tensor, ...],
-        noise: Noise,
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        prediction = denoise(x, now)
-        if now.alpha == 0:  # the step is infinitely long in sigma / alpha
-            return move(prediction, to), ()
-        history = (prediction.eps, *state)[: self.order]
+    def factors(self, levels: Levels, now: Level, to: Level) -> tuple[float, ...]:
         kept = to.alpha / now.alpha
         length = to.sigma - kept * now.sigma
-        factors = (length * weight for weight in _WEIGHTS[len(history) - 1])
-        return combine((x, *history), (kept, *factors)), history[: self.order - 1]
+        return kept, *(length * weight for weight in _WEIGHTS[len(levels) - 1])

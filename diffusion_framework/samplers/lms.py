@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -8,19 +9,17 @@ from torch import Tensor
 from ..denoisers import Denoiser
 from ..process.level import Level, Noise, combine, move
 from .base import Sampler
-from .multistep import sigma_factors
+from .multistep import Levels, sigma_factors
 
 History = tuple[tuple[Level, Tensor], ...]
 """Levels with their predictions of noise [batch, ...], newest first."""
 
 
 @dataclass(frozen=True)
-class LMS(Sampler[History]):
-    """Linear multistep method in sigma / alpha (Adams–Bashforth; PLMS, Liu et al. 2022).
+class AdamsBashforth(Sampler[History], ABC):
+    """Multistep method in sigma / alpha, whose steps weight the last noise predictions.
 
-    The polynomial in sigma / alpha through the last noise predictions is averaged exactly over the
-    step, without numerical integration. Each step takes one network call. The first steps use the
-    predictions available.
+    Each step takes one network call. The first steps use the predictions available.
 
     Args:
         order: Number of predictions used, from 1 (Euler, DDIM) to 4.
@@ -46,8 +45,31 @@ class LMS(Sampler[History]):
         self, denoise: Denoiser, x: Tensor, now: Level, to: Level, state: History, noise: Noise
     ) -> tuple[Tensor, History]:
         prediction = denoise(x, now)
-        if now.alpha == 0:  # sigma / alpha is infinite: no polynomial passes through it
+        if now.alpha == 0:  # sigma / alpha is infinite: the step is infinitely long
             return move(prediction, to), ()
         history = ((now, prediction.eps), *state)[: self.order]
         levels, eps = zip(*history, strict=True)
-        return combine((x, *eps), sigma_factors(levels, now, to)), history[: self.order - 1]
+        return combine((x, *eps), self.factors(levels, now, to)), history[: self.order - 1]
+
+    @abstractmethod
+    def factors(self, levels: Levels, now: Level, to: Level) -> tuple[float, ...]:
+        """Returns the factors of x and of the noise predictions at `levels`, newest first."""
+
+
+@dataclass(frozen=True)
+class LMS(AdamsBashforth):
+    """Linear multistep method in sigma / alpha (Adams–Bashforth; PLMS, Liu et al. 2022).
+
+    The polynomial in sigma / alpha through the last noise predictions is averaged exactly over the
+    step, without numerical integration. Each step takes one network call. The first steps use the
+    predictions available.
+
+    Args:
+        order: Number of predictions used, from 1 (Euler, DDIM) to 4.
+
+    Raises:
+        ValueError: If `order` is out of range.
+    """
+
+    def factors(self, levels: Levels, now: Level, to: Level) -> tuple[float, ...]:
+        return sigma_factors(levels, now, to)
