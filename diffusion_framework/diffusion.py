@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from .conditions import Conditioner, Conditions, fit_statistics, flip_batch
 from .denoisers import (
+    Feedback,
     InputScaling,
     NetworkParts,
     NetworkSignature,
@@ -166,7 +167,7 @@ class GaussianDiffusion(KeepsStatistics, DrawsSamples):
             self.objective,
             self.space,
             self.preconditioning,
-            feedback=float(self.train_prob_self_cond > 0),
+            feedback=Feedback(float(self.train_prob_self_cond > 0)),
         )
 
     @property

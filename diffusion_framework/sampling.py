@@ -168,8 +168,8 @@ class DrawsSamples(Trainable, Guide, ABC):
                 of x0 is applied to it.
             guidance: `Guidance`, its name, or the scale of classifier-free guidance; None for none.
             self_conditioning: Factor in [0, 1] of the last estimate that a network with
-                self-conditioning sees; 0 feeds nothing back. None is 0.75 for less than 20 steps,
-                where it draws better images, and otherwise 1, as in training.
+                self-conditioning sees; 0 feeds nothing back. None extrapolates its estimates to the
+                level of each call, and multiplies them by 0.75 in less than 15 steps.
             condition: Values of the conditions by name, for each sample or one for all. One that is
                 left out is "none", if it was trained with dropout.
 
@@ -192,8 +192,8 @@ class DrawsSamples(Trainable, Guide, ABC):
         if start is not None:
             data = arguments.samples(start, batch_size, self.device, "start")
             x = x + grid.start.alpha * self.encode(data, condition)
-        factor = arguments.feedback(self_conditioning, len(grid), adaptive=sampler.adaptive)
-        plain, rule = self.told(condition, batch_size).damped(factor), as_guidance(guidance)
+        feedback = arguments.feedback(self_conditioning, len(grid), adaptive=sampler.adaptive)
+        plain, rule = self.told(condition, batch_size).fed(feedback), as_guidance(guidance)
 
         def fresh() -> Denoiser:
             with self.evaluating():
@@ -274,5 +274,6 @@ class DrawsSamples(Trainable, Guide, ABC):
             ValueError: If an option is out of range or unknown, or a respacing string comes with
                 spacing, first or last.
         """
-        how = (steps, spacing, first, last, noise_scale(self.sample_shape))
+        scale = noise_scale(self.sample_shape, feedback=self.parts.estimate is not None)
+        how = (steps, spacing, first, last, scale)
         return make_grid(self.schedule, self.timesteps, self.time_difference, sampler, *how)

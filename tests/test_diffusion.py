@@ -361,7 +361,7 @@ def test_spacings():
     assert gaps == pytest.approx([gaps[0]] * 8)
     pure, *gaps = [to.log_snr - now.log_snr for now, to in diffusion.grid(9, "log_snr")[:-1]]
     assert gaps == pytest.approx([gaps[0]] * 7) and pure > gaps[0]
-    angles = [math.atan2(now.sigma, 0.6 * now.alpha) for now, _ in diffusion.grid(9, "optimal")]
+    angles = [math.atan2(now.sigma, 0.9 * now.alpha) for now, _ in diffusion.grid(9, "optimal")]
     turns = [a - b for a, b in itertools.pairwise(angles)]
     assert turns == pytest.approx([turns[0]] * 8)
     assert [now.t for now, _ in diffusion.grid("ddim50")] == pytest.approx(

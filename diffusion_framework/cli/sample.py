@@ -88,7 +88,7 @@ def sample(
         vector: Numbers of the condition, such as 0.5,2, for all images.
         guidance: Scale of classifier-free guidance, or a kind of guidance; 1 switches it off.
         self_conditioning: Factor in [0, 1] of the last estimate that a network with
-            self-conditioning sees; null is 0.75 for less than 20 steps and otherwise 1.
+            self-conditioning sees; null extrapolates them, damped in less than 15 steps.
         weights: Weights to use: ema (their moving average) or model (the last ones).
         output: Folder for the images.
         overwrite: Whether to replace the images that an earlier call wrote to the folder. It

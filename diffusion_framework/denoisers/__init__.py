@@ -17,6 +17,7 @@ from .guidance import (
     Sum,
     as_guidance,
 )
+from .memory import Feedback
 from .network import Guide, NetworkDenoiser, NetworkParts, predict_together
 from .preconditioning import (
     CNoise,
@@ -44,6 +45,7 @@ __all__ = [
     "ClassifierGuidance",
     "Clip",
     "Denoiser",
+    "Feedback",
     "Guidance",
     "Guide",
     "Guided",

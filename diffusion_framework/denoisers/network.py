@@ -1,4 +1,4 @@
-"""Denoiser of a network, with the memory that self-conditioning needs."""
+"""Denoiser of a network."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from ..process.level import Level, Prediction
 from ..process.objectives import Objective
 from ..process.schedules import NoiseSchedule
 from ..spaces import DataSpace
+from .memory import Feedback, Memory, Recalled
 from .preconditioning import Preconditioning
 from .signature import NetworkSignature
 
@@ -32,8 +33,8 @@ class NetworkParts:
         objective: Objective, which defines the meaning of the network's output.
         space: Data space, which defines the meaning of clean data.
         preconditioning: Time input and input scaling of the network.
-        feedback: Factor of the last estimate that the network receives; 0 for a network trained
-            without self-conditioning, which then receives no latents either.
+        feedback: What the network sees of its earlier estimates; factor 0 for one trained without
+            self-conditioning.
     """
 
     network: nn.Module
@@ -42,7 +43,7 @@ class NetworkParts:
     objective: Objective
     space: DataSpace
     preconditioning: Preconditioning = field(default_factory=Preconditioning)
-    feedback: float = 1.0
+    feedback: Feedback = field(default_factory=Feedback)
 
     @property
     def device(self) -> torch.device:
@@ -63,15 +64,15 @@ class NetworkParts:
     @property
     def estimate(self) -> str | None:
         """Keyword argument for the last estimate of the clean data; None if not fed back."""
-        return self.signature.estimate if self.feedback else None
+        return self.signature.estimate if self.feedback.factor else None
 
     @property
     def latents(self) -> str | None:
         """Keyword argument for the last latents; None if not fed back."""
-        return self.signature.latents if self.feedback else None
+        return self.signature.latents if self.feedback.factor else None
 
     def call(
-        self, x: Tensor, at: Level, to: Level | None, condition: dict[str, Tensor], memory: Memory
+        self, x: Tensor, at: Level, to: Level | None, condition: dict[str, Tensor], seen: Recalled
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Calls the network; no other code does.
 
@@ -85,15 +86,15 @@ class NetworkParts:
         given: dict[str, Any] = dict(condition)
         told = self.estimate or (self.signature.needs_estimate and self.signature.estimate)
         if told:  # zeros for an empty memory, so that torch.compile needs one graph
-            given[told] = torch.zeros_like(x) if memory.x0 is None else memory.x0
+            given[told] = torch.zeros_like(x) if seen.x0 is None else seen.x0
         if self.latents:
-            given |= {self.latents: memory.latents, "return_latents": True}
+            given |= {self.latents: seen.latents, "return_latents": True}
         given = {name: _cast(value, dtype) for name, value in given.items()}
         if self.signature.second_time:
             given["second_time"] = self.preconditioning.time(at if to is None else to, x)
-        seen = self.preconditioning.seen(x, at).to(dtype)
+        scaled = self.preconditioning.seen(x, at).to(dtype)
         with self.signature.unchanged(x, *condition.values()):
-            output = self.network(seen, self.preconditioning.time(at, x), **given)
+            output = self.network(scaled, self.preconditioning.time(at, x), **given)
         latents = None
         if self.latents:
             output, latents = self.signature.check_latents(output)
@@ -102,21 +103,6 @@ class NetworkParts:
             output, raw = output.chunk(2, dim=1)
             return output, (raw + 1) / 2, latents
         return output, None, latents
-
-
-@final
-@dataclass
-class Memory:
-    """Detached tensors that one trajectory feeds back to the network.
-
-    Attributes:
-        x0: Last estimate of the clean data, clipped to its bounds and damped; None before the first
-            call.
-        latents: Last latents; None before the first call.
-    """
-
-    x0: Tensor | None = None
-    latents: Tensor | None = None
 
 
 @final
@@ -137,19 +123,20 @@ class NetworkDenoiser:
     def __init__(self, parts: NetworkParts, conditions: BoundConditions) -> None:
         self.parts, self.conditions = parts, conditions
         self.schedule, self.objective = parts.schedule, parts.objective
-        self.memory = Memory()
+        self.memory = Memory(parts.feedback, parts.space.bounds)
 
     def fresh(self) -> NetworkDenoiser:
         """Returns a denoiser under the same conditions, with an empty memory."""
         return NetworkDenoiser(self.parts, self.conditions)
 
-    def damped(self, factor: float) -> NetworkDenoiser:
-        """Returns a denoiser whose network sees `factor` times the estimate, with an empty memory.
+    def fed(self, feedback: Feedback) -> NetworkDenoiser:
+        """Returns a denoiser whose network sees its earlier estimates so, with an empty memory.
 
         Args:
-            factor: Factor in [0, 1]; 0 feeds nothing back.
+            feedback: What the network sees; its factor multiplies that of training.
         """
-        parts = replace(self.parts, feedback=self.parts.feedback * factor)
+        factor = self.parts.feedback.factor * feedback.factor
+        parts = replace(self.parts, feedback=replace(feedback, factor=factor))
         return NetworkDenoiser(parts, self.conditions)
 
     def without(self, names: Collection[str] | None = None) -> NetworkDenoiser:
@@ -173,15 +160,14 @@ class NetworkDenoiser:
 
         The memory does not change.
         """
-        output, variance, _ = self.parts.call(x, at, to, self.conditions.keywords, self.memory)
+        seen = self.memory.recalled(at)
+        output, variance, _ = self.parts.call(x, at, to, self.conditions.keywords, seen)
         return output, variance
 
-    def remember(self, x0: Tensor, latents: Tensor | None) -> None:
-        """Stores the estimate and the latents for the next call, if the network takes them."""
+    def remember(self, x0: Tensor, at: Level, latents: Tensor | None) -> None:
+        """Stores the estimate at a level and the latents, if the network takes them."""
         if self.parts.estimate:
-            x0, bounds, factor = x0.detach(), self.parts.space.bounds, self.parts.feedback
-            x0 = x0 if bounds is None else x0.clamp(*bounds)
-            self.memory.x0 = x0 if factor == 1 else factor * x0
+            self.memory.remember(x0, at)
         if self.parts.latents:
             self.memory.latents = latents
 
@@ -235,24 +221,22 @@ def _predict(
 ) -> list[Prediction]:
     """Returns the predictions of denoisers of the same network."""
     parts, count = group[0].parts, len(group)
-    memory, told = group[0].memory, group[0].conditions.keywords
+    recalled, told = group[0].memory.recalled(at), group[0].conditions.keywords
     many, many_at, many_to = x, at, to
     if count > 1:
         keywords = [denoiser.conditions.keywords for denoiser in group]
         told = {name: torch.cat([k[name] for k in keywords]) for name in told}
-        memory = Memory(
-            _concatenated([denoiser.memory.x0 for denoiser in group]),
-            _concatenated([denoiser.memory.latents for denoiser in group]),
-        )
+        each = [denoiser.memory.recalled(at) for denoiser in group]
+        recalled = Recalled(*(_concatenated(values) for values in zip(*each, strict=True)))
         many = x.repeat(count, *(1,) * (x.ndim - 1))
         many_at, many_to = _repeated(at, count), to and _repeated(to, count)
-    output, variance, latents = parts.call(many, many_at, many_to, told, memory)
+    output, variance, latents = parts.call(many, many_at, many_to, told, recalled)
     predictions = []
     chunks = (_chunks(value, count) for value in (output, variance, latents))
     for denoiser, own, own_variance, own_latents in zip(group, *chunks, strict=True):
         assert own is not None
         prediction = parts.objective.prediction(own, x, at, own_variance)
-        denoiser.remember(prediction.x0, own_latents)
+        denoiser.remember(prediction.x0, at, own_latents)
         predictions.append(prediction)
     return predictions
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..conditions.base import as_tensor
+from ..denoisers import Feedback
 from ..parts import nearest
 from .base import Sampler
 from .ddim import DDIM
@@ -130,14 +131,15 @@ def samples(value: Any, batch_size: int, device: torch.device, name: str) -> Ten
     return tensor
 
 
-def feedback(given: float | None, steps: int, *, adaptive: bool) -> float:
-    """Returns the factor of the estimate that a network with self-conditioning sees.
+def feedback(given: float | None, steps: int, *, adaptive: bool) -> Feedback:
+    """Returns what a network with self-conditioning sees of its earlier estimates.
 
-    With the whole estimate, an error of a long step disturbs the next ones; with less, samples come
-    from another distribution than in many steps. The README of this folder has the measurements.
+    Without a factor, estimates are extrapolated to the level of the call. In few steps they are
+    damped too, because the errors of long steps disturb the next ones. The README of this folder
+    has the measurements.
 
     Args:
-        given: Factor of the user, or None.
+        given: Factor of the user for the last estimate, or None.
         steps: Number of steps of the grid.
         adaptive: Whether the sampler divides them further.
 
@@ -145,9 +147,10 @@ def feedback(given: float | None, steps: int, *, adaptive: bool) -> float:
         ValueError: If the factor is not in [0, 1].
     """
     if given is None:
-        return 0.75 if steps < 20 and not adaptive else 1.0
+        damped = steps < 15 and not adaptive
+        return Feedback(0.75 if damped else 1.0, extrapolates=not adaptive)
     if not 0 <= given <= 1:
         raise ValueError(
             f"Expected self_conditioning in [0, 1], got {given}. Fix: use 1, as in training."
         )
-    return float(given)
+    return Feedback(float(given))

@@ -10,6 +10,7 @@ from diffusion_framework.conditions import Labels
 from diffusion_framework.denoisers import (
     ClassifierFree,
     Clip,
+    Feedback,
     NetworkDenoiser,
     StatelessDenoiser,
     TransformX0,
@@ -17,9 +18,11 @@ from diffusion_framework.denoisers import (
     predict_together,
 )
 from diffusion_framework.denoisers.guidance.classifier_free import extrapolate
+from diffusion_framework.denoisers.memory import Memory
 from diffusion_framework.process.level import Prediction
 from diffusion_framework.process.noise import per_sample_noise
 from diffusion_framework.samplers import Langevin, trajectory
+from diffusion_framework.samplers.arguments import feedback as chosen_feedback
 from diffusion_framework.samplers.base import RecordingDenoiser
 
 
@@ -179,9 +182,6 @@ def test_every_wrapper_hands_on_where_the_step_goes():
 @pytest.mark.parametrize(
     ("options", "factor"),
     [
-        ({"steps": 5}, 0.75),
-        ({"steps": 19}, 0.75),
-        ({"steps": 20}, 1.0),
         ({"steps": 5, "self_conditioning": 1}, 1.0),
         ({"steps": 5, "self_conditioning": 0.25}, 0.25),
         ({"steps": 20, "self_conditioning": 0}, 0.0),
@@ -197,6 +197,21 @@ def test_the_network_sees_its_damped_estimate(options, factor):
             torch.testing.assert_close(estimate, factor * snapshot.x0)
         else:
             assert estimate is None
+
+
+@pytest.mark.parametrize(("steps", "factor"), [(5, 0.75), (14, 0.75), (15, 1.0)])
+def test_without_a_factor_the_network_sees_where_its_estimates_lead(steps, factor):
+    diffusion = GaussianDiffusion(SelfConditioned())
+    walk = diffusion.walk(2, sampler="ddim", steps=steps, seed=0, clip_denoised=False)
+    known = Memory(Feedback(factor, extrapolates=True), diffusion.space.bounds)
+    snapshots = list(diffusion.trajectory(walk))
+    for snapshot, (_, estimate) in zip(snapshots, diffusion.model.seen, strict=True):
+        expected = known.recalled(snapshot.now).x0
+        assert expected is None or torch.equal(estimate, expected)
+        known.remember(snapshot.x0, snapshot.now)
+    plain = factor * snapshots[-2].x0.clamp(*diffusion.space.bounds)
+    assert not torch.allclose(estimate, plain)
+    assert chosen_feedback(None, steps, adaptive=True) == Feedback()
 
 
 def test_a_factor_out_of_range_is_refused():

@@ -52,7 +52,7 @@ def test_it_is_nearer_to_the_exact_solution_than_common_choices(schedule, steps)
 
 
 def test_calls_alone_take_its_grid_and_a_spacing_replaces_it():
-    diffusion = tiny_diffusion()
+    diffusion = tiny_diffusion(train_prob_self_cond=0.0)
     assert diffusion.walk(1, calls=6).grid == Auto().grid(diffusion.schedule, 6)
     assert diffusion.walk(1, sampler="auto", steps=6).grid == Auto().grid(diffusion.schedule, 6)
     assert diffusion.walk(1, calls=6, spacing="time").grid == diffusion.grid(6, "time")
@@ -61,7 +61,8 @@ def test_calls_alone_take_its_grid_and_a_spacing_replaces_it():
 
 
 def test_a_network_that_predicts_noise_starts_below_pure_noise():
-    diffusion = tiny_diffusion(objective="eps")
+    plain = {"train_prob_self_cond": 0.0}
+    diffusion = tiny_diffusion(objective="eps", **plain)
     assert diffusion.sampler.amplifies and not tiny_diffusion().sampler.amplifies
     start = diffusion.walk(1, calls=5).grid.start
     assert start.sigma / start.alpha == pytest.approx(20)
@@ -69,12 +70,14 @@ def test_a_network_that_predicts_noise_starts_below_pure_noise():
     assert start.sigma / start.alpha == pytest.approx(80)
     start = diffusion.walk(1, calls=5, first=300.0).grid.start
     assert start.sigma / start.alpha == pytest.approx(300)
-    latents = tiny_diffusion(objective="eps", noise_schedule=ScaledLinearBeta())
+    latents = tiny_diffusion(objective="eps", noise_schedule=ScaledLinearBeta(), **plain)
     assert latents.walk(1, calls=5).grid.start == latents.schedule.at(1.0)
 
 
-def test_the_size_of_the_images_scales_its_levels():
-    diffusion = GaussianDiffusion(tiny_unet(image_size=32))
-    wanted = Auto().grid(diffusion.schedule, 6, scale=noise_scale((1, 32, 32)))
-    assert diffusion.walk(1, calls=6).grid == diffusion.grid(6, "optimal") == wanted
-    assert wanted != Auto().grid(diffusion.schedule, 6)
+def test_the_size_of_the_images_and_the_feedback_scale_its_levels():
+    for feedback in (False, True):
+        diffusion = GaussianDiffusion(tiny_unet(image_size=32, self_condition=feedback))
+        scale = noise_scale((1, 32, 32), feedback=feedback)
+        wanted = Auto().grid(diffusion.schedule, 6, scale=scale)
+        assert diffusion.walk(1, calls=6).grid == diffusion.grid(6, "optimal") == wanted
+        assert wanted != Auto().grid(diffusion.schedule, 6)

@@ -80,7 +80,7 @@ class Autoguidance(Guidance):
                 f"Fix: call .eval().to({str(device)!r}) on it."
             )
         told = denoise.conditions
-        weaker = model.told(told.values, told.batch).damped(denoise.parts.feedback)
+        weaker = model.told(told.values, told.batch).fed(denoise.parts.feedback)
         _check_alike(denoise.parts, weaker.parts)
         return weaker
 

@@ -107,6 +107,8 @@ def test_larger_images_take_more_noise_and_other_data_do_not():
     assert scales[1:5] == sorted(set(scales[1:5]))
     assert noise_scale((3, 16, 64)) == noise_scale((1, 32, 32))
     assert noise_scale((16, 2)) == noise_scale((4000,)) == 1
+    for shape in ((3, 32, 32), (16, 2)):
+        assert noise_scale(shape, feedback=True) > noise_scale(shape)
 
 
 @pytest.mark.parametrize("scale", [1.0, 5.0])
