@@ -69,7 +69,7 @@ class Trainer(RecordsArguments):
         ema_decay: Maximum decay of the averaged weights (EMA) at an update.
         betas: Adam's betas.
         weight_decay: Weight decay of AdamW; 0 is plain Adam.
-        optimizer: Optimizer in place of AdamW: a name in torch.optim such as 'SGD', a class, a
+        optimizer: Optimizer in place of AdamW: 'muon', another name in torch.optim, a class, a
             function of the list of parameters, or an optimizer. The last two bring their own
             learning rates in place of train_lr.
         optimizer_options: Options of an optimizer given by its name or class, by name.
