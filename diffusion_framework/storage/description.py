@@ -90,7 +90,8 @@ class Description:
             parameters=_parameters(checkpoint, _count(about.get("parameters"))),
             parts=_parts(arguments),
             steps=checkpoint.step if trained else _count(about.get("steps")) or 0,
-            num_steps=_count(options.get("train_num_steps")),
+            num_steps=_count(_mapping(state.get("budget", options)).get("steps"))
+            or _count(options.get("train_num_steps")),
             data=_data(config.get("data"), results) if "data" in config else None,
             samples=_count(state.get("samples")),
             classes=[printable(name, 40) for name in checkpoint.class_names],

@@ -166,8 +166,7 @@ class StoredAverages:
 
     def describe(self) -> dict[str, Any]:
         """Returns what can be made of the averages, as plain data."""
-        widths = [] if self.widths is None else [float(f"{width:.2g}") for width in self.widths]
-        profiles = [profile.width for profile in self.profiles]
+        profiles, widths = [profile.width for profile in self.profiles], [*(self.widths or ())]
         return {"profiles": profiles, "snapshots": len(self.found), "widths": widths}
 
     def combine(self, profile: PowerProfile) -> Combination:
@@ -176,7 +175,7 @@ class StoredAverages:
 
     @property
     def widths(self) -> tuple[float, float] | None:
-        """Smallest and largest width that can be made; None before the first average."""
+        """Smallest and largest width that can be made, in thousandths; None without averages."""
         if not self.step:
             return None
         own = [profile.width for profile in self.profiles]
@@ -188,7 +187,8 @@ class StoredAverages:
                     break
                 last = float(width)
             ends.append(last)
-        return ends[0], ends[1]
+        low, high = (round(1000 * end, 6) for end in ends)
+        return math.ceil(low) / 1000, math.floor(high) / 1000
 
     def weights(self, profile: PowerProfile) -> dict[str, Tensor]:
         """Returns all weights averaged with a profile; what is not averaged is that of the EMA.
@@ -249,8 +249,8 @@ class StoredAverages:
         error = 0.0 if profile in self.profiles else self.combine(profile).error
         if not error <= MOST_ERROR or not math.isfinite(error):
             raise ValueError(
-                f"{self.checkpoint.path}: expected a width from {widths[0]:.2g} to "
-                f"{widths[1]:.2g}, which {counted(len(self.found), 'snapshot')} can make, got "
+                f"{self.checkpoint.path}: expected a width from {widths[0]:g} to "
+                f"{widths[1]:g}, which {counted(len(self.found), 'snapshot')} can make, got "
                 f"{profile.name}, whose profile would be {100 * error:.0f} % off. Fix: choose one "
                 "of these, or train with more snapshots (--trainer.ema.snapshots)."
             )

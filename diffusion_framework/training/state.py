@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -121,6 +122,27 @@ class TrainingState:
         if self._must_check_slots:
             self.slots.check()
             self._must_check_slots = False
+
+    @contextmanager
+    def taken_back(self) -> Iterator[None]:
+        """Takes back all steps that are taken inside the context. Before them, none was taken."""
+        own = [*self.model.parameters(), *self.model.buffers(), *self.ema.state_dict().values()]
+        scaler, made = self.accelerator.scaler, self.slots.optimizer
+        with torch.no_grad():
+            kept = [tensor.clone() for tensor in own]
+        scale, slots = None if scaler is None else scaler.state_dict(), deepcopy(made.state_dict())
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for tensor, value in zip(own, kept, strict=True):
+                    tensor.copy_(value)
+            made.load_state_dict(slots)
+            made.zero_grad()
+            if scaler is not None:
+                scaler.load_state_dict(scale)
+            self.profiles.reset()
+            self.step, self.whole = 0, True
 
     def is_finite(self) -> bool:
         """Returns whether all weights of this process are finite; waits for the device."""

@@ -43,11 +43,21 @@ def check_stored(checkpoint: Checkpoint) -> None:
     _check_optimizer(checkpoint, state.get("optimizer", {}))
     if not isinstance(state.get("scaler", "missing"), dict | None):
         raise DamagedCheckpoint(checkpoint.path, "state.json has no scaler")
+    _check_budget(checkpoint, state.get("budget"))
     if not all(_is_number(value) for value in state["metrics"].values()):
         raise DamagedCheckpoint(checkpoint.path, "a metric in state.json is not a number")
     pairs = (isinstance(row, list) and len(row) == 2 for row in state["unwritten"])
     if not all(pairs) or not all(_is_number(n) for row in state["unwritten"] for n in row):
         raise DamagedCheckpoint(checkpoint.path, "a loss in state.json is not a number")
+
+
+def _check_budget(checkpoint: Checkpoint, stored: Any) -> None:
+    """Checks the time of a run and its number of steps, if it has one."""
+    if stored is None:
+        return
+    fits = isinstance(stored, dict) and _is_number(stored.get("minutes")) and stored["minutes"] > 0
+    if not (fits and type(stored.get("steps")) is int and stored["steps"] > 0):
+        raise DamagedCheckpoint(checkpoint.path, "state.json has no budget")
 
 
 def _check_optimizer(checkpoint: Checkpoint, stored: Any) -> None:

