@@ -31,6 +31,8 @@ class DiT(RecordsArguments, nn.Module):
         vector_dim: Size of the vectors of a condition, or None.
         token_dim: Width of the tokens of a condition, such as an encoded text, or None. They
             stand beside the tokens of the patches.
+        augmentation: Whether training transforms images at random and tells the network how, which
+            helps small data sets. Samples are not transformed (see `Augmentation`).
         learned_variance: Whether the output has twice the channels; the second half sets the
             variance of the reverse process (Nichol & Dhariwal 2021).
         second_time: Whether the network also takes the time where the step ends, as `FlowMapLoss`
@@ -56,6 +58,7 @@ class DiT(RecordsArguments, nn.Module):
         image_channels: int | None = None,
         vector_dim: int | None = None,
         token_dim: int | None = None,
+        augmentation: bool = False,
         learned_variance: bool = False,
         second_time: bool = False,
         time_scale: float = 1000.0,
@@ -63,19 +66,19 @@ class DiT(RecordsArguments, nn.Module):
         super().__init__()
         _check_sizes(depth, channels)
         self.image_size = height_and_width(image_size)
-        self.channels, self.patch_size, self.second_time = channels, patch_size, second_time
-        self.self_condition, self.learned_variance = self_condition, learned_variance
+        self.channels, self.patch_size, self.self_condition = channels, patch_size, self_condition
+        self.learned_variance, self.second_time = learned_variance, second_time
+        self.augmentation = augmentation
         conditions = (num_classes, image_channels, vector_dim, token_dim)
         self.num_classes, self.image_channels, self.vector_dim, self.token_dim = conditions
         self.inputs = ImageInputs(channels, self.image_size, *conditions)
         self.rows, columns = patch_grid(self.image_size, patch_size)
 
         self.positions: Tensor
-        self.register_buffer(
-            "positions", sin_cos_positions(self.rows, columns, dim), persistent=False
-        )
+        positions = sin_cos_positions(self.rows, columns, dim)
+        self.register_buffer("positions", positions, persistent=False)
         self.embed_time = TimeEmbedding(dim, dim, time_scale, second_time)
-        self.embed_conditions = ConditionEmbedding(dim, *conditions)
+        self.embed_conditions = ConditionEmbedding(dim, *conditions, augmentation)
         self.embed_patches = nn.Linear(patch_size**2 * self.inputs.stacked(self_condition), dim)
         self.blocks = nn.ModuleList(DiTBlock(dim, heads) for _ in range(depth))
         self.modulate_out = Modulation(dim, 2)
@@ -98,6 +101,7 @@ class DiT(RecordsArguments, nn.Module):
         tokens: Tensor | None = None,
         token_mask: Tensor | None = None,
         second_time: Tensor | None = None,
+        augmentation: Tensor | None = None,
     ) -> Tensor:
         """Computes the network's output for noised images.
 
@@ -113,19 +117,21 @@ class DiT(RecordsArguments, nn.Module):
             tokens: Tokens of a condition, [batch, n, token_dim].
             token_mask: Mask of the tokens [batch, n], False for padding; None counts all.
             second_time: Time where the step ends, [batch]; None is `time`.
+            augmentation: Description of a transformation of the images, [batch, 9]; None for none.
 
         Returns:
             The output [batch, channels, height, width], or [batch, 2 * channels, height, width]
             with learned_variance.
         """
         self.inputs.check(
-            x, time, self_cond, labels, image, vector, tokens, token_mask, second_time
+            x, time, self_cond, labels, image, vector, tokens, token_mask, second_time, augmentation
         )
         if self.self_condition:
             x = torch.cat([x, torch.zeros_like(x) if self_cond is None else self_cond], dim=1)
         x = self.embed_conditions.concatenate(x, image)
-        single, told = self.embed_conditions(labels, vector, tokens)
-        embedding = summed([self.embed_time(time, second_time), *single], told, token_mask)
+        embedding = self.embed_time(time, second_time)
+        single, told = self.embed_conditions(embedding, labels, vector, tokens, augmentation)
+        embedding = summed(single, told, token_mask)
         h = self.embed_patches(patchify(x, self.patch_size)) + self.positions
         patches = h.shape[1]
         mask = None if told is None else joined_mask(h, token_mask)

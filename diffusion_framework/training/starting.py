@@ -145,7 +145,7 @@ def _compare(checkpoint: Checkpoint, config: Mapping[str, Any], order: Mapping[s
 
 _LEARNING = {
     *("loss", "loss_weight", "times", "min_snr_loss_weight", "min_snr_gamma", "use_ddim"),
-    *("train_prob_self_cond", "condition_dropout"),
+    *("train_prob_self_cond", "condition_dropout", "augmentation"),
     *("dropout", "second_time", "checkpointed_levels"),
 }
 """Options that change how weights are learned, and not what they mean."""
