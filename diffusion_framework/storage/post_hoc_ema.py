@@ -20,10 +20,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
-from ..averaging import WIDEST, Averages, Combination, PowerProfile
+from ..averaging import NARROWEST, WIDEST, Averages, Combination, PowerProfile
 from ..parts.counting import counted
 from .checkpoint import PREFIX, SNAPSHOTS, STATE, Checkpoint
 from .files import sha256
@@ -179,16 +178,19 @@ class StoredAverages:
         if not self.step:
             return None
         own = [profile.width for profile in self.profiles]
-        ends = []
-        for first, end in ((min(own), 0.005), (max(own), 0.999 * WIDEST)):
-            last = first
-            for width in np.geomspace(first, end, 60):
-                if self.combine(PowerProfile(float(width))).error > MOST_ERROR:
-                    break
-                last = float(width)
-            ends.append(last)
+        ends = self._farthest(min(own), NARROWEST), self._farthest(max(own), 0.9999 * WIDEST)
         low, high = (round(1000 * end, 6) for end in ends)
         return math.ceil(low) / 1000, math.floor(high) / 1000
+
+    def _farthest(self, good: float, bad: float) -> float:
+        """Returns the width nearest to `bad` that can be made, by bisection from a good one."""
+        for _ in range(16):
+            middle = math.sqrt(good * bad)
+            if self.combine(PowerProfile(middle)).error <= MOST_ERROR:
+                good = middle
+            else:
+                bad = middle
+        return good
 
     def weights(self, profile: PowerProfile) -> dict[str, Tensor]:
         """Returns all weights averaged with a profile; what is not averaged is that of the EMA.
