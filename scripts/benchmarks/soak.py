@@ -87,7 +87,7 @@ def train(results: str, rank: int, processes: int, port: int, options: dict) -> 
     defaults |= {
         "previews": Previews(sampling_steps=2),
         "loading": Loading(options.pop("workers", 0)),
-        "ema": EMA(profiles=options.pop("profiles", ()), snapshots=24),
+        "ema": EMA(profiles=options.pop("profiles", ()), snapshots=options.pop("snapshots", 8)),
     }
     diffusion = GaussianDiffusion(network, timesteps=4)
     Trainer(
