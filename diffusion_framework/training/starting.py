@@ -22,7 +22,7 @@ from .checks import expect
 from .distributed import on_main_process
 from .environment import environment
 from .options import changed_data, changed_options, differences
-from .stored import check_stored
+from .stored import check_profiles, check_stored
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,7 @@ class Start:
         else:
             checkpoint = _of_step(folder, found, self.resume_from)
         check_stored(checkpoint)
+        check_profiles(checkpoint, config["trainer"]["ema"]["profiles"])
         theirs = checkpoint.state.get("optimizer", {}).get("class", optimizer)
         fix = f"give optimizer={theirs.rpartition('.')[2]!r:.60}, or begin a run with init_from"
         wanted = f"the optimizer of {checkpoint.path}, {theirs:.100}"

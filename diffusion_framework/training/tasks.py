@@ -36,11 +36,12 @@ def due_tasks(
         step: Number of optimizer steps taken.
         every: Number of optimizer steps between two runs of each task; 0 is never, None is the
             number of `save`.
-        last: Whether the run ends after this step; all tasks are then due.
+        last: Whether the run ends after this step; all tasks but a snapshot are then due.
         save: Whether a checkpoint is due in any case.
     """
     intervals = {name: every["save"] if n is None else n for name, n in every.items()}
-    due = {name for name, n in intervals.items() if n and (last or step % n == 0)}
+    at_end = {*intervals} - {"snapshot"} if last else set()  # the checkpoint holds the averages
+    due = {name for name, n in intervals.items() if n and (name in at_end or step % n == 0)}
     due |= {"save"} if save else set()
     return due | {"log"} if "save" in due else due
 
@@ -106,8 +107,11 @@ class Tasks:
             began = time.perf_counter()
             self.left -= {"log"}
         metrics = {}
-        if "save" in tasks:
+        if {"save", "snapshot"} & {*tasks}:
             guard.together(self._check_finite)
+        if "snapshot" in tasks:
+            self.saving.write_snapshot(self.folder, self.state, guard.together)
+            self.left -= {"snapshot"}
         if "validate" in tasks:
             self.metrics = metrics = self._validate(log, together)
             self.left -= {"validate"}

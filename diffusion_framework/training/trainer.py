@@ -157,6 +157,7 @@ class Trainer(RecordsArguments):
             model,
             self.accelerator,
             average=partial(ema.average, decay=ema_decay, update_every=ema_update_every),
+            track=partial(ema.track, update_every=ema_update_every),
             optimizer=chosen.make,
             compile=compute.compile,
             shard=compute.shard,
@@ -264,6 +265,7 @@ class Trainer(RecordsArguments):
     def _loop(self, batches: Iterator[Any], guard: Guard, log: TrainingLog) -> None:
         """Takes steps, and does the tasks that are due after some of them."""
         asked = self.callbacks.call(lambda one, run: one.on_start(run), guard, log)
+        self.every["snapshot"] = self.state.profiles.interval(self.budget.steps)
         last = self.state.step >= self.budget.steps or "stop" in asked
         while not last:
             loss, norm = self.take_step(self.state, batches, guard)

@@ -57,8 +57,11 @@ def weights(results, name="model"):
 
 
 def assert_same_run(a, b):
-    for name in ("model", "ema", "optimizer"):
-        first, second = weights(a, name), weights(b, name)
+    one, other = Checkpoint.find(a), Checkpoint.find(b)
+    assert one.kinds() == other.kinds() and {"model", "ema", "optimizer"} <= {*one.kinds()}
+    assert one.state["profiles"] == other.state["profiles"], "the same snapshots"
+    for name in one.kinds():
+        first, second = one.tensors(name), other.tensors(name)
         assert first.keys() == second.keys()
         for key in first:
             assert torch.equal(first[key], second[key]), (name, key)

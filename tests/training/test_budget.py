@@ -9,7 +9,7 @@ from runs import assert_same_run, rewrite, stop_after, trainer
 
 from diffusion_framework.storage.checkpoint import Checkpoint
 from diffusion_framework.storage.description import Description
-from diffusion_framework.training import LearningRate, budget
+from diffusion_framework.training import EMA, LearningRate, budget
 
 OPTIONS = {"learning_rate": LearningRate("cosine", warmup_steps=2), "train_lr": 1e-2}
 
@@ -28,7 +28,14 @@ def measured(monkeypatch):
     return calls
 
 
-@pytest.mark.parametrize("more", [{}, {"optimizer": "SGD", "optimizer_options": {"momentum": 0.9}}])
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"ema": EMA(profiles=(0.05, 0.1), snapshots=3)},
+        {"optimizer": "SGD", "optimizer_options": {"momentum": 0.9}},
+    ],
+    ids=["profiles", "SGD"],
+)
 def test_a_run_of_minutes_equals_one_of_its_steps(ten_images, tmp_path, measured, more):
     options = {**OPTIONS, **more}
     run = trainer(ten_images, tmp_path / "minutes", minutes=10, **options)

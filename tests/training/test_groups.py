@@ -137,7 +137,8 @@ def test_previews_follow_their_interval(ten_images, tmp_path, every, steps):
 def test_a_resumed_run_names_changed_options(ten_images, tmp_path):
     trainer(ten_images, tmp_path, loading=Loading(0, "off")).train()
     config = Checkpoint.find(tmp_path).config["trainer"]
-    assert config["ema"] == {"inv_gamma": 1.0, "power": 2 / 3}, "in the form of a config file"
+    in_file = {"inv_gamma": 1.0, "power": 2 / 3, "profiles": [], "snapshots": 16}
+    assert config["ema"] == in_file, "in the form of a config file"
     changed = {"ema": EMA(power=0.75), "learning_rate": LearningRate("linear", warmup_steps=1)}
     with pytest.warns(UserWarning, match="The resumed run differs from before: ") as warned:
         trainer(ten_images, tmp_path, **changed).train(resume=True)

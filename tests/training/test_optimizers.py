@@ -63,7 +63,7 @@ def state_of(choice):
     accelerator, model = Accelerator(cpu=True), Matrices()
     chosen = ChosenOptimizer(choice, {}, 0.01, {})
     average = partial(EMA().average, decay=0.9, update_every=1)
-    options = {"compile": False, "shard": False}
+    options = {"compile": False, "shard": False, "track": partial(EMA().track, update_every=1)}
     return TrainingState(model, accelerator, average=average, optimizer=chosen.make, **options)
 
 
