@@ -143,7 +143,7 @@ def of_averages(name: str) -> Callable[[Path], list[Path]]:
 
 
 def open_averages(folder: Path) -> None:
-    post_hoc_ema(folder / "run", 0.07)
+    post_hoc_ema(folder / "run", 0.055)
 
 
 def pictures(folder: Path) -> list[Path]:
