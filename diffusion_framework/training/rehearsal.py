@@ -80,7 +80,8 @@ def _memory(trainer: Trainer, kept: Mapping[int, int]) -> dict[str, int]:
     """
     weights = {p.untyped_storage().data_ptr(): p.nbytes for p in trainer.model.parameters()}
     size = sum(weights.values())
-    parts = {"weights": size, "gradients": size, "EMA": size}
+    averages = 1 + len(trainer.state.profiles.profiles)
+    parts = {"weights": size, "gradients": size, "EMA": averages * size}
     parts["optimizer"] = _optimizer_bytes(trainer)
     parts["activations"] = sum(size for place, size in kept.items() if place not in weights)
     return parts

@@ -11,9 +11,13 @@ from runs import assert_resumes_exactly, rewrite, trainer, weights
 from torch import nn
 from toys import tiny_diffusion
 
-from diffusion_framework import GaussianDiffusion
+from diffusion_framework import GaussianDiffusion, UniPC
 from diffusion_framework.averaging import PowerProfile
+from diffusion_framework.denoisers import Autoguidance
+from diffusion_framework.samplers.tuned import Tuned
+from diffusion_framework.samplers.tuned_file import TunedCalls, TunedFile
 from diffusion_framework.storage.checkpoint import Checkpoint, list_checkpoints
+from diffusion_framework.storage.config import to_config
 from diffusion_framework.storage.description import Description
 from diffusion_framework.storage.exporting import export_run
 from diffusion_framework.storage.post_hoc_ema import StoredAverages
@@ -122,6 +126,8 @@ def test_an_average_that_was_tracked_comes_back_exactly(results):
         opened = GaussianDiffusion.from_pretrained(results, weights=width).state_dict()
         assert all(torch.equal(value, opened[name]) for name, value in made.items())
         assert made.keys() == weights(results, "ema").keys()
+    weaker = Autoguidance(results, weights=0.1).model.state_dict()
+    assert all(torch.equal(value, weaker[name]) for name, value in made.items())
 
 
 @pytest.mark.parametrize("width", [0.07, 0.15])
@@ -299,6 +305,18 @@ def test_an_export_holds_an_average_of_any_width(results, tmp_path):
         GaussianDiffusion.from_pretrained(tmp_path / "export", weights=0.05)
     moved = shutil.copytree(list_checkpoints(results)[-1], tmp_path / "step-00000024")
     assert post_hoc_ema(moved, 0.05), "a checkpoint alone has the averages that were tracked"
+
+
+def test_tuning_is_for_the_weights_of_one_width(results, tmp_path):
+    copy = shutil.copytree(results, tmp_path / "run")
+    plain = GaussianDiffusion.from_pretrained(copy)
+    found = TunedCalls(Tuned(UniPC(), (-1.0, 0.5, 3.0)), 0.01, 0.02)
+    parts = to_config(plain.schedule), to_config(plain.objective)
+    TunedFile(*parts, "ema-0.07", 24, 1.0, (found,)).write(copy)
+    opened = [GaussianDiffusion.from_pretrained(copy, weights=w) for w in ("ema", 0.07, 0.08)]
+    assert [bool(model.sampler.tuned) for model in opened] == [False, True, False]
+    export_run(copy, tmp_path / "export", 0.07)
+    assert GaussianDiffusion.from_pretrained(tmp_path / "export").sampler.tuned
 
 
 def said(capsys, command, *words):
