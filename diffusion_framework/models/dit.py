@@ -9,7 +9,15 @@ from ..storage.config import RecordsArguments
 from .conditioning import ConditionEmbedding, joined_mask, summed
 from .inputs import ImageInputs
 from .layers import TimeEmbedding, height_and_width, zero_init
-from .tokens import MLP, TokenAttention, patch_grid, patchify, sin_cos_positions, unpatchify
+from .tokens import (
+    MLP,
+    TokenAttention,
+    patch_embedding,
+    patch_grid,
+    patchify,
+    sin_cos_positions,
+    unpatchify,
+)
 
 
 class DiT(RecordsArguments, nn.Module):
@@ -22,6 +30,8 @@ class DiT(RecordsArguments, nn.Module):
         patch_size: Height and width of a patch in pixels.
         channels: Number of image channels.
         image_size: Height and width in pixels, as one number or two; each divisible by patch_size.
+        bottleneck: Width to which patches are projected before the width of the tokens, such as 128
+            for large patches of pixels (Li & He 2025, "JiT"); None for none.
         self_condition: Whether the network also takes its previous estimate of the clean image as
             input (self-conditioning).
         num_classes: Number of class labels, or None for a network without labels. The label
@@ -44,6 +54,8 @@ class DiT(RecordsArguments, nn.Module):
         ValueError: If sizes do not fit together.
     """
 
+    positions: Tensor
+
     def __init__(
         self,
         dim: int = 384,
@@ -53,6 +65,7 @@ class DiT(RecordsArguments, nn.Module):
         channels: int = 3,
         image_size: int | tuple[int, int] = 64,
         *,
+        bottleneck: int | None = None,
         self_condition: bool = True,
         num_classes: int | None = None,
         image_channels: int | None = None,
@@ -66,24 +79,23 @@ class DiT(RecordsArguments, nn.Module):
         super().__init__()
         _check_sizes(depth, channels)
         self.image_size = height_and_width(image_size)
-        self.channels, self.patch_size, self.self_condition = channels, patch_size, self_condition
-        self.learned_variance, self.second_time = learned_variance, second_time
-        self.augmentation = augmentation
+        self.channels, self.patch_size, self.augmentation = channels, patch_size, augmentation
+        self.self_condition, self.learned_variance = self_condition, learned_variance
+        self.second_time = second_time
         conditions = (num_classes, image_channels, vector_dim, token_dim)
         self.num_classes, self.image_channels, self.vector_dim, self.token_dim = conditions
         self.inputs = ImageInputs(channels, self.image_size, *conditions)
         self.rows, columns = patch_grid(self.image_size, patch_size)
 
-        self.positions: Tensor
         positions = sin_cos_positions(self.rows, columns, dim)
         self.register_buffer("positions", positions, persistent=False)
         self.embed_time = TimeEmbedding(dim, dim, time_scale, second_time)
         self.embed_conditions = ConditionEmbedding(dim, *conditions, augmentation)
-        self.embed_patches = nn.Linear(patch_size**2 * self.inputs.stacked(self_condition), dim)
+        pixels = patch_size**2 * self.inputs.stacked(self_condition)
+        self.embed_patches = patch_embedding(pixels, dim, bottleneck)
         self.blocks = nn.ModuleList(DiTBlock(dim, heads) for _ in range(depth))
         self.modulate_out = Modulation(dim, 2)
-        outputs = channels * (2 if learned_variance else 1)
-        self.to_patches = zero_init(nn.Linear(dim, patch_size**2 * outputs))
+        self.to_patches = zero_init(nn.Linear(dim, patch_size**2 * channels * 2**learned_variance))
 
     @property
     def condition_keywords(self) -> frozenset[str]:
