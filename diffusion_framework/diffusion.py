@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
-from .conditions import Conditioner, Conditions, fit_statistics, flip_batch
+from .conditions import Conditioner, Conditions, bind_batch, fit_statistics, flip_batch
 from .denoisers import (
     Feedback,
     InputScaling,
@@ -69,11 +69,12 @@ class GaussianDiffusion(KeepsStatistics, DrawsSamples):
         scale: Factor of the clean data in the process, in (0, 1] (Chen 2023).
         sample_shape: Shape of one encoded sample; None takes the shape of the network.
         space: Encoding of data for the network; None for `ImageSpace()`, images in [0, 1].
-        conditions: Conditioners, by the names of the values that users pass; None for
-            all that the network is built for: `labels`, `image`, `vector` and `text`.
+        conditions: Conditioners, by the names of the values that users pass; None for all that the
+            network is built for: `labels`, `image`, `vector`, `text` and `augmentation`.
         condition_dropout: Share of the samples that lose a condition in training, in [0, 1), each
-            condition by itself. Guidance needs some. None is 0.1; conditioners in `conditions` have
-            their own.
+            condition by itself. Guidance needs some. None is 0.1; `conditions` have their own.
+        augmentation: Probability of each random transformation of training images, in [0, 1], for
+            a network built with augmentation; None is 0.12.
         loss: Training loss: 'simple' (weighted squared error), 'bound' (variational), 'hybrid'
             (both, for a learned variance), 'flow_map', 'consistency' (few calls), or a `Loss`.
         loss_weight: Weight that replaces min-SNR: 'soft_min_snr', 'p2', 'edm', 'uniform',
@@ -114,6 +115,7 @@ class GaussianDiffusion(KeepsStatistics, DrawsSamples):
         space: DataSpace | None = None,
         conditions: dict[str, Conditioner] | None = None,
         condition_dropout: float | None = None,
+        augmentation: float | None = None,
         loss: str | Loss = "simple",
         loss_weight: str | LossWeight | None = None,
         times: str | TimeSampler | None = None,
@@ -130,7 +132,8 @@ class GaussianDiffusion(KeepsStatistics, DrawsSamples):
         self.signature = NetworkSignature.of(model, sample_shape)
         self.space = ImageSpace() if space is None else space
         self.space.build(self.sample_shape)
-        conditions = chosen_conditions(conditions, self.signature, condition_dropout)
+        shares = condition_dropout, augmentation
+        conditions = chosen_conditions(conditions, self.signature, self.space, *shares)
         self.signature.check_conditions({k: c.keywords for k, c in conditions.items()})
         self.conditions = Conditions(conditions, self.sample_shape, self.argument_names())
         schedule = schedule_named(noise_schedule, schedule_kwargs or {}, timesteps)
@@ -233,19 +236,16 @@ class GaussianDiffusion(KeepsStatistics, DrawsSamples):
     ) -> Float[Tensor, ""]:
         """Returns the training loss, the mean over the batch.
 
-        In training mode, conditions are dropped, and times that depend on recent losses record
-        these losses.
+        Training mode drops conditions, augments images, and records losses for the times.
 
         Args:
             data: Data in the user's units, [batch, ...].
-            generator: Generator of times, noise and condition dropout; None for PyTorch's default
-                generator.
+            generator: Generator of all random numbers; None for PyTorch's default generator.
             self_condition_draw: Uniform number in [0, 1). If it is below train_prob_self_cond, a
                 network with self-conditioning sees its own estimate of x0. Several processes must
                 pass the same number, as the Trainer does; with None, it is drawn here.
             progress: Completed share of training, in [0, 1].
-            mask: False where errors do not count, such as padding, over the leading dimensions of
-                data.
+            mask: False where errors do not count, over the leading dimensions of data.
             prepared: Whether data has already passed `prepare`.
             condition: Values of the conditions by name.
 
@@ -265,10 +265,10 @@ class GaussianDiffusion(KeepsStatistics, DrawsSamples):
         self, x0: Tensor, condition: Mapping[str, Any], mask: Tensor | None, **options: Any
     ) -> tuple[Tensor, SampledLevels]:
         """Returns the loss of each sample, [batch], and its level; see `TrainingLoss`."""
-        drop, generator = self.training, options["generator"]
-        bound = self.conditions.bind(condition, len(x0), drop=drop, generator=generator)
         if mask is not None:
             mask = check_mask(self.space.prepare_mask(mask, self.sample_shape), self.sample_shape)
+        how: Any = {"training": self.training, "generator": options["generator"]}
+        x0, mask, bound = bind_batch(self.conditions, condition, x0, mask, **how)
         share, memory = self.train_prob_self_cond, self.time_memory
         loss = TrainingLoss(self.parts, self.loss, self.times, self.loss_weight, share, memory)
         return loss(x0, bound, mask=mask, **options)

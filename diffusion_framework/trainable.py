@@ -15,8 +15,9 @@ from typing_extensions import Self
 
 from .storage.checkpoint import Checkpoint
 from .storage.config import RecordsArguments, to_config
-from .storage.description import results_folder
 from .storage.opening import warn_how_to_open
+from .storage.post_hoc_ema import open_weights
+from .storage.run_paths import results_folder
 from .storage.writing import write_export
 
 Batch = tuple[Tensor, Mapping[str, Any]]
@@ -189,7 +190,7 @@ class Trainable(RecordsArguments, nn.Module, ABC):
 
         Args:
             folder: Results folder, or folder of an export.
-            weights: Weights of the model, 'ema' or 'model'.
+            weights: Name of the weights of the model: ema, model, or such as ema-0.08.
 
         Raises:
             ValueError: If the file is damaged.
@@ -200,7 +201,7 @@ class Trainable(RecordsArguments, nn.Module, ABC):
         cls,
         path_or_name: str | os.PathLike[str],
         *,
-        weights: Literal["ema", "model"] = "ema",
+        weights: Literal["ema", "model"] | float = "ema",
         model: nn.Module | None = None,
         space: nn.Module | None = None,
         trust: Collection[str] = (),
@@ -211,7 +212,8 @@ class Trainable(RecordsArguments, nn.Module, ABC):
             path_or_name: Results folder, whose newest checkpoint is opened, a single checkpoint
                 folder, or an export.
             weights: 'ema' for averaged weights, 'model' for the weights of the last step. An export
-                holds only one kind, which is opened.
+                holds only one kind, which is opened. The width of an average, such as 0.08, makes
+                it from the snapshots of a run with `ema.profiles`.
             model: Network that replaces the recorded one. Required for a class that does not record
                 its arguments (see `RecordsArguments`) or was defined in a script.
             space: Data space that replaces the recorded one.
@@ -222,7 +224,7 @@ class Trainable(RecordsArguments, nn.Module, ABC):
 
         Raises:
             ValueError: If the folder does not exist, is damaged or holds a model of another class,
-                or if the weights do not fit.
+                or if the weights do not fit or cannot be made.
         """
         checkpoint = Checkpoint.find(path_or_name)
         given = {
@@ -230,8 +232,8 @@ class Trainable(RecordsArguments, nn.Module, ABC):
             for name, part in {"model": model, "space": space}.items()
             if part is not None
         }
-        kind = checkpoint.choose(weights)
-        opened = checkpoint.build("diffusion", cls, kind, trust, **given).eval()
+        kind, tensors = open_weights(checkpoint, weights)
+        opened = checkpoint.build("diffusion", cls, tensors, trust, **given).eval()
         opened.class_names = checkpoint.class_names
         opened.use_tuned(results_folder(checkpoint) or checkpoint.path, kind)
         return opened

@@ -26,7 +26,7 @@ from diffusion_framework.storage.config import SavedAsJson, from_config, to_conf
 PACKAGE = Path(df.__file__).parent
 # Each layer may import those before it, and its own members.
 LAYERS = [
-    {"parts", "progress", "recipes"},
+    {"averaging", "parts", "progress", "recipes"},
     {"storage"},
     {"process", "spaces", "trainable"},
     {"conditions", "data"},

@@ -280,7 +280,7 @@ def test_commands_are_accepted(page, monkeypatch, tmp_path, capsys):
     """Every word of every command is understood, and its parts fit together."""
     monkeypatch.chdir(tmp_path)
     called = []
-    for name in ("train", "sample", "evaluate", "rollout", "tune"):
+    for name in ("train", "sample", "evaluate", "rollout", "tune", "export", "info"):
         module = import_module(f"diffusion_framework.cli.{name}")
         command = wraps(vars(module)[name])(lambda *words, **given: called.append((words, given)))
         monkeypatch.setattr(module, name, command)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from commands import export, info, runs
-from runs import reseal, rewrite, trainer
+from runs import reseal, rewrite, stop_after, trainer
 from toys import Plain
 
 from diffusion_framework import DiffusionPolicy, GaussianDiffusion, ImageFolder, Trainer
@@ -34,7 +34,7 @@ def top(tmp_path_factory):
     options = {"train_num_steps": 2, "save_and_sample_every": 1}
     trainer(data, top / "runs" / "a" / "done", validation=data, **options).train()
     short = trainer(data, top / "runs" / "cut", **options)
-    short.num_steps = 1
+    stop_after(short, 1)
     short.train()
     return top
 

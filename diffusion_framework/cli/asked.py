@@ -88,7 +88,7 @@ def asked_conditions(
     asked = [name for name, value in given.items() if value is not None]
     for name in asked:
         if name not in diffusion.conditions:
-            known = ", ".join(f"--{each}" for each in diffusion.conditions) or "none"
+            known = ", ".join(f"--{each}" for each in diffusion.conditions.given) or "none"
             raise ValueError(
                 f"--{name}: expected a condition of this run ({known}), got --{name}. "
                 "Fix: leave it out, or train a model with this condition."

@@ -99,7 +99,9 @@ COMMANDS = {
     "evaluate": Command(
         "evaluate:evaluate",
         usual={
-            "What to measure": ("runs", "quality", "likelihood", "data.folder", "num_images"),
+            "What to measure": (
+                *("runs", "quality", "likelihood", "data.folder", "num_images", "weights"),
+            ),
             "Quality": ("num_samples", "samplers", "calls", "features", "training_data.folder"),
             "Likelihood": ("steps", "tolerance"),
             "Where to": ("output", "overwrite", "device"),

@@ -22,6 +22,8 @@ from .common import built, check_positive, device_named
 from .likelihood import measure_likelihood
 from .quality import Measurement
 
+Weights = Literal["ema", "model"] | float
+
 
 def evaluate(
     *runs: str,
@@ -43,7 +45,7 @@ def evaluate(
     terms: int = 100,
     tolerance: float = 1e-3,
     seed: int = 0,
-    weights: Literal["ema", "model"] = "ema",
+    weights: Weights | list[Weights] = "ema",
     output: str = "evaluation",
     overwrite: bool = False,
     device: str = "auto",
@@ -55,6 +57,7 @@ def evaluate(
     Examples:
       diffusion evaluate results/photos --quality --data.folder held_out
       diffusion evaluate results/* --quality --data.folder held_out --calls 10,50
+      diffusion evaluate results/photos --quality --data.folder held_out --weights 0.05,0.1,0.15
       diffusion evaluate results/photos --likelihood --data.folder held_out
 
     Args:
@@ -90,7 +93,9 @@ def evaluate(
             are estimated from their neighbours.
         tolerance: Error tolerance of each step of the ODE solver.
         seed: Seed of the noise.
-        weights: Weights to use: ema (their moving average) or model (the last ones).
+        weights: Weights to use: ema (their moving average), model (the last ones), or the width of
+            an average, such as 0.08 (see trainer.ema.profiles). Several are compared:
+            ema,0.05,0.1.
         output: Folder for the tables and pictures.
         overwrite: Whether to replace existing tables.
         device: Device to run on: auto, cpu, cuda, cuda:1 or mps.
@@ -99,34 +104,35 @@ def evaluate(
     """
     flags = {**locals(), "guidance": built(guidance)}
     _check_request(flags)
-    names = _names(runs)
-    files = [*(f"{name}.csv" for name in names if likelihood), *["quality.json"] * quality]
+    models = _models(runs, weights if isinstance(weights, list) else [weights])
+    files = [*(f"{name}.csv" for name in models if likelihood), *["quality.json"] * quality]
     _check_output(Path(output), files, overwrite)
-    _measure(flags, names)
+    _measure(flags, models)
 
 
-def _measure(flags: Mapping[str, Any], names: Sequence[str]) -> None:
-    """Measures the runs of these names; flags are the arguments of the command."""
+def _measure(flags: Mapping[str, Any], asked: Mapping[str, tuple[str, Weights]]) -> None:
+    """Measures models by name, each a run and its weights; flags are the command's arguments."""
     processes = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
     check_launch(processes)
     folder, place = Path(flags["output"]), device_named(flags["device"])
     if processes.num_processes > 1 and flags["device"] == "auto":
         place = processes.device
-    paths = dict(zip(names, flags["runs"], strict=True))
 
-    def opened(path: str) -> GaussianDiffusion:
-        options = {"weights": flags["weights"], "trust": flags["trust"]}
-        return GaussianDiffusion.from_pretrained(path, **options).to(place)
+    def opened(name: str) -> GaussianDiffusion:
+        run, weights = asked[name]
+        options: dict[str, Any] = {"weights": weights, "trust": flags["trust"]}
+        return GaussianDiffusion.from_pretrained(run, **options).to(place)
 
     if flags["likelihood"]:
         check_plot()
-        models = {name: opened(path) for name, path in paths.items()}
+        models = {name: opened(name) for name in asked}
         chosen = ["data", "batch_size", "progress", "seed", "tolerance", "steps", "variance"]
         options = {name: flags[name] for name in [*chosen, "terms"]}
         measure_likelihood(models, folder, num_images=flags["num_images"] or 1000, **options)
     if flags["quality"]:
         options = {f.name: flags[f.name] for f in fields(Measurement) if f.name in flags}
         measurement = Measurement(**{**options, "device": place})
+        paths = {name: run for name, (run, _) in asked.items()}
         measurement.run(paths, opened, folder, flags["keep_samples"])
 
 
@@ -151,19 +157,24 @@ def _check_request(flags: Mapping[str, Any]) -> None:
         )
 
 
-def _names(runs: Sequence[str]) -> list[str]:
-    """Returns the name of each run.
+def _models(runs: Sequence[str], weights: Sequence[Weights]) -> dict[str, tuple[str, Weights]]:
+    """Returns each run with each of the weights by name; samples in a file have no weights.
 
     Raises:
         ValueError: If two names are equal.
     """
-    names = [Path(run).resolve().name.removesuffix(".npz") for run in runs]
+    names, models = [], {}
+    for run in runs:
+        names.append(name := Path(run).resolve().name.removesuffix(".npz"))
+        several = len(weights) > 1 and not run.endswith(".npz")
+        for kind in weights if several else weights[:1]:
+            models[f"{name}-{kind}" if several else name] = run, kind
     if len(set(names)) < len(names):
         raise ValueError(
             "RUNS: expected folders of different names, as each names a table, got "
             f"{', '.join(names)}. Fix: rename one."
         )
-    return names
+    return models
 
 
 def _check_output(folder: Path, files: Sequence[str], overwrite: bool) -> None:

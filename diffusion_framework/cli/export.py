@@ -12,7 +12,7 @@ def export(
     run: str,
     folder: str,
     *,
-    weights: Literal["ema", "model"] = "ema",
+    weights: Literal["ema", "model"] | float = "ema",
 ) -> None:
     """Exports the model of a run without its optimizer, to share it.
 
@@ -27,7 +27,8 @@ def export(
     Args:
         run: Results folder of a run, whose newest checkpoint is taken, or one checkpoint.
         folder: Folder to write, which must not exist yet.
-        weights: Weights to export: ema (their moving average) or model (the last ones).
+        weights: Weights to export: ema (their moving average), model (the last ones), or the width
+            of an average, such as 0.08 (see trainer.ema.profiles).
     """
     made = export_run(run, folder, weights)
     what = f"{made.model} of step {made.steps}, {in_bytes(made.size)}"

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from ..parts.counting import counted
 from ..samplers.tuned_file import TunedFile
 from ..storage.checkpoint import Checkpoint
-from ..storage.description import Description, results_folder
+from ..storage.description import Description
 from ..storage.printing import in_short
+from ..storage.run_paths import results_folder
 from .help import WIDTH
 
 _COLUMN = 12
@@ -65,6 +66,8 @@ def rows(told: Description) -> Iterator[tuple[str, str]]:
     if told.figures:
         yield "figures", in_figures(told.figures)
     yield "size", f"{in_bytes(told.size)} ({', '.join(told.weights) or 'no weights'})"
+    if told.averages:
+        yield "averages", in_widths(**told.averages)
     yield "written", told.written
     if told.versions:
         yield "versions", ", ".join(f"{name} {value}" for name, value in told.versions.items())
@@ -74,6 +77,13 @@ def tuned_rows(tuned: TunedFile) -> Iterator[tuple[str, str]]:
     """Yields what `diffusion tune` found, a line."""
     counts = ", ".join(str(count) for count in tuned.calls) or "no"
     yield "tuned", f"for {counts} network calls, at step {tuned.step} ({tuned.weights:.20})"
+
+
+def in_widths(profiles: list[float], snapshots: int, widths: list[float]) -> str:
+    """Returns the widths of averages that a run can make, and from what, on one line."""
+    made = f"--weights {' to '.join(map(str, widths))}" if widths else "none before the first one"
+    tracked = ", ".join(map(str, profiles))
+    return f"{made}, from the profiles {tracked} and {counted(snapshots, 'snapshot')}"
 
 
 def in_figures(figures: dict[str, float]) -> str:

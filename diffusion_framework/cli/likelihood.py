@@ -98,11 +98,11 @@ def _needed(diffusion: GaussianDiffusion, told: Collection[str]) -> list[str]:
     Raises:
         ValueError: If the data lacks one of them.
     """
-    for name in diffusion.conditions:
+    for name in diffusion.conditions.given:
         if name not in told:
             flag = DATA_FLAGS.get(name, "--data")
             raise ValueError(
                 f"--data: expected images with {name}, as the model has this condition, got none. "
                 f"Fix: add {flag}."
             )
-    return [*diffusion.conditions]
+    return diffusion.conditions.given

@@ -78,14 +78,14 @@ class Measurement:
 
         Args:
             runs: Results folders, checkpoints or npz files of samples, by name.
-            opened: Function that opens a checkpoint.
+            opened: Function that opens the run of a name.
             folder: Folder for the results.
             keep_samples: Whether to write samples and statistics too.
         """
         reference = None if self.reference is None else _read_reference(self.reference)
         samplers = [plan.build() for plan in self.samplers or ()]
         extractor: FeatureExtractor = Own() if self.features is None else self.features.build()
-        models = {n: opened(path) for n, path in runs.items() if not path.endswith(".npz")}
+        models = {n: opened(n) for n, path in runs.items() if not path.endswith(".npz")}
         files = {
             n: load_samples(local_file(path, "RUNS"))
             for n, path in runs.items()

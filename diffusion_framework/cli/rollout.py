@@ -41,7 +41,7 @@ def rollout(
     seed: int = 100_000,
     video: str | None = None,
     latency: int = 100,
-    weights: Literal["ema", "model"] = "ema",
+    weights: Literal["ema", "model"] | float = "ema",
     device: str = "auto",
     progress: bool = True,
     trust: tuple[str, ...] = (),
@@ -74,7 +74,8 @@ def rollout(
         seed: Seed of the first episode; each further episode has the next number.
         video: Folder for an animated GIF of each episode; null writes none.
         latency: Number of plans to time, for one environment at a time.
-        weights: Weights to use: ema (their moving average) or model (the last ones).
+        weights: Weights to use: ema (their moving average), model (the last ones), or the width of
+            an average, such as 0.08 (see trainer.ema.profiles).
         device: Device to run on: auto, cpu, cuda, cuda:1 or mps.
         progress: Whether to show a progress bar.
         trust: Packages whose classes the files may name; their code then runs.

@@ -44,7 +44,7 @@ def sample(
     vector: list[float] | None = None,
     guidance: float | Guidance = 1.0,
     self_conditioning: float | None = None,
-    weights: Literal["ema", "model"] = "ema",
+    weights: Literal["ema", "model"] | float = "ema",
     output: str = "samples",
     overwrite: bool = False,
     device: str = "auto",
@@ -89,7 +89,8 @@ def sample(
         guidance: Scale of classifier-free guidance, or a kind of guidance; 1 switches it off.
         self_conditioning: Factor in [0, 1] of the last estimate that a network with
             self-conditioning sees; null extrapolates them, damped in less than 15 steps.
-        weights: Weights to use: ema (their moving average) or model (the last ones).
+        weights: Weights to use: ema (their moving average), model (the last ones), or the width of
+            an average, such as 0.08 (see trainer.ema.profiles).
         output: Folder for the images.
         overwrite: Whether to replace the images that an earlier call wrote to the folder. It
             deletes only files that the folder's index.csv lists.

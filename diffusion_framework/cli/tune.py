@@ -11,8 +11,10 @@ from ..parts.extras import check_installed
 from ..samplers.tuned_file import TunedFile
 from ..storage.checkpoint import Checkpoint
 from ..storage.config import to_config
-from ..storage.description import Description, results_folder
+from ..storage.description import Description
 from ..storage.exporting import TUNED
+from ..storage.post_hoc_ema import weights_name
+from ..storage.run_paths import results_folder
 from ..tuning import Search, plot_tuning, table
 from ..tuning import tune as find_best
 from .asked import asked_conditions, read_texts
@@ -33,7 +35,7 @@ def tune(
     last: float | str | None = None,
     seed: int = 0,
     batch_size: int = 64,
-    weights: Literal["ema", "model"] = "ema",
+    weights: Literal["ema", "model"] | float = "ema",
     overwrite: bool = False,
     device: str = "auto",
     progress: bool = True,
@@ -72,7 +74,8 @@ def tune(
             unit: log_snr=3, time=0.1; null searches it with the others.
         seed: Seed of the noise.
         batch_size: Number of samples walked together.
-        weights: Weights to tune for: ema (their moving average) or model (the last ones).
+        weights: Weights to tune for: ema (their moving average), model (the last ones), or the
+            width of an average, such as 0.08 (see trainer.ema.profiles).
         overwrite: Whether to replace what an earlier call found.
         device: Device to run on: auto, cpu, cuda, cuda:1 or mps.
         progress: Whether to show progress.
@@ -93,7 +96,8 @@ def tune(
     diffusion.to(device_named(device))
     asked = asked_conditions(diffusion, paths, labels, read_texts(text), image, vector)
     found = find_best(diffusion, calls, options, lambda of: asked.of(of, diffusion.device))
-    about: dict[str, Any] = {"weights": checkpoint.choose(weights), "guidance": to_config(guided)}
+    about: dict[str, Any] = {"weights": weights_name(checkpoint, weights)}
+    about["guidance"] = to_config(guided)
     about["step"] = Description.of(checkpoint).steps
     print(table(found, diffusion.schedule))
     print(f"done: {_write(found, diffusion, folder, about)}")

@@ -1,5 +1,7 @@
 """Conditions, the inputs of a network besides the noised data and its level."""
 
+from .augmentation import Augmentation
+from .augmenting import bind_batch, check_augmentation
 from .base import Conditioner, Keywords
 from .bound import BoundConditions, Conditions
 from .fitting import fit_statistics
@@ -13,6 +15,7 @@ from .tokens import Tokens
 from .vectors import Vectors
 
 __all__ = [
+    "Augmentation",
     "BoundConditions",
     "Conditioner",
     "Conditions",
@@ -24,6 +27,8 @@ __all__ = [
     "Text",
     "Tokens",
     "Vectors",
+    "bind_batch",
+    "check_augmentation",
     "fit_statistics",
     "flip_batch",
 ]

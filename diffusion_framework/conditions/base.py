@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..storage.config import RecordsArguments
+from .warp import Warp
 
 Keywords = dict[str, Tensor]
 """Keyword arguments of a network by name, each [batch, ...]."""
@@ -29,12 +30,15 @@ class Conditioner(RecordsArguments, nn.Module, ABC):
     Attributes:
         flips: Whether `flip` returns the value of a mirrored image. Training flips images only if
             all of their conditions can follow.
+        augments: Whether training draws the value, as `draw` does. A value that is missing
+            elsewhere is "none", whatever the dropout.
 
     Raises:
         ValueError: dropout out of range.
     """
 
     flips: bool = False
+    augments: bool = False
 
     def __init__(self, keywords: tuple[str, ...], dropout: float = 0.0) -> None:
         super().__init__()
@@ -85,6 +89,19 @@ class Conditioner(RecordsArguments, nn.Module, ABC):
         """
         return encoded
 
+    def draw(
+        self, batch: int, device: torch.device, generator: torch.Generator | None
+    ) -> Warp | None:
+        """Returns random transformations of a batch of training images, or None for none."""
+        return None
+
+    def warp(self, encoded: Keywords, warp: Warp) -> Keywords:
+        """Returns encoded values that match images which training transforms.
+
+        The default leaves them, which is right for all but images, as the network is told both.
+        """
+        return encoded
+
     def flip(self, value: Any, where: Tensor) -> Any:
         """Returns the value that matches data of which some samples are flipped horizontally.
 
@@ -116,7 +133,12 @@ class Conditioner(RecordsArguments, nn.Module, ABC):
 
     @final  # type: ignore[misc]
     def forward(
-        self, value: Any, *, drop: bool = False, generator: torch.Generator | None = None
+        self,
+        value: Any,
+        *,
+        drop: bool = False,
+        generator: torch.Generator | None = None,
+        warp: Warp | None = None,
     ) -> Keywords:
         """Returns the keyword arguments of the network for a batch.
 
@@ -125,8 +147,11 @@ class Conditioner(RecordsArguments, nn.Module, ABC):
             drop: Whether to `augment` the values as in training, and to replace samples by "none",
                 each with probability `dropout`.
             generator: Source of randomness for both; None for PyTorch's default generator.
+            warp: Transformations of the images of the batch; None for none.
         """
-        encoded = self.augment(self.encode(value), drop, generator)
+        encoded = self.encode(value)
+        encoded = encoded if warp is None else self.warp(encoded, warp)
+        encoded = self.augment(encoded, drop, generator)
         if not drop or not self.dropout:
             return encoded
         first = next(iter(encoded.values()))

@@ -12,12 +12,14 @@ from torch import Tensor, nn
 
 from ..parts import nearest
 from .base import Conditioner, Keywords
+from .warp import Warp
 
 _OPTIONS = {  # options of a network for the conditions that a model has by default
     "labels": "num_classes",
     "image": "image_channels",
     "vector": "vector_dim",
     "text": "token_dim",
+    "augmentation": "augmentation",
 }
 
 
@@ -161,6 +163,7 @@ class Conditions(nn.ModuleDict):
         drop: bool = False,
         generator: torch.Generator | None = None,
         all_needed: bool = True,
+        warp: Warp | None = None,
     ) -> BoundConditions:
         """Encodes the value of every condition.
 
@@ -172,6 +175,7 @@ class Conditions(nn.ModuleDict):
                 trained with dropout is "none"; `batch` must then be given.
             drop: Whether to drop conditions, each at its own rate, as in training.
             generator: Source of randomness for dropout; None for PyTorch's default generator.
+            warp: Transformations of the images of the batch; None for none.
 
         Raises:
             ValueError: an unknown or a missing condition, a value that its conditioner refuses, or
@@ -180,6 +184,7 @@ class Conditions(nn.ModuleDict):
         given = {name: value for name, value in values.items() if value is not None}
         self._check_names(given)
         dropped = {n for n in self if n not in given and not all_needed and self[n].dropout}
+        dropped |= {n for n in self if n not in given and self[n].augments}
         if missing := self.keys() - given.keys() - dropped:
             first = min(missing)
             flag = f"; of images in a folder, {DATA_FLAGS[first]}" if first in DATA_FLAGS else ""
@@ -191,12 +196,14 @@ class Conditions(nn.ModuleDict):
         for name in self:
             conditioner = self[name]
             if name in dropped:
-                parts[name] = conditioner.none(batch or 1)
+                if batch is not None or conditioner.dropout:  # else the network takes a default
+                    none = conditioner.none(batch or 1)
+                    parts[name] = none if warp is None else conditioner.warp(none, warp)
                 continue
             value = given[name]
             if batch is not None and not drop:  # in training, a single value is a mistake
                 value = conditioner.repeat(value, batch)
-            parts[name] = conditioner(value, drop=drop, generator=generator)
+            parts[name] = conditioner(value, drop=drop, generator=generator, warp=warp)
             batch = check_count(name, parts[name], batch)
         return BoundConditions(self, given, parts)
 
@@ -244,6 +251,11 @@ class Conditions(nn.ModuleDict):
         """Returns the values that can be shown, as images or texts; see `Conditioner.pictures`."""
         shown = {n: self[n].pictures(values[n]) for n in self if values.get(n) is not None}
         return {name: view for name, view in shown.items() if view is not None}
+
+    @property
+    def given(self) -> list[str]:
+        """Names of the conditions whose values users give; training draws the others."""
+        return [name for name in self if not self[name].augments]
 
     @property
     def flips(self) -> bool:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ..spaces import DataSpace, ImageSpace
 from ..spaces.base import flipped
 from .base import Conditioner, Keywords, as_tensor
+from .warp import Warp
 
 
 @final
@@ -119,6 +120,9 @@ class Images(Conditioner):
         size = (0, 0) if self.size is None else self.size
         channels = self.channels + (self.noise > 0)
         return {self.keywords[0]: torch.zeros(batch, channels, *size, device=self.device)}
+
+    def warp(self, encoded: Keywords, warp: Warp) -> Keywords:
+        return {keyword: warp(image) for keyword, image in encoded.items()}
 
     def flip(self, value: Any, where: Tensor) -> Tensor:
         return flipped(torch.as_tensor(value, device=where.device), where)

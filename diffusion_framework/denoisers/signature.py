@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 ESTIMATE_NAMES = ("self_cond", "x_self_cond")
 LATENT_NAMES = ("latents", "latent_self_cond")
-CONDITION_SIZES = ("num_classes", "image_channels", "vector_dim", "token_dim")
+CONDITION_OPTIONS = ("num_classes", "image_channels", "vector_dim", "token_dim", "augmentation")
 _MOST_DIMENSIONS = 8
 _MOST_NUMBERS = 2**31  # in a sample: 8 GB of float32
 
@@ -42,6 +42,7 @@ class NetworkSignature:
         image_channels: Number of channels of the images of a condition, or None.
         vector_dim: Size of the vectors of a condition, or None.
         token_dim: Width of the tokens of a condition, or None.
+        augmentation: Whether training transforms images and tells the network how.
         learned_variance: Whether the output has twice the channels of x, and its second half
             determines the variance.
     """
@@ -59,6 +60,7 @@ class NetworkSignature:
     image_channels: int | None = None
     vector_dim: int | None = None
     token_dim: int | None = None
+    augmentation: bool | None = None
     learned_variance: bool = False
 
     @classmethod
@@ -110,7 +112,7 @@ class NetworkSignature:
             keywords=keywords,
             required=frozenset(no_default),
             takes_any=inspect.Parameter.VAR_KEYWORD in kinds,
-            **{name: getattr(network, name, None) for name in CONDITION_SIZES},
+            **{name: getattr(network, name, None) for name in CONDITION_OPTIONS},
             learned_variance=bool(getattr(network, "learned_variance", False)),
         )
 

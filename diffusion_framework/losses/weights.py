@@ -60,10 +60,11 @@ class MinSNR(LossWeight):
 class SoftMinSNR(LossWeight):
     """Soft min-SNR weight, snr gamma / (snr + gamma) (Crowson et al. 2024, sec. 4.4).
 
-    It is a smooth version of min-SNR.
+    It is a smooth version of min-SNR. On the squared eps error, it is the sigmoid weight,
+    sigmoid(bias - log-SNR) with bias = ln gamma (Kingma & Gao 2023; Hoogeboom et al. 2024).
 
     Args:
-        gamma: Largest weight, above 0.
+        gamma: Largest weight, above 0; e^bias of the sigmoid weight.
     """
 
     gamma: float = 5.0
@@ -129,14 +130,25 @@ class EDMWeight(LossWeight):
 class UniformOn(LossWeight):
     """Weight 1 on the squared error of a target, which may differ from the network's output.
 
+    On the noise, bounded by 5, it is min-SNR. On the velocity, bounded by 400, it is the loss of
+    JiT for a network that predicts clean images (Li & He 2025): its error of the velocity divides
+    by a time of at least 0.05.
+
     Args:
         objective: Target whose squared error has weight 1.
+        largest: Upper bound of the weight on the squared x0 error, above 0; None for none.
     """
 
     objective: Objective
+    largest: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.largest is not None:
+            _check_positive("UniformOn", largest=self.largest)
 
     def log_weight(self, at: Level) -> Tensor:
-        return -2 * _log_gain(self.objective, at)
+        weight = -2 * _log_gain(self.objective, at)
+        return weight if self.largest is None else weight.clamp(max=math.log(self.largest))
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..conditions.augmentation import AUGMENTATION_SIZE
+from .layers import zero_init
+
 
 class ConditionEmbedding(nn.Module):
     """Embeds all conditions of a network but images, which it concatenates to its input.
@@ -17,6 +20,7 @@ class ConditionEmbedding(nn.Module):
         image_channels: Number of channels of the images of a condition, or None.
         vector_dim: Size of a vector, or None.
         token_dim: Width of a token, or None.
+        augmentation: Whether the network is told how its images were augmented.
 
     Attributes:
         keywords: Keyword arguments of the network that conditioners supply.
@@ -32,6 +36,7 @@ class ConditionEmbedding(nn.Module):
         image_channels: int | None,
         vector_dim: int | None,
         token_dim: int | None,
+        augmentation: bool = False,
     ) -> None:
         super().__init__()
         options = {
@@ -46,21 +51,40 @@ class ConditionEmbedding(nn.Module):
                     f"Expected {name} of at least 1, or None for a network without, got {size}. "
                     "Fix: give the size of this condition, or leave it out."
                 )
-        self.keywords = frozenset(k for size, names in options.values() if size for k in names)
+        told = {k for size, names in options.values() if size for k in names}
+        self.keywords = frozenset(told | ({"augmentation"} if augmentation else set()))
         self.image_channels = image_channels
         self.label = LabelEmbedding(num_classes, dim)
         self.vector = VectorEmbedding(vector_dim, dim)
         self.tokens = TokenEmbedding(token_dim, dim)
+        self.augmentation = None
+        if augmentation:
+            self.augmentation = zero_init(nn.Linear(AUGMENTATION_SIZE, dim, bias=False))
 
     def forward(
-        self, labels: Tensor | None, vector: Tensor | None, tokens: Tensor | None
+        self,
+        time: Tensor,
+        labels: Tensor | None,
+        vector: Tensor | None,
+        tokens: Tensor | None,
+        augmentation: Tensor | None,
     ) -> tuple[list[Tensor], Tensor | None]:
-        """Returns the embeddings [batch, dim] of labels and vectors, and tokens [batch, n, dim].
+        """Returns embeddings [batch, dim] of time, labels and vectors, and tokens [batch, n, dim].
+
+        The embedding of the augmentation, 0 for none, is added to that of the time [batch, dim].
 
         Raises:
             ValueError: If a condition is given to a network without it, or missing in one with it.
         """
-        single = (self.label(labels), self.vector(vector))
+        if augmentation is not None:
+            if self.augmentation is None:
+                raise ValueError(
+                    "Expected no augmentation, as the network is built without, got "
+                    f"{[*augmentation.shape]}. Fix: leave it out, or build it with "
+                    "augmentation=True."
+                )
+            time = time + self.augmentation(augmentation)
+        single = (time, self.label(labels), self.vector(vector))
         return [each for each in single if each is not None], self.tokens(tokens)
 
     def concatenate(self, x: Tensor, image: Tensor | None) -> Tensor:

@@ -9,7 +9,15 @@ from ..storage.config import RecordsArguments
 from .conditioning import ConditionEmbedding, joined_mask, summed
 from .inputs import ImageInputs
 from .layers import TimeEmbedding, height_and_width, zero_init
-from .tokens import MLP, TokenAttention, patch_grid, patchify, sin_cos_positions, unpatchify
+from .tokens import (
+    MLP,
+    TokenAttention,
+    patch_embedding,
+    patch_grid,
+    patchify,
+    sin_cos_positions,
+    unpatchify,
+)
 
 
 class DiT(RecordsArguments, nn.Module):
@@ -22,6 +30,8 @@ class DiT(RecordsArguments, nn.Module):
         patch_size: Height and width of a patch in pixels.
         channels: Number of image channels.
         image_size: Height and width in pixels, as one number or two; each divisible by patch_size.
+        bottleneck: Width to which patches are projected before the width of the tokens, such as 128
+            for large patches of pixels (Li & He 2025, "JiT"); None for none.
         self_condition: Whether the network also takes its previous estimate of the clean image as
             input (self-conditioning).
         num_classes: Number of class labels, or None for a network without labels. The label
@@ -31,6 +41,8 @@ class DiT(RecordsArguments, nn.Module):
         vector_dim: Size of the vectors of a condition, or None.
         token_dim: Width of the tokens of a condition, such as an encoded text, or None. They
             stand beside the tokens of the patches.
+        augmentation: Whether training transforms images at random and tells the network how, which
+            helps small data sets. Samples are not transformed (see `Augmentation`).
         learned_variance: Whether the output has twice the channels; the second half sets the
             variance of the reverse process (Nichol & Dhariwal 2021).
         second_time: Whether the network also takes the time where the step ends, as `FlowMapLoss`
@@ -42,6 +54,8 @@ class DiT(RecordsArguments, nn.Module):
         ValueError: If sizes do not fit together.
     """
 
+    positions: Tensor
+
     def __init__(
         self,
         dim: int = 384,
@@ -51,11 +65,13 @@ class DiT(RecordsArguments, nn.Module):
         channels: int = 3,
         image_size: int | tuple[int, int] = 64,
         *,
+        bottleneck: int | None = None,
         self_condition: bool = True,
         num_classes: int | None = None,
         image_channels: int | None = None,
         vector_dim: int | None = None,
         token_dim: int | None = None,
+        augmentation: bool = False,
         learned_variance: bool = False,
         second_time: bool = False,
         time_scale: float = 1000.0,
@@ -63,24 +79,23 @@ class DiT(RecordsArguments, nn.Module):
         super().__init__()
         _check_sizes(depth, channels)
         self.image_size = height_and_width(image_size)
-        self.channels, self.patch_size, self.second_time = channels, patch_size, second_time
+        self.channels, self.patch_size, self.augmentation = channels, patch_size, augmentation
         self.self_condition, self.learned_variance = self_condition, learned_variance
+        self.second_time = second_time
         conditions = (num_classes, image_channels, vector_dim, token_dim)
         self.num_classes, self.image_channels, self.vector_dim, self.token_dim = conditions
         self.inputs = ImageInputs(channels, self.image_size, *conditions)
         self.rows, columns = patch_grid(self.image_size, patch_size)
 
-        self.positions: Tensor
-        self.register_buffer(
-            "positions", sin_cos_positions(self.rows, columns, dim), persistent=False
-        )
+        positions = sin_cos_positions(self.rows, columns, dim)
+        self.register_buffer("positions", positions, persistent=False)
         self.embed_time = TimeEmbedding(dim, dim, time_scale, second_time)
-        self.embed_conditions = ConditionEmbedding(dim, *conditions)
-        self.embed_patches = nn.Linear(patch_size**2 * self.inputs.stacked(self_condition), dim)
+        self.embed_conditions = ConditionEmbedding(dim, *conditions, augmentation)
+        pixels = patch_size**2 * self.inputs.stacked(self_condition)
+        self.embed_patches = patch_embedding(pixels, dim, bottleneck)
         self.blocks = nn.ModuleList(DiTBlock(dim, heads) for _ in range(depth))
         self.modulate_out = Modulation(dim, 2)
-        outputs = channels * (2 if learned_variance else 1)
-        self.to_patches = zero_init(nn.Linear(dim, patch_size**2 * outputs))
+        self.to_patches = zero_init(nn.Linear(dim, patch_size**2 * channels * 2**learned_variance))
 
     @property
     def condition_keywords(self) -> frozenset[str]:
@@ -98,6 +113,7 @@ class DiT(RecordsArguments, nn.Module):
         tokens: Tensor | None = None,
         token_mask: Tensor | None = None,
         second_time: Tensor | None = None,
+        augmentation: Tensor | None = None,
     ) -> Tensor:
         """Computes the network's output for noised images.
 
@@ -113,19 +129,21 @@ class DiT(RecordsArguments, nn.Module):
             tokens: Tokens of a condition, [batch, n, token_dim].
             token_mask: Mask of the tokens [batch, n], False for padding; None counts all.
             second_time: Time where the step ends, [batch]; None is `time`.
+            augmentation: Description of a transformation of the images, [batch, 9]; None for none.
 
         Returns:
             The output [batch, channels, height, width], or [batch, 2 * channels, height, width]
             with learned_variance.
         """
         self.inputs.check(
-            x, time, self_cond, labels, image, vector, tokens, token_mask, second_time
+            x, time, self_cond, labels, image, vector, tokens, token_mask, second_time, augmentation
         )
         if self.self_condition:
             x = torch.cat([x, torch.zeros_like(x) if self_cond is None else self_cond], dim=1)
         x = self.embed_conditions.concatenate(x, image)
-        single, told = self.embed_conditions(labels, vector, tokens)
-        embedding = summed([self.embed_time(time, second_time), *single], told, token_mask)
+        embedding = self.embed_time(time, second_time)
+        single, told = self.embed_conditions(embedding, labels, vector, tokens, augmentation)
+        embedding = summed(single, told, token_mask)
         h = self.embed_patches(patchify(x, self.patch_size)) + self.positions
         patches = h.shape[1]
         mask = None if told is None else joined_mask(h, token_mask)

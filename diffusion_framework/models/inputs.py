@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ..conditions.augmentation import AUGMENTATION_SIZE
+
 
 @dataclass(frozen=True)
 class ImageInputs:
@@ -45,6 +47,7 @@ class ImageInputs:
         tokens: Tensor | None = None,
         token_mask: Tensor | None = None,
         second_time: Tensor | None = None,
+        augmentation: Tensor | None = None,
     ) -> None:
         """Raises ValueError for an input of another shape; missing conditions are left out."""
         sizes, channels = tuple(x.shape[2:]), self.channels
@@ -59,6 +62,7 @@ class ImageInputs:
         check_shape("time", time, (batch,))
         check_shape("second_time", second_time, (batch,))
         check_shape("self_cond", self_cond, tuple(x.shape))
+        check_shape("augmentation", augmentation, (batch, AUGMENTATION_SIZE))
         if self.num_classes is not None:
             check_shape("labels", labels, (batch,))
         if self.image_channels is not None:

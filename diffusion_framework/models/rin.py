@@ -44,6 +44,8 @@ class RIN(RecordsArguments, nn.Module):
         vector_dim: Size of the vectors of a condition, or None.
         token_dim: Width of the tokens of a condition, such as an encoded text, or None. They
             stand beside the latents, as time, label and vector do.
+        augmentation: Whether training transforms images at random and tells the network how, which
+            helps small data sets. Samples are not transformed (see `Augmentation`).
         learned_variance: Whether the output has twice the channels; the second half sets the
             variance of the reverse process (Nichol & Dhariwal 2021).
         second_time: Whether the network also takes the time where the step ends, as `FlowMapLoss`
@@ -72,6 +74,7 @@ class RIN(RecordsArguments, nn.Module):
         image_channels: int | None = None,
         vector_dim: int | None = None,
         token_dim: int | None = None,
+        augmentation: bool = False,
         learned_variance: bool = False,
         second_time: bool = False,
         time_scale: float = 1000.0,
@@ -79,22 +82,21 @@ class RIN(RecordsArguments, nn.Module):
         super().__init__()
         _check_sizes(num_latents, blocks, channels, depth, latent_dim)
         self.image_size, self.patch_size = height_and_width(image_size), patch_size
-        self.channels, self.self_condition = channels, self_condition
-        self.learned_variance, self.second_time = learned_variance, second_time
+        self.channels, self.second_time, self.augmentation = channels, second_time, augmentation
+        self.self_condition, self.learned_variance = self_condition, learned_variance
         told = (num_classes, image_channels, vector_dim, token_dim)
         self.num_classes, self.image_channels, self.vector_dim, self.token_dim = told
         self.inputs = ImageInputs(channels, self.image_size, *told)
         self.rows, columns = patch_grid(self.image_size, patch_size)
         self.embed_time = TimeEmbedding(latent_dim, latent_dim, time_scale, second_time)
-        self.embed_conditions = ConditionEmbedding(latent_dim, *told)
+        self.embed_conditions = ConditionEmbedding(latent_dim, *told, augmentation)
         self.embed_patches = nn.Linear(patch_size**2 * self.inputs.stacked(self_condition), dim)
         self.positions = nn.Parameter(torch.randn(self.rows * columns, dim))
         self.first_latents = nn.Parameter(torch.randn(num_latents, latent_dim))
         self.warm_start = WarmStart(latent_dim)
         self.blocks = nn.ModuleList(RINBlock(dim, latent_dim, depth, heads) for _ in range(blocks))
         self.norm_out = nn.LayerNorm(dim)
-        outputs = patch_size**2 * channels * (2 if learned_variance else 1)
-        self.to_patches = zero_init(nn.Linear(dim, outputs))
+        self.to_patches = zero_init(nn.Linear(dim, patch_size**2 * channels * 2**learned_variance))
 
     @property
     def condition_keywords(self) -> frozenset[str]:
@@ -113,6 +115,7 @@ class RIN(RecordsArguments, nn.Module):
         tokens: Tensor | None = None,
         token_mask: Tensor | None = None,
         second_time: Tensor | None = None,
+        augmentation: Tensor | None = None,
         return_latents: bool = False,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Computes the network's output for noised images, and optionally the next latents.
@@ -132,6 +135,7 @@ class RIN(RecordsArguments, nn.Module):
             tokens: Tokens of a condition, [batch, n, token_dim].
             token_mask: Mask of the tokens [batch, n], False for padding; None counts all.
             second_time: Time where the step ends, [batch]; None is `time`.
+            augmentation: Description of a transformation of the images, [batch, 9]; None for none.
             return_latents: Whether to return the latents too.
 
         Returns:
@@ -140,7 +144,7 @@ class RIN(RecordsArguments, nn.Module):
             [batch, num_latents, latent_dim].
         """
         self.inputs.check(
-            x, time, self_cond, labels, image, vector, tokens, token_mask, second_time
+            x, time, self_cond, labels, image, vector, tokens, token_mask, second_time, augmentation
         )
         if self.self_condition:
             x = torch.cat([x, torch.zeros_like(x) if self_cond is None else self_cond], dim=1)
@@ -151,8 +155,9 @@ class RIN(RecordsArguments, nn.Module):
         if latents is None:
             latents = self.first_latents.new_zeros(len(x), *self.first_latents.shape)
         latents = self.first_latents + self.warm_start(latents)
-        single, told = self.embed_conditions(labels, vector, tokens)
-        alone = torch.stack([self.embed_time(time, second_time), *single], dim=1)
+        embedding = self.embed_time(time, second_time)
+        single, told = self.embed_conditions(embedding, labels, vector, tokens, augmentation)
+        alone = torch.stack(single, dim=1)
         latents, mask = torch.cat([latents, alone], dim=1), None
         if told is not None:
             mask = joined_mask(latents, token_mask)

@@ -37,6 +37,24 @@ def unpatchify(patches: Tensor, size: int, rows: int) -> Tensor:
     return rearrange(patches, "b (h w) (p q c) -> b c (h p) (w q)", h=rows, p=size, q=size)
 
 
+def patch_embedding(size: int, dim: int, bottleneck: int | None) -> nn.Module:
+    """Returns a linear embedding of patches, of rank `bottleneck` at most (Li & He 2025).
+
+    Maps [..., size] to [..., dim].
+
+    Raises:
+        ValueError: If the bottleneck is below 1.
+    """
+    if bottleneck is None:
+        return nn.Linear(size, dim)
+    if bottleneck < 1:
+        raise ValueError(
+            f"Expected a bottleneck of at least 1, or None for none, got {bottleneck}. "
+            "Fix: try 128, which suits patches of 16 x 16 pixels."
+        )
+    return nn.Sequential(nn.Linear(size, bottleneck, bias=False), nn.Linear(bottleneck, dim))
+
+
 def sin_cos_positions(rows: int, columns: int, dim: int) -> Tensor:
     """Returns fixed sinusoidal positional embeddings of a grid, [rows * columns, dim].
 

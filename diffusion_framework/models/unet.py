@@ -54,6 +54,8 @@ class UNet(RecordsArguments, nn.Module):
         vector_dim: Size of the vectors of a condition, or None.
         token_dim: Width of the tokens of a condition, such as an encoded text, or None. Pixels
             attend to them wherever they attend to each other.
+        augmentation: Whether training transforms images at random and tells the network how, which
+            helps small data sets. Samples are not transformed (see `Augmentation`).
         learned_variance: Whether the output has twice the channels; the second half sets the
             variance of the reverse process (Nichol & Dhariwal 2021).
         second_time: Whether the network also takes the time where the step ends, as `FlowMapLoss`
@@ -85,6 +87,7 @@ class UNet(RecordsArguments, nn.Module):
         image_channels: int | None = None,
         vector_dim: int | None = None,
         token_dim: int | None = None,
+        augmentation: bool = False,
         learned_variance: bool = False,
         second_time: bool = False,
         time_scale: float = 1000.0,
@@ -96,6 +99,7 @@ class UNet(RecordsArguments, nn.Module):
         self._check_sizes(dim, dim_mults, attention_levels, checkpointed_levels)
         self.channels, self.self_condition = channels, self_condition
         self.learned_variance, self.second_time = learned_variance, second_time
+        self.augmentation = augmentation
         conditions = (num_classes, image_channels, vector_dim, token_dim)
         self.num_classes, self.image_channels, self.vector_dim, self.token_dim = conditions
         self.inputs = ImageInputs(
@@ -121,7 +125,7 @@ class UNet(RecordsArguments, nn.Module):
             )
 
         self.embed_time = TimeEmbedding(dim, dim_embedding, time_scale, second_time)
-        self.embed_conditions = ConditionEmbedding(dim_embedding, *conditions)
+        self.embed_conditions = ConditionEmbedding(dim_embedding, *conditions, augmentation)
         self.conv_in = nn.Conv2d(self.inputs.stacked(self_condition), dim, 3, padding=1)
 
         skips = [dim]  # channels of each skip connection to the decoder
@@ -197,6 +201,7 @@ class UNet(RecordsArguments, nn.Module):
         tokens: Tensor | None = None,
         token_mask: Tensor | None = None,
         second_time: Tensor | None = None,
+        augmentation: Tensor | None = None,
     ) -> Tensor:
         """Computes the network's output for noised images.
 
@@ -212,19 +217,21 @@ class UNet(RecordsArguments, nn.Module):
             tokens: Tokens of a condition, [batch, n, token_dim].
             token_mask: Mask of the tokens [batch, n], False for padding; None counts all.
             second_time: Time where the step ends, [batch]; None is `time`.
+            augmentation: Description of a transformation of the images, [batch, 9]; None for none.
 
         Returns:
             The output [batch, channels, height, width], or [batch, 2 * channels, height, width]
             with learned_variance.
         """
         self.inputs.check(
-            x, time, self_cond, labels, image, vector, tokens, token_mask, second_time
+            x, time, self_cond, labels, image, vector, tokens, token_mask, second_time, augmentation
         )
         if self.self_condition:
             x = torch.cat([x, torch.zeros_like(x) if self_cond is None else self_cond], dim=1)
         x = self.embed_conditions.concatenate(x, image)
-        single, told = self.embed_conditions(labels, vector, tokens)
-        embedding = summed([self.embed_time(time, second_time), *single], told, token_mask)
+        embedding = self.embed_time(time, second_time)
+        single, told = self.embed_conditions(embedding, labels, vector, tokens, augmentation)
+        embedding = summed(single, told, token_mask)
 
         # This layout makes convolutions faster on the CPU; on CUDA, group norms cancel the gain.
         if x.device.type == "cpu":

@@ -123,6 +123,7 @@ TABLE: dict[str, dict[str, str]] = {
         "pretrained_text": "conditions.pretrained_text:PretrainedText",
         "tokens": "conditions.tokens:Tokens",
         "observations": "conditions.observations:Observations",
+        "augmentation": "conditions.augmentation:Augmentation",
     },
     "FeatureExtractor": {
         "own": "evaluation.features.own:Own",

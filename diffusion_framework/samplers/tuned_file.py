@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -47,7 +48,7 @@ class TunedFile:
     Attributes:
         schedule: Description of the noise schedule, of `to_config`.
         objective: Description of the objective.
-        weights: Weights that were tuned for, 'ema' or 'model'.
+        weights: Weights that were tuned for: ema, model, or such as ema-0.08.
         step: Number of optimizer steps of these weights.
         guidance: Description of the guidance, or its scale.
         found: Sampler, grid and errors for each number of calls, in rising order.
@@ -121,8 +122,8 @@ def tuned_sampler(sampler: Sampler, parts: NetworkParts, folder: Path, weights: 
         sampler: Default sampler of the model.
         parts: Parts of the model.
         folder: Folder of the file.
-        weights: Weights of the model, 'ema' or 'model'; those that the file is not for have their
-            sampler unchanged.
+        weights: Name of the weights of the model; those that the file is not for have their sampler
+            unchanged.
 
     Raises:
         ValueError: If the file is damaged.
@@ -164,7 +165,7 @@ def _checked(content: Mapping[str, Any], path: Path) -> TunedFile:
     )
     if file.calls != sorted(set(file.calls)):
         raise _damaged(path, "numbers of calls that do not rise")
-    if file.weights not in ("ema", "model"):
+    if not re.fullmatch(r"(ema(-0\.\d{1,6})?|model)", file.weights):
         raise _damaged(path, "unknown weights")
     return file
 

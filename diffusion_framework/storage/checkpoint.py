@@ -19,7 +19,7 @@ import inspect
 import json
 import os
 import warnings
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,6 +35,7 @@ from .reading import check_regular, read_file
 
 T = TypeVar("T", bound=nn.Module)
 CHECKPOINTS = "checkpoints"
+SNAPSHOTS = "ema"  # of averaged weights, see post_hoc_ema.py
 PREFIX = "step-"
 CONFIG, STATE = "config.yaml", "state.json"
 
@@ -163,15 +164,12 @@ class Checkpoint:
 
     def kinds(self) -> list[str]:
         """Returns the names of the files of tensors that exist, without suffix."""
-        return [kind for kind in self._kinds() if self._exists(kind)]
+        return [kind for kind in self._kinds() if (self.path / f"{kind}.safetensors").is_file()]
 
     def _kinds(self) -> list[str]:
         """Returns the names of the files of tensors, without suffix, in the manifest."""
         suffix = ".safetensors"
         return sorted(file.removesuffix(suffix) for file in self.files if file.endswith(suffix))
-
-    def _exists(self, kind: str) -> bool:
-        return (self.path / f"{kind}.safetensors").is_file()
 
     def verify(self) -> None:
         """Checks the checksums of all files.
@@ -191,17 +189,22 @@ class Checkpoint:
         return data
 
     def build(
-        self, part: str, kind: type[T], weights: str, trust: Collection[str] = (), **given: Any
+        self,
+        part: str,
+        kind: type[T],
+        tensors: Mapping[str, Tensor],
+        trust: Collection[str] = (),
+        **given: Any,
     ) -> T:
         """Builds a module from the config and loads its weights, on the CPU.
 
         The module is first built on the meta device, without memory for its weights, and compared
-        with the tensors of the file. It is built on the CPU only if they fit.
+        with the tensors. It is built on the CPU only if they fit.
 
         Args:
             part: Key of the module's description in the config.
             kind: Class that the module must be an instance of.
-            weights: Name of the file of tensors, 'ema' or 'model'.
+            tensors: Weights by name, such as those of `open_weights`.
             trust: Packages whose classes the config may name, as in `parts.plan`.
             given: Objects that replace parts of the config, such as model=. The attribute
                 `replaceable` of the module's class has the place of each.
@@ -210,7 +213,6 @@ class Checkpoint:
             ValueError: If the config does not fit the signatures, or the weights do not fit the
                 module.
         """
-        tensors = self.tensors(weights)
         where = f"{self.path / 'config.yaml'}: {part}"
         if not isinstance((description := self.config.get(part)), dict):
             raise DamagedCheckpoint(self.path, f"config.yaml has no {part}")
@@ -225,7 +227,7 @@ class Checkpoint:
             self._replace(description, cls.replaceable[name], Kept(value))
         planned = plan(description, kind, trust=trust, where=where)
         module: Any = build_fitting(planned, tensors, str(self.path))
-        self.load_weights(module, weights)
+        self.load_into(module, tensors)
         return module
 
     def _replace(self, description: dict[str, Any], place: str, value: Kept) -> None:
@@ -238,21 +240,14 @@ class Checkpoint:
         except (KeyError, TypeError) as error:
             raise DamagedCheckpoint(self.path, f"config.yaml has no place for {name}") from error
 
-    def load_weights(
-        self, module: nn.Module, name: str, adapt: Callable[[dict[str, Tensor]], Any] = dict
-    ) -> None:
-        """Loads the tensors of the file `name`.safetensors into a module.
-
-        Args:
-            module: Module to load into.
-            name: Name of the tensors, such as 'ema' or 'model'.
-            adapt: Function applied to the tensors by name before loading.
+    def load_into(self, module: nn.Module, tensors: Mapping[str, Any]) -> None:
+        """Loads tensors by name into a module.
 
         Raises:
             ValueError: If names or shapes do not fit the module.
         """
         try:
-            module.load_state_dict(adapt(self.tensors(name)))
+            module.load_state_dict(tensors)
         except RuntimeError as error:
             raise ValueError(
                 f"{self.path}: expected weights that fit the model, got an error "
@@ -261,10 +256,10 @@ class Checkpoint:
             ) from error
 
 
-def list_checkpoints(results_folder: str | os.PathLike[str]) -> list[Path]:
+def list_checkpoints(results_folder: str | os.PathLike[str], kind: str = CHECKPOINTS) -> list[Path]:
     """Returns the folders of the checkpoints of a run, damaged ones too, oldest first."""
     steps = {}
-    for folder in (Path(results_folder) / CHECKPOINTS).glob(f"{PREFIX}*"):
+    for folder in (Path(results_folder) / kind).glob(f"{PREFIX}*"):
         number = folder.name.removeprefix(PREFIX)
         if number.isdecimal() and folder.is_dir():
             steps[int(number)] = folder

@@ -9,10 +9,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from .checkpoint import CHECKPOINTS, STATE, Checkpoint
+from .checkpoint import STATE, Checkpoint
 from .figures import best_metrics, last_loss
 from .manifest import MANIFEST, DamagedCheckpoint
-from .run_paths import absolute_from_run
+from .post_hoc_ema import StoredAverages, is_whole
+from .run_paths import absolute_from_run, results_folder
 
 _LONGEST = 300  # characters of a text
 
@@ -25,6 +26,8 @@ class Description:
         path: Folder of the checkpoint or export.
         kind: 'checkpoint' or 'export'.
         weights: Kinds of weights: 'ema' for averaged ones, 'model' for those of the last step.
+        averages: Number of snapshots of averages, and the widths that can be made from them; empty
+            without profiles of the EMA.
         model: Class of the model.
         network: Network with its options.
         parameters: Number of trained parameters; None if unknown.
@@ -44,6 +47,7 @@ class Description:
     path: str
     kind: str
     weights: list[str]
+    averages: dict[str, Any]
     model: str
     network: str
     parameters: int | None
@@ -73,19 +77,21 @@ class Description:
         trained = isinstance(config.get("trainer"), dict)
         about, options = _mapping(state.get("about")), _mapping(config.get("trainer"))
         order, arguments = _mapping(state.get("order")), _mapping(model.get("init_args"))
-        results = results_folder(checkpoint)
+        results, stored = results_folder(checkpoint), StoredAverages.of(checkpoint)
         figures = _figures(results, checkpoint.step) if trained else about.get("figures")
         environment = state.get("environment") if trained else about.get("versions")
         return cls(
             path=printable(str(checkpoint.path), 4096),
             kind="checkpoint" if trained else "export",
-            weights=[kind for kind in checkpoint.kinds() if kind != "optimizer"],
+            weights=[kind for kind in checkpoint.kinds() if is_whole(kind)],
+            averages={} if stored is None else stored.describe(),
             model=_name(model),
             network=_one_line(arguments.get("model")),
             parameters=_parameters(checkpoint, _count(about.get("parameters"))),
             parts=_parts(arguments),
             steps=checkpoint.step if trained else _count(about.get("steps")) or 0,
-            num_steps=_count(options.get("train_num_steps")),
+            num_steps=_count(_mapping(state.get("budget", options)).get("steps"))
+            or _count(options.get("train_num_steps")),
             data=_data(config.get("data"), results) if "data" in config else None,
             samples=_count(state.get("samples")),
             classes=[printable(name, 40) for name in checkpoint.class_names],
@@ -99,12 +105,6 @@ class Description:
                 if key != "processes"
             },
         )
-
-
-def results_folder(checkpoint: Checkpoint) -> Path | None:
-    """Returns the results folder of the run that a checkpoint lies in, or None."""
-    parent = checkpoint.path.absolute().parent
-    return parent.parent if parent.name == CHECKPOINTS else None
 
 
 def printable(text: str, most: int = _LONGEST) -> str:

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from .checkpoint import Checkpoint
-from .description import Description, results_folder
+from .description import Description
+from .post_hoc_ema import open_weights
 from .reading import read_file
 from .replacing import replacing
+from .run_paths import results_folder
 from .writing import write_export
 
 TUNED = "tuned.json"
@@ -18,7 +20,7 @@ MOST_TUNED = 1_000_000  # bytes
 
 
 def export_run(
-    source: str | os.PathLike[str], folder: str | os.PathLike[str], weights: str = "ema"
+    source: str | os.PathLike[str], folder: str | os.PathLike[str], weights: str | float = "ema"
 ) -> Description:
     """Writes one kind of weights of a checkpoint, and the description of its model, to a folder.
 
@@ -29,14 +31,15 @@ def export_run(
     Args:
         source: Results folder, checkpoint or export.
         folder: Folder that does not exist yet.
-        weights: 'ema' for averaged weights, 'model' for the weights of the last step.
+        weights: 'ema' for averaged weights, 'model' for the weights of the last step, or the width
+            of an average to make (see `post_hoc_ema`).
 
     Returns:
         The description of the export.
 
     Raises:
-        ValueError: If the source is damaged, the folder exists, or the model needs files of this
-            machine.
+        ValueError: If the source is damaged, the folder exists, the weights cannot be made, or the
+            model needs files of this machine.
         OSError: If the folder cannot be written; it then does not exist.
     """
     checkpoint = Checkpoint.find(source)
@@ -48,11 +51,11 @@ def export_run(
         )
     tuned = (results_folder(checkpoint) or checkpoint.path) / TUNED
     found = read_file(tuned, MOST_TUNED) if tuned.exists() else None
-    kind, about = checkpoint.choose(weights), Description.of(checkpoint)
-    tensors, config = {kind: checkpoint.tensors(kind)}, {"diffusion": model}
+    kind, tensors = open_weights(checkpoint, weights)
+    about, config = Description.of(checkpoint), {"diffusion": model}
     told: dict[str, Any] = {"steps": about.steps, "parameters": about.parameters}
     told |= {"figures": about.figures, "versions": about.versions}
-    write_export(folder, tensors, config, checkpoint.class_names, about=told)
+    write_export(folder, {kind: tensors}, config, checkpoint.class_names, about=told)
     if found is not None:
         with replacing(Path(folder) / TUNED) as file:
             file.write(found)

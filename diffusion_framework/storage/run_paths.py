@@ -7,7 +7,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from .checkpoint import CHECKPOINTS, Checkpoint
+
 _RUN = "{run}/"  # the results folder
+
+
+def results_folder(checkpoint: Checkpoint) -> Path | None:
+    """Returns the results folder of the run that a checkpoint lies in, or None."""
+    parent = checkpoint.path.absolute().parent
+    return parent.parent if parent.name == CHECKPOINTS else None
 
 
 def relative_to_run(tree: Any, results_folder: Path) -> Any:

@@ -11,9 +11,16 @@ from typing import Any
 
 from torch import Tensor
 
-from .checkpoint import CHECKPOINTS, PREFIX, Checkpoint, list_checkpoints, step_of
-from .files import sync, write_sealed
-from .manifest import DamagedCheckpoint
+from .checkpoint import (
+    CHECKPOINTS,
+    PREFIX,
+    SNAPSHOTS,
+    Checkpoint,
+    list_checkpoints,
+    step_of,
+)
+from .files import sha256, sync, write_sealed
+from .manifest import MANIFEST, DamagedCheckpoint
 
 
 def write_checkpoint(
@@ -47,7 +54,39 @@ def write_checkpoint(
             nothing of this one remains.
         ValueError: If a checkpoint of this step exists that cannot be read, or has a newer format.
     """
-    parent = Path(results_folder) / CHECKPOINTS
+    final = _write(Path(results_folder) / CHECKPOINTS, step, tensors, config, state)
+    delete_old(final, keep, spare)
+    return final
+
+
+def write_snapshot(
+    results_folder: str | os.PathLike[str], step: int, tensors: Mapping[str, Mapping[str, Tensor]]
+) -> str:
+    """Writes a snapshot of averaged weights; one of the same step is replaced.
+
+    Args:
+        results_folder: Results folder of the run.
+        step: Number of optimizer steps done.
+        tensors: Tensors by the name of their file, without suffix, and by their own names.
+
+    Returns:
+        The checksum of its manifest.
+
+    Raises:
+        OSError: If it cannot be written; nothing of it then remains.
+        ValueError: If a folder of this name exists that cannot be read, or has a newer format.
+    """
+    return sha256(_write(Path(results_folder) / SNAPSHOTS, step, tensors, {}, {}) / MANIFEST)
+
+
+def _write(
+    parent: Path,
+    step: int,
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    config: Mapping[str, Any],
+    state: Mapping[str, Any],
+) -> Path:
+    """Writes the sealed folder of a step under a temporary name, and renames it."""
     parent.mkdir(parents=True, exist_ok=True)
     for leftover in parent.glob(".tmp-*"):
         _delete(leftover)
@@ -65,7 +104,6 @@ def write_checkpoint(
         sync(parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    delete_old(final, keep, spare)
     return final
 
 
@@ -138,7 +176,7 @@ def write_export(
 
 
 def set_aside(results_folder: str | os.PathLike[str], after: int) -> Path | None:
-    """Moves the checkpoints of later steps to a new folder beside the others.
+    """Moves the checkpoints and snapshots of later steps to a new folder beside the others.
 
     Args:
         results_folder: Results folder of a run.
@@ -156,6 +194,10 @@ def set_aside(results_folder: str | os.PathLike[str], after: int) -> Path | None
     aside.mkdir()
     for path in reversed(later):  # killed in between, the newest remaining one is still in order
         path.rename(aside / path.name)
+    for path in list_checkpoints(results_folder, SNAPSHOTS):
+        if step_of(path) > after:
+            (aside / SNAPSHOTS).mkdir(exist_ok=True)
+            path.rename(aside / SNAPSHOTS / path.name)
     sync(parent)
     return aside
 

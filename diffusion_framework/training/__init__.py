@@ -1,5 +1,6 @@
 """The Trainer and the groups of its options."""
 
+from ..storage.post_hoc_ema import post_hoc_ema
 from .callbacks import Callback, Run
 from .compute import Compute
 from .ema import EMA
@@ -25,4 +26,5 @@ __all__ = [
     "Saving",
     "Trainer",
     "ValidationOptions",
+    "post_hoc_ema",
 ]

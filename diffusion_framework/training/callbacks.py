@@ -86,7 +86,6 @@ class Callbacks:
     Args:
         each: Callbacks, in the order of their calls.
         tasks: Tasks of the run.
-        num_steps: Number of optimizer steps of the whole run.
 
     Attributes:
         are_called: Whether a callback is being called.
@@ -95,7 +94,7 @@ class Callbacks:
         ValueError: If a callback lacks a method.
     """
 
-    def __init__(self, each: Sequence[Callback], tasks: Tasks, num_steps: int) -> None:
+    def __init__(self, each: Sequence[Callback], tasks: Tasks) -> None:
         fits, fix = isinstance(each, list | tuple), "write callbacks=[...]"
         expect(fits, "callbacks in a list", type(each).__name__, fix)
         for one in each:
@@ -104,7 +103,7 @@ class Callbacks:
                 fix = f"make one by {one.__name__}(...)"
             fits = isinstance(one, Callback) and not isinstance(one, type)
             expect(fits, "callbacks with on_start, on_step and on_end", one, fix)
-        self.each, self.tasks, self.num_steps = tuple(each), tasks, num_steps
+        self.each, self.tasks = tuple(each), tasks
         self.are_called = False
 
     def call(
@@ -143,7 +142,7 @@ class Callbacks:
         rate = tasks.learning_rate(max(state.step - 1, 0), state.peaks[0])
         return Run(
             step=state.step,
-            num_steps=self.num_steps,
+            num_steps=tasks.budget.steps,
             model=state.model,
             averaged=state.averaged,
             results_folder=tasks.folder,

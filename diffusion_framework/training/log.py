@@ -129,7 +129,7 @@ class TrainingLog:
     def of(cls, run: Any, checkpoint: Checkpoint | None) -> TrainingLog:
         """Returns the log of a Trainer that goes on from a checkpoint, or begins."""
         left = {} if checkpoint is None else checkpoint.state
-        steps = run.state.step, run.num_steps, run.images_per_step
+        steps = run.state.step, run.budget.steps, run.images_per_step
         stopped = left.get("unwritten", ()), left.get("left", ())
         return cls(run.results_folder, run.accelerator, run.logging, run.config, *steps, *stopped)
 

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from ..parts import fold, nearest
 from ..storage.config import class_path, import_path
 from .checks import expect
+from .muon import Muon
 from .optimizer_state import is_plain
 
 OptimizerChoice = str | Optimizer | Callable[[list[nn.Parameter]], Optimizer]
@@ -24,7 +25,7 @@ NAMED = {
     name: kind
     for name, kind in vars(torch.optim).items()
     if isinstance(kind, type) and issubclass(kind, Optimizer) and name not in _NEED_MORE
-}
+} | {"Muon": Muon}  # that of PyTorch takes matrices alone
 
 
 class ChosenOptimizer:

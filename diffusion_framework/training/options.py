@@ -46,7 +46,7 @@ def check_types(options: Mapping[str, Any]) -> None:
                 _check_plain(f"{name}.{field.name}", vars(value)[field.name], field.default)
         _check_plain(name, value, default)
     fits = minutes is None or isinstance(minutes, Real)
-    expect(fits, "minutes as a number", minutes, "set it to None for no limit")
+    expect(fits, "minutes as a number", minutes, "set it to None to count steps")
     fits = isinstance(betas, tuple | list) and len(betas) == 2
     expect(fits, "betas as two numbers", betas, "give (0.9, 0.99)")
 
@@ -100,9 +100,8 @@ def check_options(options: Mapping[str, Any]) -> None:
         fix = f"give {name} in optimizer_options, or to the optimizer itself"
         expect(ours, f"no {name} with another optimizer", options[name], fix)
     minutes = options["minutes"]
-    expect(
-        minutes is None or minutes > 0, "minutes above 0", minutes, "set it to None for no limit"
-    )
+    is_time = minutes is None or 0 < minutes < math.inf
+    expect(is_time, "minutes above 0", minutes, "set it to None to count steps")
 
 
 def check_data(
@@ -198,8 +197,8 @@ def run_numbers(dataset: TrainingDataset, order: Mapping[str, Any]) -> dict[str,
 def changed_options(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> Iterator[str]:
     """Yields changed options that affect a resumed run, as "group.key: theirs before, ours now"."""
     matter = (
-        "augment_horizontal_flip train_lr train_num_steps max_grad_norm ema_update_every ema_decay "
-        "betas weight_decay optimizer optimizer_options ema learning_rate compute"
+        "augment_horizontal_flip train_lr train_num_steps minutes max_grad_norm ema_update_every "
+        "ema_decay betas weight_decay optimizer optimizer_options ema learning_rate compute"
     )
     before, now = ({key: config.get(key) for key in matter.split()} for config in (theirs, ours))
     yield from differences(before, now)

@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..data.loading.loader import to_device
 from ..data.loading.one_pass import one_pass
+from ..parts.counting import counted
 from .optimizers import parameters_of
 from .summary import aligned
 from .trainer import Trainer
@@ -57,13 +58,15 @@ def rehearsed(trainer: Trainer, step_taken: int = 0) -> str:
     parts = _memory(trainer, kept)
     trainer.model.zero_grad()
     flops = counter.get_total_flops() * accumulate * accelerator.num_processes
-    left = timedelta(seconds=round(seconds * (trainer.num_steps - step_taken)))
+    told = trainer.budget
+    count = told.steps if told.known else round(60 * (told.minutes or 0) / seconds)
+    left = timedelta(seconds=round(seconds * (count - step_taken)))
     shown = ", ".join(f"{name} {_bytes(number)}" for name, number in parts.items())
     return aligned(
         {
             "memory": f"{_bytes(sum(parts.values()))} for a process: {shown}",
             "a step": f"{flops:.3g} floating-point operations, {seconds:.3g} s",
-            "time": f"about {left} for the steps alone",
+            "time": f"about {left} for {counted(count - step_taken, 'step')} alone",
         }
     )
 
@@ -77,7 +80,8 @@ def _memory(trainer: Trainer, kept: Mapping[int, int]) -> dict[str, int]:
     """
     weights = {p.untyped_storage().data_ptr(): p.nbytes for p in trainer.model.parameters()}
     size = sum(weights.values())
-    parts = {"weights": size, "gradients": size, "EMA": size}
+    averages = 1 + len(trainer.state.profiles.profiles)
+    parts = {"weights": size, "gradients": size, "EMA": averages * size}
     parts["optimizer"] = _optimizer_bytes(trainer)
     parts["activations"] = sum(size for place, size in kept.items() if place not in weights)
     return parts

@@ -120,6 +120,23 @@ class Saving:
 
         run(write)
 
+    def write_snapshot(self, folder: Path, state: TrainingState, run: Callable[..., Any]) -> None:
+        """Writes a snapshot of the averages with profiles; takes and raises the same as `write`."""
+        profiles = state.profiles
+        if profiles.step in (0, *profiles.snapshots):
+            return
+        tensors = state.gathered(profiles.tensors())
+
+        def write() -> None:
+            try:
+                main = state.accelerator.is_main_process
+                checksum = profiles.write_snapshot(folder, tensors) if main else ""
+            except OSError as error:
+                raise _no_space(folder, state, error) from error
+            profiles.snapshots[profiles.step] = checksum
+
+        run(write)
+
     def delete_old(self, checkpoint: Checkpoint) -> None:
         """Deletes what a killed run had no time to delete after it wrote a checkpoint."""
         folder, metrics = checkpoint.path.parent.parent, checkpoint.state["metrics"]

@@ -22,7 +22,7 @@ from .checks import expect
 from .distributed import on_main_process
 from .environment import environment
 from .options import changed_data, changed_options, differences
-from .stored import check_stored
+from .stored import check_profiles, check_stored
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,7 @@ class Start:
         else:
             checkpoint = _of_step(folder, found, self.resume_from)
         check_stored(checkpoint)
+        check_profiles(checkpoint, config["trainer"]["ema"]["profiles"])
         theirs = checkpoint.state.get("optimizer", {}).get("class", optimizer)
         fix = f"give optimizer={theirs.rpartition('.')[2]!r:.60}, or begin a run with init_from"
         wanted = f"the optimizer of {checkpoint.path}, {theirs:.100}"
@@ -144,7 +145,7 @@ def _compare(checkpoint: Checkpoint, config: Mapping[str, Any], order: Mapping[s
 
 _LEARNING = {
     *("loss", "loss_weight", "times", "min_snr_loss_weight", "min_snr_gamma", "use_ddim"),
-    *("train_prob_self_cond", "condition_dropout"),
+    *("train_prob_self_cond", "condition_dropout", "augmentation"),
     *("dropout", "second_time", "checkpointed_levels"),
 }
 """Options that change how weights are learned, and not what they mean."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from .distributed import check_all_used, full_tensor, no_sync, shard_like, shard
 from .environment import environment
 from .optimizer_state import OptimizerState
 from .optimizers import skips_steps
+from .profiles import TrackedProfiles
 from .starting import InitialWeights
 from .stored import check_slots
 
@@ -31,6 +32,7 @@ class TrainingState:
         accelerator: Accelerator of the run, which names the device and wraps the model for several
             processes.
         average: Function that returns the EMA of a model (see `EMA.average`).
+        track: Function that returns the averages of a model with profiles (see `EMA.track`).
         optimizer: Function that returns the optimizer of a model (see `ChosenOptimizer`).
         compile: Whether to compile the network.
         shard: Whether to shard the weights, their EMA and the optimizer state over all processes.
@@ -49,13 +51,14 @@ class TrainingState:
         accelerator: Accelerator,
         *,
         average: Callable[[nn.Module], MovingAverage],
+        track: Callable[[Trainable], TrackedProfiles],
         optimizer: Callable[[nn.Module], Optimizer],
         compile: bool,
         shard: bool,
     ) -> None:
         self.accelerator, self.step, self.whole = accelerator, 0, True
         self.model = model.to(accelerator.device).train()
-        self.ema = average(self.model)
+        self.ema, self.profiles = average(self.model), track(self.model)
         self.sharded = shard and accelerator.num_processes > 1
         if self.sharded:
             for each in (self.model, self.averaged):
@@ -114,10 +117,32 @@ class TrainingState:
         self.optimizer.zero_grad()
         self.ema.update()
         self.step += 1
+        self.profiles.update(self.step)
         self.whole = True
         if self._must_check_slots:
             self.slots.check()
             self._must_check_slots = False
+
+    @contextmanager
+    def taken_back(self) -> Iterator[None]:
+        """Takes back all steps that are taken inside the context. Before them, none was taken."""
+        own = [*self.model.parameters(), *self.model.buffers(), *self.ema.state_dict().values()]
+        scaler, made = self.accelerator.scaler, self.slots.optimizer
+        with torch.no_grad():
+            kept = [tensor.clone() for tensor in own]
+        scale, slots = None if scaler is None else scaler.state_dict(), deepcopy(made.state_dict())
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for tensor, value in zip(own, kept, strict=True):
+                    tensor.copy_(value)
+            made.load_state_dict(slots)
+            made.zero_grad()
+            if scaler is not None:
+                scaler.load_state_dict(scale)
+            self.profiles.reset()
+            self.step, self.whole = 0, True
 
     def is_finite(self) -> bool:
         """Returns whether all weights of this process are finite; waits for the device."""
@@ -127,7 +152,8 @@ class TrainingState:
     def size(self) -> int:
         """Returns the size of a checkpoint in bytes, approximately."""
         weights = sum(p.numel() * p.element_size() for p in self.model.parameters())
-        return 4 * weights  # weights, their EMA, and Adam's two moments
+        others = len(self.profiles.profiles)
+        return (4 + others) * weights  # weights, their EMA and averages, Adam's two moments
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """Returns all tensors of a checkpoint by file and name, on the main process.
@@ -139,6 +165,10 @@ class TrainingState:
             "ema": self.averaged.state_dict(),
             "optimizer": self.slots.tensors(),
         }
+        return self.gathered(groups | self.profiles.tensors())
+
+    def gathered(self, groups: dict[str, dict[str, Tensor]]) -> dict[str, dict[str, Tensor]]:
+        """Returns whole tensors by file and name, on the main process; all must call it."""
         if not self.sharded:
             return groups
         gathered: dict[str, dict[str, Tensor]] = {name: {} for name in groups}
@@ -157,6 +187,7 @@ class TrainingState:
             "scaler": scaler.state_dict() if scaler is not None else None,
             "optimizer": self.slots.numbers(),
             "environment": environment(),
+            "profiles": self.profiles.numbers(),
         }
 
     def begin(
@@ -191,7 +222,8 @@ class TrainingState:
     def load(self, checkpoint: Checkpoint) -> None:
         """Restores the state that `tensors` and `numbers` described; raises like `begin`."""
         for name, module in (("model", self.model), ("ema", self.averaged)):
-            checkpoint.load_weights(module, name, partial(self._shard, own=module.state_dict()))
+            tensors = self._shard(checkpoint.tensors(name), own=module.state_dict())
+            checkpoint.load_into(module, tensors)
         numbers, slots = checkpoint.state, checkpoint.tensors("optimizer")
         parameters = dict(self.model.named_parameters())
         check_slots(checkpoint, slots, parameters, self.slots)
@@ -201,6 +233,7 @@ class TrainingState:
             if value.shape == parameters[key.rpartition(".")[0]].shape
         }
         self.slots.load(self._shard(slots, own=moments), numbers.get("optimizer", {}))
+        self.profiles.load(checkpoint, self._shard)
         self.ema.step.fill_(numbers["ema_step"])
         self.ema.initted.fill_(True)
         if numbers["scaler"] is not None and self.accelerator.scaler is not None:

@@ -30,7 +30,7 @@ class TrainingStep:
     Args:
         accelerator: Accelerator of the run.
         seed: Seed of the run.
-        num_steps: Number of optimizer steps of the whole run.
+        progress: Function from the steps taken to the completed share of training.
         learning_rate: Function from the step, counted from 0, and the peak of a parameter group to
             its learning rate.
         accumulate: Number of batches of one step (gradient accumulation).
@@ -40,7 +40,7 @@ class TrainingStep:
 
     accelerator: Accelerator
     seed: int
-    num_steps: int
+    progress: Callable[[int], float]
     learning_rate: Callable[[int, float], float]
     accumulate: int
     flip: bool
@@ -110,7 +110,7 @@ class TrainingStep:
                 data,
                 generator=keyed_generator(device, self.seed, Purpose.NOISE, *key, process),
                 self_condition_draw=draw,
-                progress=state.step / self.num_steps,
+                progress=self.progress(state.step),
                 **condition,
             )
         return loss / self.accumulate

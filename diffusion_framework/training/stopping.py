@@ -26,7 +26,6 @@ class Guard:
         accelerator: Accelerator of the run.
         signals: Signals that this process receives.
         late: Whether to read results one step late; None does so on GPUs only.
-        minutes: Time limit in minutes, counted from now; None for none.
         timeout: Seconds to wait for another process.
 
     Attributes:
@@ -40,11 +39,10 @@ class Guard:
         accelerator: Accelerator,
         signals: NotedSignals,
         late: bool | None = None,
-        minutes: float | None = None,
         timeout: float = 900,
     ) -> None:
         self.accelerator = accelerator
-        self.together = Together(accelerator, signals, minutes, timeout)
+        self.together = Together(accelerator, signals, timeout)
         self.late = accelerator.device.type == "cuda" if late is None else late
         self.patience = _OVERFLOWS if accelerator.scaler is not None else 0
         self.overflows = torch.zeros((), device=accelerator.device)

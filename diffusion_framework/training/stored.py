@@ -5,7 +5,7 @@ Checksums find damage. These checks find a checkpoint that was written otherwise
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 
 from ..storage.checkpoint import Checkpoint
 from ..storage.manifest import DamagedCheckpoint
+from ..storage.post_hoc_ema import StoredAverages
 from .optimizer_state import OptimizerState
 
 _STATE = {"ema_step": int, "order": dict, "metrics": dict, "unwritten": list, "left": list}
@@ -42,11 +43,21 @@ def check_stored(checkpoint: Checkpoint) -> None:
     _check_optimizer(checkpoint, state.get("optimizer", {}))
     if not isinstance(state.get("scaler", "missing"), dict | None):
         raise DamagedCheckpoint(checkpoint.path, "state.json has no scaler")
+    _check_budget(checkpoint, state.get("budget"))
     if not all(_is_number(value) for value in state["metrics"].values()):
         raise DamagedCheckpoint(checkpoint.path, "a metric in state.json is not a number")
     pairs = (isinstance(row, list) and len(row) == 2 for row in state["unwritten"])
     if not all(pairs) or not all(_is_number(n) for row in state["unwritten"] for n in row):
         raise DamagedCheckpoint(checkpoint.path, "a loss in state.json is not a number")
+
+
+def _check_budget(checkpoint: Checkpoint, stored: Any) -> None:
+    """Checks the time of a run and its number of steps, if it has one."""
+    if stored is None:
+        return
+    fits = isinstance(stored, dict) and _is_number(stored.get("minutes")) and stored["minutes"] > 0
+    if not (fits and type(stored.get("steps")) is int and stored["steps"] > 0):
+        raise DamagedCheckpoint(checkpoint.path, "state.json has no budget")
 
 
 def _check_optimizer(checkpoint: Checkpoint, stored: Any) -> None:
@@ -56,6 +67,26 @@ def _check_optimizer(checkpoint: Checkpoint, stored: Any) -> None:
     fits = fits and isinstance(groups := stored.get("groups", []), list)
     if not fits or not all(isinstance(group, dict) for group in groups):
         raise DamagedCheckpoint(checkpoint.path, "state.json has no optimizer")
+
+
+def check_profiles(checkpoint: Checkpoint, widths: Sequence[float]) -> None:
+    """Checks that a checkpoint has the averages with which a run is to resume.
+
+    Args:
+        checkpoint: Checkpoint to resume from.
+        widths: Widths of the profiles of the run that resumes.
+
+    Raises:
+        ValueError: If it has none or others.
+    """
+    stored = StoredAverages.of(checkpoint)
+    before = () if stored is None else tuple(profile.width for profile in stored.profiles)
+    if widths and tuple(widths) != before:
+        fix = f"give {', '.join(map(str, before))}" if before else "leave them out"
+        raise ValueError(
+            f"{checkpoint.path}: expected ema.profiles as before, {[*before]}, got {[*widths]}. "
+            f"Fix: {fix}, or begin a run with init_from."
+        )
 
 
 def check_slots(

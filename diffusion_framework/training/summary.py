@@ -17,6 +17,7 @@ from ..parts.counting import counted
 from ..policies import Policy
 from ..storage.figures import best_metrics, last_loss
 from ..trainable import Trainable
+from .budget import Budget
 
 _COLUMN = 12
 _PRECISION = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}
@@ -32,14 +33,13 @@ class Outline:
         model: Model to train.
         accelerator: Accelerator of the run.
         precision: Number format of the network's arithmetic.
-        num_steps: Number of optimizer steps of the whole run.
+        budget: Length of the run.
         step: Number of optimizer steps taken.
         batch_size: Number of samples of a batch over all processes.
         accumulate: Number of batches of one step.
         save_every: Number of optimizer steps between two checkpoints.
         results_folder: Folder for all files of the run.
         seed: Seed of the run.
-        minutes: Time limit of the run in minutes, or None.
     """
 
     dataset: TrainingDataset
@@ -47,22 +47,21 @@ class Outline:
     model: Trainable
     accelerator: Accelerator
     precision: str
-    num_steps: int
+    budget: Budget
     step: int
     batch_size: int
     accumulate: int
     save_every: int
     results_folder: Path
     seed: int
-    minutes: float | None
 
     @classmethod
     def of(cls, run: Any, step: int | None = None) -> Outline:
         """Returns the outline of a Trainer at its step, or at that of a checkpoint to resume."""
         data = run.dataset, run.tasks.validation, run.model, run.accelerator, run.precision
         taken = run.state.step if step is None else step
-        steps = run.num_steps, taken, run.batch_size, run.take_step.accumulate
-        return cls(*data, *steps, run.save_every, run.results_folder, run.seed, run.minutes)
+        steps = run.budget, taken, run.batch_size, run.take_step.accumulate
+        return cls(*data, *steps, run.save_every, run.results_folder, run.seed)
 
 
 def summary(run: Outline) -> str:
@@ -101,12 +100,14 @@ def _steps(run: Outline) -> str:
     factors += [counted(processes, "process")] * (processes > 1)
     factors += [f"{run.accumulate} accumulated"] * (run.accumulate > 1)
     product = f" ({' x '.join(factors)})" if len(factors) > 1 else ""
-    epochs = run.num_steps * samples / len(run.dataset)
-    limit = "" if run.minutes is None else f", at most {run.minutes:g} minutes"
-    return (
-        f"{counted(run.num_steps, 'step')} of {counted(samples, 'sample')}{product}, "
-        f"{f'{epochs:,.0f}' if epochs >= 1000 else f'{epochs:.3g}'} epochs{limit}, seed {run.seed}"
-    )
+    size, minutes = f"{counted(samples, 'sample')}{product}", run.budget.minutes
+    if not run.budget.known:
+        return f"as many steps of {size} as take {minutes:g} minutes, seed {run.seed}"
+    epochs = run.budget.steps * samples / len(run.dataset)
+    shown = f"{epochs:,.0f}" if epochs >= 1000 else f"{epochs:.3g}"
+    time = "" if minutes is None else f" in {minutes:g} minutes"
+    steps = counted(run.budget.steps, "step")
+    return f"{steps} of {size}{time}, {shown} epochs, seed {run.seed}"
 
 
 def ending(run: Outline) -> str:

@@ -13,6 +13,8 @@ from ..data import TrainingDataset
 from ..process.noise import mix
 from ..storage.checkpoint import Checkpoint
 from ..storage.labelled import labelled_grid
+from .budget import Budget
+from .checks import expect
 from .log import TrainingLog
 from .previews import Asked, Previews
 from .quality import QualityInTraining
@@ -34,11 +36,12 @@ def due_tasks(
         step: Number of optimizer steps taken.
         every: Number of optimizer steps between two runs of each task; 0 is never, None is the
             number of `save`.
-        last: Whether the run ends after this step; all tasks are then due.
+        last: Whether the run ends after this step; all tasks but a snapshot are then due.
         save: Whether a checkpoint is due in any case.
     """
     intervals = {name: every["save"] if n is None else n for name, n in every.items()}
-    due = {name for name, n in intervals.items() if n and (last or step % n == 0)}
+    at_end = {*intervals} - {"snapshot"} if last else set()  # the checkpoint holds the averages
+    due = {name for name, n in intervals.items() if n and (name in at_end or step % n == 0)}
     due |= {"save"} if save else set()
     return due | {"log"} if "save" in due else due
 
@@ -52,6 +55,7 @@ class Tasks:
         folder: Results folder.
         config: All options that build the run.
         numbers: Further content of the checkpoints, as plain data.
+        budget: Length of the run.
         seed: Seed of the run.
         batch_size: Number of samples of a batch over all processes.
         validation: Validation data, or None.
@@ -71,6 +75,7 @@ class Tasks:
     folder: Path
     config: Mapping[str, Any]
     numbers: Mapping[str, Any]
+    budget: Budget
     seed: int
     batch_size: int
     validation: TrainingDataset | None
@@ -85,6 +90,11 @@ class Tasks:
     left: set[str] = field(default_factory=set)
     saved: int = 0
 
+    def begin(self, checkpoint: Checkpoint | None) -> None:
+        """Takes over the metrics of the checkpoint from which the run resumes, if any."""
+        self.saved = self.state.step
+        self.metrics = {} if checkpoint is None else checkpoint.state["metrics"]
+
     def do(self, tasks: Collection[str], guard: Guard, log: TrainingLog) -> None:
         """Does tasks, on all processes together."""
         began = time.perf_counter()
@@ -97,8 +107,11 @@ class Tasks:
             began = time.perf_counter()
             self.left -= {"log"}
         metrics = {}
-        if "save" in tasks:
+        if {"save", "snapshot"} & {*tasks}:
             guard.together(self._check_finite)
+        if "snapshot" in tasks:
+            self.saving.write_snapshot(self.folder, self.state, guard.together)
+            self.left -= {"snapshot"}
         if "validate" in tasks:
             self.metrics = metrics = self._validate(log, together)
             self.left -= {"validate"}
@@ -127,19 +140,30 @@ class Tasks:
             together: Runs the writing, such as `Together` for all processes.
         """
         self.left, self.saved = self.left - {"save"}, self.state.step
-        numbers = {**self.numbers, "metrics": dict(metrics), "left": sorted(self.left)}
+        numbers = {
+            **self.numbers,
+            **self.budget.numbers,
+            "metrics": dict(metrics),
+            "left": sorted(self.left),
+        }
         numbers["unwritten"] = [] if log is None else log.unwritten()
         self.saving.write(self.folder, self.state, self.config, numbers, together)
         if log is not None:
             log.saved(self.state.step)
 
-    def save_between(self, timeout: float) -> None:
+    def save_between(self, in_callback: bool, timeout: float) -> None:
         """Writes a checkpoint between two calls of `train`, unless this step has one.
 
         Args:
+            in_callback: Whether a callback is asking, within a call.
             timeout: Seconds to wait for another process.
+
+        Raises:
+            ValueError: If a callback is asking, or no step was taken.
         """
-        together = Together(self.state.accelerator, NotedSignals(), None, timeout)
+        got, fix = f"one at step {self.state.step}", "train first, or use run.save()"
+        expect(self.state.step > 0 and not in_callback, "a run that paused", got, fix)
+        together = Together(self.state.accelerator, NotedSignals(), timeout)
         if self.saved != self.state.step:
             self.save(None, {}, together)
 

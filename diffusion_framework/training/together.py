@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from datetime import timedelta
@@ -28,11 +26,9 @@ class Together:
     Args:
         accelerator: Accelerator of the run.
         signals: Signals that this process receives.
-        minutes: Time limit in minutes, counted from now; None for none.
         timeout: Seconds to wait for another process.
 
     Attributes:
-        time_is_up: Whether the time of any process was up when the processes last met.
         raised: Last error that all processes raised, or have heard of, at the same place.
     """
 
@@ -40,11 +36,9 @@ class Together:
         self,
         accelerator: Accelerator,
         signals: NotedSignals,
-        minutes: float | None = None,
         timeout: float = 900,
     ) -> None:
-        self.world, self.signals, self.time_is_up = accelerator.num_processes, signals, False
-        self.deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
+        self.world, self.signals = accelerator.num_processes, signals
         self.raised: BaseException | None = None
         self._group: Any = None  # the default group
         if self.world > 1 and dist.get_backend() != "gloo":
@@ -95,16 +89,13 @@ class Together:
 
     def _meet(self, failure: Exception | Interrupted | None) -> Exception | Interrupted | None:
         """Returns what this process has to raise, once all processes have told their failures."""
-        over = time.monotonic() > self.deadline
         if self.world == 1:
-            self.time_is_up = over
             return failure
         stopped = failure.number if isinstance(failure, Interrupted) else 0
         failed = failure is not None and not stopped
-        flags = torch.tensor([failed, stopped, over], dtype=torch.int)
+        flags = torch.tensor([failed, stopped], dtype=torch.int)
         dist.all_reduce(flags, dist.ReduceOp.MAX, group=self._group)
-        any_failed, number, over = flags.tolist()
-        self.time_is_up = bool(over)
+        any_failed, number = flags.tolist()
         if not any_failed:
             return Interrupted(number) if number else None
         errors: list[Any] = [None] * self.world

@@ -17,8 +17,8 @@ from ..process.noise import mix
 from ..storage.checkpoint import Checkpoint
 from ..storage.config import RecordsArguments
 from ..trainable import Trainable
+from .budget import Budget
 from .callbacks import Callback, Callbacks
-from .checks import expect
 from .compute import Compute
 from .ema import EMA
 from .learning_rate import LearningRate
@@ -65,12 +65,11 @@ class Trainer(RecordsArguments):
         train_lr: Peak learning rate of Adam, or of an optimizer given by its name or class.
         train_num_steps: Number of optimizer steps of the whole run.
         max_grad_norm: Gradient norm above which gradients are clipped.
-        ema_update_every: Number of optimizer steps between two updates of the averaged weights
-            (EMA).
+        ema_update_every: Number of optimizer steps between two updates of the averaged weights.
         ema_decay: Maximum decay of the averaged weights (EMA) at an update.
         betas: Adam's betas.
         weight_decay: Weight decay of AdamW; 0 is plain Adam.
-        optimizer: Optimizer in place of AdamW: a name in torch.optim such as 'SGD', a class, a
+        optimizer: Optimizer in place of AdamW: 'muon', another name in torch.optim, a class, a
             function of the list of parameters, or an optimizer. The last two bring their own
             learning rates in place of train_lr.
         optimizer_options: Options of an optimizer given by its name or class, by name.
@@ -82,7 +81,7 @@ class Trainer(RecordsArguments):
         split_batches: Whether train_batch_size counts the samples of all processes together.
         convert_image_to: Pillow mode, such as 'L', that images of a folder are converted to first.
         seed: Seed for all randomness of the run.
-        minutes: Time limit of the run in minutes, after which it ends as usual; None for none.
+        minutes: Time for the steps in minutes, which sets train_num_steps once, at the start.
         ema: Warm-up of the EMA decay.
         learning_rate: Warm-up and decay of the learning rate.
         loading: Data workers, and the cache for decoded images.
@@ -138,8 +137,8 @@ class Trainer(RecordsArguments):
         check_options(locals())
         names = *model.metric_names, *quality.metric_names
         saving.check(names, validation, validation_options.every, save_and_sample_every)
-        self.results_folder, self.seed, self.minutes = Path(results_folder), seed, minutes
-        self.num_steps, self.save_every = train_num_steps, save_and_sample_every
+        self.results_folder, self.seed = Path(results_folder), seed
+        self.budget, self.save_every = Budget(train_num_steps, minutes), save_and_sample_every
         self.loading, self.logging, self.saving, self.compute = loading, logging, saving, compute
         self.precision = choose_precision(mixed_precision, model)
         self.accelerator = compute.accelerator(self.precision, self.results_folder)
@@ -158,16 +157,17 @@ class Trainer(RecordsArguments):
             model,
             self.accelerator,
             average=partial(ema.average, decay=ema_decay, update_every=ema_update_every),
+            track=partial(ema.track, update_every=ema_update_every),
             optimizer=chosen.make,
             compile=compute.compile,
             shard=compute.shard,
         )
         self.config["trainer"]["optimizer"] = chosen.describe(self.state.slots.optimizer)
-        rate = partial(learning_rate.at, num_steps=train_num_steps)
+        rate = partial(self.budget.rate, learning_rate)
         self.take_step = TrainingStep(
             self.accelerator,
             seed,
-            num_steps=train_num_steps,
+            progress=self.budget.progress,
             learning_rate=rate,
             accumulate=gradient_accumulate_every,
             flip=augment_horizontal_flip,
@@ -178,6 +178,7 @@ class Trainer(RecordsArguments):
             self.results_folder,
             self.config,
             numbers=run_numbers(self.dataset, self.order),
+            budget=self.budget,
             seed=seed,
             batch_size=self.batch_size,
             validation=held_out,
@@ -189,7 +190,7 @@ class Trainer(RecordsArguments):
             saving=saving,
             learning_rate=rate,
         )
-        self.callbacks = Callbacks(callbacks, self.tasks, train_num_steps)
+        self.callbacks = Callbacks(callbacks, self.tasks)
         self.every = {"log": logging.every, "save": self.save_every, "preview": previews.every}
         self.every["validate"] = 0 if held_out is None else validation_options.every
         self.announce: Callable[[], Any] = lambda: None  # called before the first step
@@ -210,7 +211,7 @@ class Trainer(RecordsArguments):
         resume_from: int | None = None,
         init_from: str | os.PathLike[str] | None = None,
     ) -> None:
-        """Trains to train_num_steps, or for `minutes`.
+        """Trains for train_num_steps, or for as many steps as take `minutes`.
 
         SIGINT (Ctrl-C), SIGTERM or SIGUSR1 to any process ends all processes of the run after the
         step in progress, with a checkpoint. They end by KeyboardInterrupt for SIGINT, otherwise
@@ -240,19 +241,17 @@ class Trainer(RecordsArguments):
         ):
             all_data = one_pass(dataset, self.batch_size, self.accelerator.device)
             self.state.begin(checkpoint, all_data, weights)
-            self.tasks.saved = self.state.step
-            self.tasks.metrics = {} if checkpoint is None else checkpoint.state["metrics"]
+            self.tasks.begin(checkpoint)
             start.set_later_aside(self.results_folder, self.accelerator)
-            self.announce()
             seed, first = mix(self.seed, Purpose.ORDER), self.state.step * self.take_step.accumulate
             order = self.batch_size, seed, first, self.accelerator
-            with (
-                NotedSignals() as signals,
-                TrainingLog.of(self, checkpoint) as log,
-                self.loading.batches(dataset, *order) as batches,
-            ):
+            load = partial(self.loading.batches, dataset, *order)
+            self.budget.measure(self.take_step, self.state, load, self.compute.timeout)
+            self.announce()
+            begun = TrainingLog.of(self, checkpoint)
+            with NotedSignals() as signals, begun as log, load() as batches:
                 late = None if self.state.skips_steps else False
-                guard = Guard(self.accelerator, signals, late, self.minutes, self.compute.timeout)
+                guard = Guard(self.accelerator, signals, late, self.compute.timeout)
                 try:
                     if checkpoint is not None:
                         self.tasks.do_left(checkpoint, guard, log)
@@ -266,12 +265,13 @@ class Trainer(RecordsArguments):
     def _loop(self, batches: Iterator[Any], guard: Guard, log: TrainingLog) -> None:
         """Takes steps, and does the tasks that are due after some of them."""
         asked = self.callbacks.call(lambda one, run: one.on_start(run), guard, log)
-        last = self.state.step >= self.num_steps or "stop" in asked
+        self.every["snapshot"] = self.state.profiles.interval(self.budget.steps)
+        last = self.state.step >= self.budget.steps or "stop" in asked
         while not last:
             loss, norm = self.take_step(self.state, batches, guard)
             log.add(loss, norm)
             asked = self.callbacks.call(lambda one, run: one.on_step(run), guard, log, loss)
-            last = self.state.step >= self.num_steps or guard.together.time_is_up or "stop" in asked
+            last = self.state.step >= self.budget.steps or "stop" in asked
             if due := due_tasks(self.state.step, self.every, last, "save" in asked):
                 guard.settle()  # raises if a step was not finite, before anything is written
                 self.tasks.do(due, guard, log)
@@ -287,14 +287,14 @@ class Trainer(RecordsArguments):
         Raises:
             ValueError: If no step was taken, or in a callback, which has `run.save()`.
         """
-        fits, got = self.state.step > 0 and not self.callbacks.are_called, self.state.step
-        expect(fits, "a run that paused", f"one at step {got}", "train first, or use run.save()")
         with locked(self.results_folder, self.accelerator):
-            self.tasks.save_between(self.compute.timeout)
+            self.tasks.save_between(self.callbacks.are_called, self.compute.timeout)
 
     def check(self, start: Start | None = None) -> Checkpoint | None:
         """Returns the checkpoint that `train` resumes from; raises its errors, writes nothing."""
-        count = -(-self.num_steps // self.save_every)
+        count = -(-self.budget.steps // self.save_every)
         self.saving.check_space(self.results_folder, self.state.size(), count)
         now = self.config, self.order, self.state.slots.name
-        return (start or Start()).checkpoint(self.results_folder, *now)
+        checkpoint = (start or Start()).checkpoint(self.results_folder, *now)
+        self.budget.resume(checkpoint)
+        return checkpoint

@@ -47,7 +47,7 @@ from diffusion_framework.samplers.tuned_file import TunedCalls, TunedFile
 from diffusion_framework.storage.checkpoint import Checkpoint
 from diffusion_framework.storage.config import to_config
 from diffusion_framework.storage.manifest import sealed
-from diffusion_framework.training import Loading, Logging, Previews
+from diffusion_framework.training import EMA, Loading, Logging, Previews, post_hoc_ema
 
 SLOW = 20.0  # seconds that opening one small file may take
 
@@ -77,25 +77,26 @@ def network() -> torch.nn.Module:
     return df.UNet(dim=4, dim_mults=(1,), blocks=1, heads=1, dim_head=4, channels=1, image_size=4)
 
 
-def run(folder: Path) -> df.Trainer:
-    """A run of one step in the folder."""
+def run(folder: Path, steps: int = 1, **options: Any) -> df.Trainer:
+    """A short run in the folder."""
     torch.manual_seed(0)
     return df.Trainer(
         df.GaussianDiffusion(network(), timesteps=2),
         [torch.zeros(1, 4, 4), torch.ones(1, 4, 4)],
         train_batch_size=2,
-        train_num_steps=1,
-        save_and_sample_every=1,
+        train_num_steps=steps,
+        save_and_sample_every=steps,
         results_folder=folder / "run",
         loading=Loading(num_workers=0),
         logging=Logging(progress=False),
         previews=Previews(every=0),
         mixed_precision="no",
+        **options,
     )
 
 
-def trained(folder: Path) -> Path:
-    run(folder).train()
+def trained(folder: Path, **options: Any) -> Path:
+    run(folder, **options).train()
     (checkpoint,) = (folder / "run" / "checkpoints").iterdir()
     config = checkpoint / "config.yaml"  # JSON is YAML, and can be changed as a tree
     config.write_text(json.dumps(Checkpoint.open(checkpoint).config))
@@ -123,6 +124,26 @@ def resume(folder: Path) -> None:
 
 def open_model(folder: Path) -> None:
     df.GaussianDiffusion.from_pretrained(folder / "run", weights="model")
+
+
+AVERAGES = {"steps": 2, "ema": EMA(profiles=(0.05, 0.1), snapshots=2), "ema_update_every": 1}
+
+
+def of_averages(name: str) -> Callable[[Path], list[Path]]:
+    """Returns files of this name in the checkpoint and the snapshots of a run with averages."""
+
+    def make(folder: Path) -> list[Path]:
+        checkpoint = trained(folder, **AVERAGES)
+        for unread in ("model", "optimizer"):
+            (checkpoint / f"{unread}.safetensors").unlink()
+        shutil.rmtree(folder / "run" / "tensorboard", ignore_errors=True)
+        return [*checkpoint.glob(name), *(folder / "run" / "ema" / "step-00000001").glob(name)]
+
+    return make
+
+
+def open_averages(folder: Path) -> None:
+    post_hoc_ema(folder / "run", 0.055)
 
 
 def pictures(folder: Path) -> list[Path]:
@@ -286,6 +307,8 @@ KINDS = {
     "state": Kind(of_checkpoint("state.json"), resume, changed_json, True),
     "weights": Kind(of_checkpoint("model.safetensors"), open_model, reseal=True),
     "optimizer": Kind(of_checkpoint("optimizer.safetensors"), resume, reseal=True),
+    "averages, state": Kind(of_averages("state.json"), open_averages, changed_json, True),
+    "averages, tensors": Kind(of_averages("profile-*.safetensors"), open_averages, reseal=True),
     "sampler": Kind(sampler, Sampler.from_pretrained, changed_json),
     "tuned": Kind(tuned, TunedFile.read, changed_json),
     "tuned, bytes": Kind(tuned, TunedFile.read),

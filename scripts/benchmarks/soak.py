@@ -43,7 +43,7 @@ CONTEXT.set_forkserver_preload(
     ]
 )
 VARIANTS = {
-    "one process": {"processes": 1},
+    "one process": {"processes": 1, "profiles": (0.05, 0.1)},
     "data workers, accumulating": {"processes": 1, "workers": 2, "gradient_accumulate_every": 2},
     "two processes": {"processes": 2},
 }
@@ -63,7 +63,7 @@ def train(results: str, rank: int, processes: int, port: int, options: dict) -> 
 
     from diffusion_framework import GaussianDiffusion, Trainer, UNet
     from diffusion_framework.data import Digits
-    from diffusion_framework.training import Loading, Logging, Previews
+    from diffusion_framework.training import EMA, Loading, Logging, Previews
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -87,6 +87,7 @@ def train(results: str, rank: int, processes: int, port: int, options: dict) -> 
     defaults |= {
         "previews": Previews(sampling_steps=2),
         "loading": Loading(options.pop("workers", 0)),
+        "ema": EMA(profiles=options.pop("profiles", ()), snapshots=options.pop("snapshots", 8)),
     }
     diffusion = GaussianDiffusion(network, timesteps=4)
     Trainer(

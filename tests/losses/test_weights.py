@@ -67,6 +67,28 @@ def test_uniform_on_a_target_is_the_plain_error_of_that_target(schedule):
         )
 
 
+def test_a_bounded_uniform_weight_is_that_of_jit_and_of_min_snr():
+    """JiT divides errors of x0 by a time of at least 0.05, with t = 1 for clean data."""
+    at = levels(Flow())
+    clean, x, one, other = 1 - at.t, *torch.randn(3, 49, dtype=torch.float64)
+    velocity, wanted = ((each - x) / (1 - clean).clamp(min=0.05) for each in (one, other))
+    weight = output_weight(UniformOn(Velocity(), 400.0), X0(), at)
+    torch.testing.assert_close(weight * (one - other) ** 2, (velocity - wanted) ** 2)
+    for schedule in (Cosine(), EDM(), Flow()):
+        same = UniformOn(Eps(), 5.0), MinSNR(5.0)
+        torch.testing.assert_close(*(output_weight(w, V(), levels(schedule)) for w in same))
+    with pytest.raises(ValueError, match="UniformOn: Expected a finite largest above 0, got 0.0"):
+        UniformOn(Eps(), 0.0)
+
+
+@pytest.mark.parametrize("bias", [-3.0, 0.0, 1.0])
+@pytest.mark.parametrize("schedule", [Sigmoid(), EDM(), Flow()], ids=repr)
+def test_soft_min_snr_is_the_sigmoid_weight_of_the_noise(schedule, bias):
+    at = levels(schedule)
+    weight = output_weight(SoftMinSNR(math.exp(bias)), Eps(), at)
+    torch.testing.assert_close(weight, torch.sigmoid(bias - at.log_snr))
+
+
 @pytest.mark.parametrize("schedule", [Sigmoid(), EDM(), Flow()], ids=repr)
 def test_likelihood_weighting_is_the_slope_of_the_snr(schedule):
     at, h = levels(schedule), 1e-6

@@ -10,6 +10,7 @@ from diffusion_framework.conditions import Text
 from diffusion_framework.models import RIN, DiT
 
 ALL = {"num_classes": 3, "image_channels": 2, "vector_dim": 4, "token_dim": 6}
+TOLD = ALL | {"augmentation": True}
 SIZE = {"channels": 3, "image_size": 8}
 NETWORKS = {
     "unet": lambda **options: tiny_unet(**SIZE, **options),
@@ -33,16 +34,19 @@ def given(batch=3, tokens=5):
     mask = torch.arange(tokens) < torch.tensor([[2], [tokens], [1]])
     told = {"labels": torch.tensor([0, 2, 1]), "image": random(batch, 2, 8, 8)}
     told |= {"vector": random(batch, 4), "tokens": random(batch, tokens, 6), "token_mask": mask}
+    told["augmentation"] = random(batch, 9)
     return (random(batch, 3, 8, 8), torch.tensor([0.1, 0.5, 0.9])), told
 
 
 @EACH
 def test_each_condition_and_each_parameter_affects_the_output(kind):
-    network, (x_time, told) = made(kind, **ALL), given()
+    network, (x_time, told) = made(kind, **TOLD), given()
     out = network(*x_time, **told)
     assert out.shape == x_time[0].shape
     others = {**told, "labels": told["labels"].flip(0), "token_mask": ~told["token_mask"]}
-    others |= {name: told[name].roll(1, -1) for name in ("image", "vector", "tokens")}
+    others |= {
+        name: told[name].roll(1, -1) for name in ("image", "vector", "tokens", "augmentation")
+    }
     others["token_mask"][1, 0] = True
     for name, other in others.items():
         changed = network(*x_time, **{**told, name: other})
@@ -54,7 +58,7 @@ def test_each_condition_and_each_parameter_affects_the_output(kind):
 
 @EACH
 def test_padding_and_what_stands_in_it_change_nothing(kind):
-    network, (x_time, told) = made(kind, **ALL), given()
+    network, (x_time, told) = made(kind, **TOLD), given()
     out = network(*x_time, **told)
     noise = torch.randn(told["tokens"].shape).double() * ~told["token_mask"][:, :, None]
     torch.testing.assert_close(network(*x_time, **{**told, "tokens": told["tokens"] + noise}), out)
@@ -85,9 +89,9 @@ def test_a_network_takes_the_conditions_it_is_built_for_and_no_others(kind):
 
 @EACH
 def test_a_model_trains_and_samples_with_all_conditions_of_its_network(kind):
-    network = NETWORKS[kind](**ALL | {"token_dim": 8})
+    network = NETWORKS[kind](**TOLD | {"token_dim": 8})
     diffusion = GaussianDiffusion(network, condition_dropout=0.5, timesteps=8)
-    assert list(diffusion.conditions) == ["labels", "image", "vector", "text"]
+    assert list(diffusion.conditions) == ["labels", "image", "vector", "text", "augmentation"]
     told = {"labels": [0, 1, 2], "image": torch.rand(3, 2, 8, 8), "vector": torch.randn(3, 4)}
     told["text"] = ["a red heart", "a blue heart", "one more heart"]
     diffusion.fit([(torch.rand(3, 3, 8, 8), told)])

@@ -4,7 +4,13 @@ import pytest
 import torch
 from toys import tiny_dit, tiny_rin, tiny_unet
 
-OPTIONS = {"num_classes": 3, "image_channels": 2, "vector_dim": 5, "token_dim": 6}
+OPTIONS = {
+    "num_classes": 3,
+    "image_channels": 2,
+    "vector_dim": 5,
+    "token_dim": 6,
+    "augmentation": True,
+}
 WHOLE = {
     "x": torch.rand(2, 1, 8, 8),
     "time": torch.rand(2),
@@ -14,6 +20,7 @@ WHOLE = {
     "vector": torch.rand(2, 5),
     "tokens": torch.rand(2, 4, 6),
     "token_mask": torch.ones(2, 4, dtype=torch.bool),
+    "augmentation": torch.zeros(2, 9),
 }
 WRONG = [
     ("x", torch.rand(1, 8, 8), r"\[batch, 1, 8, 8\].*, got \[1, 8, 8\]"),
@@ -28,6 +35,7 @@ WRONG = [
     ("vector", torch.rand(2, 4), r"\[2, 5\], got \[2, 4\]"),
     ("tokens", torch.rand(2, 4, 7), r"\[2, 4, 6\], got \[2, 4, 7\]"),
     ("tokens", torch.rand(2, 6), r"\[2, 0, 6\], got \[2, 6\]"),
+    ("augmentation", torch.zeros(2, 8), r"\[2, 9\], got \[2, 8\]"),
     ("token_mask", torch.ones(2, 3), r"\[2, 4\], got \[2, 3\]"),
 ]
 

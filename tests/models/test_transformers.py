@@ -6,8 +6,10 @@ from toys import QUIET, randomised, tiny_dit, tiny_rin
 
 from diffusion_framework import GaussianDiffusion, Trainer
 from diffusion_framework.data import Digits
+from diffusion_framework.losses import LogitNormal, UniformOn
 from diffusion_framework.models.dit import DiTBlock
 from diffusion_framework.models.tokens import patchify, unpatchify
+from diffusion_framework.process.objectives import Velocity
 from diffusion_framework.training import Previews
 
 NETWORKS = pytest.mark.parametrize("make", [tiny_rin, tiny_dit])
@@ -183,3 +185,42 @@ def test_a_dit_block_computes_adaptive_layer_norm():
     expected = branch(block.attention, x, *parts.unbind(1)[:3])
     expected = branch(block.mlp, expected, *parts.unbind(1)[3:])
     torch.testing.assert_close(block(x, embedding), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("bottleneck", [1, 3])
+def test_a_bottleneck_bounds_the_rank_of_the_embedding_of_patches(bottleneck):
+    """Each patch of 4 x 4 pixels would otherwise have 16 numbers."""
+    whole, narrow = (
+        randomised(tiny_dit(dim=32, patch_size=4, self_condition=False, bottleneck=width)).double()
+        for width in (None, bottleneck)
+    )
+    patches = patchify(torch.randn(30, 1, 8, 8, dtype=torch.float64), 4)
+    for network, rank in ((whole, 16), (narrow, bottleneck)):
+        embedded = network.embed_patches(patches) - network.embed_patches(patches * 0)
+        assert torch.linalg.matrix_rank(embedded.flatten(0, 1)) == rank
+    x, time = torch.randn(2, 1, 8, 8, dtype=torch.float64), torch.rand(2)
+    narrow(x, time).sum().backward()
+    assert all(p.grad.abs().sum() > 0 for p in narrow.embed_patches.parameters())
+    with pytest.raises(ValueError, match="bottleneck of at least 1, or None for none, got 0. Fix"):
+        tiny_dit(bottleneck=0)
+
+
+def test_a_transformer_that_predicts_clean_images_learns_with_the_loss_of_jit():
+    """Its loss is the squared error of the velocity, whose time is at least 0.05."""
+    model = GaussianDiffusion(
+        tiny_dit(patch_size=4, bottleneck=3, self_condition=False),
+        noise_schedule="flow",
+        objective="x0",
+        loss_weight=UniformOn(Velocity(), 400.0),
+        times=LogitNormal(0.8, 0.8),
+        train_prob_self_cond=0.0,
+    )
+    data = torch.rand(6, 1, 8, 8)
+    loss = model(data, generator=torch.Generator().manual_seed(0))
+    assert torch.isfinite(loss) and loss > 0
+    t = model.times.draw(
+        model.schedule, model.times.uniform(6, data.device, torch.Generator().manual_seed(0))
+    ).at.t
+    x0 = model.encode(data, {})
+    velocity = (0 - x0) / t.clamp(min=0.05)[:, None, None, None]  # an untrained network says 0
+    torch.testing.assert_close(loss, velocity.square().mean().to(loss))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from runs import assert_same_run
+from runs import assert_same_run, stop_after
 from toys import QUIET, tiny_unet
 
 from diffusion_framework import GaussianDiffusion, ImageFolder, Trainer
@@ -43,7 +43,7 @@ def trainer(folder, results):
 def test_a_run_with_all_conditions_resumes_exactly(folder, tmp_path):
     trainer(folder, tmp_path / "whole").train()
     cut = trainer(folder, tmp_path / "cut")
-    cut.num_steps = 3
+    stop_after(cut, 3)
     cut.train()
     trainer(folder, tmp_path / "cut").train(resume=True)
     assert_same_run(tmp_path / "whole", tmp_path / "cut")

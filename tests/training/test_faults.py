@@ -24,7 +24,7 @@ from diffusion_framework.storage.checkpoint import (
     list_checkpoints,
     newest_whole_checkpoint,
 )
-from diffusion_framework.training import Compute, Saving
+from diffusion_framework.training import Compute, Saving, post_hoc_ema
 from diffusion_framework.training.run_lock import RunLock
 from diffusion_framework.training.seeds import Purpose
 from diffusion_framework.training.signals import NotedSignals
@@ -320,20 +320,26 @@ def test_another_number_of_processes_continues_in_the_same_order(tmp_path):
 
 
 def test_sharded_weights_train_the_same_and_serve_any_number_of_processes(whole_of_two, tmp_path):
-    assert soak.end(
-        soak.start(tmp_path / "cut", 2, compute=Compute(shard=True), train_num_steps=12)
-    ) == [0, 0]
-    assert soak.end(soak.start(tmp_path / "cut", 2, compute=Compute(shard=True))) == [0, 0]
+    options = {"compute": Compute(shard=True), "profiles": (0.05, 0.1)}
+    half = {"train_num_steps": 12, "snapshots": 4}
+    assert soak.end(soak.start(tmp_path / "cut", 2, **options, **half)) == [0, 0]
+    assert soak.end(soak.start(tmp_path / "cut", 2, **options)) == [0, 0]
     whole, sharded = Checkpoint.find(whole_of_two), Checkpoint.find(tmp_path / "cut")
     for name, tolerance in (("model", 1e-4), ("ema", 1e-4), ("optimizer", 1e-3)):
         expected, got = whole.tensors(name), sharded.tensors(name)
         assert expected.keys() == got.keys()
         apart = sum((got[key] - value).norm() ** 2 for key, value in expected.items()) ** 0.5
         assert apart < tolerance * sum(value.norm() ** 2 for value in expected.values()) ** 0.5
-    assert soak.end(soak.start(tmp_path / "whole", 2, compute=Compute(shard=True))) == [0, 0]
-    assert not soak.difference(tmp_path / "whole", tmp_path / "cut")
+    assert soak.end(soak.start(tmp_path / "whole", 2, **options)) == [0, 0]
+    assert not soak.difference(tmp_path / "whole", tmp_path / "cut"), "snapshots are alike, too"
+    assert len(sharded.state["profiles"]["snapshots"]) == 8
+    averages = post_hoc_ema(tmp_path / "cut", 0.08)
+    expected = sharded.tensors("model")
+    apart = sum((averages[key] - value).norm() ** 2 for key, value in expected.items()) ** 0.5
+    assert 0 < apart < 0.1 * sum(value.norm() ** 2 for value in expected.values()) ** 0.5
     shutil.rmtree(tmp_path / "whole")
-    assert soak.end(soak.start(tmp_path / "cut", 1, train_num_steps=25)) == [0]
+    more = {"train_num_steps": 25, "profiles": (0.05, 0.1)}
+    assert soak.end(soak.start(tmp_path / "cut", 1, **more)) == [0]
 
 
 TORCHRUN = (

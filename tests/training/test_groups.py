@@ -9,7 +9,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from runs import trainer, weights
+from runs import trainer
 from toys import tiny_unet
 
 from diffusion_framework import GaussianDiffusion, ImageFolder, Trainer, training
@@ -23,8 +23,6 @@ from diffusion_framework.training import (
     Saving,
     ValidationOptions,
 )
-from diffusion_framework.training.signals import NotedSignals
-from diffusion_framework.training.together import Together
 
 DATACLASSES = {value for value in vars(training).values() if dataclasses.is_dataclass(value)}
 GROUPS = sorted(DATACLASSES - {training.Run}, key=lambda group: group.__name__)
@@ -139,7 +137,8 @@ def test_previews_follow_their_interval(ten_images, tmp_path, every, steps):
 def test_a_resumed_run_names_changed_options(ten_images, tmp_path):
     trainer(ten_images, tmp_path, loading=Loading(0, "off")).train()
     config = Checkpoint.find(tmp_path).config["trainer"]
-    assert config["ema"] == {"inv_gamma": 1.0, "power": 2 / 3}, "in the form of a config file"
+    in_file = {"inv_gamma": 1.0, "power": 2 / 3, "profiles": [], "snapshots": 16}
+    assert config["ema"] == in_file, "in the form of a config file"
     changed = {"ema": EMA(power=0.75), "learning_rate": LearningRate("linear", warmup_steps=1)}
     with pytest.warns(UserWarning, match="The resumed run differs from before: ") as warned:
         trainer(ten_images, tmp_path, **changed).train(resume=True)
@@ -151,27 +150,6 @@ def test_a_resumed_run_names_changed_options(ten_images, tmp_path):
     ):
         assert part in message
     assert "loading" not in message, "loading changes no result"
-
-
-def test_a_time_limit_saves_the_run_which_can_be_resumed(ten_images, tmp_path):
-    trainer(ten_images, tmp_path / "whole").train()
-    trainer(ten_images, tmp_path / "cut", minutes=1e-9).train()
-    assert Checkpoint.find(tmp_path / "cut").step == 1, "the step in progress is finished and saved"
-    assert previewed(tmp_path / "cut") == [1]
-    trainer(ten_images, tmp_path / "cut", minutes=60.0).train(resume=True)
-    assert Checkpoint.find(tmp_path / "cut").step == 6
-    for name in ("model", "ema", "optimizer"):
-        whole, cut = weights(tmp_path / "whole", name), weights(tmp_path / "cut", name)
-        assert all(torch.equal(value, cut[key]) for key, value in whole.items())
-
-
-def test_the_time_limit_is_noticed_where_the_processes_meet(ten_images, tmp_path):
-    run = trainer(ten_images, tmp_path)
-    for minutes in (None, 60, 1e-9):
-        together = Together(run.accelerator, NotedSignals(), minutes)
-        assert not together.time_is_up
-        assert together(lambda: 3) == 3
-        assert together.time_is_up == (minutes == 1e-9)
 
 
 @pytest.mark.parametrize(

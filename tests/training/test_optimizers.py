@@ -63,7 +63,7 @@ def state_of(choice):
     accelerator, model = Accelerator(cpu=True), Matrices()
     chosen = ChosenOptimizer(choice, {}, 0.01, {})
     average = partial(EMA().average, decay=0.9, update_every=1)
-    options = {"compile": False, "shard": False}
+    options = {"compile": False, "shard": False, "track": partial(EMA().track, update_every=1)}
     return TrainingState(model, accelerator, average=average, optimizer=chosen.make, **options)
 
 
@@ -104,8 +104,9 @@ def sgd(params):
         ({"optimizer": "radam", "optimizer_options": {"eps": 1e-6}}, "RAdam"),
         ({"optimizer": torch.optim.Adafactor}, "Adafactor"),
         ({"optimizer": sgd}, "SGD(lr=0.03, momentum=0.9)"),
+        ({"optimizer": "muon", "optimizer_options": {"momentum": 0.9}}, "Muon"),
     ],
-    ids=["name", "class", "function"],
+    ids=["name", "class", "function", "muon"],
 )
 def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, options, name):
     options = {**options, **QUICK}

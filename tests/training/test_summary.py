@@ -9,7 +9,7 @@ from runs import trainer
 
 from diffusion_framework.data import ImageFolder
 from diffusion_framework.parts.counting import counted
-from diffusion_framework.training import Logging, log
+from diffusion_framework.training import EMA, Logging, log
 from diffusion_framework.training.rehearsal import rehearsed
 from diffusion_framework.training.starting import Start
 from diffusion_framework.training.summary import Outline, ending, summary
@@ -65,10 +65,11 @@ def test_the_end_names_figures_pictures_and_the_command(flowers, tmp_path):
 
 
 def test_a_dry_run_measures_a_step_and_writes_nothing(flowers, tmp_path):
-    run = trainer(flowers, tmp_path / "run")
+    run = trainer(flowers, tmp_path / "run", ema=EMA(profiles=(0.05, 0.1)))
     before = [p.clone() for p in run.model.parameters()]
     text = rehearsed(run)
     weights = sum(p.nbytes for p in before)
+    assert f"EMA {3 * weights / 1000:.3g} kB" in text, "with an average for each profile"
     assert f"weights {weights / 1000:.3g} kB" in text and f"optimizer {weights / 500:.3g}" in text
     assert float(re.search(r"a step +(\S+) floating", text)[1]) > 1e5
     assert not (tmp_path / "run").exists()

@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from runs import assert_same_run, batches_of, trainer, weights
+from runs import assert_same_run, batches_of, stop_after, trainer, weights
 from torch.utils.data import TensorDataset
 from toys import QUIET, tiny_diffusion, tiny_unet
 
@@ -91,7 +91,7 @@ WORKERS_AND_A_SCHEDULE = {
 def test_a_resumed_run_equals_an_uninterrupted_one(ten_images, tmp_path, options):
     trainer(ten_images, tmp_path / "whole", **options).train()
     cut = trainer(ten_images, tmp_path / "cut", **options)
-    cut.num_steps = 3  # stop half way, with the learning rates of the whole run
+    stop_after(cut, 3)
     cut.train()
     again = trainer(ten_images, tmp_path / "cut", **options)
     again.train(resume=True)

@@ -31,8 +31,8 @@ class Autoguidance(Guidance):
         run: Results folder or checkpoint of the weaker model. In Python also the model itself, in
             evaluation mode, which a model with classes of your own needs.
         scale: Guidance scale; 1 switches guidance off.
-        weights: Weights of the weaker model: 'ema' (their moving average) or 'model' (the last
-            ones).
+        weights: Weights of the weaker model: 'ema' (their moving average), 'model' (the last
+            ones), or the width of an average, such as 0.2 (see `post_hoc_ema`).
 
     Raises:
         ValueError: a scale that is not finite. On use, a weaker model with another schedule, shape
@@ -41,7 +41,7 @@ class Autoguidance(Guidance):
 
     run: str | os.PathLike[str] | Trainable
     scale: float = 2.0
-    weights: Literal["ema", "model"] = "ema"
+    weights: Literal["ema", "model"] | float = "ema"
 
     def __post_init__(self) -> None:
         check_scale(self.scale)
