@@ -53,9 +53,8 @@ class GaussianDiffusion(KeepsStatistics, DrawsSamples):
         model: Network, called as `model(x, time, **keywords)`; see `NetworkSignature`.
         timesteps: Number of steps of a discrete process, and of samplers that need all of them.
         use_ddim: Whether the default sampler is DDIM, else DDPM with the variance of the loss. None
-            takes what a part proposes, or UniPC of the velocity with 20 network calls.
-        noise_schedule: Noise schedule: 'sigmoid', 'cosine', 'linear', another name, or a
-            `NoiseSchedule`.
+            takes what a part proposes, or `Auto` with 20 network calls.
+        noise_schedule: 'sigmoid', 'cosine', 'linear', another name, or a `NoiseSchedule`.
         objective: Meaning of the network's output: 'v', 'x0', 'eps', 'score', 'velocity',
             'previous_x', 'edm', or an `Objective`.
         schedule_kwargs: Options of a schedule given by name, such as start, end, tau, clip_min.

@@ -32,6 +32,7 @@ from .samplers.choosing import make_grid
 from .samplers.grids import Grid, NoiseLevel, Spacing, noise_scale
 from .samplers.tuned_file import tuned_sampler
 from .spaces import DataSpace
+from .storage.config import to_config
 from .trainable import Trainable
 
 
@@ -45,6 +46,8 @@ class DrawsSamples(Trainable, Guide, ABC):
         space: Encoding of data for the network.
         time_difference: Time by which each step goes further, in [0, 1).
         timesteps: Number of steps of the process.
+        tuned_guidance: Description of the guidance that the sampler was tuned for, or None for any.
+            Another guidance takes the sampler without its tuning.
     """
 
     conditions: Conditions
@@ -53,6 +56,7 @@ class DrawsSamples(Trainable, Guide, ABC):
     space: DataSpace
     time_difference: float
     timesteps: int
+    tuned_guidance: Any = None
 
     @property
     @abstractmethod
@@ -83,7 +87,7 @@ class DrawsSamples(Trainable, Guide, ABC):
 
     def use_tuned(self, folder: Path, weights: str) -> None:
         """Reads what `diffusion tune` found for the model; see `Trainable`."""
-        self.sampler = tuned_sampler(self.sampler, self.parts, folder, weights)
+        self.sampler, self.tuned_guidance = tuned_sampler(self.sampler, self.parts, folder, weights)
 
     @torch.no_grad()
     def told(self, values: Mapping[str, Any], batch: int | None = None) -> NetworkDenoiser:
@@ -178,6 +182,9 @@ class DrawsSamples(Trainable, Guide, ABC):
         """
         batch_size = arguments.sample_count(batch_size)
         sampler = self.sampler if sampler is None else resolve(sampler, Sampler, "sampler")
+        if self.tuned_guidance is not None and sampler == self.sampler:
+            fits = to_config(as_guidance(guidance)) == self.tuned_guidance
+            sampler = sampler if fits else sampler.untuned()
         self.check_options(condition, sampler)
         arguments.check_generator(generator)
         calls = None if calls is None else arguments.whole_number(calls, "calls")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from ..denoisers import Guidance
+from ..denoisers import Guidance, as_guidance
 from ..diffusion import GaussianDiffusion
 from ..parts.extras import check_installed
 from ..samplers.tuned_file import TunedFile
@@ -44,7 +44,8 @@ def tune(
     """Finds the sampler and the noise levels with which a model draws best in few network calls.
 
     It writes tuned.json and tuned.png to the folder of the run. From then on, sampling with one of
-    these numbers of calls uses what was found, unless it names a sampler, a spacing or a level.
+    these numbers of calls and the same guidance uses what was found, unless it names a sampler, a
+    spacing or a level.
 
     The measure is the RMS distance between samples in few and in many calls from the same noise. It
     knows no images: where the network itself is wrong near the data, as small ones are, a large
@@ -97,7 +98,7 @@ def tune(
     asked = asked_conditions(diffusion, paths, labels, read_texts(text), image, vector)
     found = find_best(diffusion, calls, options, lambda of: asked.of(of, diffusion.device))
     about: dict[str, Any] = {"weights": weights_name(checkpoint, weights)}
-    about["guidance"] = to_config(guided)
+    about["guidance"] = to_config(as_guidance(guided))
     about["step"] = Description.of(checkpoint).steps
     print(table(found, diffusion.schedule))
     print(f"done: {_write(found, diffusion, folder, about)}")

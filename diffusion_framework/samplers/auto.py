@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -64,6 +64,9 @@ class Auto(Sampler[State]):
             noisiest, limit = schedule.at(1.0), -2 * math.log(4 * steps * scale)
             first = noisiest if noisiest.log_snr > limit else schedule.at_log_snr(limit)
         return spaced_grid(schedule, steps, "optimal", first=first, last=last, scale=scale)
+
+    def untuned(self) -> Auto:
+        return replace(self, tuned=())
 
     def init(self, steps: int) -> State:
         return None, steps

@@ -39,6 +39,10 @@ class Sampler(SavedAsJson, ABC, Generic[State]):
     chooses: ClassVar[bool] = False
     default_calls: ClassVar[int | None] = None
 
+    def untuned(self) -> Sampler:
+        """Returns the sampler without what was tuned for one model; in most cases, it is itself."""
+        return self
+
     def init(self, steps: int) -> State:
         """Returns the state before the first step; None for a sampler without state.
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..denoisers import NetworkParts
+from ..denoisers import NetworkParts, as_guidance
 from ..parts import BadPart, plan
 from ..process.objectives import Objective
 from ..process.schedules import NoiseSchedule
@@ -115,8 +115,12 @@ class TunedFile:
         return _checked(content if isinstance(content, dict) else {}, path)
 
 
-def tuned_sampler(sampler: Sampler, parts: NetworkParts, folder: Path, weights: str) -> Sampler:
-    """Returns the sampler with the choices in a folder's file; a file for another model is ignored.
+def tuned_sampler(
+    sampler: Sampler, parts: NetworkParts, folder: Path, weights: str
+) -> tuple[Sampler, Any]:
+    """Returns the sampler with the choices in a folder's file, and the guidance that they are for.
+
+    The guidance is a description, or None without choices. A file for another model is ignored.
 
     Args:
         sampler: Default sampler of the model.
@@ -130,18 +134,19 @@ def tuned_sampler(sampler: Sampler, parts: NetworkParts, folder: Path, weights: 
     """
     found = TunedFile.read(folder)
     if found is None or found.weights != weights or not sampler.chooses:
-        return sampler
+        return sampler, None
     other = found.misfit(parts.schedule, parts.objective)
     if other is not None:
         warnings.warn(
             f"{folder / TUNED} was made for {other} and is ignored. Fix: tune again.", stacklevel=2
         )
-        return sampler
+        return sampler, None
     for one in found.found:
         one.tuned.grid(parts.schedule)  # its levels are those of the schedule
     choosing: Any = sampler
     tuned: Sampler = replace(choosing, tuned=tuple(one.tuned for one in found.found))
-    return tuned
+    plain = isinstance(found.guidance, int | float | None)
+    return tuned, to_config(as_guidance(found.guidance)) if plain else found.guidance
 
 
 def _checked(content: Mapping[str, Any], path: Path) -> TunedFile:

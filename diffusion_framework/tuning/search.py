@@ -156,7 +156,7 @@ class _Tuner:
             return Paths.draw(model, indices, batch_size=min(options.batch_size, few), **drawn)
 
         few = _paths(_SCREENED, model)
-        sampler, schedule = untuned(model), model.schedule
+        sampler, schedule = model.sampler.untuned(), model.schedule
         grids = [_grid(sampler, model, many * options.teacher_calls) for many in (1, 2)]
         searching = paths(range(half))
         teacher, ends = Teacher.walk(
@@ -171,7 +171,7 @@ class _Tuner:
         return cls(model, options, counter, teacher, error, goal, held_out, costs)
 
     def result(self, counts: Sequence[int]) -> Tuning:
-        sampler = untuned(self.model)
+        sampler = self.model.sampler.untuned()
         defaults = {count: _grid(sampler, self.model, count) for count in counts}
         found = []
         for count in counts:
@@ -241,13 +241,6 @@ class _Counter:
 def _paths(count: int, model: DrawsSamples) -> int:
     """Returns a number of paths of at least this count, with enough numbers to compare."""
     return max(count, _NUMBERS // math.prod(model.sample_shape))
-
-
-def untuned(model: DrawsSamples) -> Sampler:
-    """Returns the model's own sampler as it is without tuning."""
-    sampler: Any = model.sampler
-    plain: Sampler = replace(sampler, tuned=())
-    return plain
 
 
 def _grid(sampler: Sampler, model: DrawsSamples, steps: int) -> Grid:

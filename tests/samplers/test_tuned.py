@@ -6,14 +6,16 @@ import math
 import random
 import shutil
 import warnings
+from dataclasses import replace
 
 import commands
 import pytest
 import torch
 from mutations import changed_bytes, changed_tree
-from toys import tiny_diffusion
+from toys import tiny_diffusion, tiny_unet
 
 from diffusion_framework import Flow, GaussianDiffusion, Sigmoid, UniPC
+from diffusion_framework.denoisers import APG, ClassifierFree
 from diffusion_framework.process.objectives import V
 from diffusion_framework.samplers import Auto
 from diffusion_framework.samplers.tuned import Tuned
@@ -102,6 +104,30 @@ def test_sampling_uses_it_only_if_nothing_else_is_said(folder):
         {},
     ):
         assert torch.equal(drawn(model, **options), drawn(plain, **options)), options
+
+
+@pytest.mark.parametrize(
+    ("told", "fits", "differs"),
+    [
+        (1.0, (None, 1.0, ClassifierFree(1.0)), (3.0, "apg")),
+        (to_config(ClassifierFree(3.0)), (3.0, ClassifierFree(3.0)), (None, 1.0, 2.0, "apg")),
+        (to_config(APG()), ("apg", APG()), (None, 1.0)),
+    ],
+    ids=str,
+)
+def test_a_file_serves_the_guidance_that_it_was_made_for(tmp_path, told, fits, differs):
+    folder = tmp_path / "export"
+    GaussianDiffusion(tiny_unet(num_classes=3)).save_pretrained(folder)
+    replace(FILE, guidance=told).write(folder)
+    model = GaussianDiffusion.from_pretrained(folder)
+    tuned, untuned = TUNED.grid(model.schedule), model.grid(4, sampler=model.sampler.untuned())
+    for sampler in (None, model.sampler):
+        for guidance in fits:
+            how = {"calls": 4, "sampler": sampler, "guidance": guidance, "labels": 1}
+            assert model.walk(1, **how).grid == tuned
+        for guidance in differs:
+            how = {"calls": 4, "sampler": sampler, "guidance": guidance, "labels": 1}
+            assert model.walk(1, **how).grid == untuned
 
 
 def test_a_file_of_another_model_is_ignored_with_a_warning(folder):

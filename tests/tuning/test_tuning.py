@@ -9,7 +9,7 @@ from toys import tiny_diffusion
 
 from diffusion_framework.process.level import Prediction
 from diffusion_framework.samplers import LowerOrderFinal, UniPC
-from diffusion_framework.tuning import Search, plot_tuning, table, tune, untuned
+from diffusion_framework.tuning import Search, plot_tuning, table, tune
 from diffusion_framework.tuning.paths import Paths, rms
 from diffusion_framework.tuning.teacher import Teacher
 
@@ -35,7 +35,7 @@ def test_errors_on_other_noise_become_smaller(model, tuning):
     for count, one in zip(CALLS, tuning.found, strict=True):
         before, after = (
             rms(model.sample(1000, calls=count, sampler=sampler, **options) - goal)
-            for sampler in (untuned(model), tuned)
+            for sampler in (model.sampler.untuned(), tuned)
         )
         assert after < before and one.error < one.default_error
 
