@@ -56,7 +56,8 @@ class Muon(Optimizer):
         """Takes orthogonal steps, whose mean square is 0.2², as that of AdamW is in practice."""
         shapes: dict[torch.Size, list[tuple[nn.Parameter, Tensor]]] = {}
         for parameter in parameters:
-            state, gradient = self.state[parameter], parameter.grad
+            state: dict[str, Tensor] = self.state[parameter]
+            gradient: Any = parameter.grad
             if not state:
                 state["momentum"] = torch.zeros_like(gradient)
             momentum = state["momentum"].lerp_(gradient, 1 - group["momentum"])
@@ -80,8 +81,13 @@ class Muon(Optimizer):
                 self.state[parameter]["step"] = torch.tensor(0.0)
         slots = ("exp_avg", "exp_avg_sq")
         means, squares = ([self.state[p][slot] for p in parameters] for slot in slots)
-        gradients, steps = [p.grad for p in parameters], [self.state[p]["step"] for p in parameters]
-        options = {"lr": group["lr"], "weight_decay": group["weight_decay"], "eps": group["eps"]}
+        gradients: list[Any] = [p.grad for p in parameters]
+        steps = [self.state[p]["step"] for p in parameters]
+        options: dict[str, Any] = {
+            "lr": group["lr"],
+            "weight_decay": group["weight_decay"],
+            "eps": group["eps"],
+        }
         options |= {"beta1": group["betas"][0], "beta2": group["betas"][1]}
         options |= {"amsgrad": False, "maximize": False}
         adamw([*parameters], gradients, means, squares, [], steps, **options)
