@@ -8,6 +8,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.adamw import adamw
 
 from .distributed import full_tensor, shard_like
 
@@ -47,48 +48,66 @@ class Muon(Optimizer):
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
         """Takes a step; a closure is not called."""
         for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    change = _matrix_step if parameter.ndim > 1 else _adam_step
-                    update = change(parameter.grad, self.state[parameter], group)
-                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                    parameter.add_(update, alpha=-group["lr"])
+            given = [parameter for parameter in group["params"] if parameter.grad is not None]
+            self._step_matrices([parameter for parameter in given if parameter.ndim > 1], group)
+            self._step_others([parameter for parameter in given if parameter.ndim < 2], group)
+
+    def _step_matrices(self, parameters: list[nn.Parameter], group: dict[str, Any]) -> None:
+        """Takes orthogonal steps, whose mean square is 0.2², as that of AdamW is in practice."""
+        shapes: dict[torch.Size, list[tuple[nn.Parameter, Tensor]]] = {}
+        for parameter in parameters:
+            state: dict[str, Tensor] = self.state[parameter]
+            gradient: Any = parameter.grad
+            if not state:
+                state["momentum"] = torch.zeros_like(gradient)
+            momentum = state["momentum"].lerp_(gradient, 1 - group["momentum"])
+            matrix = full_tensor(gradient.lerp(momentum, group["momentum"])).flatten(1)
+            shapes.setdefault(matrix.shape, []).append((parameter, matrix))
+        for shape, members in shapes.items():  # together, as each alone is small
+            steps = orthogonalised(torch.stack([matrix for _, matrix in members]))
+            for (parameter, _), step in zip(
+                members, steps * (0.2 * max(shape) ** 0.5), strict=True
+            ):
+                own = shard_like({"step": step.view(parameter.shape)}, {"step": parameter})["step"]
+                parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                parameter.add_(own, alpha=-group["lr"])
+
+    def _step_others(self, parameters: list[nn.Parameter], group: dict[str, Any]) -> None:
+        """Takes the steps of AdamW."""
+        for parameter in parameters:
+            if not self.state[parameter]:
+                for slot in ("exp_avg", "exp_avg_sq"):
+                    self.state[parameter][slot] = torch.zeros_like(parameter)
+                self.state[parameter]["step"] = torch.tensor(0.0)
+        slots = ("exp_avg", "exp_avg_sq")
+        means, squares = ([self.state[p][slot] for p in parameters] for slot in slots)
+        gradients: list[Any] = [p.grad for p in parameters]
+        steps = [self.state[p]["step"] for p in parameters]
+        options: dict[str, Any] = {
+            "lr": group["lr"],
+            "weight_decay": group["weight_decay"],
+            "eps": group["eps"],
+        }
+        options |= {"beta1": group["betas"][0], "beta2": group["betas"][1]}
+        options |= {"amsgrad": False, "maximize": False}
+        adamw([*parameters], gradients, means, squares, [], steps, **options)
 
 
-def _matrix_step(gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Tensor:
-    """Returns the orthogonal step, whose mean square is 0.2², as that of AdamW is in practice."""
-    if not state:
-        state["momentum"] = torch.zeros_like(gradient)
-    momentum = state["momentum"].lerp_(gradient, 1 - group["momentum"])
-    whole = full_tensor(gradient.lerp(momentum, group["momentum"]))
-    matrix = whole.flatten(1)
-    step = (orthogonalised(matrix) * (0.2 * max(matrix.shape) ** 0.5)).view_as(whole)
-    return shard_like({"step": step}, {"step": gradient})["step"]
-
-
-def _adam_step(gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Tensor:
-    """Returns the step of Adam (Kingma & Ba 2015, alg. 1)."""
-    if not state:
-        state |= {"step": 0, "mean": torch.zeros_like(gradient)}
-        state["square"] = torch.zeros_like(gradient)
-    state["step"] += 1
-    first, second = group["betas"]
-    mean = state["mean"].lerp_(gradient, 1 - first) / (1 - first ** state["step"])
-    square = state["square"].lerp_(gradient.square(), 1 - second)
-    return mean / ((square / (1 - second ** state["step"])).sqrt() + group["eps"])
-
-
-def orthogonalised(matrix: Tensor, iterations: int = 5) -> Tensor:
-    """Returns a matrix with the singular vectors of another, and singular values near 1.
+def orthogonalised(matrices: Tensor, iterations: int = 5) -> Tensor:
+    """Returns matrices with the singular vectors of others, and singular values near 1.
 
     The iteration is of Newton and Schulz; values of 0 stay 0. GPUs compute in bfloat16.
+
+    Args:
+        matrices: Matrices [..., rows, columns].
+        iterations: Number of iterations.
     """
     a, b, c = _COEFFICIENTS
-    x = matrix.bfloat16() if matrix.is_cuda else matrix
-    x = x / (x.norm() + 1e-7)
-    x = x.mT if len(matrix) > matrix.shape[1] else x
+    x = matrices.bfloat16() if matrices.is_cuda else matrices
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    tall = x.shape[-2] > x.shape[-1]
+    x = x.mT if tall else x
     for _ in range(iterations):
         square = x @ x.mT
         x = a * x + (b * square + c * square @ square) @ x
-    x = x.mT if len(matrix) > matrix.shape[1] else x
-    return x.to(matrix.dtype)
+    return (x.mT if tall else x).to(matrices.dtype)
