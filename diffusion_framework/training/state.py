@@ -139,6 +139,7 @@ class TrainingState:
                     tensor.copy_(value)
             made.load_state_dict(slots)
             made.zero_grad()
+            self.profiles.reset()
             if scaler is not None:
                 scaler.load_state_dict(scale)
             self.profiles.reset()

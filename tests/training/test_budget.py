@@ -5,6 +5,7 @@ import re
 
 import pytest
 import soak
+import torch
 from runs import assert_same_run, rewrite, stop_after, trainer
 
 from diffusion_framework.storage.checkpoint import Checkpoint
@@ -28,6 +29,10 @@ def measured(monkeypatch):
     return calls
 
 
+def snapshots(checkpoint):
+    return (checkpoint.state["profiles"] or {}).get("snapshots")
+
+
 @pytest.mark.parametrize(
     "more",
     [
@@ -45,7 +50,12 @@ def test_a_run_of_minutes_equals_one_of_its_steps(ten_images, tmp_path, measured
     assert Checkpoint.find(tmp_path / "minutes").step == 9
     trainer(ten_images, tmp_path / "steps", train_num_steps=9, **options).train()
     assert_same_run(tmp_path / "minutes", tmp_path / "steps")
-    assert Description.of(Checkpoint.find(tmp_path / "minutes")).num_steps == 9
+    one, other = (Checkpoint.find(tmp_path / name) for name in ("minutes", "steps"))
+    assert Description.of(one).num_steps == 9
+    assert one.kinds() == other.kinds()
+    for kind in one.kinds():  # the averages of other widths are among them
+        assert all(torch.equal(v, other.tensors(kind)[k]) for k, v in one.tensors(kind).items())
+    assert snapshots(one) == snapshots(other)
 
 
 def test_a_time_is_measured_once_and_its_run_resumes_exactly(ten_images, tmp_path, measured):
