@@ -39,7 +39,9 @@ class FlowMapLoss(Loss):
         settled: Share of training after which `a` keeps its smallest value, in (warm_up, 1].
         smallest: Smallest value of `a`, in (0, 1].
         same: Share of samples whose jump has no length, in [0, 1].
-        mean: Mean of ln(sigma / alpha) at r; r is t itself where t has less noise.
+        spread: Share of the other jumps that end at a time uniform in (0, t), for sampling in
+            several jumps, in [0, 1].
+        mean: Mean of ln(sigma / alpha) at r for the rest; r is t itself where t has less noise.
         std: Standard deviation of ln(sigma / alpha) at r.
         power: Power p of the weight 1 / (error + 1e-3)^p, in [0, 1]; 0 is the plain error. A weight
             by each sample's error turns the mean that the network learns into a median, if samples
@@ -55,6 +57,7 @@ class FlowMapLoss(Loss):
     settled: float = 0.9
     smallest: float = 0.01
     same: float = 0.25
+    spread: float = 0.25
     mean: float = -4.0
     std: float = 1.6
     power: float = 0.5
@@ -65,11 +68,12 @@ class FlowMapLoss(Loss):
 
     def __post_init__(self) -> None:
         shares = 0 <= self.warm_up < self.settled <= 1 and 0 <= self.same <= 1
+        shares = shares and 0 <= self.spread <= 1
         shares = shares and math.isfinite(self.guidance)
         if not (shares and 0 < self.smallest <= 1 and self.std > 0 and 0 <= self.power <= 1):
             raise ValueError(
-                "Expected 0 <= warm_up < settled <= 1, smallest in (0, 1], same and power in "
-                f"[0, 1], std above 0 and a finite guidance, got {self}. "
+                "Expected 0 <= warm_up < settled <= 1, smallest in (0, 1], same, spread and power "
+                f"in [0, 1], std above 0 and a finite guidance, got {self}. "
                 "Fix: start from FlowMapLoss()."
             )
 
@@ -115,7 +119,9 @@ class FlowMapLoss(Loss):
         log_snr = -2 * (self.mean + self.std * torch.special.ndtri(uniform()))
         log_snr = log_snr.clamp(max=denoise.schedule.at(0.0).log_snr)
         stays = (uniform() < self.same) | (log_snr < batch.at.log_snr)
-        return denoise.schedule.at(torch.where(stays, t, denoise.schedule.time(log_snr)))
+        ends = torch.where(stays, t, denoise.schedule.time(log_snr))
+        spreads = ~stays & (uniform() < self.spread)
+        return denoise.schedule.at(torch.where(spreads, t * uniform(), ends))
 
 
 @torch.no_grad()
