@@ -11,6 +11,7 @@ import shlex
 import sys
 import typing
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,24 @@ from .recipes import recipe_path
 from .words import nested, overlay, split
 
 Tree = dict[str, Any]
-BaseConfig = Callable[[Tree, list[str], Callable[[Path], Tree]], Tree]
+
+
+@dataclass(frozen=True)
+class Below:
+    """The options that lie below the flags.
+
+    Attributes:
+        tree: The options, or an example of those that `choose` returns.
+        choose: Chooses the options, once all flags have been checked; it may take seconds. It also
+            returns lines that say what was chosen.
+    """
+
+    tree: Tree
+    choose: Callable[[], tuple[Tree, list[str]]] | None = None
+
+
+BaseConfig = Callable[[Tree, list[str], Callable[[Path], Tree]], Below]
+AUTOMATIC = "auto"  # recipe that is chosen for the data
 _COMMON = ("config", "trust", "print_config")
 
 
@@ -52,12 +70,23 @@ def run(
             the configs that were named, and the function that reads a config file.
     """
     with one_line_errors(prog, words), one_line_warnings():
-        tree, trust, printing = _read(command, words, prog, row, base_config)
-        arguments = _arguments(command, overlay(row.defaults, tree), tree, trust, row, prog)
+        tree, trust, printing, below = _read(command, words, prog, row, base_config)
+
+        def planned(under: Tree) -> dict[str, Any]:
+            whole = overlay(under, tree)
+            return _arguments(command, overlay(row.defaults, whole), whole, trust, row, prog)
+
+        arguments = planned(below.tree)
+        notes: list[str] = []
+        if below.choose is not None:
+            chosen, notes = below.choose()
+            arguments = planned(chosen)
         if printing:
             arguments.pop("trust", None)
-            print(config_text(arguments, row.given))
+            print("".join(f"# {line}\n" for line in notes) + config_text(arguments, row.given))
             sys.exit(0)
+        if notes and os.environ.get("RANK", "0") == "0":
+            print("\n".join(notes), flush=True)
         parameters = inspect.signature(command).parameters.values()
         several = [p.name for p in parameters if p.kind is p.VAR_POSITIONAL]
         command(*(arguments.pop(several[0]) if several else ()), **arguments)
@@ -69,8 +98,9 @@ def _read(
     prog: str,
     row: Command,
     base_config: BaseConfig | None,
-) -> tuple[Tree, tuple[str, ...], bool]:
-    """Returns the tree of configs and flags, the trusted packages, and whether to print them."""
+) -> tuple[Tree, tuple[str, ...], bool, Below]:
+    """Returns the options of configs and flags, the trusted packages, whether to print the options,
+    and what lies below them."""
     parameters = list(inspect.signature(command).parameters.values())
     switches = _switches(command, parameters)
     options = [p.name for p in parameters if p.name not in _COMMON]
@@ -86,23 +116,30 @@ def _read(
 
     plain, pairs = split(words, {**switches, "print_config": ()}, check_name)
     pairs += _stood_for(row.words, plain, pairs)
-    flags: Tree = {}
-    for name, value in sorted(pairs, key=lambda pair: pair[0].count(".")):
-        if name not in (*_COMMON, *row.repeated):
-            flags = overlay(flags, nested(name, value))
-    for name in row.repeated:
-        if several := [value for flag, value in pairs if flag == name]:
-            flags[name] = several
-    flags |= _positional(parameters, plain, prog)
+    flags = _tree(pairs, row.repeated) | _positional(parameters, plain, prog)
     configs = [str(value) for name, value in pairs if name == "config"]
     trust = tuple(word for name, value in pairs if name == "trust" for word in value.split(","))
     tree: Tree = {}
     for path in configs:
+        if path == AUTOMATIC and base_config:  # lies below all others
+            continue
         tree = overlay(tree, _config(_config_path(path), options, prog))
-    tree = overlay(tree, flags)
+    tree, below = overlay(tree, flags), Below({})
     if base_config:
-        tree = overlay(base_config(tree, configs, lambda file: _config(file, options, prog)), tree)
-    return tree, trust, any(name == "print_config" for name, _ in pairs)
+        below = base_config(tree, configs, lambda file: _config(file, options, prog))
+    return tree, trust, any(name == "print_config" for name, _ in pairs), below
+
+
+def _tree(pairs: Sequence[tuple[str, Typed]], repeated: Collection[str]) -> Tree:
+    """Returns the tree of flags; those that may be repeated become lists."""
+    flags: Tree = {}
+    for name, value in sorted(pairs, key=lambda pair: pair[0].count(".")):
+        if name not in (*_COMMON, *repeated):
+            flags = overlay(flags, nested(name, value))
+    for name in repeated:
+        if several := [value for flag, value in pairs if flag == name]:
+            flags[name] = several
+    return flags
 
 
 def _stood_for(

@@ -10,6 +10,10 @@ from ..recipes import recipe_folder
 from .help import WIDTH
 
 _COLUMN = 22  # of the names
+_AUTO = {
+    "trains": "A UNet on a folder of images, with settings for them and the time; the default.",
+    "Follows": "no paper; trials at equal time, see scripts/benchmarks/README.md",
+}
 
 
 def recipes() -> None:
@@ -22,7 +26,9 @@ def recipes() -> None:
       diffusion recipes
       diffusion train photos --config edm
     """
-    rows = {path.stem: _notes(path) for path in sorted(recipe_folder().glob("*.yaml"))}
+    rows = {"auto": _AUTO} | {
+        path.stem: _notes(path) for path in sorted(recipe_folder().glob("*.yaml"))
+    }
     for name, notes in rows.items():
         lines = [notes["trains"]]
         for key in ("Follows", "Measured"):

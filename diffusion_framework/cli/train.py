@@ -20,7 +20,9 @@ from ..training import Trainer
 from ..training.rehearsal import rehearsed
 from ..training.starting import Start
 from ..training.summary import Outline, ending, summary
-from .common import Tree
+from .automatic import EXAMPLE, automatic, fits
+from .common import AUTOMATIC, Below, Tree
+from .words import overlay
 
 DEFAULT_RECIPE = "digits.yaml"
 _SHARE = 0.1  # of the data, held out by --validation alone
@@ -44,7 +46,7 @@ def train(
     (--diffusion.model DiT) and has its own options (--diffusion.model.dim 64).
 
     Examples:
-      diffusion train photos                                     64 x 64 pixels
+      diffusion train photos                                     settings that suit them
       diffusion train photos --diffusion.model.image_size 128 --trainer.minutes 600
       diffusion train photos --config edm --resume auto          a recipe; see `diffusion recipes`
 
@@ -106,19 +108,20 @@ def _run(run: Trainer, start: Start, dry_run: bool) -> None:
         print(told)
 
 
-def base_config(tree: Tree, configs: Sequence[str], read: Callable[[Path], Tree]) -> Tree:
-    """Returns the config that lies below the flags: of the resumed run, or else the default.
+def base_config(tree: Tree, configs: Sequence[str], read: Callable[[Path], Tree]) -> Below:
+    """Returns the config that lies below the flags.
 
-    The recipe of the digits serves only where the flags name neither a config nor data. The results
-    folder has the name of the recipe or of the folder of data, unless one is given. Options of the
-    validation alone are those of a dataset like the data.
+    It is that of the resumed run. Otherwise, unless the flags name a config, it is that of the
+    digits without data, or the recipe `auto` for a folder of images. The results folder has the
+    name of the recipe or of the data, unless one is given. Options of the validation alone are
+    those of a dataset like the data.
 
     Args:
         tree: Options of the flags and of the named configs.
         configs: Named configs.
         read: Function that reads a config file.
     """
-    data = tree.get("data")
+    data, configs = tree.get("data"), [name for name in configs if name != AUTOMATIC]
     names_data = isinstance(data, str) or (
         isinstance(data, dict) and not {"class_path", "folder"}.isdisjoint(data)
     )
@@ -138,8 +141,15 @@ def base_config(tree: Tree, configs: Sequence[str], read: Callable[[Path], Tree]
         if stored := _stored_config(folder, int(step) if step.isdecimal() else None):
             config = read(stored)
             config["trainer"] = {**_options(config.get("trainer")), "results_folder": folder}
-            return {**below, **config}
-    return found
+            return Below({**below, **config})
+    if configs or not fits(tree):
+        return Below(found)
+
+    def choose() -> tuple[Tree, list[str]]:
+        chosen, lines = automatic(tree)
+        return overlay(chosen, found), lines
+
+    return Below(overlay(EXAMPLE, found), choose)
 
 
 def _run_name(data: Any, configs: Sequence[str]) -> str:
