@@ -210,7 +210,7 @@ class Trainable(RecordsArguments, nn.Module, ABC):
 
         Args:
             path_or_name: Results folder, whose newest checkpoint is opened, a single checkpoint
-                folder, or an export.
+                folder, an export, or the name of a model that comes with the package: 'drawings'.
             weights: 'ema' for averaged weights, 'model' for the weights of the last step. An export
                 holds only one kind, which is opened. The width of an average, such as 0.08, makes
                 it from the snapshots of a run with `ema.profiles`.

@@ -133,7 +133,9 @@ COMMANDS = {
         },
         defaults={"sampler": _part("DDIM"), "guidance": _part("ClassifierFree")},
     ),
-    "export": Command("export:export", usual={"What to share": ("run", "folder", "weights")}),
+    "export": Command(
+        "export:export", usual={"What to share": ("run", "folder", "weights", "half")}
+    ),
     "info": Command("info:info", usual={"What to describe": ("run", "json")}),
     "runs": Command("runs:runs", usual={"What to list": ("folder", "sort", "json")}),
     "recipes": Command("recipes:recipes", usual={}, light=True),

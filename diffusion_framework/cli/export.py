@@ -13,6 +13,7 @@ def export(
     folder: str,
     *,
     weights: Literal["ema", "model"] | float = "ema",
+    half: bool = False,
 ) -> None:
     """Exports the model of a run without its optimizer, to share it.
 
@@ -29,8 +30,10 @@ def export(
         folder: Folder to write, which must not exist yet.
         weights: Weights to export: ema (their moving average), model (the last ones), or the width
             of an average, such as 0.08 (see trainer.ema.profiles).
+        half: Whether to round the weights to half precision, in half the size. They are opened as
+            float32.
     """
-    made = export_run(run, folder, weights)
+    made = export_run(run, folder, weights, half)
     what = f"{made.model} of step {made.steps}, {in_bytes(made.size)}"
     opened = f"{made.model}.from_pretrained({folder!r})"
     print(f"done: {folder} holds a {what}; open it with {opened}")

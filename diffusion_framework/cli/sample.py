@@ -26,7 +26,7 @@ Samples = list[tuple[torch.Tensor, torch.Tensor | None]]
 
 
 def sample(
-    run: str,
+    run: str = "drawings",
     *,
     num_samples: int = 25,
     batch_size: int = 64,
@@ -52,9 +52,10 @@ def sample(
     progress: bool = True,
     trust: tuple[str, ...] = (),
 ) -> None:
-    """Samples images from a run.
+    """Samples images from a run, or from a small model of drawings that comes along.
 
     Examples:
+      diffusion sample                                           drawings, by a packaged model
       diffusion sample results/photos                            25 images in samples/
       diffusion sample results/flowers --labels daisy,roses
       diffusion sample results/emoji --text "a red heart" --text "a blue heart" --guidance 3
@@ -62,7 +63,8 @@ def sample(
       diffusion sample results/flowers --guidance Interval --guidance.scale 3 --guidance.low 0.2
 
     Args:
-        run: Results folder of a run, or one of its checkpoints.
+        run: Results folder of a run, one of its checkpoints, an export, or drawings: a small model
+            that comes along.
         num_samples: Number of images to sample.
         batch_size: Number of images sampled together; it does not change the images.
         sampler: Sampler; null is the model's own, in most cases auto: the best one known for the

@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from ..parts import Kept, find, plan, read_yaml
 from .building import build_fitting
 from .manifest import MANIFEST, DamagedCheckpoint, read_manifest
+from .pretrained import named_folder
 from .reading import check_regular, read_file
 
 T = TypeVar("T", bound=nn.Module)
@@ -63,12 +64,12 @@ class Checkpoint:
         Files of weights, of the optimizer and of the training state may have been deleted.
 
         Args:
-            path: Checkpoint folder, or results folder of a run.
+            path: Checkpoint folder, results folder of a run, or the name of a packaged model.
 
         Raises:
             ValueError: If no checkpoint exists, or it is damaged or has a newer format.
         """
-        path = Path(path)
+        path = named_folder(path)
         if (path / MANIFEST).is_file():
             return cls.open(path, complete=False)
         found = list_checkpoints(path)

@@ -7,6 +7,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from .checkpoint import Checkpoint
 from .description import Description
 from .post_hoc_ema import open_weights
@@ -20,7 +23,10 @@ MOST_TUNED = 1_000_000  # bytes
 
 
 def export_run(
-    source: str | os.PathLike[str], folder: str | os.PathLike[str], weights: str | float = "ema"
+    source: str | os.PathLike[str],
+    folder: str | os.PathLike[str],
+    weights: str | float = "ema",
+    half: bool = False,
 ) -> Description:
     """Writes one kind of weights of a checkpoint, and the description of its model, to a folder.
 
@@ -33,6 +39,7 @@ def export_run(
         folder: Folder that does not exist yet.
         weights: 'ema' for averaged weights, 'model' for the weights of the last step, or the width
             of an average to make (see `post_hoc_ema`).
+        half: Whether to round floating-point tensors to float16.
 
     Returns:
         The description of the export.
@@ -52,6 +59,8 @@ def export_run(
     tuned = (results_folder(checkpoint) or checkpoint.path) / TUNED
     found = read_file(tuned, MOST_TUNED) if tuned.exists() else None
     kind, tensors = open_weights(checkpoint, weights)
+    if half:
+        tensors = {name: _halved(name, value) for name, value in tensors.items()}
     about, config = Description.of(checkpoint), {"diffusion": model}
     told: dict[str, Any] = {"steps": about.steps, "parameters": about.parameters}
     told |= {"figures": about.figures, "versions": about.versions}
@@ -60,6 +69,24 @@ def export_run(
         with replacing(Path(folder) / TUNED) as file:
             file.write(found)
     return Description.of(Checkpoint.find(folder))
+
+
+def _halved(name: str, value: Tensor) -> Tensor:
+    """Returns a tensor in half precision, or as it is if it does not hold floats.
+
+    Raises:
+        ValueError: If a value is too large.
+    """
+    if not value.is_floating_point():
+        return value
+    half = value.to(torch.float16)
+    if bool((torch.isinf(half) & torch.isfinite(value)).any()):
+        most = torch.finfo(torch.float16).max
+        raise ValueError(
+            f"Expected weights of at most {most:g} for half precision, got {value.abs().max():.3g} "
+            f"in {name}. Fix: export without half (--half false)."
+        )
+    return half
 
 
 def _absolute_paths(tree: Any, place: str) -> Iterator[tuple[str, str]]:
