@@ -27,7 +27,7 @@ from .flags import find_argument, nearest_flag
 from .messages import one_line_errors, one_line_warnings
 from .print_config import config_text
 from .recipes import recipe_path
-from .words import nested, overlay, split
+from .words import nested, overlay, split, without_replaced
 
 Tree = dict[str, Any]
 
@@ -73,7 +73,7 @@ def run(
         tree, trust, printing, below = _read(command, words, prog, row, base_config)
 
         def planned(under: Tree) -> dict[str, Any]:
-            whole = overlay(under, tree)
+            whole = overlay(without_replaced(under, tree), tree)
             return _arguments(command, overlay(row.defaults, whole), whole, trust, row, prog)
 
         arguments = planned(below.tree)
@@ -123,8 +123,9 @@ def _read(
     for path in configs:
         if path == AUTOMATIC and base_config:  # lies below all others
             continue
-        tree = overlay(tree, _config(_config_path(path), options, prog))
-    tree, below = overlay(tree, flags), Below({})
+        config = _config(_config_path(path), options, prog)
+        tree = overlay(without_replaced(tree, config), config)
+    tree, below = overlay(without_replaced(tree, flags), flags), Below({})
     if base_config:
         below = base_config(tree, configs, lambda file: _config(file, options, prog))
     return tree, trust, any(name == "print_config" for name, _ in pairs), below

@@ -120,6 +120,18 @@ def overlay(below: Any, above: Any) -> Any:
     return merged
 
 
+def without_replaced(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the lower tree without a length of training that the upper tree gives otherwise."""
+    lengths = {"minutes", "train_num_steps"}
+    trainers = below.get("trainer"), above.get("trainer")
+    if not all(isinstance(trainer, Mapping) for trainer in trainers):
+        return dict(below)
+    lower, upper = ({**trainer} for trainer in trainers if isinstance(trainer, Mapping))
+    if lengths.isdisjoint(upper):
+        return dict(below)
+    return {**below, "trainer": {k: v for k, v in lower.items() if k not in lengths}}
+
+
 def is_part(node: Any) -> bool:
     """Returns whether a node of a tree names a class."""
     return isinstance(node, Mapping) and "class_path" in node

@@ -106,6 +106,22 @@ def test_flags_stand_and_are_taken_into_account(photos, planned, capsys):
     assert "minutes" not in trainer
 
 
+def test_the_length_that_is_given_last_counts(photos, planned, tmp_path):
+    (tmp_path / "timed.yaml").write_text("trainer: {minutes: 7, train_lr: 0.1}")
+    (tmp_path / "counted.yaml").write_text("trainer: {train_num_steps: 9}")
+    timed, counted = ("--config", tmp_path / "timed.yaml"), ("--config", tmp_path / "counted.yaml")
+    for words, length in (
+        ([*timed], {"minutes": 7}),
+        ([*timed, *counted], {"train_num_steps": 9}),
+        ([*counted, *timed], {"minutes": 7}),
+        ([*timed, "--trainer.train_num_steps=5"], {"train_num_steps": 5}),
+        ([*counted, "--trainer.minutes=3"], {"minutes": 3}),
+    ):
+        _, trainer = planned(photos, *words)
+        lengths = {k: v for k, v in trainer.items() if k in ("minutes", "train_num_steps")}
+        assert lengths == length
+
+
 @pytest.mark.parametrize(
     "flags",
     [["--config", "edm"], ["--diffusion.model", "DiT"], ["--diffusion.model.class_path=RIN"]],
