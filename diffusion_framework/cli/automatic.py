@@ -28,6 +28,7 @@ _SEEN = 64_000  # images that training must at least see; a wider network would 
 _OFTEN = 200  # epochs from which training augments the pictures
 _RATE = 0.032  # learning rate x width
 _BATCH = 32
+_SELDOM = 50  # smallest number of steps between two previews, otherwise a tenth of the run
 _OF_SEVERAL = 64  # width for several processes, which would measure different speeds
 
 
@@ -124,8 +125,11 @@ def recipe(facts: Facts, options: Mapping[str, Any], epochs: float) -> Tree:
         options: Options of the UNet.
         epochs: Number of times that training sees each picture.
     """
+    batch = min(_BATCH, max(4, 2 ** (facts.pictures.bit_length() - 1)))
+    steps = epochs * facts.pictures / batch
     trainer = {
-        "train_batch_size": min(_BATCH, max(4, 2 ** (facts.pictures.bit_length() - 1))),
+        "train_batch_size": batch,
+        "save_and_sample_every": max(_SELDOM, int(float(f"{steps / 10:.1g}"))),
         "train_lr": float(f"{_RATE / options['dim']:.2g}"),
         "learning_rate": {"schedule": "cosine", "warmup_steps": 100},
         "ema_update_every": 1,
@@ -216,11 +220,9 @@ def _inside(node: Any) -> Mapping[str, Any]:
 
 def _name(node: Any, default: str) -> str:
     """Returns the name of a part's class."""
-    return (
-        node
-        if isinstance(node, str)
-        else (node.get("class_path", default) if isinstance(node, Mapping) else default)
-    )
+    if isinstance(node, str):
+        return node
+    return str(node.get("class_path", default)) if isinstance(node, Mapping) else default
 
 
 def _whole(value: Any, default: int) -> int:

@@ -81,6 +81,7 @@ def test_a_folder_of_images_gets_settings_that_suit_it(photos, planned, capsys):
     assert (network["image_size"], network["dim"], network["augmentation"]) == (32, 32, True)
     assert (trainer["minutes"], rate["schedule"]) == (60.0, "cosine")
     assert trainer["train_batch_size"] == 4, "no more than the pictures"
+    assert trainer["save_and_sample_every"] == 2000, "a tenth of 68,000 images in batches of 4"
     assert trainer["results_folder"] == "results/photos"
     told = capsys.readouterr().out
     assert "5 pictures, the median 70 pixels" in told
