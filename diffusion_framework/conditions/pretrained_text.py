@@ -134,7 +134,8 @@ class _FrozenEncoder:
         digest = hashlib.sha256(repr((name, revision, length, truncate)).encode())
         if os.path.isdir(name):  # whose files may change
             for path in sorted(Path(name).iterdir()):
-                digest.update(repr((path.name, path.stat()[6:9])).encode())
+                facts = path.stat()  # without the time of the last access
+                digest.update(repr((path.name, facts.st_size, facts.st_mtime_ns)).encode())
         self.identity = digest.hexdigest()[:32]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _FrozenEncoder:
