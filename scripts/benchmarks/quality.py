@@ -208,12 +208,12 @@ def measured(one: Contestant, setting: Setting, seed: int, results: Path) -> dic
     return {row["name"].split()[-1]: {key: row[key] for key in kept} for row in rows}
 
 
-def contestants(ours: list[str], rates: list[float]) -> Iterator[Contestant]:
+def contestants(ours: list[str], rates: list[float], libraries: list[str]) -> Iterator[Contestant]:
     for one in ours:
         name, _, flags = one.partition("=")
         yield Ours(name, flags)
     for rate in rates:
-        for library in PEERS:
+        for library in libraries:
             yield Peer(library, rate or None)
 
 
@@ -233,6 +233,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--ours", nargs="*", default=[], metavar="NAME=FLAGS")
     parser.add_argument("--peers", type=float, nargs="*", default=[], metavar="RATE", help="0: own")
+    parser.add_argument("--libraries", nargs="+", choices=PEERS, default=[*PEERS])
     parser.add_argument("--work", type=Path, required=True, help="folder for the runs")
     flags = parser.parse_args()
     setting = Setting(
@@ -248,7 +249,7 @@ def main() -> None:
     )
     flags.work.mkdir(parents=True, exist_ok=True)
     for seed in flags.seeds:
-        for one in contestants(flags.ours, flags.peers):
+        for one in contestants(flags.ours, flags.peers, flags.libraries):
             results: list[dict[str, Any]] = (
                 json.loads(flags.file.read_text()) if flags.file.exists() else []
             )
