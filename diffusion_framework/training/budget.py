@@ -53,10 +53,20 @@ class Budget:
         self.steps, self.known = steps, True
 
     def resume(self, checkpoint: Checkpoint | None) -> None:
-        """Takes the number of steps from a checkpoint, in proportion if the time has changed."""
-        before = None if checkpoint is None else checkpoint.state.get("budget")
-        if self.minutes is not None and before is not None:
-            self.settle(max(1, round(before["steps"] * self.minutes / before["minutes"])))
+        """Takes the number of steps from a checkpoint, in proportion if the time has changed.
+
+        Raises:
+            ValueError: If a time is given for a run that began with a number of steps.
+        """
+        if self.minutes is None or checkpoint is None:
+            return
+        before = checkpoint.state.get("budget")
+        if before is None:
+            raise ValueError(
+                f"{checkpoint.path}: expected a run that began with minutes, got one with a number "
+                "of steps. Fix: resume it with train_num_steps instead of minutes."
+            )
+        self.settle(max(1, round(before["steps"] * self.minutes / before["minutes"])))
 
     @property
     def numbers(self) -> dict[str, Any]:

@@ -78,6 +78,15 @@ def test_a_longer_time_adds_steps_in_proportion(ten_images, tmp_path, measured):
     assert len(measured) == 1
 
 
+def test_a_run_of_steps_is_not_resumed_with_minutes(ten_images, tmp_path, measured):
+    trainer(ten_images, tmp_path, train_num_steps=3).train()
+    before = sorted((path, path.stat().st_mtime_ns) for path in tmp_path.rglob("*"))
+    with pytest.raises(ValueError, match="a run that began with minutes, got .* Fix: resume it"):
+        trainer(ten_images, tmp_path, minutes=10).train(resume=True)
+    assert before == sorted((path, path.stat().st_mtime_ns) for path in tmp_path.rglob("*"))
+    assert not measured
+
+
 def test_processes_agree_on_the_steps_of_a_time(tmp_path):
     assert soak.end(soak.start(tmp_path / "run", 2, minutes=0.02)) == [0, 0]
     checkpoint = Checkpoint.find(tmp_path / "run")
